@@ -1,0 +1,160 @@
+//! The manifest of an epoch: everything a restart needs, and the only thing that makes files real.
+//!
+//! JSON, one object per epoch at `manifests/<epoch, 20 digits>.json`. A field that a newer version adds must change
+//! `FORMAT`; an unknown field is refused, never ignored.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::ids::{Epoch, Micros, Offset, PartitionId};
+use crate::status::LedgerRow;
+
+pub const FORMAT: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub format: u32,
+    pub epoch: Epoch,
+    /// Of the instance that wrote it.
+    pub nonce: Uuid,
+    pub kind: ManifestKind,
+    pub committed_at: Micros,
+    pub streams: Vec<StreamState>,
+    pub tables: Vec<TableState>,
+    /// The terms of conservation of this epoch.
+    pub ledger: Vec<LedgerRow>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ManifestKind {
+    /// A starting instance took the data over; carries the state it found.
+    Claim,
+    Epoch,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamState {
+    pub id: Uuid,
+    pub name: String,
+    pub sql: String,
+    pub frontier: Option<Micros>,
+    pub partitions: Vec<PartitionState>,
+    pub records: u64,
+    pub rejected: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartitionState {
+    pub partition: PartitionId,
+    /// The next record to read.
+    pub next_offset: Offset,
+    /// Largest event time seen.
+    pub event_time_max: Option<Micros>,
+    /// The frontier adopted when the partition was found or came back from idleness.
+    pub floor: Option<Micros>,
+    pub idle: bool,
+    /// A bounded source that has given its last record.
+    pub ended: bool,
+    /// The last record read, to find a topic that was deleted and created again.
+    pub last_record: Option<RecordFingerprint>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordFingerprint {
+    pub offset: Offset,
+    pub timestamp: Micros,
+    pub hash: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableState {
+    pub id: Uuid,
+    pub name: String,
+    pub kind: TableKind,
+    /// Partial aggregates of the open panes, oldest first.
+    pub runs: Vec<RunFile>,
+    /// Closed rows that are not in Parquet yet, oldest first.
+    pub tail: Vec<StateFile>,
+    /// When the oldest row of the tail closed, for rolling by age.
+    pub tail_since: Option<Micros>,
+    pub delta: DeltaState,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum TableKind {
+    View {
+        sql: String,
+        stream: String,
+        fingerprint: String,
+        /// Only windows that begin at or after this instant are emitted.
+        born_after: Option<Micros>,
+        /// Windows ending at or before this instant have left.
+        closed_through: Option<Micros>,
+        late: u64,
+    },
+    RejectedRecords,
+    LateRows,
+}
+
+/// A file under `state/`, or of a tail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateFile {
+    /// Relative to the data's root; carries table id, epoch, nonce and number.
+    pub path: String,
+    pub bytes: u64,
+    pub rows: u64,
+    /// xxh3 of the whole file.
+    pub hash: u64,
+}
+
+/// A sorted run of state: batches per pane and cut, in one Arrow IPC file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunFile {
+    /// 0 for an epoch's own batches; each merge of runs makes one of the next level.
+    pub level: u32,
+    pub file: StateFile,
+}
+
+/// What Delta is known to hold, and what it still has to be told.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeltaState {
+    /// `txn` of the last commit known to be in the Delta log.
+    pub confirmed: Option<Epoch>,
+    /// Commits that this manifest has made real, oldest first.
+    pub pending: Vec<PendingCommit>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PendingCommit {
+    /// The epoch that rolled: the commit's `txn` version.
+    pub txn: Epoch,
+    /// The `txn` that the table must have before it.
+    pub previous: Option<Epoch>,
+    pub files: Vec<DataFile>,
+    /// The table's former content goes in the same commit (a dropped name, created again).
+    pub replace: bool,
+}
+
+/// A Parquet file of a table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataFile {
+    /// Relative to the table's root, partition folder included.
+    pub path: String,
+    pub bytes: u64,
+    pub rows: u64,
+    pub date: chrono::NaiveDate,
+    /// Delta's statistics of the file, as the JSON text of an `add` action.
+    pub stats: String,
+}

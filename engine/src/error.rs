@@ -1,0 +1,87 @@
+//! What can go wrong in the engine, and what the caller should do about it.
+//!
+//! The text of an error is lower case, without a full stop, and names the values it speaks of. Whoever restarts
+//! things looks at [`ErrorKind`] alone.
+
+use std::sync::Arc;
+
+use datafusion::error::DataFusionError;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller should do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Fix the statement or the option.
+    Invalid,
+    /// Look at the input: it is lost, damaged, or not what was declared.
+    BadData,
+    /// Try again: a broker or a store did not answer.
+    Unavailable,
+    /// Stop: another instance owns this data now.
+    Fenced,
+    /// Our bug.
+    Internal,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    BadData(String),
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("{0}")]
+    Fenced(String),
+    #[error("{0}")]
+    Internal(String),
+    #[error("a query plan failed: {0}")]
+    Plan(Arc<DataFusionError>),
+    #[error("the object store failed: {0}")]
+    Store(Arc<object_store::Error>),
+    #[error("a Delta table failed: {0}")]
+    Delta(Arc<deltalake_core::DeltaTableError>),
+}
+
+impl Error {
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Invalid(_) => ErrorKind::Invalid,
+            Error::BadData(_) => ErrorKind::BadData,
+            Error::Unavailable(_) | Error::Store(_) | Error::Delta(_) => ErrorKind::Unavailable,
+            Error::Fenced(_) => ErrorKind::Fenced,
+            Error::Internal(_) | Error::Plan(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Self {
+        Error::Plan(Arc::new(error))
+    }
+}
+
+impl From<arrow::error::ArrowError> for Error {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        Error::Plan(Arc::new(DataFusionError::from(error)))
+    }
+}
+
+impl From<parquet::errors::ParquetError> for Error {
+    fn from(error: parquet::errors::ParquetError) -> Self {
+        Error::Plan(Arc::new(DataFusionError::from(error)))
+    }
+}
+
+impl From<object_store::Error> for Error {
+    fn from(error: object_store::Error) -> Self {
+        Error::Store(Arc::new(error))
+    }
+}
+
+impl From<deltalake_core::DeltaTableError> for Error {
+    fn from(error: deltalake_core::DeltaTableError) -> Self {
+        Error::Delta(Arc::new(error))
+    }
+}

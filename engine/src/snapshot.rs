@@ -1,0 +1,41 @@
+//! What a reader pins: every table at one instant, as immutable parts. Nothing here changes after it was published.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use crate::Result;
+use crate::ids::Epoch;
+use crate::sink::HistoryFiles;
+use crate::view::OpenPanes;
+
+/// All tables at one instant. At any instant a row is in exactly one of its table's three parts.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The newest epoch that is durable.
+    pub epoch: Epoch,
+    /// Views by name.
+    pub views: BTreeMap<String, Arc<TableSnapshot>>,
+    /// `rejected_records` and `late_rows`: ordinary tables, under `system`.
+    pub system: BTreeMap<String, Arc<TableSnapshot>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct TableSnapshot {
+    pub schema: SchemaRef,
+    /// Windows still open, as partial aggregates (or rows not yet committed, for a view without a window).
+    pub open: OpenPanes,
+    /// Closed, durable, and not yet in Parquet; the rows have `schema` and no hidden column.
+    pub tail: Arc<Vec<RecordBatch>>,
+    /// Closed and in Parquet.
+    pub history: Arc<HistoryFiles>,
+}
+
+impl TableSnapshot {
+    /// Runs the upper half over the open panes: the provisional rows of `live.<view>`, with `schema`.
+    pub async fn live(&self) -> Result<Vec<RecordBatch>> {
+        self.open.finish().await
+    }
+}

@@ -1,0 +1,113 @@
+//! Where records come from: Kafka, the generator, files. A reader gives raw records of one partition at a time, in
+//! order, from explicit offsets; it decides nothing about event time and commits nothing.
+
+use std::time::Duration;
+
+use crate::Result;
+use crate::ids::{Micros, Offset, PartitionId};
+
+/// Record values, end to end in one buffer.
+#[derive(Debug, Default, Clone)]
+pub struct Records {
+    pub bytes: Vec<u8>,
+    pub spans: Vec<Span>,
+}
+
+/// Where one record's value lies in [`Records::bytes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    pub start: u32,
+    pub len: u32,
+}
+
+impl Span {
+    /// A record without a value, which Kafka calls a tombstone.
+    pub const TOMBSTONE: Span = Span { start: 0, len: u32::MAX };
+
+    pub fn is_tombstone(self) -> bool {
+        self.len == u32::MAX
+    }
+}
+
+impl Records {
+    pub fn push(&mut self, value: Option<&[u8]>) {
+        let span = match value {
+            None => Span::TOMBSTONE,
+            Some(value) => {
+                let start = u32::try_from(self.bytes.len()).expect("a batch is cut long before 4 GiB");
+                self.bytes.extend_from_slice(value);
+                Span { start, len: value.len() as u32 }
+            }
+        };
+        self.spans.push(span);
+    }
+
+    pub fn value(&self, index: usize) -> Option<&[u8]> {
+        let span = self.spans[index];
+        (!span.is_tombstone()).then(|| &self.bytes[span.start as usize..(span.start + span.len) as usize])
+    }
+}
+
+/// Consecutive records of one partition, as they came.
+#[derive(Debug, Clone)]
+pub struct RawBatch {
+    pub partition: PartitionId,
+    pub records: Records,
+    /// One per record, ascending; gaps are legal (compaction, transaction markers).
+    pub offsets: Vec<i64>,
+    /// The records' own timestamps in microseconds, one per record.
+    pub timestamps: Vec<Micros>,
+    /// One per record if the reader was asked for keys, else empty.
+    pub keys: Vec<Option<Vec<u8>>>,
+    /// Where to go on after this batch. Past the last record's offset, also over a gap at the partition's end.
+    pub next_offset: Offset,
+}
+
+/// What a reader has to say.
+#[derive(Debug)]
+pub enum Polled {
+    Batch(RawBatch),
+    /// The partition has been read to its present end; `next_offset` moves over a gap at the end.
+    AtEnd {
+        partition: PartitionId,
+        next_offset: Offset,
+    },
+    /// The partition will never give another record (a bounded source).
+    Ended(PartitionId),
+    /// Nothing came within the timeout.
+    Nothing,
+}
+
+/// How much one micro-batch may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimit {
+    pub rows: usize,
+    pub bytes: usize,
+}
+
+/// Reads some partitions of one source; owned by one worker thread, which it may block for at most `timeout`.
+pub trait Reader: Send {
+    fn poll(&mut self, limit: BatchLimit, timeout: Duration) -> Result<Polled>;
+    /// Takes on one more partition (found while running).
+    fn add(&mut self, partition: PartitionId, offset: Offset) -> Result<()>;
+    /// The newest known end of each partition, for lag; may be a little old, must not block.
+    fn ends(&self) -> Vec<(PartitionId, Offset)>;
+}
+
+/// Finds the partitions of a source and opens readers over them; used by the coordinator, may block.
+pub trait Discovery: Send {
+    /// Every partition with its first available offset and its end.
+    fn partitions(&mut self) -> Result<Vec<PartitionRange>>;
+    /// Resolves `Start` for one partition to an offset.
+    fn resolve(&mut self, partition: PartitionId, start: crate::spec::Start) -> Result<Offset>;
+    fn open(&mut self, assignment: &[(PartitionId, Offset)], with_keys: bool) -> Result<Box<dyn Reader>>;
+    /// Writes the offsets to the source for people's monitoring; never read back. May do nothing.
+    fn publish(&mut self, offsets: &[(PartitionId, Offset)]);
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionRange {
+    pub partition: PartitionId,
+    pub first: Offset,
+    pub end: Offset,
+}

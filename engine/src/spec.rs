@@ -1,0 +1,190 @@
+//! What the engine is asked to run: streams and views as plain values. `sql` makes them, nobody serializes them; a
+//! restart makes them again from the statement's text, and compares fingerprints.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use uuid::Uuid;
+
+use crate::ids::Micros;
+
+/// A declared stream: where its records come from, and how they become rows.
+#[derive(Debug, Clone)]
+pub struct StreamSpec {
+    pub id: Uuid,
+    pub name: String,
+    /// The text of the `CREATE STREAM`, kept in the manifest.
+    pub sql: String,
+    /// All declared columns in their order, those of the record itself included.
+    pub schema: SchemaRef,
+    /// For each column of `schema`, where its values come from.
+    pub origins: Vec<ColumnOrigin>,
+    /// Without a declared watermark no windowed view can read the stream.
+    pub event_time: Option<EventTime>,
+    pub source: SourceSpec,
+    pub options: StreamOptions,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnOrigin {
+    /// The field of the same name in the record's value.
+    Value,
+    Record(RecordColumn),
+}
+
+/// Columns of the record itself: `p INT METADATA FROM 'partition'`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordColumn {
+    /// Int32 or Int64
+    Partition,
+    /// Int64
+    Offset,
+    /// `Timestamp(µs, UTC)`
+    Timestamp,
+    /// Utf8View or BinaryView, NULL where the record has no key
+    Key,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventTime {
+    /// Index into `StreamSpec::schema`; its type is `Timestamp(µs, UTC)`.
+    pub column: usize,
+    /// The declared delay: watermark = largest event time seen − delay.
+    pub delay: Micros,
+}
+
+#[derive(Debug, Clone)]
+pub enum SourceSpec {
+    Kafka(KafkaSpec),
+    Generator(GeneratorSpec),
+    Files(FilesSpec),
+}
+
+#[derive(Debug, Clone)]
+pub struct KafkaSpec {
+    pub brokers: String,
+    pub topic: String,
+    /// Passed to librdkafka as they are: TLS, SASL, fetch sizes.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// A seeded source of clicks. The same seed gives the same bytes for the same offset of the same partition.
+#[derive(Debug, Clone)]
+pub struct GeneratorSpec {
+    pub seed: u64,
+    pub partitions: i32,
+    /// Records per second over all partitions; `None` means as fast as they are read.
+    pub rate: Option<f64>,
+    /// Records over all partitions, after which the source has ended; `None` means never.
+    pub rows: Option<u64>,
+}
+
+/// Newline-delimited JSON, read in the order of the files' names as one partition, then ended.
+#[derive(Debug, Clone)]
+pub struct FilesSpec {
+    /// A local path or URL; a `*` in its last part matches names, a folder means all files below it.
+    pub location: String,
+    /// Credentials and endpoint of an object store, where the environment does not say.
+    pub properties: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    Earliest,
+    Latest,
+    Timestamp(Micros),
+}
+
+#[derive(Debug, Clone)]
+pub struct StreamOptions {
+    pub start: Start,
+    /// How long a partition must be at its end and silent before it stops holding the frontier back.
+    pub idle: Duration,
+    /// An event dated further ahead of its own record's timestamp is refused.
+    pub future_guard: Duration,
+    pub record_bytes_max: usize,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        StreamOptions {
+            start: Start::Earliest,
+            idle: Duration::from_secs(10),
+            future_guard: Duration::from_secs(300),
+            record_bytes_max: 1 << 20,
+        }
+    }
+}
+
+/// A continuous view over one stream.
+#[derive(Debug, Clone)]
+pub struct ViewSpec {
+    pub id: Uuid,
+    pub name: String,
+    /// The text of the `CREATE MATERIALIZED VIEW`, kept in the manifest.
+    pub sql: String,
+    pub stream: String,
+    /// Indices into the stream's schema of the columns that the lower half reads, ascending. A windowed view always
+    /// reads the event time.
+    pub columns: Vec<usize>,
+    /// The rows that readers see.
+    pub schema: SchemaRef,
+    pub shape: ViewShape,
+    /// Text that changes when a state written by the view could not be read by it any more.
+    pub fingerprint: String,
+}
+
+#[derive(Debug, Clone)]
+pub enum ViewShape {
+    /// Filtered, projected copy of the stream: one plan over [`MicroBatchExec`](crate::view::MicroBatchExec), whose
+    /// output is `schema` followed by [`TIME_COLUMN`] (the event time, or the record's timestamp without one).
+    Copy {
+        lower: Arc<dyn ExecutionPlan>,
+    },
+    Windowed {
+        window: Window,
+        allowed_lateness: Micros,
+        cuts: Vec<Cut>,
+        upper: Upper,
+    },
+}
+
+/// Windows of `size` every `slide`, aligned to the epoch. `slide == size` is TUMBLE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    pub size: Micros,
+    pub slide: Micros,
+    /// Rows were expanded per window below the cut, because something there looks at the window: then a pane is a
+    /// whole window, and the window columns of a state are right as they are.
+    pub expanded: bool,
+}
+
+/// One aggregate over the stream, planned for itself: `Final` over `Partial`, never combined.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    /// `AggregateExec(Final)` whose input is `AggregateExec(Partial)` over a
+    /// [`MicroBatchExec`](crate::view::MicroBatchExec) leaf.
+    pub aggregate: Arc<dyn ExecutionPlan>,
+    /// Positions of the window's bounds among the group keys (and so in the partial batches and in the final rows);
+    /// a query may name only one of the two.
+    pub window_start: Option<usize>,
+    pub window_end: Option<usize>,
+}
+
+/// The query above the cuts: leaf `StateScan { cut }` stands for the finished rows of that cut. Its output is the
+/// view's schema followed by [`TIME_COLUMN`] (the start of the row's window).
+#[derive(Debug, Clone)]
+pub struct Upper {
+    pub logical: LogicalPlan,
+    /// Plans `logical`; knows no table and no function that reads the world.
+    pub session: Arc<SessionState>,
+}
+
+/// The hidden last column of every row on its way to history, `Timestamp(µs, UTC)`: which day's partition it lands in,
+/// and when it closes.
+pub const TIME_COLUMN: &str = "__time";

@@ -1,0 +1,87 @@
+//! What the job knows of itself, as plain rows: the ground of `system.*` and of the line of progress.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Epoch, Micros, Offset, PartitionId};
+
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    pub streams: Vec<StreamStatus>,
+    pub partitions: Vec<PartitionStatus>,
+    pub views: Vec<ViewStatus>,
+    /// The newest checkpoints, newest last.
+    pub checkpoints: Vec<CheckpointStatus>,
+    /// The newest epochs' terms of conservation, newest last.
+    pub ledger: Vec<LedgerRow>,
+}
+
+#[derive(Debug, Clone)]
+pub struct StreamStatus {
+    pub stream: String,
+    /// `kafka`, `generator` or `files`
+    pub connector: &'static str,
+    pub records: u64,
+    pub rejected: u64,
+    pub bytes: u64,
+    /// Event time before which nothing can come any more; `None` before the first.
+    pub frontier: Option<Micros>,
+}
+
+#[derive(Debug, Clone)]
+pub struct PartitionStatus {
+    pub stream: String,
+    pub partition: PartitionId,
+    /// The next record to read.
+    pub offset: Offset,
+    pub end_offset: Option<Offset>,
+    pub watermark: Option<Micros>,
+    /// Wall time since which the partition has been idle.
+    pub idle_since: Option<Micros>,
+    /// This partition's watermark is the stream's frontier: it holds the others back.
+    pub holds_frontier: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct ViewStatus {
+    pub view: String,
+    pub stream: String,
+    pub open_windows: u64,
+    pub state_bytes: u64,
+    pub state_rows: u64,
+    pub tail_rows: u64,
+    pub history_files: u64,
+    pub history_rows: u64,
+    pub late_rows: u64,
+    /// End of the newest window that has closed.
+    pub closed_through: Option<Micros>,
+    /// When a view emits only windows that began after it was born: that instant.
+    pub born_after: Option<Micros>,
+}
+
+#[derive(Debug, Clone)]
+pub struct CheckpointStatus {
+    pub epoch: Epoch,
+    pub committed_at: Micros,
+    pub duration_micros: u64,
+    pub state_bytes: u64,
+    pub records: u64,
+}
+
+/// One line of the ledger: a stream's partition (`records = decoded + rejected`) or a view
+/// (`decoded = aggregated + filtered + late`) in one epoch. Terms that do not apply are 0.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerRow {
+    pub epoch: Epoch,
+    pub stream: String,
+    /// `None` on a stream's line
+    pub view: Option<String>,
+    /// `None` on a view's line
+    pub partition: Option<PartitionId>,
+    pub records: u64,
+    pub decoded: u64,
+    pub rejected: u64,
+    pub aggregated: u64,
+    pub filtered: u64,
+    pub late: u64,
+}

@@ -1,0 +1,42 @@
+//! What happens to a decoded batch inside a view: late rows leave, the lower half makes partial aggregates, panes keep
+//! them, and the upper half makes rows of them when a window closes or somebody reads.
+
+mod micro_batch;
+mod open;
+mod state_scan;
+
+pub use micro_batch::{MicroBatch, MicroBatchExec};
+pub use open::OpenPanes;
+pub use state_scan::{StateScan, StateScanPlanner};
+
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::context::SessionState;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::prelude::SessionConfig;
+
+/// The planner's settings that a lower half, and the upper half above it, need to be right. Whoever plans for a view
+/// starts from this state and adds its functions and planners.
+pub fn planning_state() -> SessionStateBuilder {
+    let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
+    let options = config.options_mut();
+    // With many keys Partial would pass raw rows through, which pins the decoder's buffers in the state.
+    options.execution.skip_partial_aggregation_probe_ratio_threshold = 1.0;
+    // A TopK whose filter reaches its scan is single-use.
+    options.optimizer.enable_dynamic_filter_pushdown = false;
+    options.optimizer.enable_leaf_expression_pushdown = false;
+    let rules = PhysicalOptimizer::new()
+        .rules
+        .into_iter()
+        // Final over Partial must stay two nodes, also at one partition: the cut lies between them.
+        .filter(|rule| rule.name() != "CombinePartialFinalAggregate")
+        .collect();
+    SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_physical_optimizer_rules(rules)
+}
+
+/// Plans and runs with [`planning_state`] as it is.
+pub fn plain_planning_state() -> SessionState {
+    planning_state().build()
+}
