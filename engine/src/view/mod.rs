@@ -1,12 +1,19 @@
 //! What happens to a decoded batch inside a view: late rows leave, the lower half makes partial aggregates, panes keep
 //! them, and the upper half makes rows of them when a window closes or somebody reads.
 
+pub mod watermark;
+mod window;
 mod micro_batch;
-mod open;
+pub mod lower;
+mod tally;
+pub mod part;
+pub mod panes;
+pub mod upper;
 mod state_scan;
+mod open;
 
 pub use micro_batch::{MicroBatch, MicroBatchExec};
-pub use open::OpenPanes;
+pub use open::{OpenPanes, without_time};
 pub use state_scan::{StateScan, StateScanPlanner};
 
 use datafusion::execution::SessionStateBuilder;

@@ -1,0 +1,173 @@
+//! What a view remembers: parts filed by epoch until that epoch is durable, then in runs that mirror the state files.
+//!
+//! Owns: which parts are open, which windows may close, when runs merge. Leaves to others: files, epochs, locks.
+//! INV-3: a part never joins a pane all of whose windows have left. INV-4: a window leaves once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::checkpoint::manifest::StateFile;
+use crate::ids::{Epoch, Micros};
+use crate::spec::{ViewShape, ViewSpec, Window};
+use crate::view::part::Part;
+use crate::view::upper::WindowPart;
+use crate::{Error, Result};
+
+/// Runs of one level before they merge into one of the next: at most 7 a level stay behind.
+const FAN: usize = 8;
+
+/// Durable parts, in memory as they are in one state file.
+#[derive(Debug)]
+pub struct Run {
+    pub level: u32,
+    pub file: StateFile,
+    pub parts: Vec<Part>,
+}
+
+/// Parts of one micro-batch, shared by the panes and by every snapshot that saw them.
+pub type Filed = Arc<Vec<Part>>;
+
+#[derive(Debug, Clone)]
+pub struct Panes {
+    window: Option<Window>,
+    /// Parts whose epoch is not durable yet.
+    filed: BTreeMap<Epoch, Vec<Filed>>,
+    runs: Vec<Arc<Run>>,
+    /// Windows ending at or before this instant have left.
+    pub closed_through: Option<Micros>,
+    /// Only windows that start after this instant are emitted.
+    pub born_after: Option<Micros>,
+    bytes: usize,
+}
+
+impl Panes {
+    pub fn new(spec: &ViewSpec, born_after: Option<Micros>) -> Panes {
+        let window = match &spec.shape {
+            ViewShape::Copy { .. } => None,
+            ViewShape::Windowed { window, .. } => Some(*window),
+        };
+        Panes { window, filed: BTreeMap::new(), runs: vec![], closed_through: None, born_after, bytes: 0 }
+    }
+
+    pub fn restore(&mut self, runs: Vec<Run>, closed_through: Option<Micros>) {
+        self.runs = runs.into_iter().map(Arc::new).collect();
+        self.closed_through = closed_through;
+        self.count_bytes();
+    }
+
+    pub fn file(&mut self, epoch: Epoch, parts: Filed) {
+        self.bytes += parts.iter().map(Part::bytes).sum::<usize>();
+        self.filed.entry(epoch).or_default().push(parts);
+    }
+
+    /// What the state of the view weighs in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn rows(&self) -> usize {
+        self.parts().map(|part| part.batch.num_rows()).sum()
+    }
+
+    pub fn runs(&self) -> &[Arc<Run>] {
+        &self.runs
+    }
+
+    /// The parts of an epoch, as they were filed.
+    pub fn of_epoch(&self, epoch: Epoch) -> Vec<Part> {
+        self.filed.get(&epoch).into_iter().flatten().flat_map(|filed| filed.iter().cloned()).collect()
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &Part> {
+        let filed = self.filed.values().flatten().flat_map(|filed| filed.iter());
+        self.runs.iter().flat_map(|run| run.parts.iter()).chain(filed)
+    }
+
+    /// Every part that a reader has to see.
+    pub fn open_parts(&self) -> Vec<WindowPart> {
+        match self.window {
+            None => self.parts().map(whole).collect(),
+            Some(window) => {
+                let open = |end| self.closed_through.is_none_or(|closed| end > closed);
+                self.parts().flat_map(|part| self.windows_of(window, part, &open)).collect()
+            }
+        }
+    }
+
+    /// The shares of the windows that end after those that have left and at or before `through`. `fresh` are the parts
+    /// of the epoch that has become whole.
+    pub fn closing_parts(&self, fresh: &[Part], through: Micros) -> Vec<WindowPart> {
+        let Some(window) = self.window else { return vec![] };
+        let closing = |end| end <= through && self.closed_through.is_none_or(|closed| end > closed);
+        let runs = self.runs.iter().flat_map(|run| run.parts.iter());
+        runs.chain(fresh).flat_map(|part| self.windows_of(window, part, &closing)).collect()
+    }
+
+    fn windows_of(&self, window: Window, part: &Part, wanted: &dyn Fn(Micros) -> bool) -> Vec<WindowPart> {
+        window
+            .starts_over(part.pane)
+            .filter(|start| wanted(start + window.size))
+            .filter(|start| self.born_after.is_none_or(|born| *start > born))
+            .map(|start| WindowPart {
+                part: part.clone(),
+                bounds: (!window.owns_panes()).then_some((start, start + window.size)),
+            })
+            .collect()
+    }
+
+    /// INV-3, when an epoch has become whole.
+    pub fn check_joining(&self, view: &str, fresh: &[Part]) -> Result<()> {
+        let (Some(window), Some(closed)) = (self.window, self.closed_through) else { return Ok(()) };
+        match fresh.iter().find(|part| window.last_end(part.pane) <= closed) {
+            None => Ok(()),
+            Some(part) => Err(Error::Internal(format!(
+                "rows reached a window that has left. view={view:?}, pane={}, closed_through={closed}",
+                part.pane
+            ))),
+        }
+    }
+
+    /// The parts that stay in memory when windows up to `through` leave.
+    pub fn staying<'a>(&self, parts: &'a [Part], through: Option<Micros>) -> Vec<&'a Part> {
+        match (self.window, through) {
+            (Some(window), Some(through)) => {
+                parts.iter().filter(|part| window.last_end(part.pane) > through).collect()
+            }
+            _ => parts.iter().collect(),
+        }
+    }
+
+    /// The runs that should merge now, as a range of [`Panes::runs`], and the level of the merged one.
+    pub fn due_merge(&self) -> Option<(std::ops::Range<usize>, u32)> {
+        let last = self.runs.last()?;
+        let level = last.level;
+        let first = self.runs.iter().rposition(|run| run.level != level).map_or(0, |before| before + 1);
+        (self.runs.len() - first >= FAN).then(|| (first..self.runs.len(), level + 1))
+    }
+
+    /// What a durable manifest has decided: the epoch's parts become a run, or leave.
+    pub fn install(&mut self, epoch: Epoch, runs: Vec<Arc<Run>>, closed_through: Option<Micros>) {
+        self.filed = self.filed.split_off(&epoch.next());
+        self.runs = runs;
+        self.closed_through = closed_through;
+        self.count_bytes();
+    }
+
+    fn count_bytes(&mut self) {
+        self.bytes = self.parts().map(Part::bytes).sum();
+    }
+
+    /// Distinct windows that are open.
+    pub fn open_windows(&self) -> usize {
+        let Some(window) = self.window else { return 0 };
+        let panes: std::collections::BTreeSet<Micros> = self.parts().map(|part| part.pane).collect();
+        let starts: std::collections::BTreeSet<Micros> =
+            panes.into_iter().flat_map(|pane| window.starts_over(pane)).collect();
+        let open = |start: &&Micros| self.closed_through.is_none_or(|closed| **start + window.size > closed);
+        starts.iter().filter(open).count()
+    }
+}
+
+fn whole(part: &Part) -> WindowPart {
+    WindowPart { part: part.clone(), bounds: None }
+}
