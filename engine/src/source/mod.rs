@@ -3,8 +3,26 @@
 
 use std::time::Duration;
 
-use crate::Result;
 use crate::ids::{Micros, Offset, PartitionId};
+use crate::spec::SourceSpec;
+use crate::{Error, Result};
+
+pub mod clicks;
+mod generator;
+mod zipf;
+
+/// The timestamp of a record that has none, such as a line of a file. It is later than any event time, so the future
+/// guard refuses nothing on its account; as a column it is NULL.
+pub const NO_TIMESTAMP: Micros = Micros::MAX;
+
+/// Checks the options of a source and makes ready to find its partitions.
+pub fn open(spec: &SourceSpec) -> Result<Box<dyn Discovery>> {
+    Ok(match spec {
+        SourceSpec::Generator(spec) => Box::new(generator::Generator::new(spec)?),
+        SourceSpec::Kafka(_) => return Err(Error::Invalid("the Kafka source is absent".into())),
+        SourceSpec::Files(_) => return Err(Error::Invalid("the files source is absent".into())),
+    })
+}
 
 /// Record values, end to end in one buffer.
 #[derive(Debug, Default, Clone)]
@@ -55,7 +73,7 @@ pub struct RawBatch {
     pub records: Records,
     /// One per record, ascending; gaps are legal (compaction, transaction markers).
     pub offsets: Vec<i64>,
-    /// The records' own timestamps in microseconds, one per record.
+    /// The records' own timestamps in microseconds, or [`NO_TIMESTAMP`]; one per record.
     pub timestamps: Vec<Micros>,
     /// One per record if the reader was asked for keys, else empty.
     pub keys: Vec<Option<Vec<u8>>>,
