@@ -1,0 +1,26 @@
+# Two commands matter: `make demo` runs Thalweg, `make test` tests it. Both install what is missing.
+
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/thalweg/target
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+.PHONY: demo test check build bench
+
+demo: ## A generator of clicks, the views of queries/, Delta tables in ./demo-data, Flight SQL on 127.0.0.1:50051
+	@scripts/setup.sh
+	cargo build --workspace --bins
+	@$(CARGO_TARGET_DIR)/debug/thalweg demo
+
+check: ## Format, clippy, unit tests
+	@scripts/setup.sh
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test --workspace --lib --bins
+
+test: ## Everything: what CI runs
+	@scripts/setup.sh tests
+	scripts/test.sh
+
+bench: ## The release build's events per second, from the generator, a file, and Kafka
+	@scripts/setup.sh
+	cargo build --release -p thalweg
+	$(CARGO_TARGET_DIR)/release/thalweg bench
