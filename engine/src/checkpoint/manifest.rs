@@ -3,6 +3,8 @@
 //! JSON, one object per epoch at `manifests/<epoch, 20 digits>.json`. A field that a newer version adds must change
 //! `FORMAT`; an unknown field is refused, never ignored.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -24,6 +26,37 @@ pub struct Manifest {
     pub tables: Vec<TableState>,
     /// The terms of conservation of this epoch.
     pub ledger: Vec<LedgerRow>,
+}
+
+impl Manifest {
+    /// All files under `state/` that the manifest makes real: runs and tails.
+    pub fn state_files(&self) -> impl Iterator<Item = &StateFile> {
+        self.tables.iter().flat_map(|table| table.runs.iter().map(|run| &run.file).chain(&table.tail))
+    }
+
+    /// What must hold whatever the job does; looked at before a manifest is written and after it is read.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.format != FORMAT {
+            return Err(format!("its format is {}, not {FORMAT}", self.format));
+        }
+        for table in &self.tables {
+            let mut before = table.delta.confirmed;
+            for pending in &table.delta.pending {
+                if pending.previous != before || Some(pending.txn) <= before || pending.txn > self.epoch {
+                    return Err(format!(
+                        "the pending commits of a table are no chain. table=\"{}\", txn={}, epoch={}",
+                        table.name, pending.txn, self.epoch
+                    ));
+                }
+                before = Some(pending.txn);
+            }
+        }
+        let mut paths = BTreeSet::new();
+        match self.state_files().find(|file| !paths.insert(&file.path)) {
+            Some(twice) => Err(format!("a state file is named twice. path=\"{}\"", twice.path)),
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

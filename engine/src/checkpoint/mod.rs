@@ -1,6 +1,21 @@
 //! Makes epochs durable: state files, manifests, and the one put that commits.
 //!
 //! Order of an epoch: data files durable → state files durable → put-if-absent of the manifest. That put is the only
-//! commit point. Whatever no manifest names is an orphan and means nothing.
+//! commit point. Whatever no manifest names is an orphan and means nothing. `docs/INVARIANTS.md` has the rules by
+//! number.
 
+mod data;
+mod durable_local;
+mod failpoint;
+mod log;
 pub mod manifest;
+mod names;
+mod owner;
+mod state_file;
+
+pub use data::{DataRoot, Retry};
+pub use failpoint::{Failpoints, Step};
+pub use log::ManifestLog;
+pub use names::{FileNames, table_folder};
+pub use owner::Owner;
+pub use state_file::{LabelledBatch, read_batches, write_batches};

@@ -1,10 +1,25 @@
 //! Closed rows on their way to Parquet in Delta tables, and the list of files that readers scan.
+//!
+//! A table is at `tables/<name>/`, partitioned by `window_date`. Parquet files are written before the manifest that
+//! makes them real; Delta is told afterwards, as often as it takes.
+
+mod delta;
+mod lake_schema;
+mod parquet;
+mod stats;
 
 use std::sync::Arc;
 
 use chrono::NaiveDate;
 use object_store::ObjectStore;
 use object_store::path::Path;
+
+pub use delta::DeltaSink;
+pub use lake_schema::lake_schema;
+pub use parquet::{EncodedFile, encode_parts, put_parts};
+
+/// Every table's partition column, the UTC date of the window's start; not a column of the files.
+pub const PARTITION_COLUMN: &str = "window_date";
 
 /// The Parquet files of one table at one Delta version (and those that the manifest made real and Delta has not
 /// confirmed yet). The partition's date is not a column of the file.

@@ -1,0 +1,168 @@
+//! The place where everything durable lives: a local folder, or a prefix of an S3 bucket.
+//!
+//! Owns: opening it, and durable puts. A put that returned survives a power cut: a local disk is synced by
+//! [`DurableLocal`], an object store does it by contract.
+
+use std::collections::BTreeMap;
+use std::path::{Path as FilePath, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use url::Url;
+
+use super::durable_local::DurableLocal;
+use super::failpoint::Failpoints;
+use crate::{Error, Result};
+
+/// How long to wait between attempts while an outcome is unknown.
+#[derive(Debug, Clone, Copy)]
+pub struct Retry {
+    pub first: Duration,
+    pub max: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry { first: Duration::from_millis(20), max: Duration::from_secs(5) }
+    }
+}
+
+impl Retry {
+    /// Waits before attempt number `failures + 1`.
+    pub(crate) async fn pause(&self, failures: u32) {
+        let wait = self.first.saturating_mul(1 << failures.min(16)).min(self.max);
+        if wait.is_zero() {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+/// Cheap to clone; all clones speak of the same place.
+#[derive(Debug, Clone)]
+pub struct DataRoot {
+    objects: Arc<dyn ObjectStore>,
+    url: Url,
+    local: Option<PathBuf>,
+    failpoints: Failpoints,
+    retry: Retry,
+}
+
+impl DataRoot {
+    /// `location` is a folder (made if absent), a `file://` URL or `s3://bucket/prefix`. `properties` are named as
+    /// object_store's S3 options (`endpoint`, `region`, `access_key_id`, `allow_http`, …) and go before what the
+    /// environment says.
+    pub fn open(location: &str, properties: &BTreeMap<String, String>) -> Result<DataRoot> {
+        if location.starts_with("s3://") {
+            return open_s3(location, properties);
+        }
+        let folder = match location.strip_prefix("file://") {
+            Some(_) => Url::parse(location).ok().and_then(|url| url.to_file_path().ok()),
+            None if location.contains("://") => None,
+            None => Some(PathBuf::from(location)),
+        };
+        let folder = folder.ok_or_else(|| {
+            Error::Invalid(format!("data must be a local folder or s3://bucket/prefix. data=\"{location}\""))
+        })?;
+        open_local(&folder)
+    }
+
+    /// Over any store whose put-if-absent is atomic; for simulations.
+    pub fn over(objects: Arc<dyn ObjectStore>, url: Url) -> DataRoot {
+        DataRoot { objects, url, local: None, failpoints: Failpoints::default(), retry: Retry::default() }
+    }
+
+    pub fn with_failpoints(self, failpoints: Failpoints) -> DataRoot {
+        DataRoot { failpoints, ..self }
+    }
+
+    pub fn with_retry(self, retry: Retry) -> DataRoot {
+        DataRoot { retry, ..self }
+    }
+
+    /// Paths within it are relative to the root.
+    pub fn objects(&self) -> &Arc<dyn ObjectStore> {
+        &self.objects
+    }
+
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The folder, where the root is one.
+    pub fn local(&self) -> Option<&FilePath> {
+        self.local.as_deref()
+    }
+
+    pub fn failpoints(&self) -> &Failpoints {
+        &self.failpoints
+    }
+
+    pub fn retry(&self) -> Retry {
+        self.retry
+    }
+
+    /// Durable once it returns. May be repeated: names are unique, and a repetition writes the same bytes.
+    pub async fn put(&self, path: &str, bytes: Bytes) -> Result<()> {
+        self.objects.put(&Path::from(path), PutPayload::from_bytes(bytes)).await?;
+        Ok(())
+    }
+
+    /// One attempt, durable if it returns `Ok`. An error, *already exists* included, does not mean that it did not
+    /// happen: the client repeats a put whose reply was lost and then meets its own object.
+    pub async fn put_absent(&self, path: &str, bytes: Bytes) -> object_store::Result<()> {
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        self.objects.put_opts(&Path::from(path), PutPayload::from_bytes(bytes), options).await?;
+        Ok(())
+    }
+
+    pub async fn get(&self, path: &str) -> object_store::Result<Bytes> {
+        self.objects.get(&Path::from(path)).await?.bytes().await
+    }
+}
+
+fn open_local(folder: &FilePath) -> Result<DataRoot> {
+    let refused = |error: std::io::Error| {
+        Error::Invalid(format!("cannot open the data folder. data=\"{}\": {error}", folder.display()))
+    };
+    std::fs::create_dir_all(folder).map_err(refused)?;
+    let folder = folder.canonicalize().map_err(refused)?;
+    let url = Url::from_directory_path(&folder)
+        .map_err(|()| Error::Invalid(format!("not a folder. data=\"{}\"", folder.display())))?;
+    let objects = Arc::new(DurableLocal::open(folder.clone())?);
+    Ok(DataRoot { local: Some(folder), ..DataRoot::over(objects, url) })
+}
+
+fn open_s3(location: &str, properties: &BTreeMap<String, String>) -> Result<DataRoot> {
+    let url = Url::parse(location)
+        .map_err(|error| Error::Invalid(format!("not a URL. data=\"{location}\": {error}")))?;
+    let bucket = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| {
+        Error::Invalid(format!("no bucket is named; write s3://bucket/prefix. data=\"{location}\""))
+    })?;
+    let prefix = Path::from_url_path(url.path())
+        .map_err(|error| Error::Invalid(format!("not a prefix. data=\"{location}\": {error}")))?;
+    let mut builder = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_virtual_hosted_style_request(false)
+        .with_conditional_put(S3ConditionalPut::ETagMatch);
+    for (key, value) in properties {
+        let option = AmazonS3ConfigKey::from_str(key)
+            .map_err(|_| Error::Invalid(format!("no such S3 option. option=\"{key}\"")))?;
+        builder = builder.with_config(option, value);
+    }
+    let store = builder
+        .build()
+        .map_err(|error| Error::Invalid(format!("cannot open the bucket. data=\"{location}\": {error}")))?;
+    let objects: Arc<dyn ObjectStore> = match prefix.as_ref() {
+        "" => Arc::new(store),
+        _ => Arc::new(PrefixStore::new(store, prefix)),
+    };
+    Ok(DataRoot::over(objects, url))
+}

@@ -1,0 +1,262 @@
+//! Tells a Delta table what the manifests have made real, each commit exactly once.
+//!
+//! delta-rs records `txn` and does not compare it, and an error does not mean that nothing was committed. So a commit
+//! is a loop with one way out, reading the table:
+//!
+//! ```text
+//! load ─► txn ≥ ours?      ─► done
+//!         txn ≠ previous?  ─► fenced: another instance's
+//!         else commit from the very snapshot that was looked at, no retries inside ─► load again, whatever it said
+//! ```
+//! A commit is a put-if-absent of the snapshot's next version, so between the look and the commit nothing can come in.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use chrono::NaiveDate;
+use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
+use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
+use deltalake_core::kernel::{
+    Action, Add, EagerSnapshot, LogicalFileView, MetadataExt, StructType, Transaction,
+};
+use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use deltalake_core::operations::create::CreateBuilder;
+use deltalake_core::protocol::{DeltaOperation, SaveMode};
+use deltalake_core::{DeltaTable, DeltaTableError};
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use url::Url;
+use uuid::Uuid;
+
+use super::lake_schema::lake_schema;
+use super::{HistoryFile, HistoryFiles, PARTITION_COLUMN};
+use crate::checkpoint::manifest::{DataFile, PendingCommit};
+use crate::checkpoint::{DataRoot, Step, table_folder};
+use crate::ids::Epoch;
+use crate::{Error, Result};
+
+/// Whose rows the table holds: the view's id, in the table's own configuration.
+const OWNER_KEY: &str = "thalweg.view";
+
+/// After so many attempts the caller hears of it; asking again goes on where this left off.
+const ATTEMPTS_MAX: u32 = 16;
+
+pub struct DeltaSink {
+    root: DataRoot,
+    name: String,
+    folder: String,
+    id: Uuid,
+    schema: StructType,
+    table: DeltaTable,
+}
+
+impl DeltaSink {
+    /// Makes the table (version 0) if there is none. `schema` is the view's, without the hidden time.
+    pub async fn open(root: &DataRoot, name: &str, id: Uuid, schema: &Schema) -> Result<DeltaSink> {
+        let folder = table_folder(name);
+        let log_store = log_store(root, &folder)?;
+        let schema = delta_schema(schema)?;
+        let table = DeltaTable::new(log_store);
+        let mut sink = DeltaSink { root: root.clone(), name: name.to_string(), folder, id, schema, table };
+        sink.create_if_absent().await?;
+        sink.table.load().await?;
+        Ok(sink)
+    }
+
+    /// The table still holds the rows of a dropped view of this name: the first commit must replace them.
+    pub fn needs_replace(&self) -> Result<bool> {
+        Ok(self.owner()? != Some(self.id.to_string()))
+    }
+
+    /// `txn` of the newest commit of this view.
+    pub async fn confirmed(&mut self) -> Result<Option<Epoch>> {
+        self.table.update_state().await?;
+        self.seen().await
+    }
+
+    /// May be called again with the same commit, by this instance or a later one. `Fenced` when the table has a commit
+    /// that no manifest of ours knows.
+    pub async fn commit(&mut self, pending: &PendingCommit) -> Result<()> {
+        let mut failures = 0;
+        loop {
+            let error = match self.attempt(pending).await {
+                Ok(true) => {
+                    self.root.failpoints().hit(Step::DeltaConfirmed);
+                    return Ok(());
+                }
+                Ok(false) => continue,
+                Err(error @ Error::Delta(_)) => error,
+                Err(error) => return Err(error),
+            };
+            failures += 1;
+            if failures == ATTEMPTS_MAX {
+                return Err(error);
+            }
+            tracing::warn!(
+                table = self.name, txn = %pending.txn, %error, failures,
+                "a Delta commit has an unknown outcome; looking again"
+            );
+            self.root.retry().pause(failures).await;
+        }
+    }
+
+    /// True when the table has the commit.
+    async fn attempt(&mut self, pending: &PendingCommit) -> Result<bool> {
+        self.table.update_state().await?;
+        let seen = self.seen().await?;
+        if seen >= Some(pending.txn) {
+            return Ok(true);
+        }
+        if seen != pending.previous {
+            let text = |txn: Option<Epoch>| txn.map_or("none".to_string(), |txn| txn.to_string());
+            return Err(Error::Fenced(format!(
+                "a Delta table has a commit that is not of this instance. table=\"{}\", txn={}, expected={}",
+                self.name,
+                text(seen),
+                text(pending.previous)
+            )));
+        }
+        let actions = self.actions(pending)?;
+        self.root.failpoints().hit(Step::DeltaLoaded);
+        let properties = CommitProperties::default()
+            .with_max_retries(0)
+            .with_cleanup_expired_logs(Some(false))
+            .with_application_transaction(Transaction::new(self.id, pending.txn.0 as i64));
+        let operation = DeltaOperation::Write {
+            mode: if pending.replace { SaveMode::Overwrite } else { SaveMode::Append },
+            partition_by: Some(vec![PARTITION_COLUMN.to_string()]),
+            predicate: None,
+        };
+        CommitBuilder::from(properties)
+            .with_actions(actions)
+            .build(Some(self.snapshot()?), self.table.log_store(), operation)
+            .await?;
+        self.root.failpoints().hit(Step::DeltaCommitted);
+        Ok(false)
+    }
+
+    fn actions(&self, pending: &PendingCommit) -> Result<Vec<Action>> {
+        let mut actions: Vec<Action> = Vec::new();
+        if pending.replace {
+            actions.push(self.replaced_metadata()?);
+            let remove = |file: LogicalFileView| Action::Remove(file.remove_action(true));
+            actions.extend(self.snapshot()?.try_log_data()?.iter().map(remove));
+        } else if self.needs_replace()? || *self.snapshot()?.schema() != self.schema {
+            return Err(Error::Invalid(format!(
+                "the Delta table holds something else; drop the view or move the table away. table=\"{}\"",
+                self.name
+            )));
+        }
+        actions.extend(pending.files.iter().map(|file| Action::Add(add(file))));
+        Ok(actions)
+    }
+
+    fn replaced_metadata(&self) -> Result<Action> {
+        let metadata = self.snapshot()?.metadata().clone();
+        let metadata = metadata
+            .with_schema(&self.schema)
+            .and_then(|metadata| metadata.add_config_key(OWNER_KEY.to_string(), self.id.to_string()));
+        Ok(Action::Metadata(metadata.map_err(DeltaTableError::from)?))
+    }
+
+    /// The table's files at the version last loaded or committed; none while they are another view's.
+    pub fn history(&self) -> Result<HistoryFiles> {
+        let files: Result<Vec<HistoryFile>> = match self.needs_replace()? {
+            true => Ok(Vec::new()),
+            false => self.snapshot()?.try_log_data()?.iter().map(|file| self.history_file(&file)).collect(),
+        };
+        Ok(HistoryFiles { store: Arc::clone(self.root.objects()), files: Arc::new(files?) })
+    }
+
+    fn history_file(&self, file: &LogicalFileView) -> Result<HistoryFile> {
+        let wrong = |what: &str| {
+            Error::BadData(format!(
+                "a file of a Delta table has no {what}. table=\"{}\", file=\"{}\"",
+                self.name,
+                file.path()
+            ))
+        };
+        let values = file.partition_values_map();
+        let date = values.get(PARTITION_COLUMN).cloned().flatten();
+        let date = date.and_then(|text| text.parse::<NaiveDate>().ok());
+        Ok(HistoryFile {
+            path: Path::from(format!("{}/{}", self.folder, file.path())),
+            bytes: file.size() as u64,
+            rows: file.num_records().ok_or_else(|| wrong("row count"))? as u64,
+            date: date.ok_or_else(|| wrong("date"))?,
+        })
+    }
+
+    fn snapshot(&self) -> Result<&EagerSnapshot> {
+        Ok(self.table.snapshot()?.snapshot())
+    }
+
+    fn owner(&self) -> Result<Option<String>> {
+        Ok(self.snapshot()?.metadata().configuration().get(OWNER_KEY).cloned())
+    }
+
+    /// Of the version that is loaded.
+    async fn seen(&self) -> Result<Option<Epoch>> {
+        let log_store = self.table.log_store();
+        let seen = self.snapshot()?.transaction_version(log_store.as_ref(), self.id).await?;
+        Ok(seen.map(|version| Epoch(version as u64)))
+    }
+
+    async fn create_if_absent(&self) -> Result<()> {
+        let log_store = self.table.log_store();
+        let mut failures = 0;
+        while !log_store.is_delta_table_location().await? {
+            self.root.failpoints().hit(Step::DeltaTableMissing);
+            let created = CreateBuilder::new()
+                .with_log_store(Arc::clone(&log_store))
+                .with_table_name(&self.name)
+                .with_columns(self.schema.fields().cloned())
+                .with_partition_columns([PARTITION_COLUMN])
+                .with_raise_if_key_not_exists(false)
+                .with_configuration([(OWNER_KEY, Some(self.id.to_string()))])
+                .await;
+            match created {
+                Ok(_) => self.root.failpoints().hit(Step::DeltaTableCreated),
+                Err(error) => {
+                    failures += 1;
+                    if failures == ATTEMPTS_MAX {
+                        return Err(error.into());
+                    }
+                    tracing::warn!(table = self.name, %error, failures, "cannot make a Delta table; looking again");
+                    self.root.retry().pause(failures).await;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The library finds a table by URL path within a store. Ours are rooted at the data, whatever it lies on, so the URL
+/// is one of our own; `file` makes the library sort listings, which a local folder gives in any order.
+fn log_store(root: &DataRoot, folder: &str) -> Result<LogStoreRef> {
+    let url = Url::parse(&format!("file:///{folder}"))
+        .map_err(|error| Error::Internal(format!("no URL for a table. folder=\"{folder}\": {error}")))?;
+    let table_store = Arc::new(PrefixStore::new(Arc::clone(root.objects()), Path::from(folder)));
+    Ok(default_logstore(table_store, Arc::clone(root.objects()), &url, &StorageConfig::default()))
+}
+
+fn delta_schema(schema: &Schema) -> Result<StructType> {
+    let lake = lake_schema(schema)?;
+    let mut fields: Vec<_> = lake.fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(PARTITION_COLUMN, DataType::Date32, true)));
+    let schema = Schema::new(fields);
+    (&schema).try_into_kernel().map_err(|error| Error::from(DeltaTableError::from(error)))
+}
+
+fn add(file: &DataFile) -> Add {
+    Add {
+        path: file.path.clone(),
+        partition_values: HashMap::from([(PARTITION_COLUMN.to_string(), Some(file.date.to_string()))]),
+        size: file.bytes as i64,
+        modification_time: 0,
+        data_change: true,
+        stats: Some(file.stats.clone()),
+        ..Add::default()
+    }
+}

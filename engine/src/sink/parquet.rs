@@ -1,0 +1,219 @@
+//! Rows become Parquet files, one or more per UTC date, each with Delta's statistics.
+//!
+//! Rows come with the trailing [`TIME_COLUMN`], by which they are split and sorted; it is not stored. Encoding is pure
+//! and takes CPU, so the caller chooses the thread; putting is I/O.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
+use arrow::compute::{SortOptions, cast, concat_batches, sort_to_indices, take_record_batch};
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use bytes::Bytes;
+use chrono::{Duration, NaiveDate};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use super::lake_schema::lake_schema;
+use super::stats::file_stats;
+use crate::checkpoint::manifest::DataFile;
+use crate::checkpoint::{DataRoot, FileNames, Step, table_folder};
+use crate::ids::Micros;
+use crate::spec::TIME_COLUMN;
+use crate::{Error, Result};
+
+const MICROS_PER_DAY: Micros = 24 * 3600 * 1_000_000;
+
+/// In memory, before compression. A file of it is some ten times smaller.
+const FILE_BYTES_MAX: usize = 1 << 30;
+
+const ROW_GROUP_ROWS: usize = 512 * 1024;
+
+/// A file that is not stored yet.
+#[derive(Debug, Clone)]
+pub struct EncodedFile {
+    pub file: DataFile,
+    pub bytes: Bytes,
+}
+
+/// `batches` have one schema, whose last column is [`TIME_COLUMN`]. Within a file rows are sorted by it, and rows of
+/// one time keep their order.
+pub fn encode_parts(batches: &[RecordBatch], names: &mut FileNames) -> Result<Vec<EncodedFile>> {
+    let Some(first) = batches.first() else { return Ok(Vec::new()) };
+    let schema = first.schema();
+    let time_column =
+        schema.fields().len().checked_sub(1).filter(|&last| schema.field(last).name() == TIME_COLUMN);
+    let Some(time_column) = time_column else {
+        return Err(Error::Internal(format!(
+            "rows for history lack their last column. column=\"{TIME_COLUMN}\""
+        )));
+    };
+    let rows = concat_batches(&schema, batches)?;
+    let times = time_of(&rows, time_column)?;
+    let order = sort_to_indices(&times, Some(SortOptions { descending: false, nulls_first: false }), None)?;
+    let order = stable(&times, order);
+    let rows = take_record_batch(&rows, &order)?;
+    let times = time_of(&rows, time_column)?;
+    let lake = lake_schema(&schema.project(&(0..time_column).collect::<Vec<_>>())?)?;
+    let mut parts = Vec::new();
+    for (day, start, length) in days(&times) {
+        let date = NaiveDate::default() + Duration::days(day);
+        let of_day = to_lake(&rows.slice(start, length), &lake)?;
+        for slice in slices(&of_day) {
+            parts.push(encode(&slice, date, names.part(date))?);
+        }
+    }
+    Ok(parts)
+}
+
+/// Durable once it returns; real once a manifest names the files.
+pub async fn put_parts(root: &DataRoot, table: &str, parts: Vec<EncodedFile>) -> Result<Vec<DataFile>> {
+    let folder = table_folder(table);
+    let mut files = Vec::with_capacity(parts.len());
+    for part in parts {
+        root.failpoints().hit(Step::DataFileAbsent);
+        root.put(&format!("{folder}/{}", part.file.path), part.bytes).await?;
+        root.failpoints().hit(Step::DataFileDurable);
+        files.push(part.file);
+    }
+    Ok(files)
+}
+
+fn time_of(rows: &RecordBatch, column: usize) -> Result<TimestampMicrosecondArray> {
+    let column = rows.column(column);
+    match column.as_primitive_opt::<TimestampMicrosecondType>() {
+        Some(times) if times.null_count() == 0 => Ok(times.clone()),
+        _ => Err(Error::Internal(format!(
+            "the time of rows for history must be microseconds and never NULL. type=\"{}\", nulls={}",
+            column.data_type(),
+            column.null_count()
+        ))),
+    }
+}
+
+/// Arrow's sort does not keep the order of equals; a replay must write the same file.
+fn stable(times: &TimestampMicrosecondArray, order: UInt32Array) -> UInt32Array {
+    let mut order: Vec<u32> = order.values().to_vec();
+    for equal in order.chunk_by_mut(|&a, &b| times.value(a as usize) == times.value(b as usize)) {
+        equal.sort_unstable();
+    }
+    UInt32Array::from(order)
+}
+
+/// Runs of one UTC day in sorted times: (days since 1970, first row, rows).
+fn days(times: &TimestampMicrosecondArray) -> Vec<(i64, usize, usize)> {
+    let mut start = 0;
+    times
+        .values()
+        .chunk_by(|a, b| a.div_euclid(MICROS_PER_DAY) == b.div_euclid(MICROS_PER_DAY))
+        .map(|run| {
+            start += run.len();
+            (run[0].div_euclid(MICROS_PER_DAY), start - run.len(), run.len())
+        })
+        .collect()
+}
+
+fn to_lake(rows: &RecordBatch, lake: &SchemaRef) -> Result<RecordBatch> {
+    let columns: Result<Vec<ArrayRef>, _> = lake
+        .fields()
+        .iter()
+        .zip(rows.columns())
+        .map(|(field, column)| match field.data_type() == column.data_type() {
+            true => Ok(Arc::clone(column)),
+            false => cast(column, field.data_type()),
+        })
+        .collect();
+    Ok(RecordBatch::try_new(Arc::clone(lake), columns?)?)
+}
+
+fn slices(rows: &RecordBatch) -> Vec<RecordBatch> {
+    let files = rows.get_array_memory_size().div_ceil(FILE_BYTES_MAX).clamp(1, rows.num_rows().max(1));
+    let rows_per_file = rows.num_rows().div_ceil(files).max(1);
+    (0..rows.num_rows())
+        .step_by(rows_per_file)
+        .map(|start| rows.slice(start, rows_per_file.min(rows.num_rows() - start)))
+        .collect()
+}
+
+fn encode(rows: &RecordBatch, date: NaiveDate, path: String) -> Result<EncodedFile> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .build();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties))?;
+    writer.write(rows)?;
+    writer.close()?;
+    let file = DataFile {
+        path,
+        bytes: bytes.len() as u64,
+        rows: rows.num_rows() as u64,
+        date,
+        stats: file_stats(rows),
+    };
+    Ok(EncodedFile { file, bytes: Bytes::from(bytes) })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, StringViewArray};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ids::Epoch;
+
+    fn rows(of: &[(i64, Micros)]) -> RecordBatch {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(of.iter().map(|row| row.0)));
+        let names: ArrayRef =
+            Arc::new(StringViewArray::from_iter_values(of.iter().map(|row| row.0.to_string())));
+        let times =
+            TimestampMicrosecondArray::from_iter_values(of.iter().map(|row| row.1)).with_timezone("UTC");
+        RecordBatch::try_from_iter([("n", numbers), ("s", names), (TIME_COLUMN, Arc::new(times) as _)])
+            .unwrap()
+    }
+
+    fn names() -> FileNames {
+        FileNames::new(Uuid::from_u128(1), Epoch(7), Uuid::from_u128(2))
+    }
+
+    fn read(file: &EncodedFile) -> Vec<i64> {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone()).unwrap().build().unwrap();
+        let batches: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
+        assert!(batches.iter().all(|batch| batch.num_columns() == 2));
+        batches
+            .iter()
+            .flat_map(|batch| batch.column(0).as_primitive::<arrow::datatypes::Int64Type>().values().to_vec())
+            .collect()
+    }
+
+    #[test]
+    fn rows_are_split_by_utc_date_and_sorted_by_time() {
+        let day = MICROS_PER_DAY;
+        let batches = [rows(&[(1, day), (2, 5), (3, day - 1)]), rows(&[(4, -1), (5, 5), (6, 0)])];
+        let parts = encode_parts(&batches, &mut names()).unwrap();
+        let got: Vec<(String, u64, Vec<i64>)> =
+            parts.iter().map(|part| (part.file.date.to_string(), part.file.rows, read(part))).collect();
+        let expected = [
+            ("1969-12-31".to_string(), 1, vec![4]),
+            ("1970-01-01".to_string(), 4, vec![6, 2, 5, 3]),
+            ("1970-01-02".to_string(), 1, vec![1]),
+        ];
+        assert_eq!(got, expected);
+        for part in &parts {
+            assert_eq!(part.file.bytes, part.bytes.len() as u64);
+            assert!(part.file.path.starts_with(&format!("window_date={}/part-", part.file.date)));
+            assert!(part.file.stats.contains(&format!("\"numRecords\":{}", part.file.rows)));
+        }
+        let again = encode_parts(&batches, &mut names()).unwrap();
+        assert!(parts.iter().zip(&again).all(|(a, b)| a.bytes == b.bytes), "a replay writes the same bytes");
+    }
+
+    #[test]
+    fn no_rows_make_no_file_and_a_missing_time_is_our_bug() {
+        assert!(encode_parts(&[], &mut names()).unwrap().is_empty());
+        assert!(encode_parts(&[rows(&[])], &mut names()).unwrap().is_empty());
+        let without = rows(&[(1, 1)]).project(&[0, 1]).unwrap();
+        assert!(encode_parts(&[without], &mut names()).unwrap_err().to_string().contains("__time"));
+    }
+}
