@@ -10,6 +10,7 @@ pub mod spec;
 
 pub mod checkpoint;
 pub mod decode;
+pub mod job;
 pub mod sink;
 pub mod source;
 pub mod view;

@@ -191,3 +191,12 @@ pub struct Upper {
 /// The hidden last column of every row on its way to history, `Timestamp(µs, UTC)`: which day's partition it lands in,
 /// and when it closes.
 pub const TIME_COLUMN: &str = "__time";
+
+/// A change of what runs. It takes effect between two epochs, and is in the manifest of the first of them.
+#[derive(Debug, Clone)]
+pub enum CatalogChange {
+    CreateStream(StreamSpec),
+    CreateView(ViewSpec),
+    DropStream(String),
+    DropView(String),
+}

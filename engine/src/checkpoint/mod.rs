@@ -18,4 +18,4 @@ pub use failpoint::{Failpoints, Step};
 pub use log::ManifestLog;
 pub use names::{FileNames, table_folder};
 pub use owner::Owner;
-pub use state_file::{LabelledBatch, read_batches, write_batches};
+pub use state_file::{read_batches, write_batches};

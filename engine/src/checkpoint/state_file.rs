@@ -21,23 +21,15 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::data::DataRoot;
 use super::failpoint::Step;
 use super::manifest::StateFile;
-use crate::ids::Micros;
+use crate::view::part::Part;
 use crate::{Error, Result};
 
 const MAGIC: &[u8; 8] = b"thalwegS";
 const VERSION: u32 = 1;
 const HASH_BYTES: usize = 8;
 
-/// A batch and what it is state of. For rows that have no pane or cut (a tail) both are zero.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LabelledBatch {
-    pub pane: Micros,
-    pub cut: u32,
-    pub batch: RecordBatch,
-}
-
 /// Durable once it returns. `path` is of [`FileNames::state`](super::FileNames::state).
-pub async fn write_batches(root: &DataRoot, path: String, batches: &[LabelledBatch]) -> Result<StateFile> {
+pub async fn write_batches(root: &DataRoot, path: String, batches: &[Part]) -> Result<StateFile> {
     let bytes = encode(batches)?;
     let rows = batches.iter().map(|labelled| labelled.batch.num_rows() as u64).sum();
     let file = StateFile { path, bytes: bytes.len() as u64, rows, hash: xxh3_64(&bytes) };
@@ -48,7 +40,7 @@ pub async fn write_batches(root: &DataRoot, path: String, batches: &[LabelledBat
 }
 
 /// In the order in which they were written.
-pub async fn read_batches(root: &DataRoot, file: &StateFile) -> Result<Vec<LabelledBatch>> {
+pub async fn read_batches(root: &DataRoot, file: &StateFile) -> Result<Vec<Part>> {
     let bytes = match root.get(&file.path).await {
         Err(object_store::Error::NotFound { .. }) => return Err(bad(file, "it is missing")),
         other => other?,
@@ -71,7 +63,7 @@ fn bad(file: &StateFile, wrong: &str) -> Error {
     Error::BadData(format!("cannot read a state file. path=\"{}\": {wrong}", file.path))
 }
 
-fn encode(batches: &[LabelledBatch]) -> Result<Bytes> {
+fn encode(batches: &[Part]) -> Result<Bytes> {
     let mut sections: Vec<(SchemaRef, Vec<usize>)> = Vec::new();
     for (index, labelled) in batches.iter().enumerate() {
         let schema = labelled.batch.schema_ref();
@@ -92,12 +84,7 @@ fn encode(batches: &[LabelledBatch]) -> Result<Bytes> {
     Ok(Bytes::from(out))
 }
 
-fn encode_section(
-    batches: &[LabelledBatch],
-    schema: &SchemaRef,
-    indices: &[usize],
-    out: &mut Vec<u8>,
-) -> Result<()> {
+fn encode_section(batches: &[Part], schema: &SchemaRef, indices: &[usize], out: &mut Vec<u8>) -> Result<()> {
     out.extend_from_slice(&count(indices.len())?.to_le_bytes());
     for &index in indices {
         out.extend_from_slice(&count(index)?.to_le_bytes());
@@ -136,7 +123,7 @@ fn without_unused_buffers(batch: &RecordBatch) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new_with_options(batch.schema(), columns, &options)?)
 }
 
-fn decode(bytes: &Bytes) -> Result<Vec<LabelledBatch>, String> {
+fn decode(bytes: &Bytes) -> Result<Vec<Part>, String> {
     let hash_at = bytes.len().checked_sub(HASH_BYTES).ok_or("it is too short")?;
     let mut body = Reader { bytes: bytes.slice(..hash_at) };
     if bytes[hash_at..] != xxh3_64(&body.bytes).to_le_bytes() {
@@ -163,7 +150,7 @@ fn decode(bytes: &Bytes) -> Result<Vec<LabelledBatch>, String> {
     Ok(batches.into_iter().map(|(_, labelled)| labelled).collect())
 }
 
-fn decode_section(body: &mut Reader, batches: &mut Vec<(u32, LabelledBatch)>) -> Result<(), String> {
+fn decode_section(body: &mut Reader, batches: &mut Vec<(u32, Part)>) -> Result<(), String> {
     let mut labels = Vec::new();
     for _ in 0..body.u32()? {
         labels.push((body.u32()?, body.u32()?, body.i64()?));
@@ -174,7 +161,7 @@ fn decode_section(body: &mut Reader, batches: &mut Vec<(u32, LabelledBatch)>) ->
     for (index, cut, pane) in labels {
         let batch =
             reader.next().ok_or("a section has too few batches")?.map_err(|error| error.to_string())?;
-        batches.push((index, LabelledBatch { pane, cut, batch }));
+        batches.push((index, Part { pane, cut, batch }));
     }
     match reader.next() {
         Some(_) => Err("a section has too many batches".to_string()),
@@ -225,14 +212,14 @@ mod tests {
         RecordBatch::try_from_iter([(name, Arc::new(Int64Array::from(values)) as ArrayRef)]).unwrap()
     }
 
-    fn sample() -> Vec<LabelledBatch> {
+    fn sample() -> Vec<Part> {
         let long = "a string that is longer than twelve bytes";
         let strings: ArrayRef = Arc::new(StringViewArray::from(vec![Some(long), None, Some("x")]));
         vec![
-            LabelledBatch { pane: -60, cut: 0, batch: numbers("n", vec![1, 2]) },
-            LabelledBatch { pane: 0, cut: 1, batch: RecordBatch::try_from_iter([("s", strings)]).unwrap() },
-            LabelledBatch { pane: 60, cut: 0, batch: numbers("n", vec![]) },
-            LabelledBatch { pane: i64::MAX, cut: 7, batch: numbers("n", vec![3]).slice(0, 1) },
+            Part { pane: -60, cut: 0, batch: numbers("n", vec![1, 2]) },
+            Part { pane: 0, cut: 1, batch: RecordBatch::try_from_iter([("s", strings)]).unwrap() },
+            Part { pane: 60, cut: 0, batch: numbers("n", vec![]) },
+            Part { pane: i64::MAX, cut: 7, batch: numbers("n", vec![3]).slice(0, 1) },
         ]
     }
 
@@ -280,7 +267,7 @@ mod tests {
         let long: Vec<String> = (0..1000).map(|i| format!("{i:0>100}")).collect();
         let array: ArrayRef = Arc::new(StringViewArray::from_iter_values(&long));
         let batch = RecordBatch::try_from_iter([("s", array)]).unwrap().slice(0, 1);
-        let bytes = encode(&[LabelledBatch { pane: 0, cut: 0, batch }]).unwrap();
+        let bytes = encode(&[Part { pane: 0, cut: 0, batch }]).unwrap();
         assert!(bytes.len() < 2000, "{} bytes for one short row", bytes.len());
     }
 }

@@ -52,8 +52,9 @@ impl LowerHalf {
     /// Runs every cut over the rows. The cuts must agree on what became of them.
     pub async fn run(&mut self, batch: &RecordBatch) -> Result<Lowered> {
         let config = self.config.clone().with_extension(Arc::new(MicroBatch(batch.clone())));
-        let context =
-            Arc::new(TaskContext::default().with_session_config(config).with_runtime(Arc::clone(&self.runtime)));
+        let context = Arc::new(
+            TaskContext::default().with_session_config(config).with_runtime(Arc::clone(&self.runtime)),
+        );
         let mut parts = vec![];
         let mut counts = None;
         for (number, plan) in self.plans.iter_mut().enumerate() {

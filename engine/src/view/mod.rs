@@ -1,16 +1,16 @@
 //! What happens to a decoded batch inside a view: late rows leave, the lower half makes partial aggregates, panes keep
 //! them, and the upper half makes rows of them when a window closes or somebody reads.
 
+pub mod lower;
+mod micro_batch;
+mod open;
+pub mod panes;
+pub mod part;
+mod state_scan;
+mod tally;
+pub mod upper;
 pub mod watermark;
 mod window;
-mod micro_batch;
-pub mod lower;
-mod tally;
-pub mod part;
-pub mod panes;
-pub mod upper;
-mod state_scan;
-mod open;
 
 pub use micro_batch::{MicroBatch, MicroBatchExec};
 pub use open::{OpenPanes, without_time};

@@ -38,6 +38,7 @@ pub struct Panes {
     /// Only windows that start after this instant are emitted.
     pub born_after: Option<Micros>,
     bytes: usize,
+    filed_bytes: usize,
 }
 
 impl Panes {
@@ -46,7 +47,15 @@ impl Panes {
             ViewShape::Copy { .. } => None,
             ViewShape::Windowed { window, .. } => Some(*window),
         };
-        Panes { window, filed: BTreeMap::new(), runs: vec![], closed_through: None, born_after, bytes: 0 }
+        Panes {
+            window,
+            filed: BTreeMap::new(),
+            runs: vec![],
+            closed_through: None,
+            born_after,
+            bytes: 0,
+            filed_bytes: 0,
+        }
     }
 
     pub fn restore(&mut self, runs: Vec<Run>, closed_through: Option<Micros>) {
@@ -56,13 +65,20 @@ impl Panes {
     }
 
     pub fn file(&mut self, epoch: Epoch, parts: Filed) {
-        self.bytes += parts.iter().map(Part::bytes).sum::<usize>();
+        let bytes = parts.iter().map(Part::bytes).sum::<usize>();
+        self.bytes += bytes;
+        self.filed_bytes += bytes;
         self.filed.entry(epoch).or_default().push(parts);
     }
 
     /// What the state of the view weighs in memory.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Of these, what waits for its manifest.
+    pub fn filed_bytes(&self) -> usize {
+        self.filed_bytes
     }
 
     pub fn rows(&self) -> usize {
@@ -155,6 +171,8 @@ impl Panes {
 
     fn count_bytes(&mut self) {
         self.bytes = self.parts().map(Part::bytes).sum();
+        let filed = self.filed.values().flatten().flat_map(|filed| filed.iter());
+        self.filed_bytes = filed.map(Part::bytes).sum();
     }
 
     /// Distinct windows that are open.

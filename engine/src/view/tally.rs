@@ -83,7 +83,8 @@ pub fn as_aggregate(plan: &Arc<dyn ExecutionPlan>) -> Option<&AggregateExec> {
 }
 
 fn count_below(node: Arc<dyn ExecutionPlan>, counter: &Arc<AtomicU64>) -> Result<Arc<dyn ExecutionPlan>> {
-    let children = node.children().into_iter().map(|child| TallyExec::over(Arc::clone(child), counter)).collect();
+    let children =
+        node.children().into_iter().map(|child| TallyExec::over(Arc::clone(child), counter)).collect();
     datafusion::physical_plan::execution_plan::replace_children_if_necessary(node, children)
 }
 

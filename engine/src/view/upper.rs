@@ -65,7 +65,8 @@ pub async fn finish(cuts: &[Cut], upper: &Upper, parts: &[WindowPart]) -> Result
         let batches = of_cut.map(|part| part.rebound(cut)).collect::<Result<Vec<_>>>()?;
         finals.push(replace_children_if_necessary(Arc::clone(&cut.aggregate), vec![source(cut, batches)?])?);
     }
-    let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(StateScanPlanner { finals })]);
+    let planner =
+        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(StateScanPlanner { finals })]);
     let logical = upper.session.optimize(&upper.logical)?;
     let plan = planner.create_physical_plan(&logical, upper.session.as_ref()).await?;
     Ok(collect(plan, upper.session.task_ctx()).await?)

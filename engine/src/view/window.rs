@@ -26,12 +26,17 @@ impl Window {
             (if fits { first } else { first + self.slide }, last)
         };
         let slide = self.slide;
-        std::iter::successors(Some(first), move |start| Some(start + slide)).take_while(move |start| *start <= last)
+        std::iter::successors(Some(first), move |start| Some(start + slide))
+            .take_while(move |start| *start <= last)
     }
 
     /// When the last window over a pane ends.
     pub fn last_end(&self, pane: Micros) -> Micros {
-        if self.owns_panes() { pane + self.size } else { pane.div_euclid(self.slide) * self.slide + self.size }
+        if self.owns_panes() {
+            pane + self.size
+        } else {
+            pane.div_euclid(self.slide) * self.slide + self.size
+        }
     }
 
     /// When the last window of a row with this event time ends.

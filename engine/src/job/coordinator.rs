@@ -1,0 +1,489 @@
+//! The one task that turns epochs: asks the workers for a barrier, waits for all of them, makes the epoch durable, and
+//! only then shows it. Also where the catalog changes: between two epochs.
+//!
+//! INV-1: what readers are shown as closed is in a durable manifest. INV-5: manifests are put by this task alone, one
+//! at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::checkpoint::DataRoot;
+use crate::checkpoint::FileNames;
+use crate::checkpoint::ManifestLog;
+use crate::checkpoint::Owner;
+use crate::checkpoint::Step;
+use crate::checkpoint::manifest::{FORMAT, Manifest, ManifestKind, PartitionState, StreamState};
+use crate::clock::Clock;
+use crate::ids::{Epoch, Micros, Offset, PartitionId};
+use crate::job::epoch::{Closed, Roll, TableEpoch, Whole};
+use crate::job::shared::{Partition, Shared, Table};
+use crate::job::stream::{Crew, StreamJob};
+use crate::job::worker::Report;
+use crate::job::{Settings, tables};
+use crate::sink::DeltaSink;
+use crate::spec::{CatalogChange, StreamSpec, ViewSpec};
+use crate::status::{CheckpointStatus, LedgerRow};
+use crate::view::watermark::{Standing, frontier};
+use crate::{Error, Result};
+
+/// How many checkpoints and ledger lines `system.*` shows.
+const KEPT_CHECKPOINTS: usize = 1_000;
+const KEPT_LEDGER_ROWS: usize = 10_000;
+
+/// Old manifests stay so long that a zombie's next number is still taken.
+const KEPT_MANIFESTS: usize = 10_000;
+
+/// How often a source is asked for partitions nobody reads yet.
+const DISCOVERY: Duration = Duration::from_secs(5);
+
+/// A worker that does not answer a barrier for so long is taken for dead.
+const BARRIER: Duration = Duration::from_secs(120);
+
+pub enum Command {
+    Apply(Box<CatalogChange>, oneshot::Sender<Result<()>>),
+    Stop(oneshot::Sender<Result<()>>),
+}
+
+pub struct Coordinator {
+    pub settings: Settings,
+    pub root: DataRoot,
+    pub clock: Arc<dyn Clock>,
+    pub shared: Arc<Shared>,
+    pub log: ManifestLog,
+    pub owner: Owner,
+    pub nonce: Uuid,
+    /// The epoch that the workers are in.
+    pub epoch: Epoch,
+    pub streams: BTreeMap<String, StreamJob>,
+    pub sinks: BTreeMap<String, DeltaSink>,
+    pub totals: BTreeMap<String, Totals>,
+    pub commands: mpsc::Receiver<Command>,
+    pub reports: mpsc::Receiver<Report>,
+    pub reporter: mpsc::Sender<Report>,
+}
+
+/// Of a stream, over all durable epochs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Totals {
+    pub records: u64,
+    pub rejected: u64,
+}
+
+/// Where every stream's partitions stood at a barrier.
+type Stood = BTreeMap<String, BTreeMap<PartitionId, Partition>>;
+
+impl Coordinator {
+    /// Turns epochs until told to stop, or until something fails.
+    pub async fn run(mut self) -> Result<()> {
+        let mut discovered_at = self.clock.elapsed();
+        let mut renewed_at = self.clock.elapsed();
+        loop {
+            let command = tokio::select! {
+                biased;
+                command = self.commands.recv() => Some(command),
+                report = self.reports.recv() => { unexpected(report)?; None }
+                () = tokio::time::sleep(self.settings.epoch) => None,
+            };
+            match command {
+                None => {
+                    if self.clock.elapsed().saturating_sub(discovered_at) >= DISCOVERY {
+                        discovered_at = self.clock.elapsed();
+                        self.discover().await?;
+                    }
+                    if self.clock.elapsed().saturating_sub(renewed_at) >= Owner::RENEW_EVERY {
+                        renewed_at = self.clock.elapsed();
+                        self.owner.renew(self.clock.wall()).await?;
+                    }
+                    self.turn(false).await?;
+                }
+                Some(Some(Command::Apply(change, reply))) => {
+                    let outcome = self.apply(*change).await;
+                    let fatal =
+                        outcome.as_ref().err().filter(|error| error.kind() != crate::ErrorKind::Invalid);
+                    let fatal = fatal.cloned();
+                    // Whoever asked may have gone; the change stands all the same.
+                    let _ = reply.send(outcome);
+                    if let Some(error) = fatal {
+                        return Err(error);
+                    }
+                }
+                Some(Some(Command::Stop(reply))) => {
+                    let outcome = self.turn(true).await;
+                    let _ = reply.send(outcome.clone());
+                    return outcome;
+                }
+                Some(None) => return self.turn(true).await,
+            }
+        }
+    }
+
+    /// One epoch, from the barrier to publication.
+    async fn turn(&mut self, stop: bool) -> Result<()> {
+        let leaving = if stop { Leaving::Everybody } else { Leaving::Nobody };
+        let stood = self.barrier(leaving).await?;
+        self.commit(stood, stop).await
+    }
+
+    async fn barrier(&mut self, leaving: Leaving<'_>) -> Result<Stood> {
+        let ending = self.epoch;
+        self.epoch = ending.next();
+        let mut stood = Stood::new();
+        let mut waiting = 0;
+        for (name, stream) in &self.streams {
+            stream.orders.stop.store(leaving.includes(name), Ordering::Release);
+            stream.orders.epoch.store(self.epoch.0, Ordering::Release);
+            waiting += stream.workers;
+            stood.insert(name.clone(), BTreeMap::new());
+        }
+        while waiting > 0 {
+            let report = tokio::time::timeout(BARRIER, self.reports.recv()).await.map_err(|_| {
+                Error::Internal(format!("a worker did not answer. epoch={ending}, missing={waiting}"))
+            })?;
+            let report = report.ok_or_else(|| Error::Internal("the workers are gone".into()))?;
+            let ended =
+                report.outcome.map_err(|error| worker_failed(&report.stream, report.worker, error))?;
+            if ended.epoch != ending {
+                return Err(Error::Internal(format!(
+                    "a worker ended epoch {} instead of {ending}",
+                    ended.epoch
+                )));
+            }
+            stood.entry(report.stream).or_default().extend(ended.partitions);
+            waiting -= 1;
+        }
+        Ok(stood)
+    }
+
+    /// Makes the epoch that has just ended durable, and shows it.
+    async fn commit(&mut self, stood: Stood, stop: bool) -> Result<()> {
+        let started = self.clock.elapsed();
+        let ending = Epoch(self.epoch.0 - 1);
+        let wall = self.clock.wall();
+        let ledger = self.check_ledger(ending)?;
+        let frontiers = self.frontiers(&stood);
+        let mut closed = vec![];
+        for name in self.table_names() {
+            let (whole, frontier) = {
+                let tables = self.shared.lock();
+                let table = &tables.tables[&name];
+                (Whole::of(table), frontiers.get(&table.spec.stream).copied().flatten())
+            };
+            let roll = Roll { bytes: self.settings.roll_bytes, age: micros(self.settings.roll), now: stop };
+            let names = FileNames::new(whole.spec.id, ending, self.nonce);
+            let mut writer = TableEpoch { root: &self.root, names, epoch: ending, wall, roll };
+            closed.push(writer.close(whole, frontier).await?);
+        }
+        let manifest = self.manifest(ending, wall, &stood, &frontiers, &closed, &ledger);
+        self.log.commit(&manifest).await?;
+        let state_bytes = closed.iter().map(|table| table.state_bytes).sum();
+        self.publish(ending, closed, &ledger)?;
+        self.root.failpoints().hit(Step::Published);
+        self.record(CheckpointStatus {
+            epoch: ending,
+            committed_at: wall,
+            duration_micros: self.clock.elapsed().saturating_sub(started).as_micros() as u64,
+            state_bytes,
+            records: ledger.iter().map(|row| row.records).sum(),
+        });
+        self.settle().await?;
+        self.publish_offsets(&stood);
+        self.log.retire(KEPT_MANIFESTS).await
+    }
+
+    fn table_names(&self) -> Vec<String> {
+        self.shared.lock().tables.keys().cloned().collect()
+    }
+
+    fn check_ledger(&mut self, ending: Epoch) -> Result<Vec<LedgerRow>> {
+        let mut tables = self.shared.lock();
+        let ledger = tables.ledger.remove(&ending).unwrap_or_default();
+        let ran = |table: &&Table| !table.spec.stream.is_empty() && table.since <= ending;
+        let streams = tables.tables.values().filter(ran);
+        let streams = streams.map(|table| (table.spec.name.clone(), table.spec.stream.clone())).collect();
+        let rows = ledger.balanced(ending, &streams)?;
+        for row in rows.iter().filter(|row| row.view.is_none()) {
+            let totals = self.totals.entry(row.stream.clone()).or_default();
+            totals.records += row.records;
+            totals.rejected += row.rejected;
+        }
+        Ok(rows)
+    }
+
+    /// The frontiers after the barrier, shown at once: a partition that comes back from idleness must adopt them.
+    fn frontiers(&self, stood: &Stood) -> BTreeMap<String, Option<Micros>> {
+        let now = self.clock.elapsed();
+        let mut tables = self.shared.lock();
+        let mut frontiers = BTreeMap::new();
+        for (name, partitions) in stood {
+            let Some(stream) = tables.streams.get_mut(name) else { continue };
+            let standing = |(id, now): (&PartitionId, &Partition)| match (partitions.get(id), now.returned) {
+                // Back since its barrier said idle: the floor it then took holds.
+                (Some(_), Some(floor)) => Standing::Active(floor),
+                (Some(stood), None) if stood.ended => Standing::Ended,
+                (Some(stood), None) if stood.idle_since.is_some() => Standing::Idle(stood.time.watermark()),
+                (Some(stood), None) => Standing::Active(stood.time.watermark()),
+                // Found, and not taken up by its worker yet.
+                (None, _) => Standing::Active(now.time.watermark()),
+            };
+            let standings: Vec<Standing> = stream.partitions.iter().map(standing).collect();
+            let silence = now.saturating_sub(stream.last_record_at).as_micros() as Micros;
+            stream.frontier = frontier(stream.frontier, &standings, silence);
+            frontiers.insert(name.clone(), stream.frontier);
+        }
+        frontiers
+    }
+
+    fn manifest(
+        &self,
+        epoch: Epoch,
+        wall: Micros,
+        stood: &Stood,
+        frontiers: &BTreeMap<String, Option<Micros>>,
+        closed: &[Closed],
+        ledger: &[LedgerRow],
+    ) -> Manifest {
+        let streams = self.streams.iter().map(|(name, stream)| {
+            let totals = self.totals.get(name).copied().unwrap_or_default();
+            let partitions = stood.get(name).into_iter().flatten();
+            StreamState {
+                id: stream.spec.id,
+                name: name.clone(),
+                sql: stream.spec.sql.clone(),
+                frontier: frontiers.get(name).copied().flatten(),
+                partitions: partitions.map(|(id, partition)| partition_state(*id, partition)).collect(),
+                records: totals.records,
+                rejected: totals.rejected,
+            }
+        });
+        Manifest {
+            format: FORMAT,
+            epoch,
+            nonce: self.nonce,
+            kind: ManifestKind::Epoch,
+            committed_at: wall,
+            streams: streams.collect(),
+            tables: closed.iter().map(Closed::state).collect(),
+            ledger: ledger.to_vec(),
+        }
+    }
+
+    /// One swap for all tables: rows leave `open` and arrive in tail or history in the same instant.
+    fn publish(&self, epoch: Epoch, closed: Vec<Closed>, ledger: &[LedgerRow]) -> Result<()> {
+        let mut tables = self.shared.lock();
+        for table in closed {
+            let Some(known) = tables.tables.get_mut(&table.spec.name) else { continue };
+            known.panes.install(epoch, table.runs, table.closed_through);
+            known.tail = table.tail;
+            known.delta = table.delta;
+            if !table.files.is_empty() {
+                known.history = tables::with_files(&self.root, &known.history, &table.spec, &table.files)?;
+            }
+        }
+        tables.epoch = epoch;
+        tables.ledger_rows.extend(ledger.iter().cloned());
+        while tables.ledger_rows.len() > KEPT_LEDGER_ROWS {
+            tables.ledger_rows.pop_front();
+        }
+        Ok(())
+    }
+
+    fn record(&self, checkpoint: CheckpointStatus) {
+        let mut tables = self.shared.lock();
+        tables.checkpoints.push_back(checkpoint);
+        while tables.checkpoints.len() > KEPT_CHECKPOINTS {
+            tables.checkpoints.pop_front();
+        }
+    }
+
+    /// Tells Delta what manifests have made real. Recovery drives the same loop.
+    pub async fn settle(&mut self) -> Result<()> {
+        let pending: Vec<_> = {
+            let tables = self.shared.lock();
+            let due = tables.tables.values().filter(|table| !table.delta.pending.is_empty());
+            due.map(|table| (Arc::clone(&table.spec), table.delta.pending.clone())).collect()
+        };
+        for (spec, commits) in pending {
+            if !self.sinks.contains_key(&spec.name) {
+                let sink = DeltaSink::open(&self.root, &spec.name, spec.id, &spec.schema).await?;
+                self.sinks.insert(spec.name.clone(), sink);
+            }
+            let Some(sink) = self.sinks.get_mut(&spec.name) else { continue };
+            for commit in &commits {
+                sink.commit(commit).await?;
+            }
+            let mut tables = self.shared.lock();
+            if let (Some(table), Some(last)) = (tables.tables.get_mut(&spec.name), commits.last()) {
+                table.delta.confirmed = Some(last.txn);
+                table.delta.pending.clear();
+            }
+        }
+        Ok(())
+    }
+
+    fn publish_offsets(&self, stood: &Stood) {
+        for (name, partitions) in stood {
+            if let Some(stream) = self.streams.get(name) {
+                stream
+                    .publish(partitions.iter().map(|(id, partition)| (*id, partition.next_offset)).collect());
+            }
+        }
+    }
+
+    /// Partitions found while running start at their first record, with the frontier as their floor.
+    async fn discover(&mut self) -> Result<()> {
+        for stream in self.streams.values_mut() {
+            stream.discover(&self.shared).await?;
+        }
+        Ok(())
+    }
+
+    /// A change of the catalog: in force from the next epoch on, durable when this returns.
+    async fn apply(&mut self, change: CatalogChange) -> Result<()> {
+        match change {
+            CatalogChange::CreateStream(spec) => self.create_stream(Arc::new(spec)).await,
+            CatalogChange::CreateView(spec) => self.create_view(Arc::new(spec)).await,
+            CatalogChange::DropView(name) => self.drop_view(&name).await,
+            CatalogChange::DropStream(name) => self.drop_stream(&name).await,
+        }
+    }
+
+    async fn create_stream(&mut self, spec: Arc<StreamSpec>) -> Result<()> {
+        if self.streams.contains_key(&spec.name) {
+            return Err(Error::Invalid(format!("the stream exists already. stream={:?}", spec.name)));
+        }
+        let name = spec.name.clone();
+        let stream = StreamJob::prepare(spec, &self.settings).await?;
+        let starts = stream.resolve_starts().await?;
+        let entry = stream.entry(&starts, self.clock.elapsed());
+        let mut stood = self.barrier(Leaving::Nobody).await?;
+        stood.insert(name.clone(), entry.partitions.clone());
+        self.shared.lock().streams.insert(name.clone(), entry);
+        stream.orders.epoch.store(self.epoch.0, Ordering::Release);
+        self.streams.insert(name.clone(), stream);
+        // INV-6: the start offsets are in a manifest before the first poll.
+        self.commit(stood, false).await?;
+        self.start_workers(&name, &starts)
+    }
+
+    pub fn start_workers(&mut self, name: &str, starts: &[(PartitionId, Offset)]) -> Result<()> {
+        let Some(stream) = self.streams.get_mut(name) else { return Ok(()) };
+        let crew = Crew {
+            shared: &self.shared,
+            clock: &self.clock,
+            reporter: &self.reporter,
+            settings: &self.settings,
+            epoch: self.epoch,
+        };
+        stream.start(crew, starts)
+    }
+
+    async fn create_view(&mut self, spec: Arc<ViewSpec>) -> Result<()> {
+        if self.shared.lock().tables.contains_key(&spec.name) {
+            return Err(Error::Invalid(format!("the view exists already. view={:?}", spec.name)));
+        }
+        let stream = self.stream(&spec.stream)?;
+        // The table is there before the first worker runs the view; the epoch that ends here ran without it.
+        let table = tables::created(&self.root, &spec, self.epoch).await?;
+        self.shared.lock().tables.insert(spec.name.clone(), table);
+        stream.change_views(|views| views.push(Arc::clone(&spec)));
+        let stood = self.barrier(Leaving::Nobody).await?;
+        let partitions = stood.get(&spec.stream).into_iter().flat_map(BTreeMap::values);
+        let born_after = partitions.filter_map(|partition| partition.time.event_time_max).max();
+        if let Some(table) = self.shared.lock().tables.get_mut(&spec.name) {
+            table.panes.born_after = born_after;
+        }
+        self.commit(stood, false).await
+    }
+
+    async fn drop_view(&mut self, name: &str) -> Result<()> {
+        let stream = self.shared.lock().tables.get(name).map(|table| table.spec.stream.clone());
+        let stream = stream.ok_or_else(|| Error::Invalid(format!("there is no such view. view={name:?}")))?;
+        self.stream(&stream)?.change_views(|views| views.retain(|view| view.name != name));
+        let stood = self.barrier(Leaving::Nobody).await?;
+        self.shared.lock().tables.remove(name);
+        self.sinks.remove(name);
+        self.commit(stood, false).await
+    }
+
+    async fn drop_stream(&mut self, name: &str) -> Result<()> {
+        self.stream(name)?;
+        let reader = self
+            .shared
+            .lock()
+            .tables
+            .values()
+            .find(|table| table.spec.stream == name)
+            .map(|t| t.spec.name.clone());
+        if let Some(view) = reader {
+            return Err(Error::Invalid(format!(
+                "a view reads the stream; drop it first. stream={name:?}, view={view:?}"
+            )));
+        }
+        let mut stood = self.barrier(Leaving::Stream(name)).await?;
+        stood.remove(name);
+        self.streams.remove(name);
+        self.shared.lock().streams.remove(name);
+        self.commit(stood, false).await
+    }
+
+    fn stream(&self, name: &str) -> Result<&StreamJob> {
+        self.streams
+            .get(name)
+            .ok_or_else(|| Error::Invalid(format!("there is no such stream. stream={name:?}")))
+    }
+}
+
+/// Which workers leave at a barrier.
+#[derive(Clone, Copy)]
+enum Leaving<'a> {
+    Nobody,
+    Stream(&'a str),
+    Everybody,
+}
+
+impl Leaving<'_> {
+    fn includes(self, stream: &str) -> bool {
+        match self {
+            Leaving::Nobody => false,
+            Leaving::Stream(leaving) => leaving == stream,
+            Leaving::Everybody => true,
+        }
+    }
+}
+
+fn unexpected(report: Option<Report>) -> Result<()> {
+    match report {
+        None => Err(Error::Internal("the workers are gone".into())),
+        Some(Report { stream, worker, outcome: Err(error) }) => Err(worker_failed(&stream, worker, error)),
+        Some(Report { stream, worker, outcome: Ok(ended) }) => Err(Error::Internal(format!(
+            "a worker ended an epoch that nobody asked for. stream={stream:?}, worker={worker}, epoch={}",
+            ended.epoch
+        ))),
+    }
+}
+
+fn worker_failed(stream: &str, worker: usize, error: Error) -> Error {
+    tracing::error!(stream, worker, %error, "a worker failed");
+    error
+}
+
+fn partition_state(id: PartitionId, partition: &Partition) -> PartitionState {
+    PartitionState {
+        partition: id,
+        next_offset: partition.next_offset,
+        event_time_max: partition.time.event_time_max,
+        floor: partition.time.floor,
+        idle: partition.idle_since.is_some(),
+        ended: partition.ended,
+        last_record: partition.last_record,
+    }
+}
+
+fn micros(duration: Duration) -> Micros {
+    duration.as_micros() as Micros
+}

@@ -1,0 +1,226 @@
+//! Turns a whole epoch into what its manifest says, table by table: the epoch's parts become a run, windows that the
+//! frontier has passed become rows, rows become a tail or Parquet. Writes files; commits nothing.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use crate::Result;
+use crate::checkpoint::DataRoot;
+use crate::checkpoint::FileNames;
+use crate::checkpoint::manifest::{
+    DataFile, DeltaState, PendingCommit, RunFile, StateFile, TableKind, TableState,
+};
+use crate::checkpoint::write_batches;
+use crate::ids::{Epoch, Micros};
+use crate::job::refused::RefusedTable;
+use crate::job::shared::{Table, Tail};
+use crate::sink::{encode_parts, put_parts};
+use crate::spec::{ViewShape, ViewSpec};
+use crate::view::panes::{Panes, Run};
+use crate::view::part::Part;
+use crate::view::upper::{finish, reduce};
+use crate::view::without_time;
+
+/// When closed rows become Parquet.
+#[derive(Debug, Clone, Copy)]
+pub struct Roll {
+    pub bytes: usize,
+    pub age: Micros,
+    /// A clean stop rolls what there is.
+    pub now: bool,
+}
+
+/// A table as it stood when its epoch had become whole.
+pub struct Whole {
+    pub spec: Arc<ViewSpec>,
+    pub panes: Panes,
+    pub tail: Tail,
+    pub delta: DeltaState,
+    pub late: u64,
+}
+
+impl Whole {
+    pub fn of(table: &Table) -> Whole {
+        Whole {
+            spec: Arc::clone(&table.spec),
+            panes: table.panes.clone(),
+            tail: table.tail.clone(),
+            delta: table.delta.clone(),
+            late: table.late,
+        }
+    }
+}
+
+/// What the manifest will say of a table, and what its publication changes.
+pub struct Closed {
+    pub spec: Arc<ViewSpec>,
+    pub runs: Vec<Arc<Run>>,
+    pub closed_through: Option<Micros>,
+    pub born_after: Option<Micros>,
+    pub tail: Tail,
+    pub delta: DeltaState,
+    pub files: Vec<DataFile>,
+    pub late: u64,
+    pub state_bytes: u64,
+}
+
+/// Does one table's share of an epoch.
+pub struct TableEpoch<'a> {
+    pub root: &'a DataRoot,
+    pub names: FileNames,
+    pub epoch: Epoch,
+    pub wall: Micros,
+    pub roll: Roll,
+}
+
+impl TableEpoch<'_> {
+    pub async fn close(&mut self, whole: Whole, frontier: Option<Micros>) -> Result<Closed> {
+        let spec = Arc::clone(&whole.spec);
+        let fresh = whole.panes.of_epoch(self.epoch);
+        whole.panes.check_joining(&spec.name, &fresh)?;
+        let (rows, fresh, closed_through) = match &spec.shape {
+            ViewShape::Copy { .. } => (fresh.into_iter().map(|part| part.batch).collect(), vec![], None),
+            ViewShape::Windowed { allowed_lateness, cuts, upper, .. } => {
+                let fresh = reduce(cuts, &fresh).await?;
+                let passed = frontier.map(|frontier| frontier.saturating_sub(*allowed_lateness));
+                let closed_through = whole.panes.closed_through.max(passed);
+                let closing = match closed_through {
+                    Some(through) => whole.panes.closing_parts(&fresh, through),
+                    None => vec![],
+                };
+                let rows = if closing.is_empty() { vec![] } else { finish(cuts, upper, &closing).await? };
+                (rows, fresh, closed_through)
+            }
+        };
+        let (runs, written) = self.runs(&whole.panes, &spec, &fresh, closed_through).await?;
+        let (tail, delta, files) = self.settle_rows(&spec, whole.tail, whole.delta, rows).await?;
+        let state_bytes = written + tail.files.last().map_or(0, |file| file.bytes);
+        let born_after = whole.panes.born_after;
+        Ok(Closed {
+            spec,
+            runs,
+            closed_through,
+            born_after,
+            tail,
+            delta,
+            files,
+            late: whole.late,
+            state_bytes,
+        })
+    }
+
+    /// The runs after this epoch, and the bytes written for them: the epoch's parts as a run of level 0, runs without
+    /// an open pane gone, runs of one level merged when they are many.
+    async fn runs(
+        &mut self,
+        panes: &Panes,
+        spec: &ViewSpec,
+        fresh: &[Part],
+        closed_through: Option<Micros>,
+    ) -> Result<(Vec<Arc<Run>>, u64)> {
+        let mut written = 0;
+        let mut after = Panes::clone(panes);
+        let mut runs: Vec<Arc<Run>> = vec![];
+        for run in panes.runs() {
+            let staying = panes.staying(&run.parts, closed_through);
+            if staying.len() == run.parts.len() {
+                runs.push(Arc::clone(run));
+            } else if !staying.is_empty() {
+                let parts = staying.into_iter().cloned().collect();
+                runs.push(Arc::new(Run { level: run.level, file: run.file.clone(), parts }));
+            }
+        }
+        let staying: Vec<Part> = panes.staying(fresh, closed_through).into_iter().cloned().collect();
+        if !staying.is_empty() {
+            let run = self.write_run(0, staying).await?;
+            written += run.file.bytes;
+            runs.push(Arc::new(run));
+        }
+        after.install(self.epoch, runs.clone(), closed_through);
+        while let Some((range, level)) = after.due_merge() {
+            let ViewShape::Windowed { cuts, .. } = &spec.shape else { break };
+            let merging: Vec<Part> =
+                runs[range.clone()].iter().flat_map(|run| run.parts.iter().cloned()).collect();
+            let run = self.write_run(level, reduce(cuts, &merging).await?).await?;
+            written += run.file.bytes;
+            runs.splice(range, [Arc::new(run)]);
+            after.install(self.epoch, runs.clone(), closed_through);
+        }
+        Ok((runs, written))
+    }
+
+    async fn write_run(&mut self, level: u32, parts: Vec<Part>) -> Result<Run> {
+        let path = self.names.state();
+        let file = write_batches(self.root, path, &parts).await?;
+        Ok(Run { level, file, parts })
+    }
+
+    /// Adds closed rows to the tail, or turns the tail into Parquet when it is due.
+    async fn settle_rows(
+        &mut self,
+        spec: &ViewSpec,
+        mut tail: Tail,
+        mut delta: DeltaState,
+        rows: Vec<RecordBatch>,
+    ) -> Result<(Tail, DeltaState, Vec<DataFile>)> {
+        let rows: Vec<RecordBatch> = rows.into_iter().filter(|batch| batch.num_rows() > 0).collect();
+        if !rows.is_empty() {
+            tail.since.get_or_insert(self.wall);
+            let mut visible = tail.visible.as_ref().clone();
+            for batch in &rows {
+                visible.push(without_time(spec, batch)?);
+            }
+            tail.visible = Arc::new(visible);
+            tail.rows.extend(rows.iter().cloned());
+        }
+        let age = tail.since.map_or(0, |since| self.wall - since);
+        let due = self.roll.now || tail.bytes() >= self.roll.bytes || age >= self.roll.age;
+        if !tail.rows.is_empty() && due {
+            let parts = encode_parts(&tail.rows, &mut self.names)?;
+            let files = put_parts(self.root, &spec.name, parts).await?;
+            let previous = delta.pending.last().map(|commit| commit.txn).or(delta.confirmed);
+            delta.pending.push(PendingCommit {
+                txn: self.epoch,
+                previous,
+                files: files.clone(),
+                replace: false,
+            });
+            return Ok((Tail::default(), delta, files));
+        }
+        if !rows.is_empty() {
+            let parts: Vec<Part> = rows.into_iter().map(|batch| Part { pane: 0, cut: 0, batch }).collect();
+            let path = self.names.state();
+            tail.files.push(write_batches(self.root, path, &parts).await?);
+        }
+        Ok((tail, delta, vec![]))
+    }
+}
+
+impl Closed {
+    pub fn state(&self) -> TableState {
+        let kind = match self.spec.name.as_str() {
+            name if name == RefusedTable::RejectedRecords.spec_name() => TableKind::RejectedRecords,
+            name if name == RefusedTable::LateRows.spec_name() => TableKind::LateRows,
+            _ => TableKind::View {
+                sql: self.spec.sql.clone(),
+                stream: self.spec.stream.clone(),
+                fingerprint: self.spec.fingerprint.clone(),
+                born_after: self.born_after,
+                closed_through: self.closed_through,
+                late: self.late,
+            },
+        };
+        let run = |run: &Arc<Run>| RunFile { level: run.level, file: run.file.clone() };
+        let files: Vec<StateFile> = self.tail.files.clone();
+        TableState {
+            id: self.spec.id,
+            name: self.spec.name.clone(),
+            kind,
+            runs: self.runs.iter().map(run).collect(),
+            tail: files,
+            tail_since: self.tail.since,
+            delta: self.delta.clone(),
+        }
+    }
+}

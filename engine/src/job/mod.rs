@@ -1,0 +1,284 @@
+//! The running engine: recovery, the coordinator and its workers, and the handle that callers hold.
+//!
+//! Only this folder starts tasks and threads. Read `coordinator` for the life of an epoch and `worker` for that of a
+//! micro-batch.
+
+mod coordinator;
+mod epoch;
+mod intake;
+mod ledger;
+mod refused;
+mod report;
+mod shared;
+mod stream;
+mod tables;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
+
+use crate::checkpoint::DataRoot;
+use crate::checkpoint::ManifestLog;
+use crate::checkpoint::Owner;
+use crate::checkpoint::manifest::{FORMAT, Manifest, ManifestKind, StreamState, TableKind, TableState};
+use crate::clock::Clock;
+use crate::ids::{Epoch, Offset, PartitionId};
+use crate::snapshot::Snapshot;
+use crate::spec::{CatalogChange, StreamSpec, ViewSpec};
+use crate::status::Status;
+use crate::{Error, Result};
+
+use coordinator::{Command, Coordinator, Totals};
+use refused::RefusedTable;
+use shared::{Shared, Stream};
+use stream::StreamJob;
+
+/// How the engine runs; data, already checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How often an epoch ends.
+    pub epoch: Duration,
+    /// How long closed rows may wait for Parquet.
+    pub roll: Duration,
+    /// How many bytes of closed rows may wait for Parquet.
+    pub roll_bytes: usize,
+    /// The most that the state of one view may weigh in memory.
+    pub state_bytes_max: usize,
+    /// Workers for each stream, at most.
+    pub workers: usize,
+    /// Push aside an owner that seems alive.
+    pub take_over: bool,
+    /// A hook for tests: each worker loses its n-th batch, which the ledger must find.
+    pub drop_batch: Option<u64>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            epoch: Duration::from_secs(1),
+            roll: Duration::from_secs(60),
+            roll_bytes: 128 << 20,
+            state_bytes_max: 1 << 30,
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            take_over: false,
+            drop_batch: None,
+        }
+    }
+}
+
+/// A claimed data root: nothing runs yet. Its caller plans what the manifest names, and resumes.
+pub struct Opened {
+    settings: Settings,
+    root: DataRoot,
+    clock: Arc<dyn Clock>,
+    owner: Owner,
+    log: ManifestLog,
+    nonce: Uuid,
+    manifest: Manifest,
+}
+
+/// What the manifest says was created, for planning again.
+#[derive(Debug, Clone)]
+pub struct CatalogEntry {
+    pub id: Uuid,
+    pub name: String,
+    pub sql: String,
+}
+
+impl Opened {
+    /// Takes the data over: refuses while another instance lives, then commits a claim, which fences whoever was here
+    /// before.
+    pub async fn claim(settings: Settings, root: DataRoot, clock: Arc<dyn Clock>) -> Result<Opened> {
+        let nonce = Uuid::new_v4();
+        let owner = Owner::acquire(&root, nonce, clock.wall(), settings.take_over).await?;
+        let (mut log, newest) = ManifestLog::open(root.clone(), nonce).await?;
+        let found = newest.unwrap_or(Manifest {
+            format: FORMAT,
+            epoch: Epoch(0),
+            nonce,
+            kind: ManifestKind::Claim,
+            committed_at: 0,
+            streams: vec![],
+            tables: vec![],
+            ledger: vec![],
+        });
+        let manifest = Manifest {
+            epoch: log.next_epoch(),
+            nonce,
+            kind: ManifestKind::Claim,
+            committed_at: clock.wall(),
+            ledger: vec![],
+            ..found
+        };
+        log.commit(&manifest).await?;
+        Ok(Opened { settings, root, clock, owner, log, nonce, manifest })
+    }
+
+    pub fn streams(&self) -> Vec<CatalogEntry> {
+        let entry = |stream: &StreamState| CatalogEntry {
+            id: stream.id,
+            name: stream.name.clone(),
+            sql: stream.sql.clone(),
+        };
+        self.manifest.streams.iter().map(entry).collect()
+    }
+
+    pub fn views(&self) -> Vec<CatalogEntry> {
+        let entry = |table: &TableState| match &table.kind {
+            TableKind::View { sql, .. } => {
+                Some(CatalogEntry { id: table.id, name: table.name.clone(), sql: sql.clone() })
+            }
+            TableKind::RejectedRecords | TableKind::LateRows => None,
+        };
+        self.manifest.tables.iter().filter_map(entry).collect()
+    }
+
+    /// Goes on where the manifest stands, with what it names planned again.
+    pub async fn resume(self, streams: Vec<StreamSpec>, views: Vec<ViewSpec>) -> Result<Engine> {
+        let (commands, commands_rx) = mpsc::channel(64);
+        let (reporter, reports) = mpsc::channel(1024);
+        let shared = Arc::new(Shared::default());
+        let epoch = self.manifest.epoch.next();
+        self.restore_tables(&shared, &views).await?;
+        let mut coordinator = Coordinator {
+            settings: self.settings.clone(),
+            root: self.root.clone(),
+            clock: Arc::clone(&self.clock),
+            shared: Arc::clone(&shared),
+            log: self.log,
+            owner: self.owner,
+            nonce: self.nonce,
+            epoch,
+            streams: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+            totals: BTreeMap::new(),
+            commands: commands_rx,
+            reports,
+            reporter,
+        };
+        coordinator.settle().await?;
+        for state in &self.manifest.streams {
+            let spec = streams.iter().find(|spec| spec.id == state.id);
+            let spec = spec.ok_or_else(|| {
+                Error::Internal(format!("a stream was not planned. stream={:?}", state.name))
+            })?;
+            resume_stream(&mut coordinator, Arc::new(spec.clone()), state, &views).await?;
+        }
+        let (ended, outcome) = watch::channel(None);
+        tokio::spawn(async move {
+            let outcome = coordinator.run().await;
+            if let Err(error) = &outcome {
+                tracing::error!(%error, "the engine stopped");
+            }
+            ended.send_replace(Some(outcome));
+        });
+        Ok(Engine { shared, commands, outcome })
+    }
+
+    async fn restore_tables(&self, shared: &Shared, views: &[ViewSpec]) -> Result<()> {
+        let system = [RefusedTable::RejectedRecords, RefusedTable::LateRows].map(RefusedTable::spec);
+        for spec in system.iter().chain(views) {
+            let spec = Arc::new(spec.clone());
+            let state = self.manifest.tables.iter().find(|table| table.id == spec.id);
+            let table = match state {
+                Some(state) => tables::restored(&self.root, &spec, state).await?,
+                None => tables::created(&self.root, &spec, self.manifest.epoch).await?,
+            };
+            shared.lock().tables.insert(spec.name.clone(), table);
+        }
+        shared.lock().epoch = self.manifest.epoch;
+        Ok(())
+    }
+}
+
+async fn resume_stream(
+    coordinator: &mut Coordinator,
+    spec: Arc<StreamSpec>,
+    state: &StreamState,
+    views: &[ViewSpec],
+) -> Result<()> {
+    let name = spec.name.clone();
+    let stream = StreamJob::prepare(Arc::clone(&spec), &coordinator.settings).await?;
+    stream.change_views(|running| {
+        running.extend(views.iter().filter(|view| view.stream == name).cloned().map(Arc::new));
+    });
+    let starts: Vec<(PartitionId, Offset)> =
+        state.partitions.iter().map(|partition| (partition.partition, partition.next_offset)).collect();
+    let mut entry: Stream = stream.entry(&starts, coordinator.clock.elapsed());
+    entry.frontier = state.frontier;
+    entry.records = state.records;
+    entry.rejected = state.rejected;
+    for stood in &state.partitions {
+        let Some(partition) = entry.partitions.get_mut(&stood.partition) else { continue };
+        partition.time.event_time_max = stood.event_time_max;
+        // What was idle did not hold the frontier back; coming back it adopts it like any other.
+        partition.time.floor = if stood.idle { stood.floor.max(state.frontier) } else { stood.floor };
+        partition.last_record = stood.last_record;
+        partition.ended = stood.ended;
+    }
+    coordinator.shared.lock().streams.insert(name.clone(), entry);
+    coordinator.totals.insert(name.clone(), Totals { records: state.records, rejected: state.rejected });
+    stream.orders.epoch.store(coordinator.epoch.0, std::sync::atomic::Ordering::Release);
+    coordinator.streams.insert(name.clone(), stream);
+    coordinator.start_workers(&name, &starts)
+}
+
+/// The handle on a running engine.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    outcome: watch::Receiver<Option<Result<()>>>,
+}
+
+impl Engine {
+    /// Every table at this instant.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot()
+    }
+
+    pub fn status(&self) -> Status {
+        report::status(&self.shared.lock())
+    }
+
+    pub fn streams(&self) -> Vec<Arc<StreamSpec>> {
+        self.shared.lock().streams.values().map(|stream| Arc::clone(&stream.spec)).collect()
+    }
+
+    pub fn views(&self) -> Vec<Arc<ViewSpec>> {
+        let tables = self.shared.lock();
+        let views = tables.tables.values().filter(|table| !table.spec.stream.is_empty());
+        views.map(|table| Arc::clone(&table.spec)).collect()
+    }
+
+    /// Changes the catalog; durable and in force when it returns.
+    pub async fn apply(&self, change: CatalogChange) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        let stopped = || Error::Unavailable("the engine has stopped".into());
+        self.commands.send(Command::Apply(Box::new(change), reply)).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// Ends the running epoch, makes it durable, rolls what there is, and stops.
+    pub async fn stop(&self) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(Command::Stop(reply)).await.is_ok() && answer.await.is_ok() {
+            return self.ended().await;
+        }
+        self.ended().await
+    }
+
+    /// Waits until the engine has stopped, by itself or by request.
+    pub async fn ended(&self) -> Result<()> {
+        let mut outcome = self.outcome.clone();
+        let ended = outcome.wait_for(Option::is_some).await;
+        match ended.as_deref() {
+            Ok(Some(outcome)) => outcome.clone(),
+            _ => Err(Error::Internal("the coordinator vanished".into())),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The engine's word on itself, read off the tables under their lock.
+
+use crate::job::shared::{Stream, Table, Tables};
+use crate::spec::SourceSpec;
+use crate::status::{PartitionStatus, Status, StreamStatus, ViewStatus};
+
+pub fn status(tables: &Tables) -> Status {
+    Status {
+        streams: tables.streams.values().map(stream_status).collect(),
+        partitions: tables.streams.values().flat_map(partitions).collect(),
+        views: tables
+            .tables
+            .values()
+            .filter(|table| !table.spec.stream.is_empty())
+            .map(view_status)
+            .collect(),
+        checkpoints: tables.checkpoints.iter().cloned().collect(),
+        ledger: tables.ledger_rows.iter().cloned().collect(),
+    }
+}
+
+fn stream_status(stream: &Stream) -> StreamStatus {
+    StreamStatus {
+        stream: stream.spec.name.clone(),
+        connector: match &stream.spec.source {
+            SourceSpec::Kafka(_) => "kafka",
+            SourceSpec::Generator(_) => "generator",
+            SourceSpec::Files(_) => "files",
+        },
+        records: stream.records,
+        rejected: stream.rejected,
+        bytes: stream.bytes,
+        frontier: stream.frontier,
+    }
+}
+
+fn partitions(stream: &Stream) -> Vec<PartitionStatus> {
+    let active =
+        stream.partitions.values().filter(|partition| partition.idle_since.is_none() && !partition.ended);
+    let least = active.map(|partition| partition.time.watermark()).min();
+    let status = |(id, partition): (&crate::ids::PartitionId, &crate::job::shared::Partition)| {
+        let watermark = partition.time.watermark();
+        let active = partition.idle_since.is_none() && !partition.ended;
+        PartitionStatus {
+            stream: stream.spec.name.clone(),
+            partition: *id,
+            offset: partition.next_offset,
+            end_offset: partition.end_offset,
+            watermark,
+            idle_since: partition.idle_since,
+            holds_frontier: active && Some(watermark) == least,
+        }
+    };
+    stream.partitions.iter().map(status).collect()
+}
+
+fn view_status(table: &Table) -> ViewStatus {
+    ViewStatus {
+        view: table.spec.name.clone(),
+        stream: table.spec.stream.clone(),
+        open_windows: table.panes.open_windows() as u64,
+        state_bytes: table.panes.bytes() as u64,
+        state_rows: table.panes.rows() as u64,
+        tail_rows: table.tail.row_count() as u64,
+        history_files: table.history.files.len() as u64,
+        history_rows: table.history.files.iter().map(|file| file.rows).sum(),
+        late_rows: table.late,
+        closed_through: table.panes.closed_through,
+        born_after: table.panes.born_after,
+    }
+}

@@ -1,0 +1,134 @@
+//! Everything that workers, the coordinator and readers share, under one lock that is held for microseconds.
+//!
+//! One lock, because a statement sees one instant of everything: a micro-batch joins all its views at once, and a
+//! manifest's effects on all tables appear at once. Nothing is computed while it is held; batches are shared by `Arc`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+
+use crate::checkpoint::manifest::{DeltaState, RecordFingerprint, StateFile};
+use crate::ids::{Epoch, Micros, Offset, PartitionId};
+use crate::job::ledger::EpochLedger;
+use crate::sink::HistoryFiles;
+use crate::snapshot::{Snapshot, TableSnapshot};
+use crate::spec::{StreamSpec, ViewSpec};
+use crate::status::{CheckpointStatus, LedgerRow};
+use crate::view::OpenPanes;
+use crate::view::panes::Panes;
+use crate::view::watermark::PartitionTime;
+
+#[derive(Default)]
+pub struct Shared {
+    tables: Mutex<Tables>,
+}
+
+impl Shared {
+    pub fn lock(&self) -> MutexGuard<'_, Tables> {
+        // A panic under the lock leaves half an update behind; going on from it would be worse than stopping.
+        self.tables.lock().expect("no thread panics while it holds the tables")
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::new(self.lock().snapshot())
+    }
+}
+
+#[derive(Default)]
+pub struct Tables {
+    /// The newest durable epoch.
+    pub epoch: Epoch,
+    pub streams: BTreeMap<String, Stream>,
+    /// Views by name, and the tables of refused rows by theirs (`system.…`).
+    pub tables: BTreeMap<String, Table>,
+    pub ledger: BTreeMap<Epoch, EpochLedger>,
+    pub checkpoints: VecDeque<CheckpointStatus>,
+    pub ledger_rows: VecDeque<LedgerRow>,
+}
+
+pub struct Stream {
+    pub spec: Arc<StreamSpec>,
+    pub partitions: BTreeMap<PartitionId, Partition>,
+    pub frontier: Option<Micros>,
+    pub records: u64,
+    pub rejected: u64,
+    pub bytes: u64,
+    /// On the clock's elapsed time: when the last record of any partition came.
+    pub last_record_at: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Partition {
+    pub time: PartitionTime,
+    pub next_offset: Offset,
+    pub end_offset: Option<Offset>,
+    pub last_record: Option<RecordFingerprint>,
+    pub ended: bool,
+    /// Idle at the last barrier, since this wall time.
+    pub idle_since: Option<Micros>,
+    /// Came back from idleness after the last barrier, with the floor it then adopted: until the next barrier it holds
+    /// the frontier there.
+    pub returned: Option<Option<Micros>>,
+}
+
+pub struct Table {
+    pub spec: Arc<ViewSpec>,
+    /// The first epoch that ran with it.
+    pub since: Epoch,
+    pub panes: Panes,
+    pub tail: Tail,
+    pub history: Arc<HistoryFiles>,
+    pub delta: DeltaState,
+    pub late: u64,
+}
+
+/// Closed rows that are durable and not in Parquet.
+#[derive(Debug, Clone, Default)]
+pub struct Tail {
+    /// With the hidden time column.
+    pub rows: Vec<RecordBatch>,
+    /// Without it, for readers.
+    pub visible: Arc<Vec<RecordBatch>>,
+    pub files: Vec<StateFile>,
+    /// Wall time when the oldest row closed.
+    pub since: Option<Micros>,
+}
+
+impl Tail {
+    pub fn bytes(&self) -> usize {
+        self.rows.iter().map(RecordBatch::get_array_memory_size).sum()
+    }
+
+    pub fn row_count(&self) -> usize {
+        self.rows.iter().map(RecordBatch::num_rows).sum()
+    }
+}
+
+impl Tables {
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot { epoch: self.epoch, ..Snapshot::default() };
+        for (name, table) in &self.tables {
+            let pinned = Arc::new(TableSnapshot {
+                schema: Arc::clone(&table.spec.schema),
+                open: OpenPanes::Panes {
+                    view: Arc::clone(&table.spec),
+                    panes: Arc::new(table.panes.clone()),
+                },
+                tail: Arc::clone(&table.tail.visible),
+                history: Arc::clone(&table.history),
+            });
+            match name.strip_prefix("system.") {
+                Some(system) => snapshot.system.insert(system.to_string(), pinned),
+                None => snapshot.views.insert(name.clone(), pinned),
+            };
+        }
+        snapshot
+    }
+
+    /// Bytes that are in memory and not durable: what backpressure looks at.
+    pub fn filed_bytes(&self) -> usize {
+        self.tables.values().map(|table| table.panes.filed_bytes()).sum()
+    }
+}

@@ -1,0 +1,207 @@
+//! One stream's workers: which partitions each reads, what they are told, and how they start.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::ids::{Epoch, Offset, PartitionId};
+use crate::job::Settings;
+use crate::job::intake::Intake;
+use crate::job::shared::{Partition, Shared, Stream};
+use crate::job::worker::{Orders, Report, StreamPlan, Worker};
+use crate::source::{self, Discovery};
+use crate::spec::{StreamSpec, ViewSpec};
+use crate::view::watermark::PartitionTime;
+use crate::{Error, Result};
+
+pub struct StreamJob {
+    pub spec: Arc<StreamSpec>,
+    pub orders: Arc<Orders>,
+    pub workers: usize,
+    workers_max: usize,
+    discovery: Arc<Mutex<Box<dyn Discovery>>>,
+}
+
+/// What a worker is given besides its partitions.
+pub struct Crew<'a> {
+    pub shared: &'a Arc<Shared>,
+    pub clock: &'a Arc<dyn Clock>,
+    pub reporter: &'a mpsc::Sender<Report>,
+    pub settings: &'a Settings,
+    pub epoch: Epoch,
+}
+
+impl StreamJob {
+    /// Reaches out to the source; nothing is read yet.
+    pub async fn prepare(spec: Arc<StreamSpec>, settings: &Settings) -> Result<StreamJob> {
+        let source = spec.source.clone();
+        let discovery = blocking(move || source::open(&source)).await?;
+        Ok(StreamJob {
+            spec,
+            orders: Arc::new(Orders {
+                epoch: AtomicU64::new(0),
+                stop: AtomicBool::new(false),
+                plan: Mutex::new(Arc::new(StreamPlan { views: vec![], found: vec![] })),
+            }),
+            workers: 0,
+            workers_max: settings.workers,
+            discovery: Arc::new(Mutex::new(discovery)),
+        })
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut dyn Discovery) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let discovery = Arc::clone(&self.discovery);
+        blocking(move || {
+            let mut discovery = discovery.lock().map_err(|_| Error::Internal("a source panicked".into()))?;
+            question(discovery.as_mut())
+        })
+        .await
+    }
+
+    /// Each partition with the offset that the stream's `start` means now.
+    pub async fn resolve_starts(&self) -> Result<Vec<(PartitionId, Offset)>> {
+        let start = self.spec.options.start;
+        self.ask(move |discovery| {
+            let ranges = discovery.partitions()?;
+            ranges
+                .iter()
+                .map(|range| Ok((range.partition, discovery.resolve(range.partition, start)?)))
+                .collect()
+        })
+        .await
+    }
+
+    /// The stream's place in the tables before anything was read.
+    pub fn entry(&self, starts: &[(PartitionId, Offset)], now: Duration) -> Stream {
+        let partition = |(id, offset): &(PartitionId, Offset)| (*id, self.partition(*offset));
+        Stream {
+            spec: Arc::clone(&self.spec),
+            partitions: starts.iter().map(partition).collect::<BTreeMap<_, _>>(),
+            frontier: None,
+            records: 0,
+            rejected: 0,
+            bytes: 0,
+            last_record_at: now,
+        }
+    }
+
+    pub fn partition(&self, next_offset: Offset) -> Partition {
+        let delay = self.spec.event_time.map_or(0, |time| time.delay);
+        Partition {
+            time: PartitionTime { delay, event_time_max: None, floor: None },
+            next_offset,
+            end_offset: None,
+            last_record: None,
+            ended: false,
+            idle_since: None,
+            returned: None,
+        }
+    }
+
+    /// Starts the workers, each with every n-th partition.
+    pub fn start(&mut self, crew: Crew<'_>, starts: &[(PartitionId, Offset)]) -> Result<()> {
+        self.workers = starts.len().clamp(1, self.workers_max);
+        let views = self.plan().views.clone();
+        let with_keys = Intake::new(&self.spec, &views)?.needs_keys() || self.declares_key();
+        for number in 0..self.workers {
+            let mine: Vec<_> = starts.iter().skip(number).step_by(self.workers).copied().collect();
+            let partitions: Vec<PartitionId> = mine.iter().map(|(id, _)| *id).collect();
+            let reader = {
+                let mut discovery =
+                    self.discovery.lock().map_err(|_| Error::Internal("a source panicked".into()))?;
+                discovery.open(&mine, with_keys)?
+            };
+            let worker = Worker {
+                number,
+                stream: Arc::clone(&self.spec),
+                reader,
+                shared: Arc::clone(crew.shared),
+                orders: Arc::clone(&self.orders),
+                reports: crew.reporter.clone(),
+                clock: Arc::clone(crew.clock),
+                state_bytes_max: crew.settings.state_bytes_max,
+                drop_batch: crew.settings.drop_batch,
+            };
+            let epoch = crew.epoch;
+            std::thread::Builder::new()
+                .name(format!("{}-{number}", self.spec.name))
+                .spawn(move || worker.run(epoch, &partitions))
+                .map_err(|error| Error::Unavailable(format!("cannot start a worker thread: {error}")))?;
+        }
+        Ok(())
+    }
+
+    fn declares_key(&self) -> bool {
+        use crate::spec::{ColumnOrigin, RecordColumn};
+        self.spec.origins.contains(&ColumnOrigin::Record(RecordColumn::Key))
+    }
+
+    fn plan(&self) -> Arc<StreamPlan> {
+        Arc::clone(&self.orders.plan.lock().expect("no thread panics while it holds the plan"))
+    }
+
+    /// What the workers run from the next barrier on.
+    pub fn change_views(&self, change: impl FnOnce(&mut Vec<Arc<ViewSpec>>)) {
+        let mut plan = self.orders.plan.lock().expect("no thread panics while it holds the plan");
+        let mut views = plan.views.clone();
+        change(&mut views);
+        *plan = Arc::new(StreamPlan { views, found: plan.found.clone() });
+    }
+
+    /// Looks for partitions that nobody reads yet. They start at their first record, with the frontier as floor.
+    pub async fn discover(&mut self, shared: &Shared) -> Result<()> {
+        let ranges = match self.ask(|discovery| discovery.partitions()).await {
+            Ok(ranges) => ranges,
+            Err(error) if error.kind() == crate::ErrorKind::Unavailable => {
+                tracing::warn!(stream = self.spec.name, %error, "cannot look for new partitions");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let mut tables = shared.lock();
+        let Some(stream) = tables.streams.get_mut(&self.spec.name) else { return Ok(()) };
+        for range in ranges {
+            if stream.partitions.contains_key(&range.partition) {
+                continue;
+            }
+            let mut partition = self.partition(range.first);
+            partition.time.floor = stream.frontier;
+            let worker = stream.partitions.len() % self.workers.max(1);
+            stream.partitions.insert(range.partition, partition);
+            tracing::info!(stream = self.spec.name, partition = range.partition.0, "found a new partition");
+            let mut plan = self.orders.plan.lock().expect("no thread panics while it holds the plan");
+            let mut found = plan.found.clone();
+            found.push((worker, range.partition, range.first));
+            *plan = Arc::new(StreamPlan { views: plan.views.clone(), found });
+        }
+        Ok(())
+    }
+
+    /// For people's monitoring alone; never waited for.
+    pub fn publish(&self, offsets: Vec<(PartitionId, Offset)>) {
+        if let Ok(mut discovery) = self.discovery.try_lock() {
+            discovery.publish(&offsets);
+        }
+    }
+}
+
+impl Drop for StreamJob {
+    /// Workers leave at their next look at their orders; their reports may find nobody.
+    fn drop(&mut self) {
+        self.orders.stop.store(true, Ordering::Release);
+        self.orders.epoch.store(u64::MAX, Ordering::Release);
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::Internal(format!("a source panicked: {error}")))?
+}

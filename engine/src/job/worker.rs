@@ -1,0 +1,413 @@
+//! One worker: reads some partitions of one stream, decodes each batch once, and runs every view's lower half on it.
+//!
+//! A micro-batch joins all its views, the ledger and its partition's watermark in one step, so every snapshot holds
+//! whole micro-batches: a prefix of each partition. Epochs end between two micro-batches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::{filter_record_batch, not};
+use datafusion::execution::runtime_env::RuntimeEnv;
+use tokio::sync::mpsc;
+
+use crate::checkpoint::manifest::RecordFingerprint;
+use crate::clock::Clock;
+use crate::ids::{Epoch, Offset, PartitionId};
+use crate::job::intake::{Accepted, Intake, timestamp_of};
+use crate::job::ledger::{PartitionTerms, ViewTerms};
+use crate::job::refused::{RefusedRow, RefusedRows, RefusedTable};
+use crate::job::shared::{Partition, Shared};
+use crate::source::{BatchLimit, Polled, RawBatch, Reader};
+use crate::spec::{StreamSpec, ViewShape, ViewSpec};
+use crate::view::lower::LowerHalf;
+use crate::view::part::{Part, compacted};
+use crate::view::plain_planning_state;
+use crate::view::watermark::{Observed, PartitionTime};
+use crate::{Error, Result};
+
+/// Rows of one micro-batch: enough to make the plan's fixed cost small, few enough to stay in the cache.
+const BATCH: BatchLimit = BatchLimit { rows: 16 << 10, bytes: 8 << 20 };
+
+/// Parts that wait for their manifest, over all views, before the workers pause.
+const FILED_BYTES_MAX: usize = 256 << 20;
+
+/// How long a worker may sit in its source: the bound on how late it answers a barrier.
+const POLL: Duration = Duration::from_millis(10);
+
+/// What the coordinator tells the workers of one stream.
+pub struct Orders {
+    /// The epoch that should be running; a worker that is behind ends its epoch.
+    pub epoch: AtomicU64,
+    /// Leave after the next barrier.
+    pub stop: AtomicBool,
+    /// What to run from the next barrier on.
+    pub plan: Mutex<Arc<StreamPlan>>,
+}
+
+pub struct StreamPlan {
+    pub views: Vec<Arc<ViewSpec>>,
+    /// Partitions found while running, and the worker that takes them.
+    pub found: Vec<(usize, PartitionId, Offset)>,
+}
+
+/// A worker's word at a barrier: where each of its partitions stood there. The tables go on meanwhile.
+pub struct Report {
+    pub stream: String,
+    pub worker: usize,
+    pub outcome: Result<Ended>,
+}
+
+pub struct Ended {
+    pub epoch: Epoch,
+    pub partitions: Vec<(PartitionId, Partition)>,
+}
+
+pub struct Worker {
+    pub number: usize,
+    pub stream: Arc<StreamSpec>,
+    pub reader: Box<dyn Reader>,
+    pub shared: Arc<Shared>,
+    pub orders: Arc<Orders>,
+    pub reports: mpsc::Sender<Report>,
+    pub clock: Arc<dyn Clock>,
+    pub state_bytes_max: usize,
+    pub drop_batch: Option<u64>,
+}
+
+/// A partition between barriers, as only its worker knows it.
+#[derive(Debug, Clone, Copy)]
+struct Quiet {
+    at_end: bool,
+    since: Duration,
+    idle: bool,
+}
+
+struct Running {
+    worker: Worker,
+    epoch: Epoch,
+    plan: Arc<StreamPlan>,
+    intake: Intake,
+    views: Vec<(Arc<ViewSpec>, LowerHalf)>,
+    runtime: Arc<RuntimeEnv>,
+    quiet: BTreeMap<PartitionId, Quiet>,
+    rejected: RefusedRows,
+    late: RefusedRows,
+    batches: u64,
+}
+
+impl Worker {
+    /// Runs until told to stop; blocks its thread.
+    pub fn run(self, epoch: Epoch, partitions: &[PartitionId]) {
+        let (stream, number) = (self.stream.name.clone(), self.number);
+        let reports = self.reports.clone();
+        let outcome = Running::new(self, epoch, partitions).and_then(|mut running| running.run());
+        if let Err(error) = outcome {
+            // The coordinator may be gone already; then nobody waits for the word.
+            let _ = reports.blocking_send(Report { stream, worker: number, outcome: Err(error) });
+        }
+    }
+}
+
+impl Running {
+    fn new(worker: Worker, epoch: Epoch, partitions: &[PartitionId]) -> Result<Running> {
+        let plan = Arc::clone(&worker.orders.plan.lock().expect("no thread panics while it holds the plan"));
+        let runtime = Arc::new(RuntimeEnv::default());
+        let intake = Intake::new(&worker.stream, &plan.views)?;
+        let now = worker.clock.elapsed();
+        let quiet =
+            partitions.iter().map(|id| (*id, Quiet { at_end: false, since: now, idle: false })).collect();
+        let mut running = Running {
+            worker,
+            epoch,
+            plan,
+            intake,
+            views: vec![],
+            runtime,
+            quiet,
+            rejected: RefusedRows::default(),
+            late: RefusedRows::default(),
+            batches: 0,
+        };
+        running.views = running.lower_halves()?;
+        Ok(running)
+    }
+
+    fn lower_halves(&self) -> Result<Vec<(Arc<ViewSpec>, LowerHalf)>> {
+        let config = plain_planning_state().config().clone();
+        let half = |view: &Arc<ViewSpec>| {
+            let half = LowerHalf::new(view, config.clone(), Arc::clone(&self.runtime))?;
+            Ok((Arc::clone(view), half))
+        };
+        self.plan.views.iter().map(half).collect()
+    }
+
+    fn run(&mut self) -> Result<()> {
+        loop {
+            if self.worker.orders.epoch.load(Ordering::Acquire) > self.epoch.0 {
+                let stop = self.worker.orders.stop.load(Ordering::Acquire);
+                self.barrier()?;
+                if stop {
+                    return Ok(());
+                }
+            }
+            if self.worker.shared.lock().filed_bytes() > FILED_BYTES_MAX {
+                // The store is slower than the source. The next commit makes room; barriers are answered meanwhile.
+                std::thread::sleep(POLL);
+                continue;
+            }
+            match self.worker.reader.poll(BATCH, POLL)? {
+                Polled::Batch(raw) => self.take_in(raw)?,
+                Polled::AtEnd { partition, next_offset } => self.at_end(partition, next_offset),
+                Polled::Ended(partition) => self.ended(partition),
+                Polled::Nothing => {}
+            }
+        }
+    }
+
+    /// Ends the epoch: says where each partition stands, and takes up what the coordinator has changed.
+    fn barrier(&mut self) -> Result<()> {
+        let now = self.worker.clock.elapsed();
+        let idle_after = self.worker.stream.options.idle;
+        let ends: BTreeMap<_, _> = self.worker.reader.ends().into_iter().collect();
+        let mut partitions = Vec::with_capacity(self.quiet.len());
+        {
+            let mut tables = self.worker.shared.lock();
+            let Some(stream) = tables.streams.get_mut(&self.worker.stream.name) else { return Ok(()) };
+            for (id, quiet) in &mut self.quiet {
+                let Some(partition) = stream.partitions.get_mut(id) else { continue };
+                quiet.idle = quiet.at_end && now.saturating_sub(quiet.since) >= idle_after;
+                partition.returned = None;
+                partition.end_offset = ends.get(id).copied().or(partition.end_offset);
+                partition.idle_since = match (quiet.idle, partition.idle_since) {
+                    (false, _) => None,
+                    (true, Some(since)) => Some(since),
+                    (true, None) => Some(self.worker.clock.wall()),
+                };
+                partitions.push((*id, partition.clone()));
+            }
+        }
+        let report = Report {
+            stream: self.worker.stream.name.clone(),
+            worker: self.worker.number,
+            outcome: Ok(Ended { epoch: self.epoch, partitions }),
+        };
+        self.worker
+            .reports
+            .blocking_send(report)
+            .map_err(|_| Error::Internal("the coordinator is gone".into()))?;
+        self.epoch = self.epoch.next();
+        self.rejected.renew_budget();
+        self.late.renew_budget();
+        self.take_up_plan()
+    }
+
+    fn take_up_plan(&mut self) -> Result<()> {
+        let plan =
+            Arc::clone(&self.worker.orders.plan.lock().expect("no thread panics while it holds the plan"));
+        if Arc::ptr_eq(&plan, &self.plan) {
+            return Ok(());
+        }
+        self.plan = plan;
+        self.intake = Intake::new(&self.worker.stream, &self.plan.views)?;
+        self.views = self.lower_halves()?;
+        let now = self.worker.clock.elapsed();
+        for (worker, partition, offset) in &self.plan.found {
+            if *worker == self.worker.number && !self.quiet.contains_key(partition) {
+                self.worker.reader.add(*partition, *offset)?;
+                self.quiet.insert(*partition, Quiet { at_end: false, since: now, idle: false });
+            }
+        }
+        Ok(())
+    }
+
+    fn at_end(&mut self, partition: PartitionId, next_offset: Offset) {
+        let now = self.worker.clock.elapsed();
+        if let Some(quiet) = self.quiet.get_mut(&partition)
+            && !quiet.at_end
+        {
+            quiet.at_end = true;
+            quiet.since = now;
+        }
+        let mut tables = self.worker.shared.lock();
+        let stream = tables.streams.get_mut(&self.worker.stream.name);
+        if let Some(partition) = stream.and_then(|stream| stream.partitions.get_mut(&partition)) {
+            partition.next_offset = partition.next_offset.max(next_offset);
+            partition.end_offset = Some(partition.next_offset);
+        }
+    }
+
+    fn ended(&mut self, partition: PartitionId) {
+        let mut tables = self.worker.shared.lock();
+        let stream = tables.streams.get_mut(&self.worker.stream.name);
+        if let Some(partition) = stream.and_then(|stream| stream.partitions.get_mut(&partition)) {
+            partition.ended = true;
+        }
+    }
+
+    fn take_in(&mut self, mut raw: RawBatch) -> Result<()> {
+        let count = raw.records.spans.len() as u64;
+        let bytes = raw.records.bytes.len() as u64;
+        let accepted = self.intake.accept(&mut raw, &mut self.rejected)?;
+        let mut time = self.wake(raw.partition)?;
+        let times = accepted.event_times(&self.worker.stream);
+        let observed = times.as_ref().map(|times| time.observe(times));
+        let mut lowered = Vec::with_capacity(self.views.len());
+        let watch = times.as_ref().zip(observed.as_ref());
+        self.batches += 1;
+        let dropped = self.worker.drop_batch == Some(self.batches);
+        let mut views = std::mem::take(&mut self.views);
+        for (view, half) in &mut views {
+            if dropped {
+                continue;
+            }
+            lowered.push((Arc::clone(view), self.lower(view, half, &raw, &accepted, watch)?));
+        }
+        self.views = views;
+        let terms = PartitionTerms {
+            records: count,
+            decoded: accepted.batch.num_rows() as u64,
+            rejected: accepted.rejected,
+        };
+        self.join(&raw, time, terms, bytes, lowered)
+    }
+
+    /// The partition's event time. One that comes back from idleness first adopts the frontier as its floor.
+    fn wake(&mut self, partition: PartitionId) -> Result<PartitionTime> {
+        let now = self.worker.clock.elapsed();
+        let quiet = self.quiet.entry(partition).or_insert(Quiet { at_end: false, since: now, idle: false });
+        quiet.at_end = false;
+        quiet.since = now;
+        let returns = std::mem::take(&mut quiet.idle);
+        let mut tables = self.worker.shared.lock();
+        let stream = tables
+            .streams
+            .get_mut(&self.worker.stream.name)
+            .ok_or_else(|| Error::Internal("a worker reads a stream that is gone".into()))?;
+        let frontier = stream.frontier;
+        let known = stream.partitions.get_mut(&partition).ok_or_else(|| {
+            Error::Internal(format!("a source gave a partition nobody asked for. partition={partition}"))
+        })?;
+        if returns {
+            known.time.floor = known.time.floor.max(frontier);
+            known.returned = Some(known.time.watermark());
+        }
+        Ok(known.time)
+    }
+
+    fn lower(
+        &mut self,
+        view: &Arc<ViewSpec>,
+        half: &mut LowerHalf,
+        raw: &RawBatch,
+        accepted: &Accepted,
+        watch: Option<(&TimestampMicrosecondArray, &Observed)>,
+    ) -> Result<(Vec<Part>, ViewTerms)> {
+        let mut batch = accepted.batch.clone();
+        let mut terms = ViewTerms { decoded: batch.num_rows() as u64, ..ViewTerms::default() };
+        if let (ViewShape::Windowed { window, allowed_lateness, .. }, Some((times, observed))) =
+            (&view.shape, watch)
+            && let Some(mask) = observed.late(times, *window, *allowed_lateness)
+        {
+            terms.late = mask.true_count() as u64;
+            self.keep_late(view, raw, accepted, times, observed, &mask);
+            batch = filter_record_batch(&batch, &not(&mask)?)?;
+        }
+        let lowered = futures::executor::block_on(half.run(&batch))?;
+        terms.aggregated = (lowered.counts.aggregated as i64 - lowered.counts.expanded) as u64;
+        terms.filtered = lowered.counts.filtered;
+        Ok((lowered.parts, terms))
+    }
+
+    fn keep_late(
+        &mut self,
+        view: &ViewSpec,
+        raw: &RawBatch,
+        accepted: &Accepted,
+        times: &TimestampMicrosecondArray,
+        observed: &Observed,
+        mask: &BooleanArray,
+    ) {
+        for row in (0..mask.len()).filter(|row| mask.value(*row)) {
+            let index = accepted.records[row] as usize;
+            self.late.push(RefusedRow {
+                view: Some(view.name.clone()),
+                partition: raw.partition,
+                offset: Offset(raw.offsets[index]),
+                timestamp: timestamp_of(raw, index),
+                event_time: Some(times.value(row)),
+                watermark: Some(observed.before(row)),
+                reason: "all its windows had closed".into(),
+                position: None,
+                record: raw.records.value(index).map(<[u8]>::to_vec),
+            });
+        }
+    }
+
+    /// Everything that the micro-batch became, in one step under the lock.
+    fn join(
+        &mut self,
+        raw: &RawBatch,
+        time: PartitionTime,
+        terms: PartitionTerms,
+        bytes: u64,
+        lowered: Vec<(Arc<ViewSpec>, (Vec<Part>, ViewTerms))>,
+    ) -> Result<()> {
+        let name = &self.worker.stream.name;
+        let rejected = self.rejected.take(name)?.map(row_part).transpose()?;
+        let late = self.late.take(name)?.map(row_part).transpose()?;
+        let last_record = last_record(raw);
+        let now = self.worker.clock.elapsed();
+        let mut tables = self.worker.shared.lock();
+        let tables = &mut *tables;
+        let ledger = tables.ledger.entry(self.epoch).or_default();
+        ledger.add_partition(name, raw.partition, terms);
+        for (view, (parts, terms)) in lowered {
+            ledger.add_view(&view.name, terms);
+            let Some(table) = tables.tables.get_mut(&view.name) else { continue };
+            table.late += terms.late;
+            table.panes.file(self.epoch, Arc::new(parts));
+            if table.panes.bytes() > self.worker.state_bytes_max {
+                return Err(over_cap(&view.name, self.worker.state_bytes_max));
+            }
+        }
+        for (which, part) in [(RefusedTable::RejectedRecords, rejected), (RefusedTable::LateRows, late)] {
+            if let (Some(part), Some(table)) = (part, tables.tables.get_mut(&which.spec_name())) {
+                table.panes.file(self.epoch, Arc::new(vec![part]));
+            }
+        }
+        let Some(stream) = tables.streams.get_mut(name) else { return Ok(()) };
+        stream.records += terms.records;
+        stream.rejected += terms.rejected;
+        stream.bytes += bytes;
+        stream.last_record_at = now;
+        if let Some(partition) = stream.partitions.get_mut(&raw.partition) {
+            partition.time = time;
+            partition.next_offset = raw.next_offset;
+            partition.last_record = last_record.or(partition.last_record);
+            partition.end_offset = partition.end_offset.max(Some(raw.next_offset));
+        }
+        Ok(())
+    }
+}
+
+fn row_part(batch: RecordBatch) -> Result<Part> {
+    Ok(Part { pane: 0, cut: 0, batch: compacted(batch)? })
+}
+
+fn last_record(raw: &RawBatch) -> Option<RecordFingerprint> {
+    let last = raw.offsets.len().checked_sub(1)?;
+    let hash = xxhash_rust::xxh3::xxh3_64(raw.records.value(last).unwrap_or_default());
+    Some(RecordFingerprint { offset: Offset(raw.offsets[last]), timestamp: raw.timestamps[last], hash })
+}
+
+fn over_cap(view: &str, most: usize) -> Error {
+    let most = most >> 20;
+    Error::Invalid(format!(
+        "the state of a view has outgrown its cap. view={view:?}, cap={most} MiB; group by fewer keys, make its \
+         windows shorter, or raise --state-max"
+    ))
+}
