@@ -1,1 +1,3 @@
-//! placeholder
+//! What end-to-end tests share: the servers they run against.
+
+pub mod servers;

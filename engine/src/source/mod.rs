@@ -9,6 +9,7 @@ use crate::{Error, Result};
 
 pub mod clicks;
 mod generator;
+mod kafka;
 mod zipf;
 
 /// The timestamp of a record that has none, such as a line of a file. It is later than any event time, so the future
@@ -19,7 +20,7 @@ pub const NO_TIMESTAMP: Micros = Micros::MAX;
 pub fn open(spec: &SourceSpec) -> Result<Box<dyn Discovery>> {
     Ok(match spec {
         SourceSpec::Generator(spec) => Box::new(generator::Generator::new(spec)?),
-        SourceSpec::Kafka(_) => return Err(Error::Invalid("the Kafka source is absent".into())),
+        SourceSpec::Kafka(spec) => Box::new(kafka::Kafka::new(spec)?),
         SourceSpec::Files(_) => return Err(Error::Invalid("the files source is absent".into())),
     })
 }

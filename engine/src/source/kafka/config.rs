@@ -1,0 +1,121 @@
+//! From a stream's options to librdkafka's properties: our defaults, the user's properties over them, and the few that
+//! correctness needs, which nobody may change.
+
+use rdkafka::ClientConfig;
+use rdkafka::config::{NativeClientConfig, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+
+use crate::spec::KafkaSpec;
+use crate::{Error, Result};
+
+/// What exactly once rests on, with the reason that a user who sets one of them is told.
+const FIXED: [(&str, &str, &str); 6] = [
+    ("enable.auto.commit", "false", "offsets live in Thalweg's own checkpoints"),
+    ("enable.auto.offset.store", "false", "offsets live in Thalweg's own checkpoints"),
+    ("auto.offset.reset", "error", "a lost range must stop the stream, not be skipped"),
+    ("isolation.level", "read_committed", "an aborted transaction must not be counted"),
+    ("enable.partition.eof", "true", "idle partitions are told by it"),
+    ("check.crcs", "true", "a damaged record must not be read"),
+];
+
+/// Properties that say what options of the stream say.
+const OPTIONS: [(&str, &str); 2] = [("bootstrap.servers", "brokers"), ("metadata.broker.list", "brokers")];
+
+const DEFAULTS: [(&str, &str); 8] = [
+    ("client.id", "thalweg"),
+    // Kept small, for there is one queue per worker; at a gigabyte a second it still holds 30 ms.
+    ("queued.max.messages.kbytes", "32768"),
+    ("queued.min.messages", "200000"),
+    // With a full queue librdkafka waits this long before it looks again; its default of a second starves a fast
+    // reader.
+    ("fetch.queue.backoff.ms", "2"),
+    ("fetch.error.backoff.ms", "100"),
+    ("fetch.wait.max.ms", "100"),
+    ("reconnect.backoff.max.ms", "1000"),
+    ("socket.keepalive.enable", "true"),
+];
+
+/// The group that offsets are published to, for people to look at.
+pub(super) fn group(spec: &KafkaSpec) -> String {
+    spec.properties.get("group.id").cloned().unwrap_or_else(|| format!("thalweg-{}", spec.topic))
+}
+
+pub(super) fn client_config(spec: &KafkaSpec) -> Result<(ClientConfig, NativeClientConfig)> {
+    for (key, value) in &spec.properties {
+        if let Some((key, fixed, why)) = FIXED.iter().find(|(fixed, ..)| fixed == key) {
+            return Err(Error::Invalid(format!(
+                "a Kafka property cannot be set. key={key:?}, value={value:?}, always={fixed:?}; {why}"
+            )));
+        }
+        if let Some((key, option)) = OPTIONS.iter().find(|(name, _)| name == key) {
+            return Err(Error::Invalid(format!(
+                "a Kafka property cannot be set. key={key:?}; say it with the option {option:?}"
+            )));
+        }
+    }
+    if spec.topic.is_empty() || spec.topic.contains('\0') {
+        return Err(Error::Invalid(format!(
+            "a Kafka stream needs the name of a topic. topic={:?}",
+            spec.topic
+        )));
+    }
+    let mut config = ClientConfig::new();
+    config.set_log_level(RDKafkaLogLevel::Info);
+    config.set("bootstrap.servers", &spec.brokers).set("group.id", group(spec));
+    let defaults = DEFAULTS.iter().map(|&(key, value)| (key, value));
+    let chosen = spec.properties.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let fixed = FIXED.iter().map(|&(key, value, _)| (key, value));
+    for (key, value) in defaults.chain(chosen).chain(fixed) {
+        config.set(key, value);
+    }
+    let native = config.create_native_config().map_err(|error| match error {
+        // The value stays out of the text, for it may be a secret.
+        KafkaError::ClientConfig(_, reason, key, _) => {
+            Error::Invalid(format!("a Kafka property is refused. key={key:?}; {}", reason.to_lowercase()))
+        }
+        error => Error::Invalid(format!("the Kafka properties are refused. {error}")),
+    })?;
+    Ok((config, native))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(key: &str, value: &str) -> Option<String> {
+        let properties = [(key.to_owned(), value.to_owned())].into();
+        let spec = KafkaSpec { brokers: "localhost:1".into(), topic: "clicks".into(), properties };
+        match client_config(&spec) {
+            Ok((_, native)) => {
+                assert_eq!(native.get(key).unwrap(), value, "the user's value wins");
+                assert_eq!(native.get("isolation.level").unwrap(), "read_committed");
+                None
+            }
+            Err(Error::Invalid(text)) => Some(text),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    #[test]
+    fn a_users_property_wins_unless_correctness_needs_it() {
+        assert_eq!(refusal("fetch.wait.max.ms", "7"), None);
+        assert_eq!(refusal("group.id", "shop"), None);
+        for (key, ..) in FIXED {
+            assert!(refusal(key, "true").unwrap().contains(key));
+        }
+        assert_eq!(
+            refusal("auto.offset.reset", "earliest").unwrap(),
+            "a Kafka property cannot be set. key=\"auto.offset.reset\", value=\"earliest\", always=\"error\"; a lost \
+             range must stop the stream, not be skipped"
+        );
+        assert!(refusal("bootstrap.servers", "b:9092").unwrap().contains("the option \"brokers\""));
+    }
+
+    #[test]
+    fn a_bad_property_is_named_and_its_value_is_not() {
+        let text = refusal("sasl.passwort", "s3cret").unwrap();
+        assert!(text.contains("sasl.passwort") && !text.contains("s3cret"), "{text}");
+        let text = refusal("fetch.wait.max.ms", "s3cret").unwrap();
+        assert!(text.contains("fetch.wait.max.ms") && !text.contains("s3cret"), "{text}");
+    }
+}

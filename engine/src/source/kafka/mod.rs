@@ -1,0 +1,173 @@
+//! Kafka: finds a topic's partitions, resolves where to start, and opens readers over them.
+//!
+//! Partitions are assigned at explicit offsets, never subscribed to; the offsets to resume at live in the manifests,
+//! and what is published to the group is for people to look at. Under `read_committed` the end of a partition is its
+//! last stable offset: where the first open transaction begins.
+
+mod config;
+mod native;
+mod reader;
+
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::{Discovery, PartitionRange, Reader};
+use crate::ids::{Micros, Offset, PartitionId};
+use crate::spec::{KafkaSpec, Start};
+use crate::{Error, Result};
+use native::Consumer;
+use reader::KafkaReader;
+
+/// How long a broker may take to answer before it counts as unreachable.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// The times that ask a broker for a partition's first offset and for its end.
+const FIRST: i64 = -2;
+const END: i64 = -1;
+
+pub(super) struct Kafka {
+    spec: KafkaSpec,
+    consumer: Consumer,
+}
+
+impl Kafka {
+    pub(super) fn new(spec: &KafkaSpec) -> Result<Kafka> {
+        Ok(Kafka { spec: spec.clone(), consumer: consumer(spec)? })
+    }
+
+    fn offset_at(&self, partition: PartitionId, time: i64) -> Result<i64> {
+        let offsets = self.consumer.offsets_at([(partition, time)].into_iter(), ANSWER_WITHIN);
+        let offsets = offsets.map_err(|code| self.failure(code, "offsets"))?;
+        Ok(offsets[0].1)
+    }
+
+    /// The error for a request that was not answered as hoped.
+    fn failure(&self, code: RDKafkaErrorCode, request: &str) -> Error {
+        self.consumer.serve();
+        let (brokers, topic) = (&self.spec.brokers, &self.spec.topic);
+        let (code, reason) = match self.consumer.connection().reason() {
+            Some((code, reason)) => (code, reason),
+            None => (code, code.to_string()),
+        };
+        failure(code, format!("request={request}, brokers={brokers:?}, topic={topic:?}, reason={reason:?}"))
+    }
+}
+
+/// What a code of librdkafka's asks of the caller.
+fn failure(code: RDKafkaErrorCode, values: String) -> Error {
+    match code {
+        RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
+            Error::Invalid(format!("the topic does not exist. {values}"))
+        }
+        RDKafkaErrorCode::InvalidTopic => Error::Invalid(format!("no topic can have this name. {values}")),
+        RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed => {
+            Error::Invalid(format!("the broker does not let this user read the topic. {values}"))
+        }
+        RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
+            Error::Invalid(format!("the broker refuses these credentials. {values}"))
+        }
+        RDKafkaErrorCode::Resolve => Error::Unavailable(format!("the broker's name is not known. {values}")),
+        _ => Error::Unavailable(format!("no broker answers. {values}")),
+    }
+}
+
+fn consumer(spec: &KafkaSpec) -> Result<Consumer> {
+    let (config, native) = config::client_config(spec)?;
+    Consumer::new(&config, native, &spec.topic).map_err(|error| {
+        // Some properties are judged only here, together: a certificate that is not there, SASL without a user.
+        Error::Invalid(format!("the Kafka properties do not fit together. {error}"))
+    })
+}
+
+impl Discovery for Kafka {
+    fn partitions(&mut self) -> Result<Vec<PartitionRange>> {
+        self.consumer.serve();
+        let metadata = match self.consumer.client().fetch_metadata(Some(&self.spec.topic), ANSWER_WITHIN) {
+            Ok(metadata) => metadata,
+            Err(KafkaError::MetadataFetch(code)) => return Err(self.failure(code, "metadata")),
+            Err(error) => return Err(Error::Unavailable(format!("no broker answers. {error}"))),
+        };
+        let topic = metadata.topics().iter().find(|topic| topic.name() == self.spec.topic);
+        let ids: Vec<PartitionId> = match topic.map(|topic| (topic.error(), topic.partitions())) {
+            Some((None, partitions)) if !partitions.is_empty() => {
+                partitions.iter().map(|partition| PartitionId(partition.id())).collect()
+            }
+            Some((Some(error), _)) => return Err(self.failure(error.into(), "metadata")),
+            _ => return Err(self.failure(RDKafkaErrorCode::UnknownTopic, "metadata")),
+        };
+        let offsets_at = |time: i64| {
+            let mut offsets = self
+                .consumer
+                .offsets_at(ids.iter().map(|&id| (id, time)), ANSWER_WITHIN)
+                .map_err(|code| self.failure(code, "offsets"))?;
+            offsets.sort_unstable();
+            Ok::<_, Error>(offsets)
+        };
+        // The end is asked last, so that it is never before the first.
+        let (firsts, ends) = (offsets_at(FIRST)?, offsets_at(END)?);
+        let range = |((partition, first), (_, end)): (_, (_, i64))| PartitionRange {
+            partition,
+            first: Offset(first),
+            end: Offset(end.max(first)),
+        };
+        Ok(firsts.into_iter().zip(ends).map(range).collect())
+    }
+
+    fn resolve(&mut self, partition: PartitionId, start: Start) -> Result<Offset> {
+        let offset = match start {
+            Start::Earliest => self.offset_at(partition, FIRST)?,
+            Start::Latest => self.offset_at(partition, END)?,
+            Start::Timestamp(time) => match self.offset_at(partition, first_milli(time))? {
+                // Nothing is so young: what comes next will be.
+                ..0 => self.offset_at(partition, END)?,
+                offset => offset,
+            },
+        };
+        Ok(Offset(offset))
+    }
+
+    fn open(&mut self, assignment: &[(PartitionId, Offset)], with_keys: bool) -> Result<Box<dyn Reader>> {
+        let mut reader = KafkaReader::new(&self.spec, consumer(&self.spec)?, with_keys);
+        reader.assign(assignment)?;
+        Ok(Box::new(reader))
+    }
+
+    fn publish(&mut self, offsets: &[(PartitionId, Offset)]) {
+        self.consumer.serve();
+        if let Err(code) = self.consumer.commit(offsets) {
+            tracing::debug!(topic = self.spec.topic, ?code, "the group's offsets were not published");
+        }
+    }
+}
+
+/// The first whole millisecond that is not before `time`; Kafka knows no finer ones, and none before 1970.
+fn first_milli(time: Micros) -> i64 {
+    let millis = time.div_euclid(1000) + i64::from(time.rem_euclid(1000) > 0);
+    millis.max(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_round_up_to_milliseconds() {
+        for (micros, millis) in [(0, 0), (1, 1), (999, 1), (1000, 1), (1001, 2), (-1, 0), (i64::MIN, 0)] {
+            assert_eq!(first_milli(micros), millis, "{micros}");
+        }
+    }
+
+    #[test]
+    fn an_unreachable_broker_is_unavailable_and_named() {
+        // Port 9 of loopback: nothing listens there, and the refusal comes at once.
+        let properties = [("socket.connection.setup.timeout.ms".to_owned(), "1000".to_owned())].into();
+        let spec = KafkaSpec { brokers: "127.0.0.1:9".into(), topic: "clicks".into(), properties };
+        let kafka = Kafka::new(&spec).unwrap();
+        let code =
+            kafka.consumer.client().fetch_metadata(Some("clicks"), Duration::from_millis(300)).unwrap_err();
+        let error = kafka.failure(code.rdkafka_error_code().unwrap(), "metadata");
+        assert_eq!(error.kind(), crate::ErrorKind::Unavailable);
+        let text = error.to_string();
+        assert!(text.contains("127.0.0.1:9") && text.contains("efused"), "{text}");
+    }
+}

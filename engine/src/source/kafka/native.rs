@@ -1,0 +1,324 @@
+//! The unsafe corner of the Kafka source: librdkafka's calls that the `rdkafka` crate does not wrap, behind safe ones.
+//!
+//! Reading by batches is why it exists: `rd_kafka_consume_batch_queue` gives a million messages a second more than
+//! one-by-one `poll`. Knows nothing of streams, offsets to resume at or batches of ours.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::marker::PhantomData;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::bindings as ffi;
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::config::NativeClientConfig;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaType;
+
+use crate::ids::{Micros, Offset, PartitionId};
+use crate::source::NO_TIMESTAMP;
+
+/// A state of the connection that lasts is warned of again after this long.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// A consumer, and the queue that its partitions feed.
+pub(super) struct Consumer {
+    /// Declared, and so dropped, before the client whose queue it is.
+    queue: Queue,
+    client: Client<Connection>,
+    topic: CString,
+    /// Room for the messages of one call.
+    messages: Vec<*mut ffi::rd_kafka_message_t>,
+}
+
+// SAFETY: librdkafka's handles may be used from any thread. `messages` is empty whenever `consume` is not running.
+unsafe impl Send for Consumer {}
+
+struct Queue(*mut ffi::rd_kafka_queue_t);
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: the queue was given to us by `rd_kafka_queue_get_consumer`, with a reference that is ours to give
+        // back, and its client is still alive.
+        unsafe { ffi::rd_kafka_queue_destroy(self.0) }
+    }
+}
+
+/// What librdkafka says of its brokers, from its own calls back.
+#[derive(Default)]
+pub(super) struct Connection {
+    last: Mutex<Option<Trouble>>,
+}
+
+#[derive(Clone)]
+struct Trouble {
+    code: RDKafkaErrorCode,
+    reason: String,
+    warned: Instant,
+}
+
+impl ClientContext for Connection {}
+
+impl Connection {
+    /// Warns when trouble begins and while it lasts, but not of each attempt to connect.
+    #[allow(clippy::disallowed_methods)] // The clock decides about a line of the log and nothing else.
+    pub(super) fn trouble(&self, code: RDKafkaErrorCode, reason: String) {
+        let mut last = self.last.lock().expect("nothing panics with the lock held");
+        let recent = last.as_ref().map(|last| last.warned).filter(|warned| warned.elapsed() < WARN_EVERY);
+        if recent.is_none() {
+            tracing::warn!(?code, reason, "the Kafka connection is in trouble");
+        }
+        let warned = recent.unwrap_or_else(Instant::now);
+        match &mut *last {
+            // "All brokers are down" follows the reason, and would hide it.
+            Some(last) if code == RDKafkaErrorCode::AllBrokersDown => last.warned = warned,
+            last => *last = Some(Trouble { code, reason, warned }),
+        }
+    }
+
+    pub(super) fn recovered(&self) {
+        if self.last.lock().expect("nothing panics with the lock held").take().is_some() {
+            tracing::info!("the Kafka connection works again");
+        }
+    }
+
+    /// The last trouble since the connection worked.
+    pub(super) fn reason(&self) -> Option<(RDKafkaErrorCode, String)> {
+        let last = self.last.lock().expect("nothing panics with the lock held");
+        last.as_ref().map(|last| (last.code, last.reason.clone()))
+    }
+}
+
+/// One entry of a consumer's queue: a record, or something about its partition. Lives as long as the call that shows it.
+pub(super) struct Message<'a> {
+    raw: &'a ffi::rd_kafka_message_t,
+    _of_the_queue: PhantomData<&'a Consumer>,
+}
+
+impl<'a> Message<'a> {
+    pub(super) fn error(&self) -> Option<RDKafkaErrorCode> {
+        let code = self.raw.err;
+        (code != ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| code.into())
+    }
+
+    /// The words for the error.
+    pub(super) fn error_text(&self) -> String {
+        // SAFETY: the message is alive; the text is static or the message's own, and is copied.
+        unsafe { text(ffi::rd_kafka_message_errstr(self.raw)) }
+    }
+
+    pub(super) fn partition(&self) -> PartitionId {
+        PartitionId(self.raw.partition)
+    }
+
+    pub(super) fn offset(&self) -> i64 {
+        self.raw.offset
+    }
+
+    pub(super) fn timestamp(&self) -> Micros {
+        let mut kind = ffi::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is alive and `kind` is a place to write to.
+        let millis = unsafe { ffi::rd_kafka_message_timestamp(self.raw, &mut kind) };
+        if millis < 0 { NO_TIMESTAMP } else { millis.saturating_mul(1000) }
+    }
+
+    pub(super) fn value(&self) -> Option<&'a [u8]> {
+        // SAFETY: librdkafka gives a pointer and the number of bytes behind it, which live as long as the message.
+        unsafe { bytes(self.raw.payload, self.raw.len) }
+    }
+
+    pub(super) fn key(&self) -> Option<&'a [u8]> {
+        // SAFETY: as for the value.
+        unsafe { bytes(self.raw.key, self.raw.key_len) }
+    }
+}
+
+impl Consumer {
+    pub(super) fn new(
+        config: &ClientConfig,
+        native: NativeClientConfig,
+        topic: &str,
+    ) -> KafkaResult<Consumer> {
+        // SAFETY: the configuration is alive; the functions have the signatures asked for and do not unwind.
+        unsafe {
+            ffi::rd_kafka_conf_set_error_cb(native.ptr(), Some(on_error));
+            ffi::rd_kafka_conf_set_log_cb(native.ptr(), Some(on_log));
+        }
+        let topic = CString::new(topic)?;
+        // The client hands the context to the calls back as their opaque pointer, and keeps it alive.
+        let client = Client::new(config, native, RDKafkaType::RD_KAFKA_CONSUMER, Connection::default())?;
+        // SAFETY: the client is alive. It has a group, so it has a consumer queue.
+        let queue = Queue(unsafe { ffi::rd_kafka_queue_get_consumer(client.native_ptr()) });
+        assert!(!queue.0.is_null(), "a consumer with a group has a queue");
+        Ok(Consumer { queue, client, topic, messages: Vec::new() })
+    }
+
+    /// For metadata, which the crate wraps well.
+    pub(super) fn client(&self) -> &Client<Connection> {
+        &self.client
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        self.client.context()
+    }
+
+    /// Runs the calls back that are due: logs and troubles. Does not block.
+    pub(super) fn serve(&self) {
+        // SAFETY: the client is alive, and the calls back are ours.
+        unsafe { ffi::rd_kafka_poll(self.client.native_ptr(), 0) };
+    }
+
+    /// Reads these partitions too, from these offsets.
+    pub(super) fn assign(&self, partitions: &[(PartitionId, Offset)]) -> Result<(), String> {
+        let list = self.list(partitions.iter().map(|&(partition, offset)| (partition, offset.0)));
+        // SAFETY: client and list are alive, and the list is copied. The error, if any, is ours to destroy.
+        unsafe {
+            let error = ffi::rd_kafka_incremental_assign(self.client.native_ptr(), list.ptr());
+            if error.is_null() {
+                return Ok(());
+            }
+            let reason = text(ffi::rd_kafka_error_string(error));
+            ffi::rd_kafka_error_destroy(error);
+            Err(reason)
+        }
+    }
+
+    /// Shows up to `max` entries of the queue, waiting up to `timeout` until there are so many. Says how many.
+    pub(super) fn consume(
+        &mut self,
+        max: usize,
+        timeout: Duration,
+        mut show: impl FnMut(Message<'_>),
+    ) -> usize {
+        self.messages.clear();
+        self.messages.reserve(max);
+        let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: the queue is alive, and there is room for `max` pointers, of which the first `count` are written.
+        // Each is a message that is ours until it is destroyed, right after it was shown. If `show` panics, the rest
+        // leak and nothing dangles.
+        unsafe {
+            let count =
+                ffi::rd_kafka_consume_batch_queue(self.queue.0, millis, self.messages.as_mut_ptr(), max);
+            // -1 is for a wrong argument alone.
+            let count = usize::try_from(count).expect("the queue and the room are real");
+            for place in 0..count {
+                let message = *self.messages.as_ptr().add(place);
+                show(Message { raw: &*message, _of_the_queue: PhantomData });
+                ffi::rd_kafka_message_destroy(message);
+            }
+            count
+        }
+    }
+
+    /// First and next offset of the partition as the last fetch saw them; does not block.
+    pub(super) fn known_range(&self, partition: PartitionId) -> Option<(Offset, Offset)> {
+        let (mut low, mut high) = (-1, -1);
+        // SAFETY: client and topic are alive, and there are two places to write to.
+        let error = unsafe {
+            let (client, topic) = (self.client.native_ptr(), self.topic.as_ptr());
+            ffi::rd_kafka_get_watermark_offsets(client, topic, partition.0, &mut low, &mut high)
+        };
+        let known = error == ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && low >= 0 && high >= 0;
+        known.then_some((Offset(low), Offset(high)))
+    }
+
+    /// For each partition the first offset whose record is not older than so many milliseconds, or −1 if none is. The
+    /// times −2 and −1 ask for the first offset and the end. Blocks.
+    pub(super) fn offsets_at(
+        &self,
+        times: impl Iterator<Item = (PartitionId, i64)>,
+        timeout: Duration,
+    ) -> Result<Vec<(PartitionId, i64)>, RDKafkaErrorCode> {
+        let list = self.list(times);
+        let millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: client and list are alive; the list's times are replaced by offsets, and by errors.
+        unsafe {
+            let error = ffi::rd_kafka_offsets_for_times(self.client.native_ptr(), list.ptr(), millis);
+            if error != ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return Err(error.into());
+            }
+            let elements = match (*list.ptr()).cnt {
+                0 => &[],
+                count => std::slice::from_raw_parts((*list.ptr()).elems, count as usize),
+            };
+            let offset = |element: &ffi::rd_kafka_topic_partition_t| match element.err {
+                ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {
+                    Ok((PartitionId(element.partition), element.offset))
+                }
+                error => Err(error.into()),
+            };
+            elements.iter().map(offset).collect()
+        }
+    }
+
+    /// Sends the offsets to the group and does not wait for the answer.
+    pub(super) fn commit(&self, offsets: &[(PartitionId, Offset)]) -> Result<(), RDKafkaErrorCode> {
+        let list = self.list(offsets.iter().map(|&(partition, offset)| (partition, offset.0)));
+        // SAFETY: client and list are alive, and the list is copied.
+        let error = unsafe { ffi::rd_kafka_commit(self.client.native_ptr(), list.ptr(), 1) };
+        if error == ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(error.into()) }
+    }
+
+    fn list(&self, partitions: impl Iterator<Item = (PartitionId, i64)>) -> TopicPartitionList {
+        let list = TopicPartitionList::new();
+        for (partition, number) in partitions {
+            // SAFETY: the list is alive and the topic's name is copied into it; the entry is the list's own. The
+            // crate's wrapper takes no times, and looks each entry up again.
+            unsafe {
+                let entry =
+                    ffi::rd_kafka_topic_partition_list_add(list.ptr(), self.topic.as_ptr(), partition.0);
+                (*entry).offset = number;
+            }
+        }
+        list
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        // SAFETY: the client is alive. Without this its destruction would try to leave the group in the background.
+        unsafe { ffi::rd_kafka_consumer_close(self.client.native_ptr()) };
+    }
+}
+
+/// # Safety
+/// `text` is null or a C string that lives during the call.
+unsafe fn text(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: the caller's promise.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().trim().to_owned()
+}
+
+/// # Safety
+/// `start` is null or the start of `len` bytes that live as long as `'a`.
+unsafe fn bytes<'a>(start: *const c_void, len: usize) -> Option<&'a [u8]> {
+    // SAFETY: the caller's promise.
+    (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast(), len) })
+}
+
+unsafe extern "C" fn on_error(
+    _client: *mut ffi::rd_kafka_t,
+    code: c_int,
+    reason: *const c_char,
+    opaque: *mut c_void,
+) {
+    let code =
+        ffi::rd_kafka_resp_err_t::try_from(code).map_or(RDKafkaErrorCode::Unknown, RDKafkaErrorCode::from);
+    // SAFETY: `Client` sets the opaque pointer to the context it owns, and the reason lives during the call.
+    unsafe { (*opaque.cast_const().cast::<Connection>()).trouble(code, text(reason)) }
+}
+
+/// librdkafka tells troubles by both calls back, and this one in storms; so it speaks to developers only.
+unsafe extern "C" fn on_log(
+    _client: *const ffi::rd_kafka_t,
+    level: c_int,
+    facility: *const c_char,
+    line: *const c_char,
+) {
+    // SAFETY: both are C strings that live during the call.
+    let (facility, line) = unsafe { (text(facility), text(line)) };
+    tracing::debug!(target: "librdkafka", level, facility, line);
+}

@@ -1,0 +1,386 @@
+//! The Kafka source against a real broker: what is read, in which order, and what stops it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+use thalweg_engine::ErrorKind;
+use thalweg_engine::ids::{Offset, PartitionId};
+use thalweg_engine::source::{self, BatchLimit, Discovery, Polled, RawBatch, Reader};
+use thalweg_engine::spec::{KafkaSpec, SourceSpec, Start};
+use thalweg_tests::servers::Kafka;
+
+const WITHIN: Duration = Duration::from_secs(30);
+const LIMIT: BatchLimit = BatchLimit { rows: 1000, bytes: 1 << 20 };
+
+/// A topic of one test's own.
+struct Topic {
+    kafka: Arc<Kafka>,
+    name: &'static str,
+}
+
+impl Topic {
+    fn create(name: &'static str, partitions: i32) -> Result<Topic> {
+        Topic::create_on(Kafka::shared()?, name, partitions)
+    }
+
+    fn create_on(kafka: Arc<Kafka>, name: &'static str, partitions: i32) -> Result<Topic> {
+        let topic = Topic { kafka, name };
+        let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        for result in block_on(topic.admin()?.create_topics([&new], &AdminOptions::new()))? {
+            result.map_err(|(name, code)| anyhow::anyhow!("topic {name} was not created: {code}"))?;
+        }
+        // A new topic is known to the controller before it is known to clients.
+        let mut discovery = topic.discovery()?;
+        until("the topic is there", || {
+            Ok(discovery.partitions().is_ok_and(|found| found.len() == partitions as usize))
+        })?;
+        Ok(topic)
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.kafka.bootstrap).set("linger.ms", "20");
+        config
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+        Ok(self.config().create()?)
+    }
+
+    fn producer(&self, codec: &str) -> Result<BaseProducer> {
+        Ok(self.config().set("compression.codec", codec).create()?)
+    }
+
+    fn spec(&self) -> KafkaSpec {
+        KafkaSpec {
+            brokers: self.kafka.bootstrap.clone(),
+            topic: self.name.into(),
+            properties: BTreeMap::new(),
+        }
+    }
+
+    fn discovery(&self) -> Result<Box<dyn Discovery>> {
+        Ok(source::open(&SourceSpec::Kafka(self.spec()))?)
+    }
+
+    fn reader(&self, from: &[(i32, i64)]) -> Result<Box<dyn Reader>> {
+        let from: Vec<_> =
+            from.iter().map(|&(partition, offset)| (PartitionId(partition), Offset(offset))).collect();
+        Ok(self.discovery()?.open(&from, true)?)
+    }
+
+    /// Writes `value-N` with timestamp 1000 + N ms for each number N.
+    fn produce(&self, producer: &BaseProducer, partition: i32, numbers: std::ops::Range<i64>) -> Result<()> {
+        for number in numbers {
+            let value = value(number);
+            let record =
+                BaseRecord::<[u8], [u8]>::to(self.name).partition(partition).payload(value.as_bytes());
+            let key = number.to_string();
+            let record = record.key(key.as_bytes()).timestamp(1000 + number);
+            producer.send(record).map_err(|(error, _)| error)?;
+        }
+        Ok(producer.flush(WITHIN)?)
+    }
+}
+
+/// Long enough that every codec really compresses.
+fn value(number: i64) -> String {
+    format!("value-{number}-{}", "thalweg".repeat(20))
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime without I/O starts").block_on(future)
+}
+
+/// Tries again until it is so.
+fn until(what: &str, mut so: impl FnMut() -> Result<bool>) -> Result<()> {
+    let begun = Instant::now();
+    while !so()? {
+        anyhow::ensure!(begun.elapsed() < WITHIN, "{what}: not within {WITHIN:?}");
+    }
+    Ok(())
+}
+
+/// All batches until each of so many partitions has been read to its end, and where those ends are.
+fn read_to_end(reader: &mut dyn Reader, partitions: usize) -> Result<(Vec<RawBatch>, BTreeMap<i32, i64>)> {
+    let (mut batches, mut ends) = (Vec::new(), BTreeMap::new());
+    until("the end of each partition", || {
+        match reader.poll(LIMIT, Duration::from_millis(100))? {
+            Polled::Batch(batch) => {
+                assert!(batch.offsets.len() <= LIMIT.rows);
+                ends.remove(&batch.partition.0);
+                batches.push(batch);
+            }
+            Polled::AtEnd { partition, next_offset } => drop(ends.insert(partition.0, next_offset.0)),
+            Polled::Ended(partition) => panic!("a topic never ends, but partition {partition} did"),
+            Polled::Nothing => {}
+        }
+        Ok(ends.len() == partitions)
+    })?;
+    Ok((batches, ends))
+}
+
+/// Offsets and values of one partition's batches, end to end.
+fn rows(batches: &[RawBatch], partition: i32) -> Vec<(i64, Option<String>)> {
+    let mut rows = Vec::new();
+    for batch in batches.iter().filter(|batch| batch.partition.0 == partition) {
+        let last = *batch.offsets.last().expect("a batch has rows");
+        assert_eq!(batch.next_offset, Offset(last + 1));
+        for (index, offset) in batch.offsets.iter().enumerate() {
+            let value = batch.records.value(index).map(|value| String::from_utf8(value.to_vec()).unwrap());
+            rows.push((*offset, value));
+        }
+    }
+    assert!(rows.is_sorted_by_key(|(offset, _)| *offset), "offsets ascend");
+    rows
+}
+
+#[test]
+fn every_compression_is_read_from_any_offset() -> Result<()> {
+    let topic = Topic::create("compressed", 2)?;
+    for (codec, from) in ["none", "gzip", "snappy", "lz4", "zstd"].into_iter().zip((0..).step_by(1000)) {
+        topic.produce(&topic.producer(codec)?, 0, from..from + 1000)?;
+    }
+    topic.produce(&topic.producer("none")?, 1, 0..10)?;
+    for from in [0, 1, 999, 1000, 2500, 4999, 5000] {
+        let mut reader = topic.reader(&[(0, from), (1, 7)])?;
+        let (batches, ends) = read_to_end(&mut *reader, 2)?;
+        let expected: Vec<_> = (from..5000).map(|number| (number, Some(value(number)))).collect();
+        assert_eq!(rows(&batches, 0), expected, "from {from}");
+        assert_eq!(rows(&batches, 1).len(), 3);
+        assert_eq!(ends, [(0, 5000), (1, 10)].into());
+        let mut known = reader.ends();
+        known.sort();
+        assert_eq!(known, [(PartitionId(0), Offset(5000)), (PartitionId(1), Offset(10))]);
+        for batch in &batches {
+            for (index, offset) in batch.offsets.iter().enumerate() {
+                assert_eq!(batch.timestamps[index], (1000 + offset) * 1000);
+                assert_eq!(batch.keys[index].as_deref(), Some(offset.to_string().as_bytes()));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_tombstone_is_not_an_empty_value() -> Result<()> {
+    let topic = Topic::create("tombstones", 1)?;
+    let producer = topic.producer("none")?;
+    producer
+        .send(BaseRecord::<[u8], [u8]>::to(topic.name).partition(0).key(b"k"))
+        .map_err(|(error, _)| error)?;
+    producer
+        .send(BaseRecord::<[u8], [u8]>::to(topic.name).partition(0).payload(b""))
+        .map_err(|(error, _)| error)?;
+    producer.flush(WITHIN)?;
+    let (batches, _) = read_to_end(&mut *topic.reader(&[(0, 0)])?, 1)?;
+    assert_eq!(rows(&batches, 0), [(0, None), (1, Some(String::new()))]);
+    let keys: Vec<_> = batches.iter().flat_map(|batch| batch.keys.clone()).collect();
+    assert_eq!(keys, [Some(b"k".to_vec()), None]);
+    Ok(())
+}
+
+#[test]
+fn a_large_record_comes_whole() -> Result<()> {
+    let topic = Topic::create("large", 1)?;
+    let producer: BaseProducer = topic.config().set("message.max.bytes", "19000000").create()?;
+    let large = vec![b'x'; 15_000_000];
+    for payload in [b"small".as_slice(), &large, b"small"] {
+        producer
+            .send(BaseRecord::<[u8], [u8]>::to(topic.name).payload(payload))
+            .map_err(|(error, _)| error)?;
+    }
+    producer.flush(WITHIN)?;
+    let (batches, _) = read_to_end(&mut *topic.reader(&[(0, 0)])?, 1)?;
+    let lengths: Vec<_> = rows(&batches, 0).iter().map(|(_, value)| value.as_ref().unwrap().len()).collect();
+    assert_eq!(lengths, [5, large.len(), 5]);
+    Ok(())
+}
+
+#[test]
+fn aborted_transactions_are_gaps_and_an_open_one_is_no_end() -> Result<()> {
+    let topic = Topic::create("transactions", 1)?;
+    let producer: BaseProducer = topic.config().set("transactional.id", "transactions").create()?;
+    producer.init_transactions(WITHIN)?;
+    producer.begin_transaction()?;
+    topic.produce(&producer, 0, 0..5)?; // 0 to 4, and a marker at 5
+    producer.commit_transaction(WITHIN)?;
+    producer.begin_transaction()?;
+    topic.produce(&producer, 0, 100..103)?; // 6 to 8, and a marker at 9
+    producer.abort_transaction(WITHIN)?;
+
+    let mut reader = topic.reader(&[(0, 0)])?;
+    let (batches, ends) = read_to_end(&mut *reader, 1)?;
+    assert_eq!(rows(&batches, 0).len(), 5);
+    assert_eq!(ends, [(0, 10)].into(), "the end is past the gap of the aborted transaction");
+
+    producer.begin_transaction()?;
+    topic.produce(&producer, 0, 5..7)?; // 10 and 11, and a marker at 12
+    let mut from_inside = topic.reader(&[(0, 6)])?;
+    until("the broker's end of partition has moved", || {
+        for reader in [&mut reader, &mut from_inside] {
+            let polled = reader.poll(LIMIT, Duration::from_millis(50))?;
+            assert!(
+                matches!(polled, Polled::Nothing),
+                "an open transaction gives neither rows nor an end: {polled:?}"
+            );
+        }
+        Ok(from_inside.ends() == [(PartitionId(0), Offset(12))])
+    })?;
+    producer.commit_transaction(WITHIN)?;
+    for reader in [&mut reader, &mut from_inside] {
+        let (batches, ends) = read_to_end(&mut **reader, 1)?;
+        assert_eq!(rows(&batches, 0), [(10, Some(value(5))), (11, Some(value(6)))]);
+        assert_eq!(ends, [(0, 13)].into());
+    }
+    Ok(())
+}
+
+#[test]
+fn starts_resolve_to_offsets() -> Result<()> {
+    let topic = Topic::create("starts", 2)?;
+    topic.produce(&topic.producer("none")?, 1, 0..100)?;
+    let mut discovery = topic.discovery()?;
+    let mut resolve =
+        |partition, start| discovery.resolve(PartitionId(partition), start).map(|offset| offset.0);
+    assert_eq!(resolve(0, Start::Earliest)?, 0);
+    assert_eq!(resolve(0, Start::Latest)?, 0);
+    assert_eq!(resolve(0, Start::Timestamp(5))?, 0);
+    assert_eq!(resolve(1, Start::Earliest)?, 0);
+    assert_eq!(resolve(1, Start::Latest)?, 100);
+    assert_eq!(resolve(1, Start::Timestamp(1_040_000))?, 40);
+    assert_eq!(resolve(1, Start::Timestamp(1_040_001))?, 41);
+    assert_eq!(resolve(1, Start::Timestamp(-5))?, 0);
+    assert_eq!(resolve(1, Start::Timestamp(2_000_000_000_000_000))?, 100);
+    let ranges = discovery.partitions()?;
+    let ranges: Vec<_> = ranges.iter().map(|range| (range.partition.0, range.first.0, range.end.0)).collect();
+    assert_eq!(ranges, [(0, 0, 0), (1, 0, 100)]);
+    Ok(())
+}
+
+#[test]
+fn a_lost_range_stops_with_its_numbers() -> Result<()> {
+    let topic = Topic::create("trimmed", 1)?;
+    topic.produce(&topic.producer("none")?, 0, 0..100)?;
+    let mut trim = TopicPartitionList::new();
+    trim.add_partition_offset(topic.name, 0, KafkaOffset::Offset(60))?;
+    block_on(topic.admin()?.delete_records(&trim, &AdminOptions::new()))?;
+
+    assert_eq!(topic.discovery()?.partitions()?[0].first, Offset(60));
+    for (wanted, reason) in [(20, "offsets 20 to 59 were deleted"), (101, "the partition ends before it")] {
+        let mut reader = topic.reader(&[(0, wanted)])?;
+        let mut failed = None;
+        until("the reader stops", || {
+            failed = reader.poll(LIMIT, Duration::from_millis(100)).err();
+            Ok(failed.is_some())
+        })?;
+        let error = failed.context("it stopped")?;
+        assert_eq!(error.kind(), ErrorKind::BadData);
+        let numbers = format!("partition=0, wanted offset={wanted}, first available=60, end=100");
+        let text = error.to_string();
+        assert!(
+            text.contains("topic=\"trimmed\"") && text.contains(&numbers) && text.contains(reason),
+            "{text}"
+        );
+    }
+    let (batches, _) = read_to_end(&mut *topic.reader(&[(0, 60)])?, 1)?;
+    assert_eq!(rows(&batches, 0).len(), 40);
+    Ok(())
+}
+
+#[test]
+fn new_partitions_are_found_and_added() -> Result<()> {
+    let topic = Topic::create("growing", 1)?;
+    let producer = topic.producer("none")?;
+    topic.produce(&producer, 0, 0..10)?;
+    let mut discovery = topic.discovery()?;
+    let mut reader = topic.reader(&[(0, 0)])?;
+    assert_eq!(rows(&read_to_end(&mut *reader, 1)?.0, 0).len(), 10);
+
+    let more = NewPartitions::new(topic.name, 3);
+    for result in block_on(topic.admin()?.create_partitions([&more], &AdminOptions::new()))? {
+        result.map_err(|(name, code)| anyhow::anyhow!("{name} did not grow: {code}"))?;
+    }
+    until("the new partitions are found", || Ok(discovery.partitions().is_ok_and(|found| found.len() == 3)))?;
+    let producer = topic.producer("none")?;
+    for partition in 0..3 {
+        topic.produce(&producer, partition, 10..15)?;
+    }
+    reader.add(PartitionId(1), Offset(0))?;
+    reader.add(PartitionId(2), Offset(3))?;
+    let (mut batches, mut first) = (Vec::new(), 0);
+    // The old partition goes on where it was, untouched by the new ones.
+    until("all rows are there", || {
+        if let Polled::Batch(batch) = reader.poll(LIMIT, Duration::from_millis(100))? {
+            if batch.partition.0 == 0 && first == 0 {
+                first = batch.offsets[0];
+            }
+            batches.push(batch);
+        }
+        Ok(batches.iter().map(|batch| batch.offsets.len()).sum::<usize>() == 12)
+    })?;
+    assert_eq!(first, 10);
+    let counts: Vec<_> = (0..3).map(|partition| rows(&batches, partition).len()).collect();
+    assert_eq!(counts, [5, 5, 2]);
+    Ok(())
+}
+
+#[test]
+fn a_missing_topic_is_invalid() -> Result<()> {
+    let topic = Topic { kafka: Kafka::shared()?, name: "missing" };
+    let error = topic.discovery()?.partitions().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(
+        error.to_string().starts_with("the topic does not exist. ")
+            && error.to_string().contains("\"missing\"")
+    );
+    Ok(())
+}
+
+#[test]
+fn offsets_are_published_for_people() -> Result<()> {
+    let topic = Topic::create("published", 2)?;
+    topic.produce(&topic.producer("none")?, 1, 0..10)?;
+    let mut discovery = topic.discovery()?;
+    discovery.publish(&[(PartitionId(0), Offset(0)), (PartitionId(1), Offset(7))]);
+    let person: BaseConsumer = topic.config().set("group.id", "thalweg-published").create()?;
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition(topic.name, 1);
+    until("the group has the offset", || {
+        let committed = person.committed_offsets(asked.clone(), WITHIN)?;
+        Ok(committed.elements()[0].offset() == KafkaOffset::Offset(7))
+    })?;
+    // What is published is not where a reader begins.
+    assert_eq!(rows(&read_to_end(&mut *topic.reader(&[(1, 0)])?, 1)?.0, 1).len(), 10);
+    Ok(())
+}
+
+#[test]
+fn a_broker_that_comes_back_is_read_on() -> Result<()> {
+    let kafka = Arc::new(Kafka::start()?);
+    let topic = Topic::create_on(Arc::clone(&kafka), "restarted", 1)?;
+    topic.produce(&topic.producer("none")?, 0, 0..10)?;
+    let mut reader = topic.reader(&[(0, 0)])?;
+    assert_eq!(rows(&read_to_end(&mut *reader, 1)?.0, 0).len(), 10);
+
+    kafka.stop()?;
+    for _ in 0..10 {
+        let polled = reader.poll(LIMIT, Duration::from_millis(50))?;
+        assert!(matches!(polled, Polled::Nothing), "{polled:?}");
+    }
+    kafka.start_again()?;
+    topic.produce(&topic.producer("none")?, 0, 10..15)?;
+    let (batches, ends) = read_to_end(&mut *reader, 1)?;
+    assert_eq!(rows(&batches, 0).first().map(|(offset, _)| *offset), Some(10));
+    assert_eq!(ends, [(0, 15)].into());
+    Ok(())
+}
