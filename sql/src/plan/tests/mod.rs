@@ -1,0 +1,3 @@
+//! Statements against specs, and the words of refusals.
+
+mod streams;
