@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 /// Partial aggregates of cut `cut` in the pane that starts at `pane`; or finished rows of a view without a window, where
 /// both are 0.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Part {
     pub pane: Micros,
     pub cut: u32,

@@ -27,7 +27,13 @@ pub(super) const RESERVED_COLUMNS: [&str; 2] = [TIME_COLUMN, "window_date"];
 pub fn plan_stream(create: &CreateStream, id: Uuid) -> Result<StreamSpec> {
     let (schema, origins) = columns(&create.columns)?;
     let event_time = create.watermark.as_ref().map(|it| event_time(it, &schema)).transpose()?;
-    let (source, options) = source(create)?;
+    let (mut source, options) = source(create)?;
+    if let SourceSpec::Generator(generator) = &mut source
+        && generator.rate.is_some()
+    {
+        // Clicks at a rate are those of now, and after a restart those since: the moment of creation is in the id.
+        generator.start_micros = generator.start_micros.or_else(|| created_at(id));
+    }
     Ok(StreamSpec {
         id,
         name: create.name.value.clone(),
@@ -165,7 +171,14 @@ fn generator(given: &mut Options<'_>) -> Result<GeneratorSpec> {
         partitions: given.parsed("partitions", |text| values::number(text, 1, 1024))?.unwrap_or(4),
         rate: given.parsed("rate", |text| values::number(text, 0.001, 1e9))?,
         rows: given.parsed("rows", |text| values::number(text, 1, u64::MAX))?,
+        start_micros: given.parsed("start", values::moment)?,
     })
+}
+
+/// The time in a version 7 UUID.
+fn created_at(id: Uuid) -> Option<Micros> {
+    let (seconds, nanos) = id.get_timestamp()?.to_unix();
+    Some(seconds as Micros * 1_000_000 + Micros::from(nanos / 1_000))
 }
 
 fn files(create: &CreateStream, given: &mut Options<'_>) -> Result<FilesSpec> {
