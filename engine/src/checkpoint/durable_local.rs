@@ -2,8 +2,8 @@
 //!
 //! A put writes a file beside its target, syncs it, and only then gives it its name (by link when the name must be
 //! free, by rename otherwise) and syncs the folder. So a name never stands for half a file. Readings and listings are
-//! object_store's own; it takes a name ending in `#<digits>` for an unfinished put and passes over it, so that is how
-//! the unfinished files are named here too.
+//! object_store's own, but sorted as a bucket's are: the Delta library relies on it (INV-C8). It takes a name ending in
+//! `#<digits>` for an unfinished put and passes over it, so that is how the unfinished files are named here too.
 //!
 //! A failed sync of a file is an error like any other: nothing has its name yet, and the next attempt writes anew. A
 //! failed sync of a folder leaves a name that may or may not last, so the process ends there (INV-C6).
@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -91,7 +92,7 @@ impl ObjectStore for DurableLocal {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        sorted(self.inner.list(prefix))
     }
 
     fn list_with_offset(
@@ -99,7 +100,7 @@ impl ObjectStore for DurableLocal {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list_with_offset(prefix, offset)
+        sorted(self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -115,6 +116,15 @@ impl ObjectStore for DurableLocal {
         let options = PutOptions { mode, ..PutOptions::default() };
         self.put_opts(to, PutPayload::from_bytes(bytes), options).await.map(|_| ())
     }
+}
+
+fn sorted(listing: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
+    let whole = async move {
+        let mut found: Vec<ObjectMeta> = listing.try_collect().await?;
+        found.sort_unstable_by(|a, b| a.location.cmp(&b.location));
+        Ok::<_, object_store::Error>(futures::stream::iter(found.into_iter().map(Ok)))
+    };
+    futures::stream::once(whole).try_flatten().boxed()
 }
 
 fn refused(path: String, source: io::Error) -> object_store::Error {
@@ -223,7 +233,6 @@ fn sync_folder_or_die(folder: &FilePath) {
 
 #[cfg(test)]
 mod tests {
-    use futures::TryStreamExt;
     use object_store::ObjectStoreExt;
 
     use super::*;
@@ -233,10 +242,7 @@ mod tests {
     }
 
     async fn names(store: &DurableLocal) -> Vec<String> {
-        let mut names: Vec<String> =
-            store.list(None).map_ok(|meta| meta.location.to_string()).try_collect().await.unwrap();
-        names.sort();
-        names
+        store.list(None).map_ok(|meta| meta.location.to_string()).try_collect().await.unwrap()
     }
 
     #[tokio::test]
@@ -257,6 +263,18 @@ mod tests {
         assert_eq!(store.get(&Path::from("big")).await.unwrap().bytes().await.unwrap(), "1234");
         assert_eq!(names(&store).await, ["a/b/c.json", "big"]);
         assert_eq!(fs::read_dir(folder.path().join("a/b")).unwrap().count(), 1, "no unfinished file stays");
+    }
+
+    #[tokio::test]
+    async fn listings_are_sorted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = DurableLocal::open(folder.path().canonicalize().unwrap()).unwrap();
+        let mut put: Vec<String> = (0..50).map(|i| format!("{}/{}", i % 7, i * 7919 % 50)).collect();
+        for name in &put {
+            store.put(&Path::from(name.as_str()), "x".into()).await.unwrap();
+        }
+        put.sort();
+        assert_eq!(names(&store).await, put);
     }
 
     #[tokio::test]

@@ -13,6 +13,9 @@ mod names;
 mod owner;
 mod state_file;
 
+#[cfg(test)]
+mod simulation;
+
 pub use data::{DataRoot, Retry};
 pub use failpoint::{Failpoints, Step};
 pub use log::ManifestLog;

@@ -233,9 +233,9 @@ impl DeltaSink {
 }
 
 /// The library finds a table by URL path within a store. Ours are rooted at the data, whatever it lies on, so the URL
-/// is one of our own; `file` makes the library sort listings, which a local folder gives in any order.
+/// is one of our own. With this scheme it touches nothing but the store, and relies on sorted listings (INV-C8).
 fn log_store(root: &DataRoot, folder: &str) -> Result<LogStoreRef> {
-    let url = Url::parse(&format!("file:///{folder}"))
+    let url = Url::parse(&format!("memory:///{folder}"))
         .map_err(|error| Error::Internal(format!("no URL for a table. folder=\"{folder}\": {error}")))?;
     let table_store = Arc::new(PrefixStore::new(Arc::clone(root.objects()), Path::from(folder)));
     Ok(default_logstore(table_store, Arc::clone(root.objects()), &url, &StorageConfig::default()))
