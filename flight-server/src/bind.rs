@@ -33,6 +33,10 @@ where
     let mut batches = FlightRecordBatchStream::new_from_flight_data(messages.map_err(FlightError::from));
     let mut writer: Option<StreamWriter<Vec<u8>>> = None;
     while let Some(batch) = batches.try_next().await.map_err(unreadable)? {
+        if batch.num_columns() == 0 {
+            // An update without parameters: ADBC sends an empty batch in their place.
+            continue;
+        }
         let writer = match &mut writer {
             Some(writer) => writer,
             none => none.insert(StreamWriter::try_new(Vec::new(), batch.schema_ref()).map_err(unreadable)?),
