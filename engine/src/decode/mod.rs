@@ -5,9 +5,12 @@
 //! what becomes of a record depends on its bytes alone, not on its neighbours, nor on the records before it.
 
 mod column;
+mod fast;
 mod general;
 mod keys;
 mod number;
+mod scan;
+mod shape;
 mod text;
 mod time;
 mod tree;
@@ -20,6 +23,7 @@ use arrow::datatypes::SchemaRef;
 
 use crate::Result;
 use crate::source::Records;
+use fast::Fast;
 use general::Refusal;
 use tree::Tree;
 
@@ -27,6 +31,7 @@ use tree::Tree;
 #[derive(Debug)]
 pub struct Decoder {
     tree: Tree,
+    fast: Fast,
 }
 
 /// What became of a batch of records.
@@ -52,7 +57,9 @@ impl Decoder {
     /// `declared` has every declared column (each record is checked against all of them); `wanted` are the indices of
     /// those that are materialized, ascending. The batch's schema is `declared` projected to `wanted`.
     pub fn new(declared: SchemaRef, wanted: &[usize]) -> Result<Decoder> {
-        Ok(Decoder { tree: Tree::new(&declared, wanted)? })
+        let tree = Tree::new(&declared, wanted)?;
+        let fast = Fast::new(&tree);
+        Ok(Decoder { tree, fast })
     }
 
     /// The schema of every batch that comes out.
@@ -63,12 +70,11 @@ impl Decoder {
     pub fn decode(&mut self, records: &Records) -> Result<Decoded> {
         let mut refused = Vec::new();
         self.tree.begin(records.spans.len());
+        // Validating the whole buffer at once is cheap. It says nothing of a record that cuts a character in two, but
+        // such a record has bytes outside of any string, which neither path accepts.
+        let all_utf8 = simdutf8::basic::from_utf8(&records.bytes).is_ok();
         for index in 0..records.spans.len() {
-            let verdict = match records.value(index) {
-                Some(record) => general::read(&mut self.tree, record),
-                None => Err(Refusal { reason: "the value is a tombstone".to_owned(), at: 0 }),
-            };
-            match verdict {
+            match self.decode_one(records, index, all_utf8) {
                 Ok(()) => self.tree.keep(),
                 Err(Refusal { reason, at }) => {
                     self.tree.take_back();
@@ -77,5 +83,20 @@ impl Decoder {
             }
         }
         Ok(Decoded { batch: self.tree.finish()?, refused })
+    }
+
+    #[inline]
+    fn decode_one(&mut self, records: &Records, index: usize, all_utf8: bool) -> Result<(), Refusal> {
+        let Some(record) = records.value(index) else {
+            return Err(Refusal { reason: "the value is a tombstone".to_owned(), at: 0 });
+        };
+        if all_utf8 || simdutf8::basic::from_utf8(record).is_ok() {
+            let start = records.spans[index].start as usize;
+            if self.fast.read(&mut self.tree, &records.bytes, start, record.len()) {
+                return Ok(());
+            }
+            self.tree.take_back();
+        }
+        general::read(&mut self.tree, record)
     }
 }

@@ -1,0 +1,121 @@
+//! What the records before looked like: after which key which key came, byte for byte.
+//!
+//! A link is the text from the end of one value to the beginning of the next, such as `,"price":`, and the column that
+//! it leads to. Each link remembers the links that followed it, so several shapes are kept as paths of one graph, and
+//! a key that is missing or comes early leads over to another path. The graph only guesses: every guess is compared
+//! with the record, and nothing of a record's fate depends on it.
+
+use std::collections::BTreeMap;
+
+use super::tree::NodeId;
+
+pub(super) type LinkId = u32;
+
+/// Longest text of a link that is remembered.
+pub(super) const TEXT_MAX: usize = 32;
+/// Followers that a link remembers.
+const FOLLOWERS_MAX: usize = 8;
+/// Links of all shapes together. When they are many, the keys are data, and the memory starts afresh.
+const LINKS_MAX: usize = 4096;
+
+/// Where a link leads if no column has its key.
+pub(super) const UNKNOWN: NodeId = NodeId::MAX;
+const NONE: LinkId = LinkId::MAX;
+
+#[derive(Debug, Clone)]
+struct Link {
+    text: [u128; 2],
+    mask: [u128; 2],
+    length: u32,
+    column: NodeId,
+    followers: [LinkId; FOLLOWERS_MAX],
+}
+
+#[derive(Debug)]
+pub(super) struct Shapes {
+    /// The first `objects` links stand for the beginning of each node's object.
+    links: Vec<Link>,
+    objects: usize,
+    /// Links by the node of their object and their text: one link may follow many.
+    by_text: BTreeMap<(NodeId, Box<[u8]>), LinkId>,
+}
+
+/// A guess that turned out right.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    pub link: LinkId,
+    pub column: NodeId,
+    pub length: usize,
+}
+
+impl Shapes {
+    /// `objects` is the number of nodes; each may be an object.
+    pub(super) fn new(objects: usize) -> Shapes {
+        let start =
+            Link { text: [0; 2], mask: [0; 2], length: 0, column: UNKNOWN, followers: [NONE; FOLLOWERS_MAX] };
+        Shapes { links: vec![start; objects], objects, by_text: BTreeMap::new() }
+    }
+
+    /// Called between two records.
+    pub(super) fn forget_if_full(&mut self) {
+        if self.links.len() >= self.objects + LINKS_MAX {
+            *self = Shapes::new(self.objects);
+        }
+    }
+
+    /// The link that begins at `at` in the record, if it has followed `link` before.
+    #[inline]
+    pub(super) fn follow(&mut self, link: LinkId, bytes: &[u8], at: usize) -> Option<Step> {
+        let found: &[u8; TEXT_MAX] = bytes.get(at..)?.first_chunk()?;
+        let (head, tail) = halves(found);
+        let followers = &self.links.get(link as usize)?.followers;
+        for (place, &follower) in followers.iter().enumerate() {
+            let guess = self.links.get(follower as usize)?;
+            if ((head ^ guess.text[0]) & guess.mask[0]) | ((tail ^ guess.text[1]) & guess.mask[1]) == 0 {
+                let step = Step { link: follower, column: guess.column, length: guess.length as usize };
+                if place > 0 {
+                    self.links[link as usize].followers.swap(place, place - 1);
+                }
+                return Some(step);
+            }
+        }
+        None
+    }
+
+    /// Remembers that `text`, which leads to `column` of `object`, followed `link`.
+    pub(super) fn learn(&mut self, link: LinkId, object: NodeId, text: &[u8], column: NodeId) -> LinkId {
+        if text.len() > TEXT_MAX {
+            return NONE;
+        }
+        let id = match self.by_text.get(&(object, text.into())) {
+            Some(id) => *id,
+            None if self.links.len() >= self.objects + LINKS_MAX => return NONE,
+            None => self.add(object, text, column),
+        };
+        if let Some(before) = self.links.get_mut(link as usize) {
+            let place = before.followers.iter().position(|follower| *follower == NONE);
+            before.followers[place.unwrap_or(FOLLOWERS_MAX - 1)] = id;
+        }
+        id
+    }
+
+    fn add(&mut self, object: NodeId, text: &[u8], column: NodeId) -> LinkId {
+        let id = self.links.len() as LinkId;
+        let (mut padded, mut mask) = ([0; TEXT_MAX], [0; TEXT_MAX]);
+        padded[..text.len()].copy_from_slice(text);
+        mask[..text.len()].fill(0xFF);
+        let ((text0, text1), (mask0, mask1)) = (halves(&padded), halves(&mask));
+        let (text_halves, mask_halves) = ([text0, text1], [mask0, mask1]);
+        let length = text.len() as u32;
+        let followers = [NONE; FOLLOWERS_MAX];
+        self.links.push(Link { text: text_halves, mask: mask_halves, length, column, followers });
+        self.by_text.insert((object, text.into()), id);
+        id
+    }
+}
+
+fn halves(bytes: &[u8; TEXT_MAX]) -> (u128, u128) {
+    let (head, tail) = bytes.split_at(16);
+    let half = |bytes: &[u8]| u128::from_le_bytes(bytes.try_into().expect("half of thirty-two bytes"));
+    (half(head), half(tail))
+}
