@@ -257,7 +257,7 @@ impl Running {
         let observed = times.as_ref().map(|times| time.observe(times));
         let mut lowered = Vec::with_capacity(self.views.len());
         let watch = times.as_ref().zip(observed.as_ref());
-        self.batches += 1;
+        self.batches += u64::from(!self.views.is_empty());
         let dropped = self.worker.drop_batch == Some(self.batches);
         let mut views = std::mem::take(&mut self.views);
         for (view, half) in &mut views {

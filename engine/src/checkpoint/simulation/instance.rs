@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use crate::Result;
 use crate::checkpoint::manifest::*;
-use crate::checkpoint::{DataRoot, FileNames, LabelledBatch, ManifestLog, read_batches, write_batches};
+use crate::view::part::Part;
+use crate::checkpoint::{DataRoot, FileNames, ManifestLog, read_batches, write_batches};
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::sink::{DeltaSink, encode_parts, put_parts};
 use crate::spec::TIME_COLUMN;
@@ -105,10 +106,10 @@ async fn epoch(
     } else if bug == Bug::TailDropped {
         tail.clear();
     }
-    let panes: Vec<LabelledBatch> =
-        open.iter().map(|(pane, of)| LabelledBatch { pane: *pane, cut: 0, batch: rows(of, false) }).collect();
+    let panes: Vec<Part> =
+        open.iter().map(|(pane, of)| Part { pane: *pane, cut: 0, batch: rows(of, false) }).collect();
     table.runs = vec![RunFile { level: 0, file: write_batches(root, names.state(), &panes).await? }];
-    let labelled = [LabelledBatch { pane: 0, cut: 0, batch: rows(tail, true) }];
+    let labelled = [Part { pane: 0, cut: 0, batch: rows(tail, true) }];
     table.tail = vec![write_batches(root, names.state(), &labelled).await?];
     next.streams[0].partitions[0].next_offset = Offset(read_to);
     Ok(next)

@@ -1,0 +1,139 @@
+//! The engine from the generator to Delta, in this process: interrupted, resumed, and with a batch lost on purpose.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::physical_expr::expressions::col;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::checkpoint::DataRoot;
+use crate::clock::SystemClock;
+use crate::ids::Offset;
+use crate::job::{Engine, Opened, Settings};
+use crate::spec::{
+    CatalogChange, ColumnOrigin, EventTime, GeneratorSpec, SourceSpec, StreamOptions, StreamSpec, TIME_COLUMN,
+    ViewShape, ViewSpec,
+};
+use crate::view::MicroBatchExec;
+
+const ROWS: u64 = 20_000;
+
+fn timestamp() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+fn click_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("event_id", DataType::Utf8View, true),
+        Field::new("event_ts", timestamp(), true),
+    ]))
+}
+
+fn clicks() -> StreamSpec {
+    clicks_of(Some(ROWS))
+}
+
+fn clicks_of(rows: Option<u64>) -> StreamSpec {
+    StreamSpec {
+        id: Uuid::from_u128(10),
+        name: "clicks".into(),
+        sql: "CREATE STREAM clicks".into(),
+        schema: click_schema(),
+        origins: vec![ColumnOrigin::Value; 2],
+        event_time: Some(EventTime { column: 1, delay: 5_000_000 }),
+        source: SourceSpec::Generator(GeneratorSpec {
+            seed: 1,
+            partitions: 3,
+            rate: None,
+            rows,
+            start_micros: None,
+        }),
+        options: StreamOptions::default(),
+    }
+}
+
+/// `SELECT * FROM clicks`.
+fn archive() -> ViewSpec {
+    let schema = click_schema();
+    let column = |name: &str, alias: &str| ProjectionExpr {
+        expr: col(name, &schema).expect("the column is declared"),
+        alias: alias.to_string(),
+    };
+    let columns = vec![column("event_id", "event_id"), column("event_ts", "event_ts"), column("event_ts", TIME_COLUMN)];
+    let leaf = Arc::new(MicroBatchExec::new(Arc::clone(&schema)));
+    let lower = ProjectionExec::try_new(columns, leaf).expect("the plan is legal");
+    ViewSpec {
+        id: Uuid::from_u128(11),
+        name: "archive".into(),
+        sql: "CREATE MATERIALIZED VIEW archive".into(),
+        stream: "clicks".into(),
+        columns: vec![0, 1],
+        schema,
+        shape: ViewShape::Copy { lower: Arc::new(lower) },
+        fingerprint: "1".into(),
+    }
+}
+
+fn settings() -> Settings {
+    let short = Duration::from_millis(20);
+    Settings { epoch: short, roll: short * 3, workers: 2, ..Settings::default() }
+}
+
+async fn start(data: &TempDir, settings: Settings) -> crate::Result<Engine> {
+    let root = DataRoot::open(data.path().to_str().expect("the path is text"), &BTreeMap::new())?;
+    let opened = Opened::claim(settings, root, Arc::new(SystemClock::new())).await?;
+    let streams = opened.streams().iter().map(|_| clicks()).collect();
+    let views = opened.views().iter().map(|_| archive()).collect();
+    opened.resume(streams, views).await
+}
+
+/// Rows in Parquet and rows in the tail.
+fn rows(engine: &Engine) -> (u64, u64) {
+    let snapshot = engine.snapshot();
+    let table = &snapshot.views["archive"];
+    let tail: usize = table.tail.iter().map(|batch| batch.num_rows()).sum();
+    (table.history.files.iter().map(|file| file.rows).sum(), tail as u64)
+}
+
+async fn read_to_the_end(engine: &Engine) {
+    loop {
+        let status = engine.status();
+        if status.partitions.iter().map(|partition| partition.offset.0 as u64).sum::<u64>() == ROWS {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_click_arrives_once() {
+    let data = TempDir::new().expect("a folder");
+    let engine = start(&data, settings()).await.expect("the engine starts");
+    engine.apply(CatalogChange::CreateStream(clicks())).await.expect("the stream is created");
+    read_to_the_end(&engine).await;
+    engine.stop().await.expect("it stops");
+
+    // The view came late, so it has nothing; the stream's place is kept.
+    let engine = start(&data, settings()).await.expect("the engine starts again");
+    engine.apply(CatalogChange::CreateView(archive())).await.expect("the view is created");
+    let offsets: Vec<Offset> = engine.status().partitions.iter().map(|partition| partition.offset).collect();
+    assert_eq!(offsets.iter().map(|offset| offset.0 as u64).sum::<u64>(), ROWS);
+    assert_eq!(rows(&engine), (0, 0));
+    engine.stop().await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_batch_stops_the_commit() {
+    let data = TempDir::new().expect("a folder");
+    let engine = start(&data, Settings { drop_batch: Some(1), ..settings() }).await.expect("the engine starts");
+    engine.apply(CatalogChange::CreateStream(clicks_of(None))).await.expect("the stream is created");
+    engine.apply(CatalogChange::CreateView(archive())).await.expect("the view is created");
+    let ended = tokio::time::timeout(Duration::from_secs(60), engine.ended()).await.expect("it ends soon");
+    let error = ended.expect_err("a lost batch is an imbalance");
+    assert!(error.to_string().contains("not conserved"), "{error}");
+    assert_eq!(rows(&engine), (0, 0));
+}
