@@ -9,12 +9,16 @@ mod fast;
 mod general;
 mod keys;
 mod number;
+#[cfg(test)]
+mod samples;
 mod scan;
 mod shape;
 mod text;
 mod time;
 mod tree;
 
+#[cfg(test)]
+mod differential;
 #[cfg(test)]
 mod tests;
 
@@ -68,13 +72,42 @@ impl Decoder {
     }
 
     pub fn decode(&mut self, records: &Records) -> Result<Decoded> {
-        let mut refused = Vec::new();
-        self.tree.begin(records.spans.len());
         // Validating the whole buffer at once is cheap. It says nothing of a record that cuts a character in two, but
         // such a record has bytes outside of any string, which neither path accepts.
         let all_utf8 = simdutf8::basic::from_utf8(&records.bytes).is_ok();
+        self.decode_by(records, |decoder, index, record| {
+            let is_utf8 = all_utf8 || simdutf8::basic::from_utf8(record).is_ok();
+            let start = records.spans[index].start as usize;
+            is_utf8 && decoder.fast.read(&mut decoder.tree, &records.bytes, start, record.len())
+        })
+    }
+
+    /// The same without the fast path, for whoever wants to compare the two.
+    #[doc(hidden)]
+    pub fn decode_generally(&mut self, records: &Records) -> Result<Decoded> {
+        self.decode_by(records, |_, _, _| false)
+    }
+
+    /// `fast` writes a record into the row at hand, or gives up on it.
+    #[inline]
+    fn decode_by(
+        &mut self,
+        records: &Records,
+        fast: impl Fn(&mut Decoder, usize, &[u8]) -> bool,
+    ) -> Result<Decoded> {
+        let mut refused = Vec::new();
+        self.tree.begin(records.spans.len());
         for index in 0..records.spans.len() {
-            match self.decode_one(records, index, all_utf8) {
+            let Some(record) = records.value(index) else {
+                refused.push(Refused { index, reason: "the value is a tombstone".to_owned(), at: 0 });
+                continue;
+            };
+            if fast(self, index, record) {
+                self.tree.keep();
+                continue;
+            }
+            self.tree.take_back();
+            match general::read(&mut self.tree, record) {
                 Ok(()) => self.tree.keep(),
                 Err(Refusal { reason, at }) => {
                     self.tree.take_back();
@@ -83,20 +116,5 @@ impl Decoder {
             }
         }
         Ok(Decoded { batch: self.tree.finish()?, refused })
-    }
-
-    #[inline]
-    fn decode_one(&mut self, records: &Records, index: usize, all_utf8: bool) -> Result<(), Refusal> {
-        let Some(record) = records.value(index) else {
-            return Err(Refusal { reason: "the value is a tombstone".to_owned(), at: 0 });
-        };
-        if all_utf8 || simdutf8::basic::from_utf8(record).is_ok() {
-            let start = records.spans[index].start as usize;
-            if self.fast.read(&mut self.tree, &records.bytes, start, record.len()) {
-                return Ok(());
-            }
-            self.tree.take_back();
-        }
-        general::read(&mut self.tree, record)
     }
 }
