@@ -1,5 +1,6 @@
 //! The files source on a real S3 server.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -99,5 +100,25 @@ async fn the_server_refuses_to_put_what_is_there() -> Result<()> {
     let again = put("second").await;
     assert!(matches!(again, Err(object_store::Error::AlreadyExists { .. })), "{again:?}");
     assert_eq!(&store.get(&"once".into()).await?.bytes().await?[..], b"first");
+    Ok(())
+}
+
+#[tokio::test]
+async fn wrong_credentials_and_buckets_are_invalid() -> Result<()> {
+    let minio = Minio::shared()?;
+    let store = store(&minio)?;
+    put(&store, "secret/a.json", 0..1).await?;
+    let properties: BTreeMap<_, _> = minio.options().into_iter().collect();
+    let mut wrong = properties.clone();
+    wrong.insert("aws_secret_access_key".into(), "hunter2".into());
+    for (location, properties, said) in [
+        (minio.url("secret"), wrong, "does not let these credentials list files"),
+        ("s3://no-such-bucket/a".to_owned(), properties, "no file is there to read"),
+    ] {
+        let error =
+            source::open(&SourceSpec::Files(FilesSpec { location, properties })).err().context(said)?;
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        assert!(error.to_string().contains(said) && !error.to_string().contains("hunter2"), "{error}");
+    }
     Ok(())
 }

@@ -41,8 +41,22 @@ impl Place {
         let mut place = Place { store, files: Vec::new(), versioned, runtime: Some(runtime) };
         let store = Arc::clone(&place.store);
         let listed = place.run(async move { list(&*store, &path).await });
-        let mut files =
-            listed.recv().map_err(|_| Error::Internal("a listing of files broke off".into()))??;
+        let listed = listed.recv().map_err(|_| Error::Internal("a listing of files broke off".into()))?;
+        let mut files = match listed {
+            Err(object_store::Error::NotFound { .. }) => Vec::new(),
+            // The crate has no error of its own for a bucket that is not there.
+            Err(error) if error.to_string().contains("<Code>NoSuchBucket</Code>") => Vec::new(),
+            Err(
+                error @ (object_store::Error::Unauthenticated { .. }
+                | object_store::Error::PermissionDenied { .. }),
+            ) => {
+                let values = format!("location={location:?}, reason={:?}", error.to_string());
+                return Err(Error::Invalid(format!(
+                    "the store does not let these credentials list files. {values}"
+                )));
+            }
+            listed => listed?,
+        };
         if files.is_empty() {
             return Err(Error::Invalid(format!("no file is there to read. location={location:?}")));
         }
@@ -145,7 +159,7 @@ fn local(spec: &FilesSpec, path: &std::path::Path) -> Result<(Arc<dyn ObjectStor
 }
 
 /// The files that a path means: itself, those below it, or those whose names its last part matches.
-async fn list(store: &dyn ObjectStore, path: &Path) -> Result<Vec<ObjectMeta>> {
+async fn list(store: &dyn ObjectStore, path: &Path) -> object_store::Result<Vec<ObjectMeta>> {
     let name = path.filename().unwrap_or_default().to_owned();
     if name.contains('*') {
         let parts: Vec<_> = path.parts().collect();
@@ -160,7 +174,7 @@ async fn list(store: &dyn ObjectStore, path: &Path) -> Result<Vec<ObjectMeta>> {
             let below: Vec<ObjectMeta> = store.list(Some(path)).try_collect().await?;
             Ok(below.into_iter().filter(|file| is_data(file, path)).collect())
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 
