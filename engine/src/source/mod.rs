@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use crate::Result;
 use crate::ids::{Micros, Offset, PartitionId};
 use crate::spec::SourceSpec;
-use crate::{Error, Result};
 
 pub mod clicks;
+mod files;
 mod generator;
 mod kafka;
 mod zipf;
@@ -21,7 +22,7 @@ pub fn open(spec: &SourceSpec) -> Result<Box<dyn Discovery>> {
     Ok(match spec {
         SourceSpec::Generator(spec) => Box::new(generator::Generator::new(spec)?),
         SourceSpec::Kafka(spec) => Box::new(kafka::Kafka::new(spec)?),
-        SourceSpec::Files(_) => return Err(Error::Invalid("the files source is absent".into())),
+        SourceSpec::Files(spec) => Box::new(files::Files::find(spec)?),
     })
 }
 

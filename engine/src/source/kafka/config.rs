@@ -53,6 +53,11 @@ pub(super) fn client_config(spec: &KafkaSpec) -> Result<(ClientConfig, NativeCli
             )));
         }
     }
+    if spec.brokers.trim().is_empty() {
+        return Err(Error::Invalid(
+            "a Kafka stream needs brokers, such as brokers = 'localhost:9092'".into(),
+        ));
+    }
     if spec.topic.is_empty() || spec.topic.contains('\0') {
         return Err(Error::Invalid(format!(
             "a Kafka stream needs the name of a topic. topic={:?}",
@@ -109,6 +114,18 @@ mod tests {
              range must stop the stream, not be skipped"
         );
         assert!(refusal("bootstrap.servers", "b:9092").unwrap().contains("the option \"brokers\""));
+    }
+
+    #[test]
+    fn a_stream_needs_brokers_and_a_topic() {
+        for (brokers, topic, said) in
+            [(" ", "clicks", "needs brokers"), ("localhost:1", "", "name of a topic")]
+        {
+            let spec =
+                KafkaSpec { brokers: brokers.into(), topic: topic.into(), properties: Default::default() };
+            let error = client_config(&spec).err().expect(said);
+            assert!(error.kind() == crate::ErrorKind::Invalid && error.to_string().contains(said), "{error}");
+        }
     }
 
     #[test]
