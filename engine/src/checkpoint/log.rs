@@ -92,6 +92,15 @@ impl ManifestLog {
         }
     }
 
+    /// `Fenced` when a later manifest than this instance's last exists. A successor retires files that a zombie may be
+    /// reading, so a file found missing means damage only after this has returned `Ok`.
+    pub async fn still_ours(&self) -> Result<()> {
+        match self.newest {
+            Some(epoch) => self.refuse_when_overtaken(epoch).await,
+            None => Ok(()),
+        }
+    }
+
     /// A zombie can find its number free long after, when the manifests of its time were retired; its successor's are
     /// in the listing.
     async fn refuse_when_overtaken(&self, epoch: Epoch) -> Result<()> {

@@ -47,7 +47,10 @@ pub(super) async fn run(root: DataRoot, seed: u64, nonce: Uuid, bug: Bug) -> Res
         log.commit(&manifest).await?;
     }
     let mut sink = DeltaSink::open(&root, "v", VIEW, &schema()).await?;
-    let (mut open, mut tail) = recover(&root, &manifest).await?;
+    let (mut open, mut tail) = match recover(&root, &manifest).await {
+        Ok(recovered) => recovered,
+        Err(error) => return log.still_ours().await.and(Err(error)),
+    };
     loop {
         settle(&mut sink, &mut manifest, bug).await?;
         let read_to = (offset(&manifest) + rng.random_range(0..=6)).min(ROWS);
