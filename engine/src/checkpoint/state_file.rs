@@ -195,11 +195,11 @@ impl Reader {
     }
 
     fn u32(&mut self) -> Result<u32, String> {
-        Ok(self.array().map(u32::from_le_bytes)?)
+        self.array().map(u32::from_le_bytes)
     }
 
     fn i64(&mut self) -> Result<i64, String> {
-        Ok(self.array().map(i64::from_le_bytes)?)
+        self.array().map(i64::from_le_bytes)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
