@@ -166,3 +166,45 @@ fn open_s3(location: &str, properties: &BTreeMap<String, String>) -> Result<Data
     };
     Ok(DataRoot::over(objects, url))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(location: &str, properties: &[(&str, &str)], part: &str) {
+        let properties = properties.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let error = DataRoot::open(location, &properties).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Invalid);
+        assert!(error.to_string().contains(part), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_refused_by_name() {
+        refused("gs://bucket/x", &[], "data=\"gs://bucket/x\"");
+        refused("s3:///x", &[], "no bucket is named");
+        refused("s3://bucket/x", &[("endpiont", "y")], "option=\"endpiont\"");
+        refused("/proc/nothing/here", &[], "data=\"/proc/nothing/here\"");
+    }
+
+    #[tokio::test]
+    async fn a_folder_is_made_and_keeps_what_it_is_given() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = folder.path().join("new/data");
+        for location in [location.display().to_string(), format!("file://{}", location.display())] {
+            let root = DataRoot::open(&location, &BTreeMap::new()).unwrap();
+            root.put("a/b", Bytes::from("x")).await.unwrap();
+            assert_eq!(root.get("a/b").await.unwrap(), "x");
+            assert!(root.url().as_str().starts_with("file:///") && root.local().is_some());
+        }
+    }
+
+    #[test]
+    fn an_s3_root_is_its_prefix() {
+        let properties = [("region", "eu-central-1"), ("access_key_id", "a"), ("secret_access_key", "b")];
+        let properties = properties.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let root = DataRoot::open("s3://bucket/some/prefix", &properties).unwrap();
+        assert_eq!(root.url().as_str(), "s3://bucket/some/prefix");
+        assert!(root.local().is_none());
+        assert!(root.objects().to_string().contains("some/prefix"), "{}", root.objects());
+    }
+}

@@ -92,6 +92,15 @@ impl ManifestLog {
         }
     }
 
+    /// `Fenced` when a later manifest than this instance's last exists. A successor retires files that a zombie may be
+    /// reading, so a file found missing means damage only after this has returned `Ok`.
+    pub async fn still_ours(&self) -> Result<()> {
+        match self.newest {
+            Some(epoch) => self.refuse_when_overtaken(epoch).await,
+            None => Ok(()),
+        }
+    }
+
     /// A zombie can find its number free long after, when the manifests of its time were retired; its successor's are
     /// in the listing.
     async fn refuse_when_overtaken(&self, epoch: Epoch) -> Result<()> {
@@ -198,5 +207,153 @@ async fn delete(root: &DataRoot, path: &str) -> Result<()> {
     match root.objects().delete(&Path::from(path)).await {
         Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::ErrorKind;
+    use crate::checkpoint::manifest::*;
+    use crate::checkpoint::{FileNames, read_batches};
+    use crate::checkpoint::{LabelledBatch, sweep_orphans, write_batches};
+
+    const US: Uuid = Uuid::from_u128(1);
+    const THEM: Uuid = Uuid::from_u128(2);
+
+    fn root() -> DataRoot {
+        DataRoot::over(Arc::new(InMemory::new()), url::Url::parse("memory:///").unwrap())
+    }
+
+    fn manifest(epoch: u64, nonce: Uuid, tail: Vec<StateFile>) -> Manifest {
+        let table = TableState {
+            id: Uuid::from_u128(7),
+            name: "v".to_string(),
+            kind: TableKind::RejectedRecords,
+            runs: Vec::new(),
+            tail,
+            tail_since: None,
+            delta: DeltaState::default(),
+        };
+        Manifest {
+            format: FORMAT,
+            epoch: Epoch(epoch),
+            nonce,
+            kind: ManifestKind::Epoch,
+            committed_at: 0,
+            streams: Vec::new(),
+            tables: vec![table],
+            ledger: Vec::new(),
+        }
+    }
+
+    async fn state(root: &DataRoot, epoch: u64) -> StateFile {
+        let path = FileNames::new(Uuid::from_u128(7), Epoch(epoch), US).state();
+        write_batches(root, path, &[] as &[LabelledBatch]).await.unwrap()
+    }
+
+    async fn opened(root: &DataRoot, nonce: Uuid) -> (ManifestLog, Option<Manifest>) {
+        ManifestLog::open(root.clone(), nonce).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_newest_manifest_is_found_and_a_taken_number_fences() {
+        let root = root();
+        let (mut ours, none) = opened(&root, US).await;
+        assert_eq!(none, None);
+        ours.commit(&manifest(0, US, vec![])).await.unwrap();
+        let (mut theirs, found) = opened(&root, THEM).await;
+        assert_eq!(found, Some(manifest(0, US, vec![])));
+        theirs.commit(&manifest(1, THEM, vec![])).await.unwrap();
+        assert_eq!(ours.still_ours().await.unwrap_err().kind(), ErrorKind::Fenced);
+        let error = ours.commit(&manifest(1, US, vec![])).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fenced);
+        assert!(error.to_string().contains(&THEM.to_string()), "{error}");
+        theirs.still_ours().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_number_that_was_retired_fences_too() {
+        let root = root();
+        let (mut zombie, _) = opened(&root, US).await;
+        let (mut theirs, _) = opened(&root, THEM).await;
+        for epoch in 0..5 {
+            theirs.commit(&manifest(epoch, THEM, vec![])).await.unwrap();
+        }
+        theirs.retire(2).await.unwrap();
+        let error = zombie.commit(&manifest(0, US, vec![])).await.unwrap_err();
+        assert!(error.to_string().contains("epoch=0, newest epoch=4"), "{error}");
+        assert_eq!(opened(&root, US).await.1, Some(manifest(4, THEM, vec![])));
+    }
+
+    #[tokio::test]
+    async fn the_same_nonce_with_another_content_is_no_success() {
+        let root = root();
+        let (mut log, _) = opened(&root, US).await;
+        let (mut again, _) = opened(&root, US).await;
+        log.commit(&manifest(0, US, vec![])).await.unwrap();
+        let differs = Manifest { committed_at: 1, ..manifest(0, US, vec![]) };
+        assert_eq!(again.commit(&differs).await.unwrap_err().kind(), ErrorKind::Fenced);
+    }
+
+    #[tokio::test]
+    async fn retiring_takes_the_state_that_only_old_manifests_name() {
+        let root = root();
+        let (old, carried, orphan) = (state(&root, 0).await, state(&root, 1).await, state(&root, 2).await);
+        let ahead = state(&root, 9).await;
+        let (mut log, _) = opened(&root, US).await;
+        log.commit(&manifest(0, US, vec![old.clone()])).await.unwrap();
+        log.commit(&manifest(1, US, vec![old.clone(), carried.clone()])).await.unwrap();
+        log.commit(&manifest(2, US, vec![carried.clone()])).await.unwrap();
+        log.retire(1).await.unwrap();
+        assert_eq!(read_batches(&root, &old).await.unwrap_err().kind(), ErrorKind::BadData);
+        read_batches(&root, &carried).await.unwrap();
+        read_batches(&root, &orphan).await.unwrap();
+        assert_eq!(epochs(&root, None).await.unwrap(), [Epoch(2)]);
+        assert_eq!(sweep_orphans(&root, &manifest(2, US, vec![carried.clone()])).await.unwrap(), 1);
+        read_batches(&root, &orphan).await.unwrap_err();
+        read_batches(&root, &carried).await.unwrap();
+        read_batches(&root, &ahead).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_this_version_cannot_read_is_refused_by_name() {
+        let root = root();
+        let good = serde_json::to_string(&manifest(3, US, vec![])).unwrap();
+        let check = async |text: String, part: &str| {
+            root.put("manifests/00000000000000000003.json", Bytes::from(text)).await.unwrap();
+            let error = ManifestLog::open(root.clone(), US).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BadData);
+            assert!(error.to_string().contains("manifests/00000000000000000003.json"), "{error}");
+            assert!(error.to_string().contains(part), "{error}");
+        };
+        check(good.replace("\"format\":1", "\"format\":2"), "its format is 2, this version reads 1").await;
+        check(good.replace("\"ledger\"", "\"unheard\":1,\"ledger\""), "unheard").await;
+        check(good.replace("\"epoch\":3", "\"epoch\":4"), "epoch 4").await;
+        check(good[..good.len() / 2].to_string(), "EOF").await;
+    }
+
+    #[test]
+    fn pending_commits_must_be_a_chain() {
+        let pending = |txn, previous: Option<u64>| PendingCommit {
+            txn: Epoch(txn),
+            previous: previous.map(Epoch),
+            files: Vec::new(),
+            replace: false,
+        };
+        let check = |chain: Vec<PendingCommit>, right: bool| {
+            let mut manifest = manifest(9, US, vec![]);
+            manifest.tables[0].delta = DeltaState { confirmed: Some(Epoch(2)), pending: chain };
+            assert_eq!(encode(&manifest).is_ok(), right, "{manifest:?}");
+        };
+        check(vec![pending(4, Some(2)), pending(9, Some(4))], true);
+        check(vec![pending(4, None)], false);
+        check(vec![pending(4, Some(2)), pending(6, Some(2))], false);
+        check(vec![pending(2, Some(2))], false);
+        check(vec![pending(10, Some(2))], false);
     }
 }

@@ -10,6 +10,7 @@ mod failpoint;
 mod log;
 pub mod manifest;
 mod names;
+mod orphans;
 mod owner;
 mod state_file;
 
@@ -20,5 +21,6 @@ pub use data::{DataRoot, Retry};
 pub use failpoint::{Failpoints, Step};
 pub use log::ManifestLog;
 pub use names::{FileNames, table_folder};
+pub use orphans::sweep_orphans;
 pub use owner::Owner;
 pub use state_file::{read_batches, write_batches};

@@ -23,7 +23,7 @@ impl FileNames {
     /// Relative to the data's root.
     pub fn state(&mut self) -> String {
         let (table, epoch, nonce, number) = (self.table.simple(), self.epoch.0, self.nonce, self.number());
-        format!("state/{table}/{epoch:020}-{}-{number}.state", nonce.simple())
+        format!("{STATE}/{table}/{epoch:020}-{}-{number}.state", nonce.simple())
     }
 
     /// Relative to the table's root.
@@ -53,6 +53,14 @@ pub fn table_folder(name: &str) -> String {
 
 pub(super) const MANIFESTS: &str = "manifests";
 
+pub(super) const STATE: &str = "state";
+
+/// The epoch of a state file's name.
+pub(super) fn state_epoch(file_name: &str) -> Option<Epoch> {
+    let (digits, _) = file_name.strip_suffix(".state")?.split_once('-')?;
+    (digits.len() == 20).then(|| digits.parse().ok().map(Epoch))?
+}
+
 pub(super) fn manifest(epoch: Epoch) -> String {
     format!("{MANIFESTS}/{:020}.json", epoch.0)
 }
@@ -73,7 +81,9 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for (table, epoch, nonce) in [(a, 1, a), (b, 1, a), (a, 2, a), (a, 1, b)] {
             let mut names = FileNames::new(table, Epoch(epoch), nonce);
-            assert!(seen.insert(names.state()) && seen.insert(names.state()));
+            let state = names.state();
+            assert_eq!(state_epoch(state.rsplit('/').next().unwrap()), Some(Epoch(epoch)));
+            assert!(seen.insert(state) && seen.insert(names.state()));
         }
     }
 

@@ -8,6 +8,9 @@ mod lake_schema;
 mod parquet;
 mod stats;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use chrono::NaiveDate;

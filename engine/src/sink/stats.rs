@@ -43,7 +43,7 @@ fn bounds(column: &dyn Array) -> Option<(Value, Value)> {
         DataType::Int16 => primitive::<Int16Type>(column, |n| Some(json!(n))),
         DataType::Int32 => primitive::<Int32Type>(column, |n| Some(json!(n))),
         DataType::Int64 => primitive::<Int64Type>(column, |n| Some(json!(n))),
-        DataType::Float32 => floats::<Float32Type>(column, |x| f64::from(x)),
+        DataType::Float32 => floats::<Float32Type>(column, f64::from),
         DataType::Float64 => floats::<Float64Type>(column, |x| x),
         DataType::Date32 => primitive::<Date32Type>(column, date),
         DataType::Timestamp(TimeUnit::Microsecond, zone) => {

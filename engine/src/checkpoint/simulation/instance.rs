@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use crate::Result;
 use crate::checkpoint::manifest::*;
-use crate::view::part::Part;
-use crate::checkpoint::{DataRoot, FileNames, ManifestLog, read_batches, write_batches};
+use crate::checkpoint::{
+    DataRoot, FileNames, ManifestLog, read_batches, sweep_orphans, write_batches,
+};
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::sink::{DeltaSink, encode_parts, put_parts};
 use crate::spec::TIME_COLUMN;
@@ -47,8 +48,12 @@ pub(super) async fn run(root: DataRoot, seed: u64, nonce: Uuid, bug: Bug) -> Res
     if bug != Bug::NoClaimAndSharedNames || manifest.epoch == Epoch(0) {
         log.commit(&manifest).await?;
     }
+    sweep_orphans(&root, &manifest).await?;
     let mut sink = DeltaSink::open(&root, "v", VIEW, &schema()).await?;
-    let (mut open, mut tail) = recover(&root, &manifest).await?;
+    let (mut open, mut tail) = match recover(&root, &manifest).await {
+        Ok(recovered) => recovered,
+        Err(error) => return log.still_ours().await.and(Err(error)),
+    };
     loop {
         settle(&mut sink, &mut manifest, bug).await?;
         let read_to = (offset(&manifest) + rng.random_range(0..=6)).min(ROWS);

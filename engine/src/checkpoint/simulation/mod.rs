@@ -25,10 +25,16 @@ use uuid::Uuid;
 use self::faulty_store::{Control, FaultyStore, Mode};
 use self::instance::{Bug, ROWS, VIEW, numbers, offset, rows_of, run};
 use super::data::{DataRoot, Retry};
+use super::failpoint::{Failpoints, Step};
 use super::manifest::Manifest;
 use crate::{Error, ErrorKind, Result};
 
 const KILLS_MAX: u32 = 8;
+
+struct World {
+    objects: Arc<InMemory>,
+    failpoints: Failpoints,
+}
 
 struct Instance {
     control: Arc<Control>,
@@ -41,12 +47,13 @@ enum Turn {
 }
 
 impl Instance {
-    fn start(world: &Arc<InMemory>, seed: u64, number: u32, bug: Bug) -> Instance {
+    fn start(world: &World, seed: u64, number: u32, bug: Bug) -> Instance {
         let control = Control::new(40);
         let own_seed = seed.wrapping_mul(1_000_003).wrapping_add(u64::from(number));
-        let store = FaultyStore::new(Arc::clone(world), Arc::clone(&control), own_seed);
+        let store = FaultyStore::new(Arc::clone(&world.objects), Arc::clone(&control), own_seed);
+        let root = root(Arc::new(store)).with_failpoints(world.failpoints.clone());
         let nonce = Uuid::from_u128(u128::from(number) + 1);
-        Instance { control, work: Box::pin(run(root(Arc::new(store)), own_seed, nonce, bug)) }
+        Instance { control, work: Box::pin(run(root, own_seed, nonce, bug)) }
     }
 
     async fn turn(&mut self) -> Turn {
@@ -72,8 +79,8 @@ fn root(store: Arc<dyn ObjectStore>) -> DataRoot {
 }
 
 /// Kills and zombies of the run, or what went wrong.
-async fn simulate(seed: u64, bug: Bug) -> std::result::Result<u32, String> {
-    let world = Arc::new(InMemory::new());
+async fn simulate(seed: u64, bug: Bug, failpoints: &Failpoints) -> std::result::Result<u32, String> {
+    let world = World { objects: Arc::new(InMemory::new()), failpoints: failpoints.clone() };
     let mut rng = SmallRng::seed_from_u64(seed);
     let (mut started, mut kills) = (1, 0);
     let mut live = Instance::start(&world, seed, 0, bug);
@@ -84,7 +91,7 @@ async fn simulate(seed: u64, bug: Bug) -> std::result::Result<u32, String> {
             Turn::Ended(Err(error)) => Some(expected(error)?),
             Turn::Stopped => None,
         };
-        check(&world).await?;
+        check(&world.objects).await?;
         if kills >= KILLS_MAX {
             live.control.never_stop_again();
         }
@@ -109,7 +116,7 @@ async fn simulate(seed: u64, bug: Bug) -> std::result::Result<u32, String> {
                 result.map_or_else(expected, Ok)?;
                 zombies.swap_remove(at);
             }
-            check(&world).await?;
+            check(&world.objects).await?;
         }
     }
     for mut zombie in zombies {
@@ -117,9 +124,9 @@ async fn simulate(seed: u64, bug: Bug) -> std::result::Result<u32, String> {
         if let Turn::Ended(result) = zombie.turn().await {
             result.map_or_else(expected, Ok)?;
         }
-        check(&world).await?;
+        check(&world.objects).await?;
     }
-    let (rows, _) = delta_rows(&world).await?;
+    let (rows, _) = delta_rows(&world.objects).await?;
     match rows.iter().copied().eq(0..ROWS) {
         true => Ok(kills),
         false => Err(format!("at the end Delta holds {rows:?}")),
@@ -163,10 +170,10 @@ async fn delta_rows(world: &Arc<InMemory>) -> std::result::Result<(Vec<i64>, Opt
         let text = read(world, &path).await;
         for line in std::str::from_utf8(&text).unwrap().lines().filter(|_| path.ends_with(".json")) {
             let action: serde_json::Value = serde_json::from_str(line).unwrap();
-            if let Some(path) = action["add"]["path"].as_str() {
-                if !files.insert(path.to_string()) {
-                    return Err(format!("{path} was added twice"));
-                }
+            if let Some(path) = action["add"]["path"].as_str()
+                && !files.insert(path.to_string())
+            {
+                return Err(format!("{path} was added twice"));
             }
             if action["txn"]["appId"] == VIEW.to_string() {
                 let version = action["txn"]["version"].as_u64();
@@ -207,16 +214,34 @@ async fn read(world: &Arc<InMemory>, path: &str) -> bytes::Bytes {
 #[tokio::test]
 async fn rows_are_never_lost_or_doubled() {
     let mut kills = 0;
+    let failpoints = Failpoints::counting();
     for seed in 0..200 {
-        kills += simulate(seed, Bug::None).await.unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+        kills += simulate(seed, Bug::None, &failpoints)
+            .await
+            .unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
     }
     assert!(kills > 200, "too few kills to mean anything: {kills}");
+    // Those of the whole job are for the tests of the whole job.
+    let elsewhere = [Step::OwnerTaken, Step::Published];
+    for (step, hits) in failpoints.hits() {
+        assert!(hits > 100 || elsewhere.contains(&step), "step {step} was reached {hits} times");
+    }
+}
+
+#[tokio::test]
+async fn a_seed_replays() {
+    for seed in [3, 14, 159] {
+        let (first, second) = (Failpoints::counting(), Failpoints::counting());
+        let kills = simulate(seed, Bug::None, &first).await;
+        assert_eq!(kills, simulate(seed, Bug::None, &second).await);
+        assert_eq!(first.hits(), second.hits(), "seed {seed}");
+    }
 }
 
 /// A check that finds nothing wrong with a wrong protocol is none.
 async fn is_found(bug: Bug) {
     for seed in 0..100 {
-        if simulate(seed, bug).await.is_err() {
+        if simulate(seed, bug, &Failpoints::default()).await.is_err() {
             return;
         }
     }

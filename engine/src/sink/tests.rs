@@ -1,0 +1,161 @@
+//! The Delta sink on a store in memory and on a local folder.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema};
+use object_store::memory::InMemory;
+use uuid::Uuid;
+
+use super::{DeltaSink, encode_parts, put_parts};
+use crate::ErrorKind;
+use crate::checkpoint::manifest::PendingCommit;
+use crate::checkpoint::{DataRoot, Failpoints, FileNames, Step};
+use crate::ids::Epoch;
+use crate::spec::TIME_COLUMN;
+
+const NOON: i64 = 1_748_779_200_000_000;
+
+fn in_memory() -> DataRoot {
+    DataRoot::over(Arc::new(InMemory::new()), url::Url::parse("memory:///").unwrap())
+}
+
+fn view(n: u128) -> Uuid {
+    Uuid::from_u128(n)
+}
+
+fn schema() -> Schema {
+    Schema::new(vec![
+        Field::new(
+            "window_start",
+            DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into())),
+            false,
+        ),
+        Field::new("events", DataType::UInt64, false),
+        Field::new("country", DataType::Utf8, true),
+    ])
+}
+
+fn rows(n: u64) -> RecordBatch {
+    let times = TimestampMicrosecondArray::from_iter_values((0..n as i64).map(|i| NOON + i * 60_000_000));
+    let times: ArrayRef = Arc::new(times.with_timezone("UTC"));
+    let events: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..n));
+    let countries: ArrayRef =
+        Arc::new(StringArray::from_iter((0..n).map(|i| (i % 3 > 0).then(|| format!("c{i}")))));
+    RecordBatch::try_from_iter_with_nullable([
+        ("window_start", Arc::clone(&times), false),
+        ("events", events, false),
+        ("country", countries, true),
+        (TIME_COLUMN, times, false),
+    ])
+    .unwrap()
+}
+
+async fn pending(root: &DataRoot, id: Uuid, txn: u64, previous: Option<u64>, n: u64) -> PendingCommit {
+    let mut names = FileNames::new(id, Epoch(txn), view(9));
+    let files = put_parts(root, "v", encode_parts(&[rows(n)], &mut names).unwrap()).await.unwrap();
+    PendingCommit { txn: Epoch(txn), previous: previous.map(Epoch), files, replace: false }
+}
+
+fn rows_in(sink: &DeltaSink) -> Vec<u64> {
+    let mut rows: Vec<u64> = sink.history().unwrap().files.iter().map(|file| file.rows).collect();
+    rows.sort_unstable();
+    rows
+}
+
+#[tokio::test]
+async fn a_commit_told_twice_is_there_once() {
+    let failpoints = Failpoints::counting();
+    let root = in_memory().with_failpoints(failpoints.clone());
+    let mut sink = DeltaSink::open(&root, "v", view(1), &schema()).await.unwrap();
+    assert_eq!(sink.confirmed().await.unwrap(), None);
+    let first = pending(&root, view(1), 3, None, 10).await;
+    sink.commit(&first).await.unwrap();
+    sink.commit(&first).await.unwrap();
+    let second = pending(&root, view(1), 8, Some(3), 5).await;
+    let mut later = DeltaSink::open(&root, "v", view(1), &schema()).await.unwrap();
+    later.commit(&first).await.unwrap();
+    later.commit(&second).await.unwrap();
+    sink.commit(&second).await.unwrap();
+    for sink in [&mut sink, &mut later] {
+        assert_eq!(rows_in(sink), [5, 10]);
+        assert_eq!(sink.confirmed().await.unwrap(), Some(Epoch(8)));
+    }
+    let files = sink.history().unwrap();
+    for file in files.files.iter() {
+        let found = object_store::ObjectStoreExt::head(files.store.as_ref(), &file.path).await.unwrap();
+        assert_eq!((found.size, file.date.to_string().as_str()), (file.bytes, "2025-06-01"));
+    }
+    let hits: BTreeMap<_, _> = failpoints.hits().into_iter().collect();
+    assert_eq!(
+        (hits[&Step::DeltaTableCreated], hits[&Step::DeltaCommitted], hits[&Step::DeltaConfirmed]),
+        (1, 2, 5)
+    );
+}
+
+#[tokio::test]
+async fn a_commit_that_no_manifest_of_ours_knows_fences() {
+    let root = in_memory();
+    let mut ours = DeltaSink::open(&root, "v", view(1), &schema()).await.unwrap();
+    let mut theirs = DeltaSink::open(&root, "v", view(1), &schema()).await.unwrap();
+    theirs.commit(&pending(&root, view(1), 2, None, 1).await).await.unwrap();
+    let error = ours.commit(&pending(&root, view(1), 4, None, 1).await).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced);
+    assert!(error.to_string().contains("table=\"v\", txn=2, expected=none"), "{error}");
+    assert_eq!(rows_in(&ours), [1]);
+}
+
+#[tokio::test]
+async fn a_name_created_again_replaces_the_former_rows_in_one_commit() {
+    let root = in_memory();
+    let mut old = DeltaSink::open(&root, "v", view(1), &schema()).await.unwrap();
+    old.commit(&pending(&root, view(1), 2, None, 7).await).await.unwrap();
+    let narrow = schema().project(&[0, 1]).unwrap();
+    let mut new = DeltaSink::open(&root, "v", view(2), &narrow).await.unwrap();
+    assert!(new.needs_replace().unwrap());
+    assert!(rows_in(&new).is_empty(), "the rows of the dropped view are not the new one's");
+    let mut names = FileNames::new(view(2), Epoch(5), view(9));
+    let parts = encode_parts(&[rows(4).project(&[0, 1, 3]).unwrap()], &mut names).unwrap();
+    let files = put_parts(&root, "v", parts).await.unwrap();
+    let mut replacing = PendingCommit { txn: Epoch(5), previous: None, files, replace: false };
+    assert_eq!(new.commit(&replacing).await.unwrap_err().kind(), ErrorKind::Invalid);
+    replacing.replace = true;
+    new.commit(&replacing).await.unwrap();
+    assert_eq!(rows_in(&new), [4]);
+    assert!(!new.needs_replace().unwrap());
+    let again = DeltaSink::open(&root, "v", view(2), &narrow).await.unwrap();
+    assert_eq!(rows_in(&again), [4]);
+}
+
+#[tokio::test]
+async fn a_local_table_is_read_back_through_a_checkpoint_of_its_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = DataRoot::open(folder.path().to_str().unwrap(), &BTreeMap::new()).unwrap();
+    let mut sink = DeltaSink::open(&root, "v", view(1), &schema()).await.unwrap();
+    for txn in 1..=103 {
+        let previous = (txn > 1).then(|| txn - 1);
+        sink.commit(&pending(&root, view(1), txn, previous, 1).await).await.unwrap();
+    }
+    let log = folder.path().join("tables/v/_delta_log");
+    assert!(log.join("_last_checkpoint").exists(), "no checkpoint after a hundred commits");
+    let mut again = DeltaSink::open(&root, "v", view(1), &schema()).await.unwrap();
+    assert_eq!(again.confirmed().await.unwrap(), Some(Epoch(103)));
+    assert_eq!(rows_in(&again), vec![1; 103]);
+    again.commit(&pending(&root, view(1), 104, Some(103), 2).await).await.unwrap();
+    assert_eq!(rows_in(&again).len(), 104);
+}
+
+#[tokio::test]
+async fn numbers_of_a_table_survive_as_values() {
+    let root = in_memory();
+    let sums: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![NOON, NOON]).with_timezone("UTC"));
+    let batch = RecordBatch::try_from_iter([("n", sums), (TIME_COLUMN, times)]).unwrap();
+    let narrow = Schema::new(vec![Field::new("n", DataType::Int64, true)]);
+    let mut sink = DeltaSink::open(&root, "a view", view(1), &narrow).await.unwrap();
+    let mut names = FileNames::new(view(1), Epoch(1), view(9));
+    let files = put_parts(&root, "a view", encode_parts(&[batch], &mut names).unwrap()).await.unwrap();
+    sink.commit(&PendingCommit { txn: Epoch(1), previous: None, files, replace: false }).await.unwrap();
+    assert_eq!(rows_in(&sink), [2]);
+}
