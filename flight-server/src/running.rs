@@ -89,11 +89,6 @@ impl Running {
         lock(&self.queries).by_number.values().for_each(|(_, abort)| abort.abort());
     }
 
-    /// How many there are now.
-    #[cfg(test)]
-    pub fn count(&self) -> usize {
-        lock(&self.queries).by_number.len()
-    }
 }
 
 fn lock(queries: &Mutex<Queries>) -> std::sync::MutexGuard<'_, Queries> {
