@@ -88,7 +88,6 @@ impl Running {
     pub fn cancel_all(&self) {
         lock(&self.queries).by_number.values().for_each(|(_, abort)| abort.abort());
     }
-
 }
 
 fn lock(queries: &Mutex<Queries>) -> std::sync::MutexGuard<'_, Queries> {
