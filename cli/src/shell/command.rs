@@ -5,13 +5,15 @@ use std::time::Duration;
 use super::client::Table;
 use super::runner::{Ended, Runner, say};
 
-pub const HELP: &str = "\
-  \\d              tables, by schema          \\d NAME    the columns of a table
-  \\l              schemas                    \\x         one value a line, on and off
-  \\watch [SECS]   the last query again and again, until Ctrl-C (1 second)
-  \\timing         times, on and off          \\q         leave (Ctrl-D too)
-  Statements end in ;   Tab completes names   Ctrl-C cancels a query   Ctrl-R searches the history
-  v: all rows of a view   live.v: windows still open   history.v: closed windows   system.*: how things are";
+pub const HELP: &str = r"  \d             tables, by schema
+  \d NAME        the columns of a table
+  \l             schemas
+  \watch [SECS]  the last query again and again, until Ctrl-C (every second)
+  \x             one value a line, on and off
+  \timing        times, on and off
+  \q             leave; Ctrl-D too
+Statements end in ;   Tab completes names   Ctrl-C cancels a query   Ctrl-R searches the history
+v: every row of a view   live.v: its open windows   history.v: its closed ones   system.*: how things are";
 
 /// Whether the prompt goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
