@@ -1,1 +1,29 @@
-fn main() {}
+//! The binary `thalweg`: reads the command line and hands over to the part that was asked for.
+//!
+//! Exit codes: 0 it did what was asked; 1 it failed; 2 it was asked wrongly, or could not reach a server.
+
+mod shell;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Kafka clickstreams as SQL tables: live the moment an event arrives, final once its window closes.
+#[derive(Parser)]
+#[command(name = "thalweg", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Ask questions in SQL: a prompt, or one statement, or a file of them
+    Sql(shell::Arguments),
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Sql(arguments) => shell::run(arguments),
+    }
+}

@@ -88,12 +88,6 @@ impl Running {
     pub fn cancel_all(&self) {
         lock(&self.queries).by_number.values().for_each(|(_, abort)| abort.abort());
     }
-
-    /// How many there are now.
-    #[cfg(test)]
-    pub fn count(&self) -> usize {
-        lock(&self.queries).by_number.len()
-    }
 }
 
 fn lock(queries: &Mutex<Queries>) -> std::sync::MutexGuard<'_, Queries> {
