@@ -2,10 +2,16 @@
 //! a plan.
 
 mod column_type;
+mod explain;
+mod fingerprint;
 mod stream;
 mod values;
+mod view;
+mod window;
 
+pub use explain::explain;
 pub use stream::plan_stream;
+pub use view::plan_view;
 
 #[cfg(test)]
 mod tests;

@@ -124,18 +124,24 @@ fn source(create: &CreateStream) -> Result<(SourceSpec, StreamOptions)> {
             .at(create.name.position)
             .hint("add WITH (connector = 'kafka', brokers = 'localhost:9092', topic = '…')"));
     };
-    let mut options = common_options(&mut given)?;
-    let (source, known) = match connector.value.to_lowercase().as_str() {
-        "kafka" => (SourceSpec::Kafka(kafka(create, &mut given, &mut options)?), KAFKA.as_slice()),
-        "generator" => (SourceSpec::Generator(generator(&mut given)?), GENERATOR.as_slice()),
-        "files" => (SourceSpec::Files(files(create, &mut given)?), FILES.as_slice()),
+    let name = connector.value.to_lowercase();
+    let known = match name.as_str() {
+        "kafka" => KAFKA.as_slice(),
+        "generator" => GENERATOR.as_slice(),
+        "files" => FILES.as_slice(),
         other => {
             return Err(Error::invalid(format!("unknown connector \"{other}\""))
                 .at(connector.value_position)
                 .hint(suggestion(other, "connectors are", CONNECTORS)));
         }
     };
-    given.finish(&[known, &COMMON].concat())?;
+    given.refuse_unknown(&[known, &COMMON].concat())?;
+    let mut options = common_options(&mut given)?;
+    let source = match name.as_str() {
+        "kafka" => SourceSpec::Kafka(kafka(create, &mut given, &mut options)?),
+        "generator" => SourceSpec::Generator(generator(&mut given)?),
+        _ => SourceSpec::Files(files(create, &mut given)?),
+    };
     Ok((source, options))
 }
 

@@ -10,7 +10,7 @@ use thalweg_engine::ids::Micros;
 use crate::error::{Error, Result, suggestion};
 use crate::parse::OptionEntry;
 
-/// The options of a statement, taken one by one; what is left in the end is unknown.
+/// The options of a statement, taken one by one.
 pub(super) struct Options<'a> {
     left: Vec<&'a OptionEntry>,
 }
@@ -41,9 +41,14 @@ impl<'a> Options<'a> {
         self.take(key).map(|entry| value_of(entry, parse)).transpose()
     }
 
-    /// Refuses what nobody took.
-    pub fn finish(self, known: &[&str]) -> Result<()> {
-        let Some(entry) = self.left.first() else { return Ok(()) };
+    /// Refuses what is left and not among `known`, in which `prefix.*` stands for all that begins so.
+    pub fn refuse_unknown(&self, known: &[&str]) -> Result<()> {
+        let is_known = |key: &str| {
+            known.iter().any(|it| {
+                it.strip_suffix('*').map_or(key.eq_ignore_ascii_case(it), |prefix| key.starts_with(prefix))
+            })
+        };
+        let Some(entry) = self.left.iter().find(|entry| !is_known(&entry.key)) else { return Ok(()) };
         Err(Error::invalid(format!("unknown option \"{}\"", entry.key)).at(entry.position).hint(suggestion(
             &entry.key,
             "options are",
@@ -60,7 +65,7 @@ pub(super) fn value_of<T>(entry: &OptionEntry, parse: impl FnOnce(&str) -> Resul
 }
 
 pub(super) fn number<T: FromStr + PartialOrd + Display>(text: &str, least: T, most: T) -> Result<T, String> {
-    match text.replace('_', "").parse::<T>() {
+    match text.parse::<T>() {
         Ok(number) if number >= least && number <= most => Ok(number),
         _ => Err(format!("it is a number from {least} to {most}")),
     }
