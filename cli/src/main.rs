@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 it did what was asked; 1 it failed; 2 it was asked wrongly, or could not reach a server.
 
+mod serve;
 mod shell;
 
 use std::process::ExitCode;
@@ -18,12 +19,18 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show it all: a generator of clicks, the views of queries/, Delta tables in a folder, Flight SQL on loopback
+    Demo(serve::DemoArguments),
+    /// Run streams and views, and serve them over Flight SQL
+    Serve(serve::ServeArguments),
     /// Ask questions in SQL: a prompt, or one statement, or a file of them
     Sql(shell::Arguments),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Demo(arguments) => serve::demo(arguments),
+        Command::Serve(arguments) => serve::serve(arguments),
         Command::Sql(arguments) => shell::run(arguments),
     }
 }

@@ -220,7 +220,8 @@ mod tests {
     use crate::ErrorKind;
     use crate::checkpoint::manifest::*;
     use crate::checkpoint::{FileNames, read_batches};
-    use crate::checkpoint::{LabelledBatch, sweep_orphans, write_batches};
+    use crate::checkpoint::{sweep_orphans, write_batches};
+    use crate::view::part::Part;
 
     const US: Uuid = Uuid::from_u128(1);
     const THEM: Uuid = Uuid::from_u128(2);
@@ -253,7 +254,7 @@ mod tests {
 
     async fn state(root: &DataRoot, epoch: u64) -> StateFile {
         let path = FileNames::new(Uuid::from_u128(7), Epoch(epoch), US).state();
-        write_batches(root, path, &[] as &[LabelledBatch]).await.unwrap()
+        write_batches(root, path, &[] as &[Part]).await.unwrap()
     }
 
     async fn opened(root: &DataRoot, nonce: Uuid) -> (ManifestLog, Option<Manifest>) {

@@ -4,12 +4,14 @@
 mod column_type;
 mod explain;
 mod fingerprint;
+mod replan;
 mod stream;
-mod values;
+pub mod values;
 mod view;
 mod window;
 
 pub use explain::explain;
+pub use replan::replan;
 pub use stream::plan_stream;
 pub use view::plan_view;
 

@@ -71,7 +71,7 @@ pub(super) fn number<T: FromStr + PartialOrd + Display>(text: &str, least: T, mo
     }
 }
 
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let reason = "it is a length of time such as 100ms, 10s, 5min, 1h or 1d";
     let (number, unit) = number_and_unit(text).ok_or(reason)?;
     let seconds = match unit.as_str() {
@@ -88,7 +88,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or(reason.into())
 }
 
-pub(super) fn bytes(text: &str) -> Result<usize, String> {
+pub fn bytes(text: &str) -> Result<usize, String> {
     let reason = "it is a size such as 4096, 64KiB or 1MiB";
     let (number, unit) = number_and_unit(text).ok_or(reason)?;
     let factor = match unit.as_str() {

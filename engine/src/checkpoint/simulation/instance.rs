@@ -18,6 +18,7 @@ use crate::checkpoint::{
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::sink::{DeltaSink, encode_parts, put_parts};
 use crate::spec::TIME_COLUMN;
+use crate::view::part::Part;
 
 pub(super) const ROWS: i64 = 40;
 const WINDOW: i64 = 4;

@@ -1,0 +1,204 @@
+//! `thalweg serve` and `thalweg demo`: the engine, the catalog and the Flight SQL server in one process.
+//!
+//! Owns: putting the parts together, the order of starting and stopping. A start claims the data, plans again what the
+//! manifest names, resumes, runs the given files, and only then listens. A stop goes the other way round.
+
+mod options;
+mod progress;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use futures::FutureExt;
+use thalweg_engine::checkpoint::DataRoot;
+use thalweg_engine::clock::{Clock, SystemClock};
+use thalweg_engine::job::{Engine, Opened};
+use thalweg_flight_server::{DatabaseBackend, Limits};
+use thalweg_sql::session::{Client, Database, Settings as QuerySettings};
+use tokio::net::TcpListener;
+
+pub use options::{Common, DemoArguments, ServeArguments};
+
+/// The files of `queries/`, so that the demo needs nothing but the binary.
+const DEMO: [(&str, &str); 8] = [
+    ("00_clicks.sql", include_str!("../../../queries/00_clicks.sql")),
+    ("10_kpis.sql", include_str!("../../../queries/10_kpis.sql")),
+    ("20_conversion.sql", include_str!("../../../queries/20_conversion.sql")),
+    ("30_products.sql", include_str!("../../../queries/30_products.sql")),
+    ("40_traffic.sql", include_str!("../../../queries/40_traffic.sql")),
+    ("50_users.sql", include_str!("../../../queries/50_users.sql")),
+    ("60_archive.sql", include_str!("../../../queries/60_archive.sql")),
+    ("70_daily_report.sql", include_str!("../../../queries/70_daily_report.sql")),
+];
+
+/// SQL and where it came from.
+struct Script {
+    name: String,
+    text: String,
+}
+
+pub fn serve(arguments: ServeArguments) -> ExitCode {
+    let scripts = arguments.files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>();
+    match scripts {
+        Ok(scripts) => run(arguments.common, scripts, None),
+        Err(error) => failed(&error),
+    }
+}
+
+pub fn demo(arguments: DemoArguments) -> ExitCode {
+    let script = |(name, text): (&str, &str)| Script { name: name.into(), text: text.into() };
+    let scripts = DEMO.into_iter().map(script).collect();
+    let greeting = greeting(&arguments.common);
+    run(arguments.common, scripts, Some(greeting))
+}
+
+fn read(file: &Path) -> Result<Script> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(Script { name: file.display().to_string(), text })
+}
+
+fn greeting(common: &Common) -> String {
+    let connect = match common.flight.as_str() {
+        "127.0.0.1:50051" => String::new(),
+        other => format!(" --connect {other}"),
+    };
+    format!(
+        "A generator of clicks feeds the views of queries/. In a second terminal:\n\n  \
+         thalweg sql{connect} -c 'SHOW VIEWS'\n  \
+         thalweg sql{connect} -c 'SELECT * FROM live.kpis_per_minute'\n  \
+         thalweg sql{connect}\n\n\
+         Closed windows become Parquet in Delta tables under {}/tables. Ctrl-C stops, and the next start goes on.\n",
+        common.data
+    )
+}
+
+fn run(common: Common, scripts: Vec<Script>, greeting: Option<String>) -> ExitCode {
+    let watched = std::io::stderr().is_terminal();
+    log(if watched { "warn" } else { "info" });
+    match runtimes(&common).and_then(|(main, queries)| {
+        let outcome = main.block_on(serve_until_stopped(common, scripts, greeting, watched, queries.handle().clone()));
+        // A query may sit in a long computation; it is not waited for.
+        queries.shutdown_background();
+        outcome
+    }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn log(default: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// Queries get threads of their own, so that a long one never keeps an epoch from turning.
+fn runtimes(common: &Common) -> Result<(tokio::runtime::Runtime, tokio::runtime::Runtime)> {
+    let build = |name: &str, threads: usize| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name(name)
+            .thread_stack_size(8 << 20)
+            .enable_all()
+            .build()
+            .context("cannot start threads")
+    };
+    let workers = common.workers();
+    Ok((build("engine", workers.max(2))?, build("query", workers.max(2))?))
+}
+
+async fn serve_until_stopped(
+    common: Common,
+    scripts: Vec<Script>,
+    greeting: Option<String>,
+    watched: bool,
+    queries: tokio::runtime::Handle,
+) -> Result<()> {
+    // The address is taken first: a port in use should not cost a claim.
+    let listener = TcpListener::bind(&common.flight)
+        .await
+        .with_context(|| format!("cannot listen on {}; choose another with --flight HOST:PORT", common.flight))?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let engine = start_engine(&common, Arc::clone(&clock)).await?;
+    let database = Database::new(Arc::new(engine.clone()), clock, queries, QuerySettings::default())?;
+    for script in &scripts {
+        if let Err(error) = run_script(&database, script).await {
+            engine.stop().await.ok();
+            return Err(error);
+        }
+    }
+    let address = listener.local_addr().context("the listener has no address")?;
+    tracing::info!(%address, data = common.data, "serving");
+    println!("Flight SQL listens on {address}");
+    if let Some(greeting) = greeting {
+        println!("\n{greeting}");
+    }
+    let stop = stop_signal()?.shared();
+    let backend = Arc::new(DatabaseBackend::new(database));
+    let server = tokio::spawn(thalweg_flight_server::serve(listener, backend, Limits::default(), stop.clone()));
+    let reporting = watched.then(|| tokio::spawn(progress::report(engine.clone())));
+    let outcome = tokio::select! {
+        biased;
+        outcome = engine.ended() => outcome.map_err(|error| anyhow!(error)),
+        () = stop => engine.stop().await.map_err(|error| anyhow!(error)),
+    };
+    if let Some(reporting) = reporting {
+        reporting.abort();
+    }
+    match &outcome {
+        Ok(()) => {
+            // The server stops by the same signal, within its grace.
+            server.await.context("the server panicked")?.context("the server failed")?;
+            eprintln!("\nstopped; what was read is durable");
+        }
+        Err(_) => server.abort(),
+    }
+    outcome
+}
+
+async fn start_engine(common: &Common, clock: Arc<dyn Clock>) -> Result<Engine> {
+    let root = DataRoot::open(&common.data, &Default::default())?.with_failpoints(common.failpoints()?);
+    let opened = Opened::claim(common.settings(), root, clock).await?;
+    let (streams, views) = thalweg_sql::plan::replan(&opened.streams(), &opened.views())
+        .await
+        .map_err(|error| anyhow!("what the data folder remembers can't be planned any more: {error}"))?;
+    Ok(opened.resume(streams, views).await?)
+}
+
+async fn run_script(database: &Database, script: &Script) -> Result<()> {
+    let session = database.session(Client { user: None, name: Some(script.name.clone()) });
+    let statements = thalweg_sql::parse::statements(&script.text).map_err(|error| anyhow!("{}: {error}", script.name))?;
+    for statement in statements {
+        let answer = session.execute_parsed(&statement, &[]).await;
+        match answer.map_err(|error| anyhow!("{}: {error}", script.name))? {
+            thalweg_sql::session::Answer::Done(message) => tracing::info!(script = script.name, message),
+            thalweg_sql::session::Answer::Rows(_) => {
+                return Err(anyhow!("{}: a file for serve creates and drops; ask with thalweg sql -f", script.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Resolves at the first SIGTERM or Ctrl-C.
+fn stop_signal() -> Result<impl Future<Output = ()> + Send> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
+    Ok(async move {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

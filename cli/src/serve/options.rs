@@ -1,0 +1,96 @@
+//! The flags of `serve` and `demo`, checked once and handed down as finished values.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use thalweg_engine::checkpoint::{Failpoints, Step};
+use thalweg_engine::job::Settings;
+use thalweg_sql::plan::values;
+
+#[derive(clap::Args)]
+pub struct ServeArguments {
+    /// SQL files to run at the start: CREATE STREAM, CREATE MATERIALIZED VIEW, DROP. What exists already and is the
+    /// same is left alone
+    #[arg(value_name = "FILE.sql")]
+    pub files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(clap::Args)]
+pub struct DemoArguments {
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(clap::Args)]
+pub struct Common {
+    /// Where tables and checkpoints live: a folder, or s3://bucket/prefix (credentials and endpoint from AWS_… in the
+    /// environment)
+    #[arg(long, value_name = "DIR-or-URL", default_value = "demo-data")]
+    pub data: String,
+
+    /// Where Flight SQL listens; beyond loopback there is no password yet
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
+    pub flight: String,
+
+    /// How often progress becomes durable
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = values::duration)]
+    pub epoch: Duration,
+
+    /// How long closed rows may wait before they become Parquet
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = values::duration)]
+    pub roll: Duration,
+
+    /// How many bytes of closed rows may wait before they become Parquet
+    #[arg(long, value_name = "SIZE", default_value = "128MiB", value_parser = values::bytes)]
+    pub roll_size: usize,
+
+    /// The most that the state of one view may weigh in memory
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = values::bytes)]
+    pub state_max: usize,
+
+    /// Workers for each stream [default: one for each core]
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+
+    /// Push aside an instance that seems to be alive on the same data; it stops at its next commit
+    #[arg(long)]
+    pub takeover: bool,
+
+    /// For tests: abort the process when a step of the commit is reached for the n-th time
+    #[arg(long, hide = true, value_name = "STEP:N")]
+    failpoint: Option<String>,
+
+    /// For tests: each worker loses its n-th batch
+    #[arg(long, hide = true, value_name = "N")]
+    drop_batch: Option<u64>,
+}
+
+impl Common {
+    pub fn workers(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.workers.unwrap_or_else(cores).max(1)
+    }
+
+    pub fn settings(&self) -> Settings {
+        Settings {
+            epoch: self.epoch,
+            roll: self.roll,
+            roll_bytes: self.roll_size,
+            state_bytes_max: self.state_max,
+            workers: self.workers(),
+            take_over: self.takeover,
+            drop_batch: self.drop_batch,
+        }
+    }
+
+    pub fn failpoints(&self) -> Result<Failpoints> {
+        let Some(text) = &self.failpoint else { return Ok(Failpoints::default()) };
+        let (step, hit) = text.split_once(':').ok_or_else(|| anyhow!("--failpoint is STEP:N"))?;
+        let step: Step = step.parse().map_err(|error: String| anyhow!(error))?;
+        Ok(Failpoints::abort_at(step, hit.parse()?))
+    }
+}
