@@ -17,6 +17,9 @@ use crate::{Error, Result};
 /// A paced reader with nothing due sleeps at least this long, so that it gives batches and not single clicks.
 const SLEEP_MIN: Duration = Duration::from_millis(1);
 
+/// Rows that a batch has room for from the start.
+const CAPACITY_ROWS: usize = 1 << 16;
+
 pub(super) struct Generator {
     shared: Arc<Shared>,
 }
@@ -213,9 +216,15 @@ impl GeneratorReader {
         let lane = &mut self.lanes[lane];
         let (partition, first) = (lane.partition, lane.next);
         let last = shared.last(partition).unwrap_or(i64::MAX);
-        let mut bytes = Vec::with_capacity(limit.bytes.min(limit.rows.saturating_mul(320)));
-        let mut records = Records::default();
-        let (mut offsets, mut timestamps, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+        // A paced reader has few clicks due at a time, whatever the limit.
+        let rows =
+            if matches!(self.pace, Pace::Unbounded) { limit.rows.min((last - first) as usize) } else { 64 };
+        let rows = rows.min(CAPACITY_ROWS);
+        let mut bytes = Vec::with_capacity(limit.bytes.min(rows * 320));
+        let mut records = Records { bytes: Vec::new(), spans: Vec::with_capacity(rows) };
+        let mut offsets = Vec::with_capacity(rows);
+        let mut timestamps = Vec::with_capacity(rows);
+        let mut keys = Vec::new();
         while records.spans.len() < limit.rows && bytes.len() < limit.bytes && lane.next < last {
             let arrival = shared.clicks.arrival(partition, lane.next);
             if arrival > now {
