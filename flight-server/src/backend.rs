@@ -2,6 +2,7 @@
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use thalweg_engine::ErrorKind;
 use tonic::Status;
@@ -36,6 +37,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Every table there is.
     async fn tables(&self) -> Result<Vec<Table>, Refusal>;
+
+    /// What to tell a client whose query failed while its rows were flowing.
+    fn explain(&self, error: DataFusionError) -> Refusal;
 }
 
 /// Where unqualified names are looked up.

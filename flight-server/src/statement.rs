@@ -10,14 +10,12 @@ use arrow::record_batch::RecordBatch;
 use arrow_flight::sql::{ProstMessageExt, TicketStatementQuery};
 use arrow_flight::{FlightData, FlightEndpoint, FlightInfo, Ticket};
 use bytes::Bytes;
-use datafusion::error::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use prost::Message;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::backend::{Answer, Backend, Prepared, Refusal};
+use crate::backend::{Answer, Backend, Prepared};
 use crate::bind;
 use crate::handle::Handle;
 use crate::service::Service;
@@ -78,7 +76,7 @@ impl Service {
     ) -> Result<BoxStream<'static, Result<RecordBatch, Status>>, Status> {
         let mut parameters = bind::rows(&handle.parameters)?.into_iter();
         let first = match parameters.next() {
-            Some(row) => Some(run_for_rows(&*self.backend, handle, row, advertised).await?),
+            Some(row) => Some(run_for_rows(&self.backend, handle, row, advertised).await?),
             None => None,
         };
         let backend = Arc::clone(&self.backend);
@@ -86,13 +84,9 @@ impl Service {
         let others = stream::iter(parameters).then(move |row| {
             let (backend, handle, advertised) =
                 (Arc::clone(&backend), handle.clone(), Arc::clone(&advertised));
-            async move { run_for_rows(&*backend, &handle, row, &advertised).await }
+            async move { run_for_rows(&backend, &handle, row, &advertised).await }
         });
-        Ok(stream::iter(first.map(Ok))
-            .chain(others)
-            .map_ok(|rows| rows.map_err(failed))
-            .try_flatten()
-            .boxed())
+        Ok(stream::iter(first.map(Ok)).chain(others).try_flatten().boxed())
     }
 
     /// Runs a statement for its effect; the number of rows it changed is not known.
@@ -123,11 +117,11 @@ impl Service {
 }
 
 async fn run_for_rows(
-    backend: &dyn Backend,
+    backend: &Arc<dyn Backend>,
     handle: &Handle,
     parameters: Option<RecordBatch>,
     advertised: &SchemaRef,
-) -> Result<SendableRecordBatchStream, Status> {
+) -> Result<BoxStream<'static, Result<RecordBatch, Status>>, Status> {
     let rows = match backend.execute(&handle.scope(), &handle.sql, parameters.as_ref()).await? {
         Answer::Rows(rows) => rows,
         Answer::Done(_) => {
@@ -140,7 +134,8 @@ async fn run_for_rows(
             "the columns have changed since this statement was planned; run it again",
         ));
     }
-    Ok(rows)
+    let backend = Arc::clone(backend);
+    Ok(rows.map_err(move |error| backend.explain(error).into()).boxed())
 }
 
 /// Names and types are compared; nullability is the advertised one's to say.
@@ -152,17 +147,4 @@ fn same_columns(now: &Schema, advertised: &Schema) -> bool {
             let ((now_name, now_type), (then_name, then_type)) = (column(now), column(then));
             now_name == then_name && now_type.equals_datatype(&then_type)
         })
-}
-
-/// A failure while rows flow. The backend's own refusals travel inside DataFusion's error.
-fn failed(error: DataFusionError) -> Status {
-    match error.find_root() {
-        DataFusionError::External(source) if source.downcast_ref::<Refusal>().is_some() => source
-            .downcast_ref::<Refusal>()
-            .map_or_else(|| Status::internal("lost refusal"), |refusal| refusal.clone().into()),
-        DataFusionError::ResourcesExhausted(message) => Status::resource_exhausted(message.clone()),
-        DataFusionError::ArrowError(error, _) => Status::invalid_argument(error.to_string()),
-        DataFusionError::Execution(message) => Status::invalid_argument(message.clone()),
-        root => Status::internal(root.strip_backtrace()),
-    }
 }

@@ -142,6 +142,10 @@ impl Backend for PlainBackend {
         }
         Ok(tables)
     }
+
+    fn explain(&self, error: DataFusionError) -> Refusal {
+        refused(error)
+    }
 }
 
 fn is_ddl(plan: &LogicalPlan) -> bool {
