@@ -82,6 +82,9 @@ pub struct GeneratorSpec {
     pub rate: Option<f64>,
     /// Records over all partitions, after which the source has ended; `None` means never.
     pub rows: Option<u64>,
+    /// When the first record arrives; `None` is 2025-06-01T00:00:05Z. With a rate, records are due at their arrival by
+    /// the wall clock, and those of the past at once.
+    pub start_micros: Option<Micros>,
 }
 
 /// Newline-delimited JSON, read in the order of the files' names as one partition, then ended.
