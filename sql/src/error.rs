@@ -102,7 +102,10 @@ pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
     known
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(&given, &name.to_lowercase()), name))
-        .filter(|(distance, name)| *distance <= name.chars().count().max(given.chars().count()).div_ceil(3))
+        .filter(|(distance, name)| {
+            let letters = name.chars().count().max(given.chars().count());
+            *distance < letters && *distance <= letters.div_ceil(3)
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
@@ -194,6 +197,9 @@ fn of_data_fusion(error: &DataFusionError) -> Error {
         }
     };
     let help = diagnostic.and_then(|it| it.helps.first()).map(|help| help.message.clone());
+    let root_text = root.strip_backtrace();
+    let help = help
+        .or_else(|| root_text.split_once("Did you mean ").map(|(_, name)| format!("did you mean {name}")));
     let hint = translated.hint.clone().or(help);
     Error { hint, ..translated.at(position) }
 }
@@ -235,9 +241,9 @@ fn of_schema(error: &SchemaError) -> Error {
             if names.is_empty() { error } else { error.hint(suggestion(&field.name, "columns are", names)) }
         }
         SchemaError::AmbiguousReference { field } => {
-            Error::invalid(format!("column \"{}\" is in more than one relation", field.name))
+            Error::invalid(format!("column \"{}\" is there more than once", field.name))
                 .at(first_span(field))
-                .hint("write the relation's name before it")
+                .hint("write its relation's name before it, or give one of them another name with AS")
         }
         SchemaError::DuplicateQualifiedField { name, .. }
         | SchemaError::DuplicateUnqualifiedField { name } => {

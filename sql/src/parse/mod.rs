@@ -16,6 +16,7 @@ pub use interval::interval_micros;
 pub use statement::{CreateView, Drop, Dropped, Explain, Explained, Parsed, Shown, Statement};
 pub use stream::{ColumnDeclaration, CreateStream, Watermark};
 pub use tokens::{Name, OptionEntry};
+pub(crate) use window_argument::WINDOW_FUNCTIONS;
 
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};

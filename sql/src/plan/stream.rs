@@ -27,13 +27,7 @@ pub(super) const RESERVED_COLUMNS: [&str; 2] = [TIME_COLUMN, "window_date"];
 pub fn plan_stream(create: &CreateStream, id: Uuid) -> Result<StreamSpec> {
     let (schema, origins) = columns(&create.columns)?;
     let event_time = create.watermark.as_ref().map(|it| event_time(it, &schema)).transpose()?;
-    let (mut source, options) = source(create)?;
-    if let SourceSpec::Generator(generator) = &mut source
-        && generator.rate.is_some()
-    {
-        // Clicks at a rate are those of now, and after a restart those since: the moment of creation is in the id.
-        generator.start_micros = generator.start_micros.or_else(|| created_at(id));
-    }
+    let (source, options) = source(create, id)?;
     Ok(StreamSpec {
         id,
         name: create.name.value.clone(),
@@ -117,7 +111,7 @@ fn event_time(watermark: &Watermark, schema: &Schema) -> Result<EventTime> {
     Ok(EventTime { column, delay: watermark.delay })
 }
 
-fn source(create: &CreateStream) -> Result<(SourceSpec, StreamOptions)> {
+fn source(create: &CreateStream, id: Uuid) -> Result<(SourceSpec, StreamOptions)> {
     let mut given = Options::new(&create.options);
     let Some(connector) = given.take("connector") else {
         return Err(Error::invalid(format!("stream {} has no connector", create.name.value))
@@ -139,7 +133,7 @@ fn source(create: &CreateStream) -> Result<(SourceSpec, StreamOptions)> {
     let mut options = common_options(&mut given)?;
     let source = match name.as_str() {
         "kafka" => SourceSpec::Kafka(kafka(create, &mut given, &mut options)?),
-        "generator" => SourceSpec::Generator(generator(&mut given)?),
+        "generator" => SourceSpec::Generator(generator(&mut given, id)?),
         _ => SourceSpec::Files(files(create, &mut given)?),
     };
     Ok((source, options))
@@ -171,20 +165,24 @@ fn kafka(create: &CreateStream, given: &mut Options<'_>, options: &mut StreamOpt
     })
 }
 
-fn generator(given: &mut Options<'_>) -> Result<GeneratorSpec> {
+fn generator(given: &mut Options<'_>, id: Uuid) -> Result<GeneratorSpec> {
     Ok(GeneratorSpec {
         seed: given.parsed("seed", |text| values::number(text, 0, u64::MAX))?.unwrap_or(1),
         partitions: given.parsed("partitions", |text| values::number(text, 1, 1024))?.unwrap_or(4),
         rate: given.parsed("rate", |text| values::number(text, 0.001, 1e9))?,
         rows: given.parsed("rows", |text| values::number(text, 1, u64::MAX))?,
-        start_micros: given.parsed("start", values::moment)?,
+        start_micros: given.parsed("start", |text| moment_or_birth(text, id))?,
     })
 }
 
-/// The time in a version 7 UUID.
-fn created_at(id: Uuid) -> Option<Micros> {
-    let (seconds, nanos) = id.get_timestamp()?.to_unix();
-    Some(seconds as Micros * 1_000_000 + Micros::from(nanos / 1_000))
+/// `now` is when the stream was created, also after a restart: its id tells.
+fn moment_or_birth(text: &str, id: Uuid) -> Result<Micros, String> {
+    if !text.eq_ignore_ascii_case("now") {
+        return values::moment(text).map_err(|_| "it is now or a moment such as 2025-06-01T00:00:00Z".into());
+    }
+    let (seconds, nanos) =
+        id.get_timestamp().ok_or("the stream's id does not tell when it was created")?.to_unix();
+    Ok(seconds as Micros * 1_000_000 + Micros::from(nanos / 1000))
 }
 
 fn files(create: &CreateStream, given: &mut Options<'_>) -> Result<FilesSpec> {

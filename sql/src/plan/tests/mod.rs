@@ -1,6 +1,7 @@
 //! Statements against specs, and the words of refusals.
 
 mod halves;
+mod queries;
 mod refusals;
 mod snapshots;
 mod streams;

@@ -76,7 +76,9 @@ async fn hop_with_distinct() {
 
 #[tokio::test]
 async fn copy() {
-    check("SELECT ts, upper(k) AS k FROM t WHERE q > 1", expect![[r#"
+    check(
+        "SELECT ts, upper(k) AS k FROM t WHERE q > 1",
+        expect![[r#"
         view v copies rows of stream t
 
         per batch:
@@ -84,5 +86,7 @@ async fn copy() {
             FilterExec: q@2 > 1, projection=[ts@0, k@1]
               CooperativeExec
                 MicroBatchExec: columns=[ts, k, q]
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }

@@ -1,7 +1,7 @@
 //! `CREATE STREAM`: what is understood, and what is refused.
 
 use expect_test::{Expect, expect};
-use thalweg_engine::spec::StreamSpec;
+use thalweg_engine::spec::{SourceSpec, StreamSpec};
 use uuid::Uuid;
 
 use crate::error::Result;
@@ -70,7 +70,7 @@ fn other_connectors() {
         expect![[r#"
             a: Utf8View Value
             None
-            Generator(GeneratorSpec { seed: 7, partitions: 2, rate: Some(1000.0), rows: Some(1000000) })
+            Generator(GeneratorSpec { seed: 7, partitions: 2, rate: Some(1000.0), rows: Some(1000000), start_micros: None })
             StreamOptions { start: Earliest, idle: 10s, future_guard: 300s, record_bytes_max: 1048576 }
         "#]],
     );
@@ -83,6 +83,24 @@ fn other_connectors() {
         StreamOptions { start: Earliest, idle: 10s, future_guard: 300s, record_bytes_max: 1048576 }
     "#]],
     );
+}
+
+/// The generator's `now` is the moment of creation, which the id keeps.
+#[test]
+fn now_is_the_birth_of_the_stream() {
+    let id = Uuid::parse_str("01932c07-a000-7000-8000-000000000000").unwrap();
+    let Statement::CreateStream(create) =
+        statement("CREATE STREAM s (a STRING) WITH (connector = 'generator', start = 'now')")
+            .unwrap()
+            .statement
+    else {
+        panic!()
+    };
+    let SourceSpec::Generator(spec) = plan_stream(&create, id).unwrap().source else { panic!() };
+    assert_eq!(spec.start_micros, Some(0x0193_2c07_a000 * 1000));
+    check("CREATE STREAM s (a STRING) WITH (connector = 'generator', start = 'soon')", expect![[r#"
+        line 1, column 67: option "start" can't be "soon": it is now or a moment such as 2025-06-01T00:00:00Z
+    "#]]);
 }
 
 #[test]
@@ -155,9 +173,9 @@ fn mistakes_are_named() {
     check(
         "CREATE STREAM s (a INT, WATERMARK FOR b AS b) WITH (connector = 'generator')",
         expect![[r#"
-        line 1, column 39: no column "b"
-        hint: did you mean "a"? columns are: a
-    "#]],
+            line 1, column 39: no column "b"
+            hint: columns are: a
+        "#]],
     );
     check(
         "CREATE STREAM s (a INT, WATERMARK FOR a AS a) WITH (connector = 'generator')",

@@ -172,7 +172,10 @@ impl Checker<'_> {
         let named = !sets.is_empty() && sets.iter().all(|set| set.iter().any(is_bound));
         if !named {
             let place = syntax::place_of_grouping(self.query);
-            let derived = sets.iter().flatten().find(|expr| shape.mentions_bound(expr, schema));
+            let derived = sets
+                .iter()
+                .flatten()
+                .find(|expr| column_of(expr).is_none() && shape.mentions_bound(expr, schema));
             return Err(match derived {
                 Some(derived) => Error::invalid(format!(
                     "GROUP BY {derived} would put many windows into one group, which is final only when the last closes"
@@ -224,15 +227,15 @@ impl Checker<'_> {
     fn no_window(&self, shape: &Shape, what: &str, place: Option<Position>) -> Error {
         if shape.window.is_some() {
             return Error::invalid(format!("{what} must name its window, or it would never be final"))
-                .at(place.or_else(|| syntax::place_of_grouping(self.query)))
+                .at(place
+                    .or_else(|| syntax::place_of_grouping(self.query))
+                    .or_else(|| syntax::place_of_query(self.query)))
                 .hint("write GROUP BY window_start, window_end, …");
         }
         let stream = &self.stream.name;
         let time = self.stream.event_time.map_or("event_ts", |it| self.stream.schema.field(it.column).name());
         Error::invalid(format!("{what} over the whole stream {stream} would never be final"))
-            .at(place.or_else(|| syntax::place_of_grouping(self.query)).or(syntax::start(
-                datafusion::sql::sqlparser::ast::Spanned::span(self.query),
-            )))
+            .at(place.or_else(|| syntax::place_of_grouping(self.query)).or_else(|| syntax::place_of_query(self.query)))
             .hint(format!(
                 "write FROM TUMBLE({stream}, {time}, INTERVAL '1 minute') GROUP BY window_start, window_end, …"
             ))

@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 use thalweg_engine::spec::StreamSpec;
 
 use crate::error::{Error, Position, Result, suggestion};
+use crate::parse::WINDOW_FUNCTIONS;
 
 /// Checks the text, and gives the one stream that it reads.
 pub(super) fn check<'a>(
@@ -42,6 +43,10 @@ fn names(streams: &[Arc<StreamSpec>]) -> String {
 
 pub(super) fn start(span: Span) -> Option<Position> {
     Position::of(span.start)
+}
+
+pub(super) fn place_of_query(query: &Query) -> Option<Position> {
+    start(query.span())
 }
 
 /// Where the first GROUP BY stands, for rules about it.
@@ -173,6 +178,15 @@ impl Visitor for Rules<'_, '_> {
         collect_table_arguments(factor, &mut self.arguments);
         match factor {
             TableFactor::Table { name, args: None, .. } => self.relation(name),
+            TableFactor::Table { name, args: Some(_), .. }
+                if !WINDOW_FUNCTIONS.iter().any(|known| name.to_string().eq_ignore_ascii_case(known)) =>
+            {
+                refuse(
+                    format!("no window function \"{name}\""),
+                    start(name.span()),
+                    "windows are TUMBLE and HOP",
+                )
+            }
             _ => ControlFlow::Continue(()),
         }
     }
