@@ -195,8 +195,9 @@ pub const TIME_COLUMN: &str = "__time";
 /// A change of what runs. It takes effect between two epochs, and is in the manifest of the first of them.
 #[derive(Debug, Clone)]
 pub enum CatalogChange {
-    CreateStream(StreamSpec),
-    CreateView(ViewSpec),
+    CreateStream(Arc<StreamSpec>),
+    CreateView(Arc<ViewSpec>),
+    /// By name; no view may read it.
     DropStream(String),
     DropView(String),
 }

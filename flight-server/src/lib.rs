@@ -18,6 +18,7 @@
 mod actions;
 mod backend;
 mod bind;
+mod database;
 mod handle;
 mod metadata;
 mod running;
@@ -29,6 +30,7 @@ mod statement;
 mod wire;
 
 pub use backend::{Answer, Backend, Prepared, Refusal, Scope, Table};
+pub use database::DatabaseBackend;
 pub use server::{Limits, serve};
 
 #[cfg(test)]

@@ -7,10 +7,9 @@ mod options;
 mod progress;
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use futures::FutureExt;
@@ -80,7 +79,8 @@ fn run(common: Common, scripts: Vec<Script>, greeting: Option<String>) -> ExitCo
     let watched = std::io::stderr().is_terminal();
     log(if watched { "warn" } else { "info" });
     match runtimes(&common).and_then(|(main, queries)| {
-        let outcome = main.block_on(serve_until_stopped(common, scripts, greeting, watched, queries.handle().clone()));
+        let outcome =
+            main.block_on(serve_until_stopped(common, scripts, greeting, watched, queries.handle().clone()));
         // A query may sit in a long computation; it is not waited for.
         queries.shutdown_background();
         outcome
@@ -124,9 +124,9 @@ async fn serve_until_stopped(
     queries: tokio::runtime::Handle,
 ) -> Result<()> {
     // The address is taken first: a port in use should not cost a claim.
-    let listener = TcpListener::bind(&common.flight)
-        .await
-        .with_context(|| format!("cannot listen on {}; choose another with --flight HOST:PORT", common.flight))?;
+    let listener = TcpListener::bind(&common.flight).await.with_context(|| {
+        format!("cannot listen on {}; choose another with --flight HOST:PORT", common.flight)
+    })?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let engine = start_engine(&common, Arc::clone(&clock)).await?;
     let database = Database::new(Arc::new(engine.clone()), clock, queries, QuerySettings::default())?;
@@ -144,7 +144,8 @@ async fn serve_until_stopped(
     }
     let stop = stop_signal()?.shared();
     let backend = Arc::new(DatabaseBackend::new(database));
-    let server = tokio::spawn(thalweg_flight_server::serve(listener, backend, Limits::default(), stop.clone()));
+    let server =
+        tokio::spawn(thalweg_flight_server::serve(listener, backend, Limits::default(), stop.clone()));
     let reporting = watched.then(|| tokio::spawn(progress::report(engine.clone())));
     let outcome = tokio::select! {
         biased;
@@ -176,13 +177,17 @@ async fn start_engine(common: &Common, clock: Arc<dyn Clock>) -> Result<Engine> 
 
 async fn run_script(database: &Database, script: &Script) -> Result<()> {
     let session = database.session(Client { user: None, name: Some(script.name.clone()) });
-    let statements = thalweg_sql::parse::statements(&script.text).map_err(|error| anyhow!("{}: {error}", script.name))?;
+    let statements =
+        thalweg_sql::parse::statements(&script.text).map_err(|error| anyhow!("{}: {error}", script.name))?;
     for statement in statements {
-        let answer = session.execute_parsed(&statement, &[]).await;
+        let answer = session.carry_out(statement, &[]).await;
         match answer.map_err(|error| anyhow!("{}: {error}", script.name))? {
             thalweg_sql::session::Answer::Done(message) => tracing::info!(script = script.name, message),
             thalweg_sql::session::Answer::Rows(_) => {
-                return Err(anyhow!("{}: a file for serve creates and drops; ask with thalweg sql -f", script.name));
+                return Err(anyhow!(
+                    "{}: a file for serve creates and drops; ask with thalweg sql -f",
+                    script.name
+                ));
             }
         }
     }

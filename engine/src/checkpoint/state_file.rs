@@ -85,12 +85,7 @@ fn encode(batches: &[Part]) -> Result<Bytes> {
     Ok(Bytes::from(out))
 }
 
-fn encode_section(
-    batches: &[Part],
-    schema: &SchemaRef,
-    indices: &[usize],
-    out: &mut Vec<u8>,
-) -> Result<()> {
+fn encode_section(batches: &[Part], schema: &SchemaRef, indices: &[usize], out: &mut Vec<u8>) -> Result<()> {
     out.extend_from_slice(&count(indices.len())?.to_le_bytes());
     for &index in indices {
         out.extend_from_slice(&count(index)?.to_le_bytes());

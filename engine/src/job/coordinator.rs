@@ -45,7 +45,7 @@ const DISCOVERY: Duration = Duration::from_secs(5);
 const BARRIER: Duration = Duration::from_secs(120);
 
 pub enum Command {
-    Apply(Box<CatalogChange>, oneshot::Sender<Result<()>>),
+    Apply(CatalogChange, oneshot::Sender<Result<()>>),
     Stop(oneshot::Sender<Result<()>>),
 }
 
@@ -102,7 +102,7 @@ impl Coordinator {
                     self.turn(false).await?;
                 }
                 Some(Some(Command::Apply(change, reply))) => {
-                    let outcome = self.apply(*change).await;
+                    let outcome = self.apply(change).await;
                     let fatal =
                         outcome.as_ref().err().filter(|error| error.kind() != crate::ErrorKind::Invalid);
                     let fatal = fatal.cloned();
@@ -345,8 +345,8 @@ impl Coordinator {
     /// A change of the catalog: in force from the next epoch on, durable when this returns.
     async fn apply(&mut self, change: CatalogChange) -> Result<()> {
         match change {
-            CatalogChange::CreateStream(spec) => self.create_stream(Arc::new(spec)).await,
-            CatalogChange::CreateView(spec) => self.create_view(Arc::new(spec)).await,
+            CatalogChange::CreateStream(spec) => self.create_stream(spec).await,
+            CatalogChange::CreateView(spec) => self.create_view(spec).await,
             CatalogChange::DropView(name) => self.drop_view(&name).await,
             CatalogChange::DropStream(name) => self.drop_stream(&name).await,
         }

@@ -262,7 +262,7 @@ impl Engine {
     pub async fn apply(&self, change: CatalogChange) -> Result<()> {
         let (reply, answer) = oneshot::channel();
         let stopped = || Error::Unavailable("the engine has stopped".into());
-        self.commands.send(Command::Apply(Box::new(change), reply)).await.map_err(|_| stopped())?;
+        self.commands.send(Command::Apply(change, reply)).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 

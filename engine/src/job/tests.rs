@@ -15,8 +15,8 @@ use crate::clock::SystemClock;
 use crate::ids::Offset;
 use crate::job::{Engine, Opened, Settings};
 use crate::spec::{
-    CatalogChange, ColumnOrigin, EventTime, GeneratorSpec, SourceSpec, StreamOptions, StreamSpec, TIME_COLUMN,
-    ViewShape, ViewSpec,
+    CatalogChange, ColumnOrigin, EventTime, GeneratorSpec, SourceSpec, StreamOptions, StreamSpec,
+    TIME_COLUMN, ViewShape, ViewSpec,
 };
 use crate::view::MicroBatchExec;
 
@@ -63,7 +63,8 @@ fn archive() -> ViewSpec {
         expr: col(name, &schema).expect("the column is declared"),
         alias: alias.to_string(),
     };
-    let columns = vec![column("event_id", "event_id"), column("event_ts", "event_ts"), column("event_ts", TIME_COLUMN)];
+    let columns =
+        vec![column("event_id", "event_id"), column("event_ts", "event_ts"), column("event_ts", TIME_COLUMN)];
     let leaf = Arc::new(MicroBatchExec::new(Arc::clone(&schema)));
     let lower = ProjectionExec::try_new(columns, leaf).expect("the plan is legal");
     ViewSpec {
@@ -113,13 +114,13 @@ async fn read_to_the_end(engine: &Engine) {
 async fn every_click_arrives_once() {
     let data = TempDir::new().expect("a folder");
     let engine = start(&data, settings()).await.expect("the engine starts");
-    engine.apply(CatalogChange::CreateStream(clicks())).await.expect("the stream is created");
+    engine.apply(CatalogChange::CreateStream(Arc::new(clicks()))).await.expect("the stream is created");
     read_to_the_end(&engine).await;
     engine.stop().await.expect("it stops");
 
     // The view came late, so it has nothing; the stream's place is kept.
     let engine = start(&data, settings()).await.expect("the engine starts again");
-    engine.apply(CatalogChange::CreateView(archive())).await.expect("the view is created");
+    engine.apply(CatalogChange::CreateView(Arc::new(archive()))).await.expect("the view is created");
     let offsets: Vec<Offset> = engine.status().partitions.iter().map(|partition| partition.offset).collect();
     assert_eq!(offsets.iter().map(|offset| offset.0 as u64).sum::<u64>(), ROWS);
     assert_eq!(rows(&engine), (0, 0));
@@ -129,9 +130,13 @@ async fn every_click_arrives_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_batch_stops_the_commit() {
     let data = TempDir::new().expect("a folder");
-    let engine = start(&data, Settings { drop_batch: Some(1), ..settings() }).await.expect("the engine starts");
-    engine.apply(CatalogChange::CreateStream(clicks_of(None))).await.expect("the stream is created");
-    engine.apply(CatalogChange::CreateView(archive())).await.expect("the view is created");
+    let engine =
+        start(&data, Settings { drop_batch: Some(1), ..settings() }).await.expect("the engine starts");
+    engine
+        .apply(CatalogChange::CreateStream(Arc::new(clicks_of(None))))
+        .await
+        .expect("the stream is created");
+    engine.apply(CatalogChange::CreateView(Arc::new(archive()))).await.expect("the view is created");
     let ended = tokio::time::timeout(Duration::from_secs(60), engine.ended()).await.expect("it ends soon");
     let error = ended.expect_err("a lost batch is an imbalance");
     assert!(error.to_string().contains("not conserved"), "{error}");

@@ -12,9 +12,7 @@ use uuid::Uuid;
 
 use crate::Result;
 use crate::checkpoint::manifest::*;
-use crate::checkpoint::{
-    DataRoot, FileNames, ManifestLog, read_batches, sweep_orphans, write_batches,
-};
+use crate::checkpoint::{DataRoot, FileNames, ManifestLog, read_batches, sweep_orphans, write_batches};
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::sink::{DeltaSink, encode_parts, put_parts};
 use crate::spec::TIME_COLUMN;

@@ -1,0 +1,49 @@
+//! What a session asks of the running job. The job implements it, and tests do with a job that only remembers.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use thalweg_engine::Result;
+use thalweg_engine::snapshot::Snapshot;
+use thalweg_engine::spec::{CatalogChange, StreamSpec, ViewSpec};
+use thalweg_engine::status::Status;
+
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// All tables at one instant; cheap, since a snapshot is shared parts.
+    fn snapshot(&self) -> Arc<Snapshot>;
+
+    fn status(&self) -> Status;
+
+    /// The streams there are, by name in order.
+    fn streams(&self) -> Vec<Arc<StreamSpec>>;
+
+    /// The views there are, by name in order.
+    fn views(&self) -> Vec<Arc<ViewSpec>>;
+
+    /// Returns once the change is durable. It may be refused; then nothing has changed.
+    async fn apply(&self, change: CatalogChange) -> Result<()>;
+}
+
+#[async_trait]
+impl Engine for thalweg_engine::job::Engine {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot()
+    }
+
+    fn status(&self) -> Status {
+        self.status()
+    }
+
+    fn streams(&self) -> Vec<Arc<StreamSpec>> {
+        self.streams()
+    }
+
+    fn views(&self) -> Vec<Arc<ViewSpec>> {
+        self.views()
+    }
+
+    async fn apply(&self, change: CatalogChange) -> Result<()> {
+        self.apply(change).await
+    }
+}
