@@ -18,7 +18,7 @@ use chrono::NaiveDate;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake_core::kernel::{
-    Action, Add, EagerSnapshot, LogicalFileView, MetadataExt, StructType, Transaction,
+    Action, Add, EagerSnapshot, LogicalFileView, MetadataExt, StructType, Transaction, contains_timestampntz,
 };
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake_core::operations::create::CreateBuilder;
@@ -139,6 +139,7 @@ impl DeltaSink {
     fn actions(&self, pending: &PendingCommit) -> Result<Vec<Action>> {
         let mut actions: Vec<Action> = Vec::new();
         if pending.replace {
+            actions.extend(self.replaced_protocol()?);
             actions.push(self.replaced_metadata()?);
             let remove = |file: LogicalFileView| Action::Remove(file.remove_action(true));
             actions.extend(self.snapshot()?.try_log_data()?.iter().map(remove));
@@ -150,6 +151,22 @@ impl DeltaSink {
         }
         actions.extend(pending.files.iter().map(|file| Action::Add(add(file))));
         Ok(actions)
+    }
+
+    /// Timestamps without a zone are a feature that a table must declare; a new table does so by itself.
+    fn replaced_protocol(&self) -> Result<Option<Action>> {
+        if !contains_timestampntz(self.schema.fields()) {
+            return Ok(None);
+        }
+        let protocol = serde_json::from_value(serde_json::json!({
+            "minReaderVersion": 3,
+            "minWriterVersion": 7,
+            "readerFeatures": ["timestampNtz"],
+            "writerFeatures": ["timestampNtz"],
+        }));
+        let protocol =
+            protocol.map_err(|error| Error::Internal(format!("a Delta protocol is wrong: {error}")))?;
+        Ok(Some(Action::Protocol(protocol)))
     }
 
     fn replaced_metadata(&self) -> Result<Action> {

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
+use arrow::array::{
+    ArrayRef, Int64Builder, ListBuilder, MapBuilder, RecordBatch, StringArray, StringBuilder,
+    StringViewBuilder, TimestampMicrosecondArray, UInt64Array,
+};
 use arrow::datatypes::{DataType, Field, Schema};
 use object_store::memory::InMemory;
 use uuid::Uuid;
@@ -146,16 +149,35 @@ async fn a_local_table_is_read_back_through_a_checkpoint_of_its_log() {
     assert_eq!(rows_in(&again).len(), 104);
 }
 
+/// Types that need more than a plain column, in a new table and in one that held something simpler.
 #[tokio::test]
-async fn numbers_of_a_table_survive_as_values() {
+async fn local_timestamps_lists_and_maps_are_stored() {
     let root = in_memory();
-    let sums: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
-    let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![NOON, NOON]).with_timezone("UTC"));
-    let batch = RecordBatch::try_from_iter([("n", sums), (TIME_COLUMN, times)]).unwrap();
-    let narrow = Schema::new(vec![Field::new("n", DataType::Int64, true)]);
-    let mut sink = DeltaSink::open(&root, "a view", view(1), &narrow).await.unwrap();
-    let mut names = FileNames::new(view(1), Epoch(1), view(9));
-    let files = put_parts(&root, "a view", encode_parts(&[batch], &mut names).unwrap()).await.unwrap();
-    sink.commit(&PendingCommit { txn: Epoch(1), previous: None, files, replace: false }).await.unwrap();
-    assert_eq!(rows_in(&sink), [2]);
+    let at: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![NOON]).with_timezone("UTC"));
+    let local: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![NOON]));
+    let mut list = ListBuilder::new(StringViewBuilder::new());
+    list.values().append_value("x");
+    list.append(true);
+    let mut map = MapBuilder::new(None, StringBuilder::new(), Int64Builder::new());
+    map.keys().append_value("k");
+    map.values().append_value(1);
+    map.append(true).unwrap();
+    let (list, map): (ArrayRef, ArrayRef) = (Arc::new(list.finish()), Arc::new(map.finish()));
+    let batch = [("local", local), ("list", list), ("map", map), (TIME_COLUMN, at)];
+    let batch = RecordBatch::try_from_iter(batch).unwrap();
+    let schema = batch.schema().project(&[0, 1, 2]).unwrap();
+    let mut simpler = DeltaSink::open(&root, "replaced", view(1), &self::schema()).await.unwrap();
+    simpler.commit(&pending(&root, view(1), 1, None, 3).await).await.unwrap();
+    for (table, replace) in [("a new view", false), ("replaced", true)] {
+        let mut sink = DeltaSink::open(&root, table, view(2), &schema).await.unwrap();
+        let mut names = FileNames::new(view(2), Epoch(2), view(9));
+        let parts = encode_parts(std::slice::from_ref(&batch), &mut names).unwrap();
+        let files = put_parts(&root, table, parts).await.unwrap();
+        sink.commit(&PendingCommit { txn: Epoch(2), previous: None, files, replace }).await.unwrap();
+        let mut again = DeltaSink::open(&root, table, view(2), &schema).await.unwrap();
+        assert_eq!(rows_in(&again), [1]);
+        let more =
+            PendingCommit { txn: Epoch(3), previous: Some(Epoch(2)), files: Vec::new(), replace: false };
+        again.commit(&more).await.unwrap();
+    }
 }
