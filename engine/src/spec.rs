@@ -191,3 +191,13 @@ pub struct Upper {
 /// The hidden last column of every row on its way to history, `Timestamp(µs, UTC)`: which day's partition it lands in,
 /// and when it closes.
 pub const TIME_COLUMN: &str = "__time";
+
+/// A change of what there is to run. It takes effect at a barrier, and is durable with that barrier's manifest.
+#[derive(Debug, Clone)]
+pub enum CatalogChange {
+    CreateStream(Arc<StreamSpec>),
+    CreateView(Arc<ViewSpec>),
+    /// By name; no view may read it.
+    DropStream(String),
+    DropView(String),
+}
