@@ -82,6 +82,9 @@ pub struct GeneratorSpec {
     pub rate: Option<f64>,
     /// Records over all partitions, after which the source has ended; `None` means never.
     pub rows: Option<u64>,
+    /// When the first record arrives; `None` is 2025-06-01T00:00:05Z. With a rate, records are due at their arrival by
+    /// the wall clock, and those of the past at once.
+    pub start_micros: Option<Micros>,
 }
 
 /// Newline-delimited JSON, read in the order of the files' names as one partition, then ended.
@@ -188,3 +191,13 @@ pub struct Upper {
 /// The hidden last column of every row on its way to history, `Timestamp(µs, UTC)`: which day's partition it lands in,
 /// and when it closes.
 pub const TIME_COLUMN: &str = "__time";
+
+/// A change of what there is to run. It takes effect at a barrier, and is durable with that barrier's manifest.
+#[derive(Debug, Clone)]
+pub enum CatalogChange {
+    CreateStream(Arc<StreamSpec>),
+    CreateView(Arc<ViewSpec>),
+    /// By name; no view may read it.
+    DropStream(String),
+    DropView(String),
+}

@@ -1,0 +1,310 @@
+//! What is wrong with a statement: the place, the reason, and what to write instead.
+//!
+//! Owns the translation of the parser's and of DataFusion's errors. Text is lower case and names the values it speaks
+//! of; whoever decides what to do next looks at the kind alone.
+
+use std::fmt;
+
+use datafusion::common::{Column, SchemaError};
+use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::{Location, TokenizerError};
+use thalweg_engine::ErrorKind;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A place in the text of a statement, both numbers from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    pub line: u64,
+    pub column: u64,
+}
+
+impl Position {
+    /// The parser's line 0 means that it does not know.
+    pub fn of(location: Location) -> Option<Position> {
+        (location.line > 0).then_some(Position { line: location.line, column: location.column })
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}", self.line, self.column)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Error {
+    pub kind: ErrorKind,
+    pub message: String,
+    pub position: Option<Position>,
+    /// More about the reason.
+    pub detail: Option<String>,
+    /// What to write instead, or where to look.
+    pub hint: Option<String>,
+}
+
+impl Error {
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
+        Error { kind, message: message.into(), position: None, detail: None, hint: None }
+    }
+
+    pub fn invalid(message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Invalid, message)
+    }
+
+    pub fn internal(message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Internal, message)
+    }
+
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Sets the place, unless a more exact one is known.
+    pub fn at(mut self, position: impl Into<Option<Position>>) -> Error {
+        self.position = self.position.or(position.into());
+        self
+    }
+
+    pub fn detail(mut self, detail: impl Into<String>) -> Error {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(position) = self.position {
+            write!(f, "{position}: ")?;
+        }
+        f.write_str(&self.message)?;
+        if let Some(detail) = &self.detail {
+            write!(f, "\n{detail}")?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The one of `known` that `given` was most likely meant to be, if one is near enough.
+pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let given = given.to_lowercase();
+    known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&given, &name.to_lowercase()), name))
+        .filter(|(distance, name)| {
+            let letters = name.chars().count().max(given.chars().count());
+            *distance < letters && *distance <= letters.div_ceil(3)
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// `did you mean "topic"? known are: brokers, topic, …`, the first half only when something is near.
+pub fn suggestion<'a>(given: &str, what: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    let list = known.clone().into_iter().collect::<Vec<_>>().join(", ");
+    match nearest(given, known) {
+        Some(name) => format!("did you mean \"{name}\"? {what}: {list}"),
+        None => format!("{what}: {list}"),
+    }
+}
+
+impl From<thalweg_engine::Error> for Error {
+    fn from(error: thalweg_engine::Error) -> Error {
+        match error {
+            thalweg_engine::Error::Plan(cause) => of_data_fusion(&cause),
+            other => Error::new(other.kind(), other.to_string()),
+        }
+    }
+}
+
+impl From<arrow::error::ArrowError> for Error {
+    fn from(error: arrow::error::ArrowError) -> Error {
+        of_data_fusion(&DataFusionError::from(error))
+    }
+}
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Error {
+        of_data_fusion(&error)
+    }
+}
+
+/// So that our own planners can speak through DataFusion: [`of_data_fusion`] finds the error again.
+impl From<Error> for DataFusionError {
+    fn from(error: Error) -> DataFusionError {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+impl From<TokenizerError> for Error {
+    fn from(error: TokenizerError) -> Error {
+        Error::invalid(lower_first(&error.message)).at(Position::of(error.location))
+    }
+}
+
+impl From<ParserError> for Error {
+    fn from(error: ParserError) -> Error {
+        match error {
+            ParserError::ParserError(text) | ParserError::TokenizerError(text) => of_parser_text(&text),
+            ParserError::RecursionLimitExceeded => {
+                Error::invalid("the statement is nested too deeply").hint("split it with WITH … AS (…)")
+            }
+        }
+    }
+}
+
+/// The parser appends ` at Line: 1, Column: 8` to what it says.
+fn of_parser_text(text: &str) -> Error {
+    let (message, place) = text.rsplit_once(" at Line: ").unwrap_or((text, ""));
+    let position = place.split_once(", Column: ").and_then(|(line, column)| {
+        Some(Position { line: line.trim().parse().ok()?, column: column.trim().parse().ok()? })
+    });
+    let message = match message.strip_prefix("Expected: ").and_then(|rest| rest.split_once(", found: ")) {
+        Some((expected, "EOF")) => format!("expected {expected}, but the text ends here"),
+        Some((expected, found)) => format!("expected {expected}, found {found}"),
+        None => lower_first(message),
+    };
+    Error::invalid(message).at(position)
+}
+
+fn of_data_fusion(error: &DataFusionError) -> Error {
+    if let Some(own) = own_error(error) {
+        return own;
+    }
+    let root = error.find_root();
+    let diagnostic = error.diagnostic();
+    let position = diagnostic
+        .and_then(|it| it.span)
+        .and_then(|span| Position::of(Location { line: span.start.line, column: span.start.column }));
+    let translated = match root {
+        DataFusionError::SchemaError(cause, _) => of_schema(cause),
+        DataFusionError::SQL(cause, _) => Error::from((**cause).clone()),
+        _ => {
+            let text = root.strip_backtrace();
+            let text = diagnostic.map_or(text.as_str(), |it| it.message.as_str());
+            Error::new(kind_of(root), lower_first(without_prefix(text)))
+        }
+    };
+    let help = diagnostic.and_then(|it| it.helps.first()).map(|help| help.message.clone());
+    let root_text = root.strip_backtrace();
+    let help = help
+        .or_else(|| root_text.split_once("Did you mean ").map(|(_, name)| format!("did you mean {name}")));
+    let hint = translated.hint.clone().or(help);
+    Error { hint, ..translated.at(position) }
+}
+
+/// An [`Error`] that travelled inside DataFusion's, or inside another of its wrappers.
+fn own_error(error: &DataFusionError) -> Option<Error> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = source {
+        if let Some(own) = cause.downcast_ref::<Error>() {
+            return Some(own.clone());
+        }
+        if let Some(DataFusionError::External(inner)) = cause.downcast_ref::<DataFusionError>()
+            && let Some(own) = inner.downcast_ref::<Error>()
+        {
+            return Some(own.clone());
+        }
+        source = cause.source();
+    }
+    None
+}
+
+fn kind_of(error: &DataFusionError) -> ErrorKind {
+    match error {
+        DataFusionError::Internal(_) => ErrorKind::Internal,
+        DataFusionError::ObjectStore(_)
+        | DataFusionError::IoError(_)
+        | DataFusionError::ResourcesExhausted(_) => ErrorKind::Unavailable,
+        DataFusionError::ParquetError(_) => ErrorKind::BadData,
+        _ => ErrorKind::Invalid,
+    }
+}
+
+fn of_schema(error: &SchemaError) -> Error {
+    match error {
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let names: Vec<_> = valid_fields.iter().map(|it| it.name.as_str()).collect();
+            let position = first_span(field);
+            let error = Error::invalid(format!("no column \"{}\"", field.flat_name())).at(position);
+            if names.is_empty() { error } else { error.hint(suggestion(&field.name, "columns are", names)) }
+        }
+        SchemaError::AmbiguousReference { field } => {
+            Error::invalid(format!("column \"{}\" is there more than once", field.name))
+                .at(first_span(field))
+                .hint("write its relation's name before it, or give one of them another name with AS")
+        }
+        SchemaError::DuplicateQualifiedField { name, .. }
+        | SchemaError::DuplicateUnqualifiedField { name } => {
+            Error::invalid(format!("two columns are called \"{name}\"")).hint("name one of them with AS")
+        }
+    }
+}
+
+fn first_span(column: &Column) -> Option<Position> {
+    let span = column.spans().first()?;
+    Position::of(Location { line: span.start.line, column: span.start.column })
+}
+
+fn without_prefix(text: &str) -> &str {
+    const PREFIXES: [&str; 7] = [
+        "Error during planning: ",
+        "This feature is not implemented: ",
+        "Execution error: ",
+        "Arrow error: ",
+        "SQL error: ",
+        "Schema error: ",
+        "External error: ",
+    ];
+    let mut text = text;
+    while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
+        text = rest;
+    }
+    text
+}
+
+/// `Expected …` becomes `expected …`; a name in capitals (`TUMBLE …`) stays.
+fn lower_first(text: &str) -> String {
+    let mut letters = text.chars();
+    match (letters.next(), letters.clone().next()) {
+        (Some(first), Some(second)) if first.is_uppercase() && !second.is_uppercase() => {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_near() {
+        assert_eq!(nearest("topc", ["topic", "brokers"]), Some("topic"));
+        assert_eq!(nearest("TOPIC", ["topic", "brokers"]), Some("topic"));
+        assert_eq!(nearest("format", ["topic", "brokers"]), None);
+    }
+
+    #[test]
+    fn the_parsers_place_becomes_a_position() {
+        let error = of_parser_text("Expected: ), found: EOF at Line: 2, Column: 7");
+        assert_eq!(error.to_string(), "line 2, column 7: expected ), but the text ends here");
+    }
+
+    #[test]
+    fn our_error_comes_back_out_of_data_fusion() {
+        let inside = DataFusionError::from(Error::invalid("no").hint("yes")).context("while planning");
+        assert_eq!(Error::from(inside).to_string(), "no\nhint: yes");
+    }
+}

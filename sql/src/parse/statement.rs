@@ -1,0 +1,191 @@
+//! Which statement it is.
+
+use datafusion::sql::sqlparser::ast::{ObjectName, Query};
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use super::stream::{CreateStream, create_stream};
+use super::tokens::{self, Name, OptionEntry, expect_words, expected, here, peek_word, take_words};
+use super::window_argument;
+use crate::error::{Error, Position, Result};
+
+/// A statement with its exact text (without the semicolon) and its place.
+#[derive(Debug, Clone)]
+pub struct Parsed {
+    pub statement: Statement,
+    pub text: String,
+    pub position: Position,
+}
+
+#[derive(Debug, Clone)]
+pub enum Statement {
+    CreateStream(CreateStream),
+    CreateView(CreateView),
+    Drop(Drop),
+    Show(Shown),
+    Describe(ObjectName),
+    Explain(Explain),
+    Query(Box<Query>),
+}
+
+/// `CREATE MATERIALIZED VIEW name WITH (options) AS query`
+#[derive(Debug, Clone)]
+pub struct CreateView {
+    pub name: Name,
+    pub if_not_exists: bool,
+    pub options: Vec<OptionEntry>,
+    pub query: Box<Query>,
+    /// The statement as it was written.
+    pub text: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drop {
+    pub what: Dropped,
+    pub if_exists: bool,
+    pub name: Name,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dropped {
+    Stream,
+    View,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    Streams,
+    Views,
+    Tables,
+}
+
+#[derive(Debug, Clone)]
+pub struct Explain {
+    pub analyze: bool,
+    pub verbose: bool,
+    pub what: Explained,
+}
+
+#[derive(Debug, Clone)]
+pub enum Explained {
+    Statement(Box<Statement>),
+    /// `EXPLAIN revenue_per_minute`
+    Name(ObjectName),
+}
+
+impl Statement {
+    pub(super) fn set_text(&mut self, text: &str) {
+        match self {
+            Statement::CreateStream(create) => create.text = text.to_owned(),
+            Statement::CreateView(create) => create.text = text.to_owned(),
+            Statement::Explain(Explain { what: Explained::Statement(inner), .. }) => {
+                // What is explained is planned as if it stood alone; its text is only shown.
+                inner.set_text(text);
+            }
+            _ => {}
+        }
+    }
+}
+
+pub(super) fn statement(parser: &mut Parser) -> Result<Statement> {
+    if take_words(parser, &["CREATE"]) {
+        create(parser)
+    } else if take_words(parser, &["DROP"]) {
+        drop_statement(parser)
+    } else if take_words(parser, &["SHOW"]) {
+        show(parser)
+    } else if take_words(parser, &["DESCRIBE"]) || take_words(parser, &["DESC"]) {
+        take_words(parser, &["TABLE"]);
+        Ok(Statement::Describe(parser.parse_object_name(false)?))
+    } else if take_words(parser, &["EXPLAIN"]) {
+        explain(parser)
+    } else if begins_query(parser) {
+        query(parser).map(Statement::Query)
+    } else {
+        let found = parser.peek_token().token;
+        Err(Error::invalid(format!("expected a statement, found {found}")).at(here(parser)).hint(
+            "statements are SELECT, CREATE STREAM, CREATE MATERIALIZED VIEW, DROP, SHOW, DESCRIBE and EXPLAIN; \
+             rows come from streams alone",
+        ))
+    }
+}
+
+fn begins_query(parser: &Parser) -> bool {
+    parser.peek_token_ref().token == Token::LParen
+        || ["SELECT", "WITH", "VALUES", "TABLE", "FROM"].iter().any(|word| peek_word(parser, 0, word))
+}
+
+fn query(parser: &mut Parser) -> Result<Box<Query>> {
+    let mut query = parser.parse_query()?;
+    window_argument::resolve_names(&mut query)?;
+    Ok(query)
+}
+
+fn create(parser: &mut Parser) -> Result<Statement> {
+    let position = here(parser);
+    if take_words(parser, &["OR", "REPLACE"]) {
+        return Err(Error::invalid("what exists is not replaced by CREATE")
+            .at(position)
+            .hint("DROP it first: its table starts afresh"));
+    }
+    if take_words(parser, &["STREAM"]) {
+        return create_stream(parser).map(Statement::CreateStream);
+    }
+    if take_words(parser, &["MATERIALIZED", "VIEW"]) {
+        return create_view(parser).map(Statement::CreateView);
+    }
+    if peek_word(parser, 0, "VIEW") || peek_word(parser, 0, "TABLE") {
+        return Err(Error::invalid("only streams and materialized views can be created")
+            .at(position)
+            .hint("write CREATE MATERIALIZED VIEW name AS SELECT …"));
+    }
+    expected(parser, "STREAM or MATERIALIZED VIEW")
+}
+
+fn create_view(parser: &mut Parser) -> Result<CreateView> {
+    let if_not_exists = take_words(parser, &["IF", "NOT", "EXISTS"]);
+    let name = tokens::relation_name(parser)?;
+    let options = tokens::with_options(parser)?;
+    expect_words(parser, &["AS"])?;
+    if !begins_query(parser) {
+        return expected(parser, "SELECT");
+    }
+    let query = query(parser)?;
+    Ok(CreateView { name, if_not_exists, options, query, text: String::new() })
+}
+
+fn drop_statement(parser: &mut Parser) -> Result<Statement> {
+    let what = if take_words(parser, &["STREAM"]) {
+        Dropped::Stream
+    } else if take_words(parser, &["MATERIALIZED", "VIEW"]) || take_words(parser, &["VIEW"]) {
+        Dropped::View
+    } else {
+        return expected(parser, "STREAM or VIEW");
+    };
+    let if_exists = take_words(parser, &["IF", "EXISTS"]);
+    Ok(Statement::Drop(Drop { what, if_exists, name: tokens::name(parser)? }))
+}
+
+fn show(parser: &mut Parser) -> Result<Statement> {
+    if take_words(parser, &["STREAMS"]) {
+        Ok(Statement::Show(Shown::Streams))
+    } else if take_words(parser, &["VIEWS"]) || take_words(parser, &["MATERIALIZED", "VIEWS"]) {
+        Ok(Statement::Show(Shown::Views))
+    } else if take_words(parser, &["TABLES"]) {
+        Ok(Statement::Show(Shown::Tables))
+    } else {
+        expected(parser, "STREAMS, VIEWS or TABLES")
+    }
+}
+
+fn explain(parser: &mut Parser) -> Result<Statement> {
+    let analyze = take_words(parser, &["ANALYZE"]);
+    let verbose = take_words(parser, &["VERBOSE"]);
+    let is_statement = begins_query(parser) || peek_word(parser, 0, "CREATE");
+    let what = if is_statement {
+        Explained::Statement(Box::new(statement(parser)?))
+    } else {
+        Explained::Name(parser.parse_object_name(false)?)
+    };
+    Ok(Statement::Explain(Explain { analyze, verbose, what }))
+}

@@ -1,0 +1,35 @@
+//! Every file of `queries/` is planned, in the order of names, as `thalweg serve queries/*.sql` reads them.
+
+use std::fs;
+use std::path::Path;
+
+use uuid::Uuid;
+
+use crate::parse::{Statement, statements};
+use crate::plan::{plan_stream, plan_view};
+
+#[tokio::test]
+async fn every_file_is_planned() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../queries");
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let mut streams = vec![];
+    let mut views = vec![];
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let found = statements(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        for parsed in found {
+            match parsed.statement {
+                Statement::CreateStream(create) => {
+                    streams.push(std::sync::Arc::new(plan_stream(&create, Uuid::now_v7()).unwrap()));
+                }
+                Statement::CreateView(create) => {
+                    let view = plan_view(&create, Uuid::now_v7(), &streams).await;
+                    views.push(view.unwrap_or_else(|error| panic!("{}: {error}", file.display())).name);
+                }
+                other => panic!("{}: {other:?}", file.display()),
+            }
+        }
+    }
+    assert!(views.len() >= 12, "{views:?}");
+}

@@ -1,0 +1,368 @@
+//! What can't be a view, and the words that say so.
+
+use expect_test::{Expect, expect};
+
+use super::{STREAM, stream, view, view_of};
+
+async fn check(query: &str, expected: Expect) {
+    let told = match view(query).await {
+        Ok(spec) => format!("planned, with {:?}\n", spec.schema),
+        Err(error) => format!("{error}\n"),
+    };
+    expected.assert_eq(&told);
+}
+
+const W: &str = "FROM TUMBLE(t, ts, INTERVAL '1 minute')";
+
+#[tokio::test]
+async fn names() {
+    check(
+        &format!("SELECT window_start, sum(prise) AS s {W} GROUP BY window_start"),
+        expect![[r#"
+        line 2, column 26: no column "prise"
+        hint: columns are: ts, k, u, p, q, g, tags, window_start, window_end
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT * FROM s",
+        expect![[r#"
+            line 2, column 15: no stream "s"
+            hint: a view reads a stream; streams are: t
+        "#]],
+    )
+    .await;
+    check(
+        "SELECT 1 AS one",
+        expect![[r#"
+        line 2, column 1: the view reads no stream
+        hint: streams are: t
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT window_start, count(*) AS n FROM TUMBLE(c, ts, INTERVAL '1 minute') GROUP BY window_start",
+        expect![[r#"
+            line 2, column 48: no stream "c"
+            hint: a view reads a stream; streams are: t
+        "#]],
+    )
+    .await;
+    check(
+        &format!("SELECT window_start, summ(q) AS s {W} GROUP BY window_start"),
+        expect![[r#"
+            line 2, column 22: invalid function 'summ'
+            hint: did you mean 'sum'?
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn windows() {
+    check(
+        "SELECT k, count(*) AS n FROM t GROUP BY k",
+        expect![[r#"
+        line 2, column 41: an aggregate over the whole stream t would never be final
+        hint: write FROM TUMBLE(t, ts, INTERVAL '1 minute') GROUP BY window_start, window_end, …
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT count(*) AS n FROM t",
+        expect![[r#"
+        line 2, column 1: an aggregate over the whole stream t would never be final
+        hint: write FROM TUMBLE(t, ts, INTERVAL '1 minute') GROUP BY window_start, window_end, …
+    "#]],
+    )
+    .await;
+    check(
+        &format!("SELECT k, count(*) AS n {W} GROUP BY k"),
+        expect![[r#"
+        line 2, column 74: an aggregate must name its window, or it would never be final
+        hint: write GROUP BY window_start, window_end, …
+    "#]],
+    )
+    .await;
+    check(&format!("SELECT date_trunc('hour', window_start) AS h, count(*) AS n {W}\nGROUP BY date_trunc('hour', window_start)"), expect![[r#"
+        line 3, column 10: GROUP BY date_trunc(Utf8("hour"), window_start) would put many windows into one group, which is final only when the last closes
+        hint: take longer windows, such as INTERVAL '1' HOUR, or group in the query that reads the view
+    "#]]).await;
+    check(
+        &format!("SELECT window_start, k, count(*) AS n {W} GROUP BY ROLLUP (window_start, k)"),
+        expect![[r#"
+            line 2, column 96: a grouping set leaves out the window
+            hint: write GROUP BY window_start, window_end, ROLLUP (…)
+        "#]],
+    )
+    .await;
+    check(
+        &format!("SELECT max(n) AS m FROM (SELECT window_start, count(*) AS n {W} GROUP BY window_start)"),
+        expect![[r#"
+            line 2, column 110: an aggregate must name its window, or it would never be final
+            hint: write GROUP BY window_start, window_end, …
+        "#]],
+    )
+    .await;
+    check(
+        &format!("SELECT DISTINCT k {W}"),
+        expect![[r#"
+            line 2, column 1: SELECT DISTINCT must name its window, or it would never be final
+            hint: write GROUP BY window_start, window_end, …
+        "#]],
+    )
+    .await;
+    check(
+        "SELECT window_start, count(*) AS n FROM TUMBLE(t, k, INTERVAL '1 minute') GROUP BY window_start",
+        expect![[r#"
+            line 2, column 41: t.k is not the event time of stream t
+            hint: the watermark is declared for ts: write ts
+        "#]],
+    )
+    .await;
+    check(
+        "SELECT window_start, count(*) AS n FROM TUMBLE(t, ts) GROUP BY window_start",
+        expect![[r#"
+        line 2, column 41: Tumble lacks its size
+        hint: write TUMBLE(clicks, event_ts, INTERVAL '1 minute')
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT window_start, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '1 month') GROUP BY window_start",
+        expect![[r#"
+            line 2, column 64: INTERVAL '1 month' has no fixed length: months differ
+            hint: write a fixed length, such as INTERVAL '5' SECOND or INTERVAL '1 minute'
+        "#]],
+    )
+    .await;
+    check("SELECT window_start, count(*) AS n FROM HOP(t, ts, INTERVAL '5 minutes', INTERVAL '1 minute') GROUP BY window_start", expect![[r#"
+        line 2, column 41: the slide is longer than the size, so rows between windows would be lost
+        hint: HOP takes the slide first, then the size
+    "#]]).await;
+    check("SELECT window_start, count(*) AS n FROM HOP(t, ts, INTERVAL '7 ms', INTERVAL '1 day') GROUP BY window_start", expect![[r#"
+        line 2, column 41: each window would be made of 86400000 panes, more than 10000
+        hint: take a longer slide, one that divides the size
+    "#]]).await;
+    check("SELECT window_start, count(*) AS n FROM TABLE(TUMBLE(DATA => TABLE t, TIMECOL => DESCRIPTOR(ts), WIDTH => INTERVAL '1' MINUTE)) GROUP BY window_start", expect![[r#"
+        line 2, column 47: Tumble has no argument WIDTH; it has data, timecol, size
+        hint: write TUMBLE(clicks, event_ts, INTERVAL '1 minute')
+    "#]]).await;
+    check(
+        "SELECT window_start, count(*) AS n FROM SESSION(t, ts, INTERVAL '1 minute') GROUP BY window_start",
+        expect![[r#"
+            line 2, column 41: no window function "SESSION"
+            hint: windows are TUMBLE and HOP
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn across_windows() {
+    check(
+        &format!("SELECT window_start, count(*) AS n {W} GROUP BY window_start\nORDER BY n DESC"),
+        expect![[r#"
+            line 3, column 10: the rows of a view have no order
+            hint: write ORDER BY in the query that reads the view
+        "#]],
+    )
+    .await;
+    check(&format!("SELECT window_start, count(*) AS n {W} GROUP BY window_start LIMIT 3"), expect![[r#"
+        line 2, column 104: LIMIT would reach across windows
+        hint: for the first n of each window, number them with row_number() OVER (PARTITION BY window_start ORDER BY …) in a subquery and keep those up to n
+    "#]])
+        .await;
+    check(&format!("SELECT window_start, sum(n) OVER (ORDER BY window_start) AS r FROM (SELECT window_start, count(*) AS n {W} GROUP BY window_start)"), expect![[r#"
+        line 2, column 22: sum() OVER would reach across windows
+        hint: write OVER (PARTITION BY window_start …)
+    "#]]).await;
+    check(
+        &format!("SELECT ts, row_number() OVER (PARTITION BY window_start) AS r {W}"),
+        expect![[r#"
+        line 2, column 12: row_number() OVER needs all rows of its window, not those of one batch
+        hint: aggregate by window first, and write OVER above that
+    "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_replay_would_answer_otherwise() {
+    check(
+        &format!("SELECT window_start, count(*) AS n {W}\nWHERE ts > now() GROUP BY window_start"),
+        expect![[r#"
+            line 3, column 12: now() answers otherwise in a replay, so a view can't use it
+            hint: use the event time, window_start or window_end; or call it in the query that reads the view
+        "#]],
+    )
+    .await;
+    check(
+        "SELECT ts, uuid() AS id FROM t",
+        expect![[r#"
+        line 2, column 12: uuid() answers otherwise in a replay, so a view can't use it
+        hint: use the event time, window_start or window_end; or call it in the query that reads the view
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT ts, current_date AS d FROM t",
+        expect![[r#"
+        line 2, column 12: current_date() answers otherwise in a replay, so a view can't use it
+        hint: use the event time, window_start or window_end; or call it in the query that reads the view
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT DISTINCT ON (k) k, q FROM t",
+        expect![[r#"
+        line 2, column 21: DISTINCT ON keeps the first row that comes, which is not the same in a replay
+        hint: use first_value(column ORDER BY …) and GROUP BY
+    "#]],
+    )
+    .await;
+    check(
+        &format!("SELECT window_start, first_value(q) AS f {W} GROUP BY window_start"),
+        expect![[r#"
+        line 2, column 22: first_value without ORDER BY depends on the order in which rows come
+        hint: write first_value(… ORDER BY …)
+    "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn shapes() {
+    check(
+        "SELECT t.ts, d.k FROM t JOIN t AS d ON t.k = d.k",
+        expect![[r#"
+        line 2, column 30: joins are not supported in a view
+        hint: make each side a view, and join them in the query that reads them
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT t.ts FROM t, t AS d",
+        expect![[r#"
+        line 2, column 21: joins are not supported in a view
+        hint: make each side a view, and join them in the query that reads them
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT ts FROM t UNION ALL SELECT ts FROM t",
+        expect![[r#"
+        line 2, column 1: UNION is not supported in a view
+        hint: make each part a view, and combine them in the query that reads them
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT ts FROM t WHERE q > (SELECT 1)",
+        expect![[r#"
+        line 2, column 29: subqueries in expressions are not supported in a view
+        hint: compare in the query that reads the view
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT ts FROM t WHERE k IN (SELECT k FROM t)",
+        expect![[r#"
+        line 2, column 24: subqueries in expressions are not supported in a view
+        hint: compare in the query that reads the view
+    "#]],
+    )
+    .await;
+    check(
+        "VALUES (1)",
+        expect![[r#"
+        line 2, column 8: a view is a SELECT over a stream
+        hint: write SELECT … FROM …
+    "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn columns() {
+    check(
+        &format!("SELECT window_start, count(*) {W} GROUP BY window_start"),
+        expect![[r#"
+        line 2, column 22: column 2 of the view has no name
+        it would be called "count(*)", which a table can't hold
+        hint: name it with AS
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT ts, g['c'] FROM t",
+        expect![[r#"
+        line 2, column 12: column 2 of the view has no name
+        it would be called "t.g[c]", which a table can't hold
+        hint: name it with AS
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT ts, k AS ts FROM t",
+        expect![[r#"
+            column "ts" is there more than once
+            hint: write its relation's name before it, or give one of them another name with AS
+        "#]],
+    )
+    .await;
+    check(
+        "SELECT ts, k AS a, u AS \"A\" FROM t",
+        expect![[r#"
+        line 2, column 20: two columns of the view are called "A"
+        hint: name one of them with AS
+    "#]],
+    )
+    .await;
+    check(
+        &format!("SELECT window_start, max(ts) - min(ts) AS lasted {W} GROUP BY window_start"),
+        expect![[r#"
+            line 2, column 22: column "lasted" is Duration(µs), which a table can't hold
+            hint: cast it, such as CAST(… AS BIGINT)
+        "#]],
+    )
+    .await;
+    check(
+        "SELECT ts, NULL AS nothing FROM t",
+        expect![[r#"
+        line 2, column 12: column "nothing" is Null, which has no type
+        hint: cast it, such as CAST(… AS BIGINT)
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT ts AS window_date FROM t",
+        expect![[r#"
+        line 2, column 8: a view's column can't be called "window_date"
+    "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn options() {
+    let streams = [stream(STREAM), stream("CREATE STREAM plain (a INT) WITH (connector = 'generator')")];
+    let told = async |text: &str| view_of(text, &streams).await.unwrap_err().to_string();
+    expect![[r#"
+        line 1, column 34: unknown option "alowed_lateness"
+        hint: did you mean "allowed_lateness"? options are: allowed_lateness"#]]
+    .assert_eq(&told("CREATE MATERIALIZED VIEW v WITH (alowed_lateness = '1s') AS SELECT ts FROM t").await);
+    expect![[r#"
+        line 1, column 34: nothing is late for a view without a window
+        hint: leave out allowed_lateness"#]]
+    .assert_eq(&told("CREATE MATERIALIZED VIEW v WITH (allowed_lateness = '1s') AS SELECT ts FROM t").await);
+    expect![[r#"
+        line 1, column 26: stream plain has no time, by which the view's table is divided
+        hint: declare a WATERMARK in its CREATE STREAM, or a column TIMESTAMP METADATA FROM 'timestamp'"#]]
+    .assert_eq(&told("CREATE MATERIALIZED VIEW v AS SELECT a FROM plain").await);
+    expect![[r#"
+        line 1, column 57: stream plain has no event time, so it has no windows
+        hint: declare WATERMARK FOR column AS column - INTERVAL '5' SECOND in its CREATE STREAM"#]].assert_eq(
+        &told("CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM TUMBLE(plain, a, INTERVAL '1 s') GROUP BY window_start").await,
+    );
+}

@@ -1,0 +1,240 @@
+//! `CREATE MATERIALIZED VIEW` to [`ViewSpec`]: the query is checked (`syntax`, `shape`, `output`), cut at its aggregate
+//! (`cut`, `distinct`), and the half above carries the time of each row along (`carry`).
+//!
+//! The logical plan is cut and each half planned for itself: what the physical planner learns below the aggregate, such
+//! as an order of rows, does not hold above it.
+
+mod carry;
+mod cut;
+mod distinct;
+mod dry_run;
+mod output;
+mod shape;
+mod stream_table;
+mod syntax;
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::optimizer::Optimizer;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement as PlannerStatement;
+use datafusion::sql::sqlparser::ast::Statement as AstStatement;
+use thalweg_engine::ids::Micros;
+use thalweg_engine::spec::{
+    ColumnOrigin, RecordColumn, StreamSpec, TIME_COLUMN, Upper, ViewShape, ViewSpec, Window,
+};
+use thalweg_engine::view::planning_state;
+use uuid::Uuid;
+
+use self::shape::{BoundKeys, Shape};
+use super::fingerprint::fingerprint;
+use super::values::{self, Options};
+use super::window::{WindowFunctions, WindowLength, pane_length, resolve, shift};
+use crate::error::{Error, Result};
+use crate::parse::CreateView;
+
+#[cfg(test)]
+pub(super) use dry_run::{finish, partial, reduce};
+
+const OPTIONS: [&str; 1] = ["allowed_lateness"];
+/// More panes than this would be merged for every window that closes.
+const PANES_PER_WINDOW_MAX: Micros = 10_000;
+
+/// Plans a view over one of `streams`, and runs its plans once on next to nothing.
+pub async fn plan_view(create: &CreateView, id: Uuid, streams: &[Arc<StreamSpec>]) -> Result<ViewSpec> {
+    let state = planner();
+    let stream = syntax::check(&create.query, &state, streams)?;
+    let allowed_lateness = options(create)?;
+    let state = with_stream(state, stream)?;
+    let query = AstStatement::Query(create.query.clone());
+    let plan = state.statement_to_plan(PlannerStatement::Statement(Box::new(query))).await?;
+    let shape = shape::check(&plan, &create.query, stream)?;
+    output::check(&plan, &create.query)?;
+    let plan = analyzed(resolve(plan, expands(&shape))?, &state)?;
+    let planned = match shape.window {
+        Some(length) if shape.aggregated => {
+            let window = window(length, shape.looks_at_window, create)?;
+            windowed(plan, window, shape.keys, allowed_lateness, &state).await?
+        }
+        _ if allowed_lateness.is_some() => {
+            return Err(Error::invalid("nothing is late for a view without a window")
+                .at(create.options.first().and_then(|option| option.position))
+                .hint("leave out allowed_lateness"));
+        }
+        _ => copy(plan, stream, create, &state).await?,
+    };
+    let columns = columns_read(&planned.shape, stream)?;
+    let schema = dry_run::dry_run(&planned.shape, stream).await.map_err(|error| {
+        let text = "DataFusion can't run this query in two halves";
+        Error::invalid(text).at(create.name.position).detail(error.to_string())
+    })?;
+    let fingerprint = fingerprint(&planned.shape)?;
+    Ok(ViewSpec {
+        id,
+        name: create.name.value.clone(),
+        sql: create.text.clone(),
+        stream: stream.name.clone(),
+        columns,
+        schema,
+        shape: planned.shape,
+        fingerprint,
+    })
+}
+
+struct Planned {
+    shape: ViewShape,
+}
+
+fn planner() -> SessionState {
+    let mut state = planning_state().with_relation_planners(vec![Arc::new(WindowFunctions)]).build();
+    state.config_mut().options_mut().sql_parser.collect_spans = true;
+    state
+}
+
+fn with_stream(state: SessionState, stream: &StreamSpec) -> Result<SessionState> {
+    let context = SessionContext::new_with_state(state);
+    let table = stream_table::StreamTable { schema: Arc::clone(&stream.schema) };
+    context.register_table(stream.name.as_str(), Arc::new(table))?;
+    Ok(context.state())
+}
+
+fn options(create: &CreateView) -> Result<Option<Micros>> {
+    let mut given = Options::new(&create.options);
+    given.refuse_unknown(&OPTIONS)?;
+    Ok(given.parsed("allowed_lateness", values::duration)?.map(|length| length.as_micros() as Micros))
+}
+
+/// A copy has a row for each window of an event; an aggregate does only where it must.
+fn expands(shape: &Shape) -> bool {
+    let hops = shape.window.is_some_and(|length| length.slide != length.size);
+    hops && (shape.looks_at_window || !shape.aggregated)
+}
+
+fn window(length: WindowLength, looks_at_window: bool, create: &CreateView) -> Result<Window> {
+    let WindowLength { size, slide } = length;
+    let expanded = size != slide && looks_at_window;
+    let panes = if expanded { size / slide } else { size / pane_length(length) };
+    if panes > PANES_PER_WINDOW_MAX {
+        let place = syntax::place_of_window(&create.query);
+        return Err(Error::invalid(format!(
+            "each window would be made of {panes} panes, more than {PANES_PER_WINDOW_MAX}"
+        ))
+        .at(place)
+        .hint("take a longer slide, one that divides the size"));
+    }
+    Ok(Window { size, slide, expanded })
+}
+
+/// Types are coerced, and SELECT DISTINCT is an aggregate.
+fn analyzed(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
+    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+    let early = Optimizer::new().rules.into_iter().filter(|rule| rule.name() == "replace_distinct_aggregate");
+    Ok(Optimizer::with_rules(early.collect()).optimize(plan, state, |_, _| {})?)
+}
+
+async fn windowed(
+    plan: LogicalPlan,
+    window: Window,
+    keys: BoundKeys,
+    allowed_lateness: Option<Micros>,
+    state: &SessionState,
+) -> Result<Planned> {
+    let aggregate = innermost(&plan)?;
+    let split = distinct::split(&cut::without_idle_order(aggregate)?)?;
+    let mut cuts = vec![];
+    for aggregate in &split.cuts {
+        cuts.push(cut::plan(aggregate, keys, state).await?);
+    }
+    let time = time_of_window(&split.upper, keys, window.size)?;
+    let upper = carry::carry_time(&plan, &LogicalPlan::Aggregate(aggregate.clone()), &time)?;
+    let logical = output::project(upper)?;
+    let upper = Upper { logical, session: Arc::new(planning_state().build()) };
+    let shape = ViewShape::Windowed { window, allowed_lateness: allowed_lateness.unwrap_or(0), cuts, upper };
+    Ok(Planned { shape })
+}
+
+/// The aggregate over the stream.
+fn innermost(plan: &LogicalPlan) -> Result<&Aggregate> {
+    let mut found = None;
+    let mut node = plan;
+    loop {
+        if let LogicalPlan::Aggregate(aggregate) = node {
+            found = Some(aggregate);
+        }
+        match node.inputs().as_slice() {
+            [input] => node = input,
+            _ => return found.ok_or_else(|| Error::internal("the plan of a windowed view has no aggregate")),
+        }
+    }
+}
+
+/// The finished rows of the aggregate, and when their window starts.
+fn time_of_window(upper: &LogicalPlan, keys: BoundKeys, size: Micros) -> Result<LogicalPlan> {
+    let columns = upper.schema().columns();
+    let column = |index: usize| Expr::Column(columns[index].clone());
+    let time = match (keys.start, keys.end) {
+        (Some(start), _) => column(start),
+        (None, Some(end)) => shift(column(end), -size),
+        (None, None) => return Err(Error::internal("the window is none of the aggregate's keys")),
+    };
+    let all = (0..columns.len()).map(column).chain([time.alias(TIME_COLUMN)]).collect::<Vec<_>>();
+    Ok(LogicalPlanBuilder::from(upper.clone()).project(all)?.build()?)
+}
+
+async fn copy(
+    plan: LogicalPlan,
+    stream: &StreamSpec,
+    create: &CreateView,
+    state: &SessionState,
+) -> Result<Planned> {
+    let time = match stream.event_time {
+        Some(event_time) => event_time.column,
+        None => stream
+            .origins
+            .iter()
+            .position(|origin| *origin == ColumnOrigin::Record(RecordColumn::Timestamp))
+            .ok_or_else(|| {
+                Error::invalid(format!("stream {} has no time, by which the view's table is divided", stream.name))
+                    .at(create.name.position)
+                    .hint("declare a WATERMARK in its CREATE STREAM, or a column TIMESTAMP METADATA FROM 'timestamp'")
+            })?,
+    };
+    let mut scan = &plan;
+    while let [input] = scan.inputs().as_slice() {
+        scan = input;
+    }
+    let columns = scan.schema().columns();
+    let time = Expr::Column(columns[time].clone()).alias(TIME_COLUMN);
+    let columns = columns.into_iter().map(Expr::Column).chain([time]).collect::<Vec<_>>();
+    let with_time = LogicalPlanBuilder::from(scan.clone()).project(columns)?.build()?;
+    let logical = output::project(carry::carry_time(&plan, scan, &with_time)?)?;
+    let optimized = state.optimize(&logical)?;
+    let lower = state.query_planner().create_physical_plan(&optimized, state).await?;
+    Ok(Planned { shape: ViewShape::Copy { lower } })
+}
+
+/// What the leaves of the lower halves read.
+fn columns_read(shape: &ViewShape, stream: &StreamSpec) -> Result<Vec<usize>> {
+    let plans: Vec<&Arc<dyn ExecutionPlan>> = match shape {
+        ViewShape::Copy { lower } => vec![lower],
+        ViewShape::Windowed { cuts, .. } => cuts.iter().map(|cut| &cut.aggregate).collect(),
+    };
+    let mut columns: Vec<usize> = stream.event_time.map(|it| it.column).into_iter().collect();
+    for plan in plans {
+        plan.apply(|node| {
+            if node.children().is_empty() {
+                for field in node.schema().fields() {
+                    columns.push(stream.schema.index_of(field.name())?);
+                }
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    columns.sort_unstable();
+    columns.dedup();
+    Ok(columns)
+}

@@ -1,0 +1,114 @@
+//! CREATE and DROP: checked against what is there, then handed to the job, one at a time.
+
+use std::sync::Arc;
+
+use thalweg_engine::spec::{CatalogChange, StreamSpec, ViewSpec};
+use uuid::Uuid;
+
+use super::answer::Task;
+use super::database::Shared;
+use super::difference;
+use super::engine::Engine;
+use crate::error::suggestion;
+use crate::parse::{CreateStream, CreateView, Drop, Dropped, Name};
+use crate::{Error, Result, plan};
+
+pub(crate) async fn create_stream(shared: &Shared, create: &CreateStream) -> Result<String> {
+    let _one_at_a_time = shared.changes.lock().await;
+    let name = &create.name.value;
+    refuse_same_name(&*shared.engine, &create.name, Dropped::Stream)?;
+    if let Some(stream) = shared.engine.streams().iter().find(|stream| stream.name == *name) {
+        return unchanged("stream", &create.name, create.if_not_exists, &stream.sql, &create.text);
+    }
+    let spec = plan::plan_stream(create, Uuid::now_v7())?;
+    shared.engine.apply(CatalogChange::CreateStream(Arc::new(spec))).await?;
+    Ok(format!("stream {name} was created"))
+}
+
+pub(crate) async fn create_view(shared: &Shared, create: &CreateView) -> Result<String> {
+    let _one_at_a_time = shared.changes.lock().await;
+    let name = &create.name.value;
+    refuse_same_name(&*shared.engine, &create.name, Dropped::View)?;
+    if let Some(view) = shared.engine.views().iter().find(|view| view.name == *name) {
+        return unchanged("view", &create.name, create.if_not_exists, &view.sql, &create.text);
+    }
+    let spec = plan_view(shared, create).await?;
+    shared.engine.apply(CatalogChange::CreateView(Arc::new(spec))).await?;
+    Ok(format!("view {name} was created"))
+}
+
+/// Plans without creating, on the queries' runtime.
+pub(crate) async fn plan_view(shared: &Shared, create: &CreateView) -> Result<ViewSpec> {
+    let (create, streams) = (create.clone(), shared.engine.streams());
+    let planning = async move { plan::plan_view(&create, Uuid::now_v7(), &streams).await };
+    Task::spawn(&shared.runtime, planning).join().await?
+}
+
+/// Plans without creating.
+pub(crate) fn plan_stream(create: &CreateStream) -> Result<StreamSpec> {
+    plan::plan_stream(create, Uuid::now_v7())
+}
+
+pub(crate) async fn drop(shared: &Shared, drop: &Drop) -> Result<String> {
+    let _one_at_a_time = shared.changes.lock().await;
+    let name = &drop.name.value;
+    let (streams, views) = (shared.engine.streams(), shared.engine.views());
+    let (what, known): (_, Vec<&str>) = match drop.what {
+        Dropped::Stream => ("stream", streams.iter().map(|stream| stream.name.as_str()).collect()),
+        Dropped::View => ("view", views.iter().map(|view| view.name.as_str()).collect()),
+    };
+    if !known.contains(&name.as_str()) {
+        if drop.if_exists {
+            return Ok(format!("there is no {what} {name}"));
+        }
+        let error = Error::invalid(format!("no {what} \"{name}\"")).at(drop.name.position);
+        return Err(if known.is_empty() {
+            error
+        } else {
+            error.hint(suggestion(name, &format!("{what}s are"), known))
+        });
+    }
+    let change = match drop.what {
+        Dropped::View => CatalogChange::DropView(name.clone()),
+        Dropped::Stream => {
+            let readers: Vec<_> =
+                views.iter().filter(|view| view.stream == *name).map(|view| view.name.as_str()).collect();
+            if !readers.is_empty() {
+                return Err(Error::invalid(format!(
+                    "stream \"{name}\" is read by views: {}",
+                    readers.join(", ")
+                ))
+                .at(drop.name.position)
+                .hint(format!("drop them first: DROP VIEW {}", readers[0])));
+            }
+            CatalogChange::DropStream(name.clone())
+        }
+    };
+    shared.engine.apply(change).await?;
+    Ok(format!("{what} {name} was dropped"))
+}
+
+/// Streams and views share one space of names: a name after FROM must mean one thing.
+fn refuse_same_name(engine: &dyn Engine, name: &Name, created: Dropped) -> Result<()> {
+    let (what, taken) = match created {
+        Dropped::Stream => ("view", engine.views().iter().any(|view| view.name == name.value)),
+        Dropped::View => ("stream", engine.streams().iter().any(|stream| stream.name == name.value)),
+    };
+    if taken {
+        return Err(
+            Error::invalid(format!("\"{}\" is the name of a {what} already", name.value)).at(name.position)
+        );
+    }
+    Ok(())
+}
+
+/// The answer to a CREATE of what is there: nothing to do when it says the same.
+fn unchanged(what: &str, name: &Name, if_not_exists: bool, there: &str, given: &str) -> Result<String> {
+    if if_not_exists || difference::same_statement(there, given) {
+        return Ok(format!("{what} {} is there already", name.value));
+    }
+    Err(Error::invalid(format!("{what} \"{}\" exists and was created differently", name.value))
+        .at(name.position)
+        .detail(difference::lines(there, given))
+        .hint(format!("drop it first (DROP {} {}), or choose another name", what.to_uppercase(), name.value)))
+}

@@ -1,0 +1,189 @@
+//! What all sessions share: the job, the bounds, the runtime that queries run on, and the list of queries.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::execution::cache::cache_manager::CacheManagerConfig;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::prelude::SessionConfig;
+use thalweg_engine::clock::Clock;
+use thalweg_engine::status::Status;
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+
+use super::engine::Engine;
+use super::registry::{QueryStatus, Registry};
+use super::settings::{Client, Settings};
+use super::{Session, functions};
+use crate::Result;
+use crate::tables::{CATALOG, PUBLIC, Pinned, PinnedStores, StatementCatalog, StatusSource};
+
+/// Footers of Parquet files that are kept between statements.
+const FOOTERS_BYTES_MAX: usize = 64 << 20;
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Database {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub engine: Arc<dyn Engine>,
+    pub settings: Settings,
+    /// Queries are planned and run here, so that whoever serves clients, and ingest, keep threads of their own.
+    pub runtime: Handle,
+    pub registry: Arc<Registry>,
+    /// One change of the catalog at a time: it is checked against what is there, then applied.
+    pub changes: Mutex<()>,
+    /// Functions and rules, the same for every statement.
+    template: SessionState,
+    /// Caches that outlive a statement.
+    caches: Arc<RuntimeEnv>,
+}
+
+impl Database {
+    /// Queries are planned and run on `runtime`. Give it threads that ingest does not need: a plan can keep one busy
+    /// for long.
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        clock: Arc<dyn Clock>,
+        runtime: Handle,
+        settings: Settings,
+    ) -> Result<Database> {
+        let caches = RuntimeEnvBuilder::new()
+            .with_cache_manager(CacheManagerConfig::default().with_metadata_cache_limit(FOOTERS_BYTES_MAX))
+            .with_disk_manager_builder(no_disk())
+            .build_arc()?;
+        let registry = Arc::new(Registry::new(clock, settings.queries_max));
+        let template = template(&settings);
+        let shared =
+            Shared { engine, settings, runtime, registry, changes: Mutex::new(()), template, caches };
+        Ok(Database { shared: Arc::new(shared) })
+    }
+
+    /// A client's view of the database. Cheap: make one per connection or per request.
+    pub fn session(&self, client: Client) -> Session {
+        Session::new(Arc::clone(&self.shared), client)
+    }
+
+    /// The queries that run, and the last that ran.
+    pub fn queries(&self) -> Vec<QueryStatus> {
+        self.shared.registry.list()
+    }
+
+    /// Every (schema, table) that can be read now, with its columns: what drivers list.
+    pub fn tables(&self) -> Vec<Table> {
+        let pinned = self.shared.pin();
+        let views = pinned.views.iter();
+        let mut tables: Vec<Table> = views
+            .flat_map(|(name, view)| {
+                [PUBLIC, "live", "history"].map(|schema| Table {
+                    schema,
+                    name: name.clone(),
+                    kind: TableKind::View,
+                    columns: Arc::clone(&view.snapshot.schema),
+                })
+            })
+            .collect();
+        tables.extend(crate::tables::system::SystemTable::ALL.map(|table| Table {
+            schema: "system",
+            name: table.name().to_owned(),
+            kind: TableKind::System,
+            columns: table.schema(),
+        }));
+        tables.extend(pinned.system.iter().map(|(name, table)| Table {
+            schema: "system",
+            name: name.clone(),
+            kind: TableKind::System,
+            columns: Arc::clone(&table.snapshot.schema),
+        }));
+        tables.sort_by(|a, b| (a.schema, &a.name).cmp(&(b.schema, &b.name)));
+        tables
+    }
+
+    pub const CATALOG: &str = CATALOG;
+    pub const SCHEMAS: [&str; 4] = crate::tables::SCHEMAS;
+}
+
+/// A table as drivers list it, in catalog [`Database::CATALOG`].
+#[derive(Debug, Clone)]
+pub struct Table {
+    pub schema: &'static str,
+    pub name: String,
+    pub kind: TableKind,
+    pub columns: SchemaRef,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableKind {
+    View,
+    System,
+}
+
+impl Shared {
+    /// Everything one statement will see.
+    pub fn pin(self: &Arc<Shared>) -> Arc<Pinned> {
+        let source: Arc<dyn StatusSource> = Arc::clone(self) as _;
+        Arc::new(Pinned::new(&self.engine.snapshot(), source))
+    }
+
+    /// A state that can plan and run one statement over `pinned`, and knows no other world.
+    pub fn state(&self, pinned: &Arc<Pinned>, schema: &str) -> Result<SessionState> {
+        let runtime = RuntimeEnvBuilder::from_runtime_env(&self.caches)
+            .with_object_store_registry(Arc::new(PinnedStores::new(pinned)))
+            .with_memory_pool(Arc::new(GreedyMemoryPool::new(self.settings.query_memory_bytes)))
+            .with_disk_manager_builder(no_disk())
+            .build_arc()?;
+        let mut config = self.template.config().clone();
+        config.options_mut().catalog.default_schema = schema.to_owned();
+        let mut state = SessionStateBuilder::new_from_existing(self.template.clone())
+            .with_config(config)
+            .with_catalog_list(Arc::new(StatementCatalog { pinned: Arc::clone(pinned) }))
+            .with_runtime_env(runtime)
+            .build();
+        state.mark_start_execution();
+        Ok(state)
+    }
+}
+
+impl StatusSource for Shared {
+    fn status(&self) -> Status {
+        self.engine.status()
+    }
+
+    fn queries(&self) -> Vec<QueryStatus> {
+        self.registry.list()
+    }
+}
+
+/// A query that passes its memory fails by name; it never fills a disk.
+fn no_disk() -> DiskManagerBuilder {
+    DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled)
+}
+
+fn template(settings: &Settings) -> SessionState {
+    let mut config = SessionConfig::new()
+        .with_default_catalog_and_schema(CATALOG, PUBLIC)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(true)
+        .with_target_partitions(settings.parallelism.max(1));
+    // Places in the text, for errors.
+    config.options_mut().sql_parser.collect_spans = true;
+    let mut state = SessionStateBuilder::new().with_config(config).with_default_features().build();
+    let bounded = functions::bounded(state.scalar_functions());
+    let mut all: HashMap<_, _> = state.scalar_functions().clone();
+    for function in bounded {
+        let function = Arc::new(function);
+        for name in function.aliases().iter().map(String::as_str).chain([function.name()]) {
+            all.insert(name.to_owned(), Arc::clone(&function));
+        }
+    }
+    state = SessionStateBuilder::new_from_existing(state)
+        .with_scalar_functions(all.into_values().collect())
+        .build();
+    state
+}

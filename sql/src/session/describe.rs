@@ -1,0 +1,213 @@
+//! SHOW, DESCRIBE and EXPLAIN of a view: answers made of what is known, without a plan.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::common::TableReference;
+use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::sql::planner::object_name_to_table_reference;
+use datafusion::sql::sqlparser::ast::{ObjectName, Spanned};
+use thalweg_engine::spec::{ColumnOrigin, RecordColumn, SourceSpec, StreamSpec, ViewShape, ViewSpec, Window};
+
+use super::answer::Answer;
+use super::database::{Shared, Table, TableKind};
+use super::references::Names;
+use crate::parse::Shown;
+use crate::{Error, Position, Result};
+
+/// Columns of text, all of the same length; `None` is NULL.
+pub(crate) struct Lines {
+    schema: SchemaRef,
+    columns: Vec<Vec<Option<String>>>,
+}
+
+impl Lines {
+    pub fn new(names: &[&str]) -> Lines {
+        // NULL is allowed everywhere, so that the schema does not depend on what there is to show.
+        let fields: Vec<_> = names.iter().map(|name| Field::new(*name, DataType::Utf8, true)).collect();
+        Lines { schema: Arc::new(Schema::new(fields)), columns: vec![vec![]; names.len()] }
+    }
+
+    pub fn push<const N: usize>(&mut self, line: [Option<String>; N]) {
+        for (column, value) in self.columns.iter_mut().zip(line) {
+            column.push(value);
+        }
+    }
+
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    pub fn answer(self) -> Result<Answer> {
+        let arrays = self.columns.into_iter().map(|column| Arc::new(StringArray::from(column)) as ArrayRef);
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), arrays.collect())?;
+        Ok(Answer::Rows(Box::pin(MemoryStream::try_new(vec![batch], self.schema, None)?)))
+    }
+}
+
+pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
+    match shown {
+        Shown::Streams => {
+            let mut lines = Lines::new(&["stream", "connector", "source", "event_time", "delay"]);
+            for stream in shared.engine.streams() {
+                let (connector, source) = source(&stream.source);
+                let time = stream.event_time.map(|time| stream.schema.field(time.column).name().clone());
+                let delay = stream.event_time.map(|time| duration(time.delay));
+                lines.push([
+                    Some(stream.name.clone()),
+                    Some(connector.to_owned()),
+                    Some(source),
+                    time,
+                    delay,
+                ]);
+            }
+            lines
+        }
+        Shown::Views => {
+            let mut lines = Lines::new(&["view", "stream", "window", "allowed_lateness"]);
+            for view in shared.engine.views() {
+                let (window, lateness) = match &view.shape {
+                    ViewShape::Copy { .. } => (None, None),
+                    ViewShape::Windowed { window, allowed_lateness, .. } => {
+                        (Some(window_text(*window)), Some(duration(*allowed_lateness)))
+                    }
+                };
+                lines.push([Some(view.name.clone()), Some(view.stream.clone()), window, lateness]);
+            }
+            lines
+        }
+        Shown::Tables => {
+            let mut lines = Lines::new(&["schema", "table", "kind"]);
+            for table in tables {
+                let kind = match table.kind {
+                    TableKind::View => "view",
+                    TableKind::System => "system table",
+                };
+                lines.push([Some(table.schema.to_owned()), Some(table.name.clone()), Some(kind.to_owned())]);
+            }
+            lines
+        }
+    }
+}
+
+/// The columns of a stream, a view, or a table of `system`.
+pub(crate) fn describe(name: &ObjectName, names: &Names<'_>, tables: &[Table]) -> Result<Lines> {
+    let mut lines = described_columns();
+    let table = object_name_to_table_reference(name.clone(), true)?;
+    if let Some(stream) = bare(&table).and_then(|name| find(names.engine.streams(), |it| it.name == name)) {
+        for (field, origin) in stream.schema.fields().iter().zip(&stream.origins) {
+            lines.push(column(field, Some(origin_text(*origin))));
+        }
+        return Ok(lines);
+    }
+    let found = names.check_one(table).map_err(|error| error.at(Position::of(name.span().start)))?;
+    let table = tables.iter().find(|table| table.schema == &*found.schema && table.name == *found.table);
+    let table = table.ok_or_else(|| {
+        Error::invalid(format!("{found} can't be described")).hint("SELECT * FROM information_schema.columns")
+    })?;
+    for field in table.columns.fields() {
+        lines.push(column(field, None));
+    }
+    Ok(lines)
+}
+
+pub(crate) fn described_columns() -> Lines {
+    Lines::new(&["column", "type", "nullable", "origin"])
+}
+
+/// The view of that name, for EXPLAIN.
+pub(crate) fn view_named(name: &ObjectName, names: &Names<'_>) -> Result<Arc<ViewSpec>> {
+    let table = object_name_to_table_reference(name.clone(), true)?;
+    let view = names.check_one(table).map_err(|error| error.at(Position::of(name.span().start)))?;
+    find(names.engine.views(), |it| it.name == *view.table).ok_or_else(|| {
+        Error::invalid(format!("{view} is no view")).hint("EXPLAIN takes a view's name or a query")
+    })
+}
+
+fn bare(table: &TableReference) -> Option<&str> {
+    matches!(table, TableReference::Bare { .. }).then(|| table.table())
+}
+
+fn find<T>(all: Vec<Arc<T>>, is_it: impl Fn(&T) -> bool) -> Option<Arc<T>> {
+    all.into_iter().find(|one| is_it(one))
+}
+
+fn column(field: &Field, origin: Option<String>) -> [Option<String>; 4] {
+    let nullable = if field.is_nullable() { "yes" } else { "no" };
+    [Some(field.name().clone()), Some(type_text(field.data_type())), Some(nullable.to_owned()), origin]
+}
+
+fn origin_text(origin: ColumnOrigin) -> String {
+    match origin {
+        ColumnOrigin::Value => "value",
+        ColumnOrigin::Record(RecordColumn::Partition) => "record's partition",
+        ColumnOrigin::Record(RecordColumn::Offset) => "record's offset",
+        ColumnOrigin::Record(RecordColumn::Timestamp) => "record's timestamp",
+        ColumnOrigin::Record(RecordColumn::Key) => "record's key",
+    }
+    .to_owned()
+}
+
+fn source(source: &SourceSpec) -> (&'static str, String) {
+    match source {
+        SourceSpec::Kafka(kafka) => ("kafka", format!("{} at {}", kafka.topic, kafka.brokers)),
+        SourceSpec::Generator(generator) => ("generator", format!("seed {}", generator.seed)),
+        SourceSpec::Files(files) => ("files", files.location.clone()),
+    }
+}
+
+fn window_text(window: Window) -> String {
+    match window.size == window.slide {
+        true => format!("TUMBLE of {}", duration(window.size)),
+        false => format!("HOP of {} every {}", duration(window.size), duration(window.slide)),
+    }
+}
+
+/// `1 minute`, `90 seconds`, `250 ms`: the largest unit that is exact.
+fn duration(micros: i64) -> String {
+    const UNITS: [(i64, &str); 6] = [
+        (86_400_000_000, "day"),
+        (3_600_000_000, "hour"),
+        (60_000_000, "minute"),
+        (1_000_000, "second"),
+        (1_000, "ms"),
+        (1, "µs"),
+    ];
+    let exact = UNITS.into_iter().find(|(unit, _)| micros != 0 && micros % unit == 0);
+    let (unit, name) = exact.unwrap_or((1_000_000, "second"));
+    let count = micros / unit;
+    let plural = if count == 1 || unit < 1_000_000 { "" } else { "s" };
+    format!("{count} {name}{plural}")
+}
+
+/// A type as SQL writes it, where SQL can.
+fn type_text(kind: &DataType) -> String {
+    match kind {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "STRING".to_owned(),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BYTES".to_owned(),
+        DataType::Boolean => "BOOLEAN".to_owned(),
+        DataType::Int8 => "TINYINT".to_owned(),
+        DataType::Int16 => "SMALLINT".to_owned(),
+        DataType::Int32 => "INT".to_owned(),
+        DataType::Int64 => "BIGINT".to_owned(),
+        DataType::Float32 => "FLOAT".to_owned(),
+        DataType::Float64 => "DOUBLE".to_owned(),
+        DataType::Date32 => "DATE".to_owned(),
+        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
+        DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if &**zone == "UTC" => "TIMESTAMP".to_owned(),
+        DataType::List(item) | DataType::LargeList(item) => format!("ARRAY<{}>", type_text(item.data_type())),
+        DataType::Struct(fields) => {
+            let fields =
+                fields.iter().map(|field| format!("{} {}", field.name(), type_text(field.data_type())));
+            format!("STRUCT<{}>", fields.collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// One stream's columns for `StreamSpec`s that were only planned.
+pub(crate) fn explain_stream(stream: &StreamSpec) -> String {
+    let (connector, source) = source(&stream.source);
+    format!("stream {}: {connector}, {source}", stream.name)
+}

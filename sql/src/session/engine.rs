@@ -1,0 +1,26 @@
+//! What a session asks of the running job. The job implements it, and tests do with a job that only remembers.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use thalweg_engine::Result;
+use thalweg_engine::snapshot::Snapshot;
+use thalweg_engine::spec::{CatalogChange, StreamSpec, ViewSpec};
+use thalweg_engine::status::Status;
+
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// All tables at one instant; cheap, since a snapshot is shared parts.
+    fn snapshot(&self) -> Arc<Snapshot>;
+
+    fn status(&self) -> Status;
+
+    /// The streams there are, by name in order.
+    fn streams(&self) -> Vec<Arc<StreamSpec>>;
+
+    /// The views there are, by name in order.
+    fn views(&self) -> Vec<Arc<ViewSpec>>;
+
+    /// Returns once the change is durable. It may be refused; then nothing has changed.
+    async fn apply(&self, change: CatalogChange) -> Result<()>;
+}

@@ -1,0 +1,227 @@
+//! The functions that a statement may call.
+//!
+//! DataFusion's defaults, none of which reads a file or the network (a test lists the table functions, the only kind
+//! that could, so that an upgrade cannot add one unseen). Those whose answer can be far larger than their arguments are
+//! wrapped: the size of the answer is estimated first, and refused when it passes a bound. A memory pool cannot do
+//! that, since it hears of a batch only after it was made.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::compute::kernels::length::length;
+use datafusion::arrow::datatypes::{
+    DataType, FieldRef, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
+};
+use datafusion::common::{Result, exec_err};
+use datafusion::logical_expr::interval_arithmetic::Interval;
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
+use datafusion::logical_expr::{
+    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature,
+};
+
+/// The largest answer of one call over one batch of rows.
+const ANSWER_BYTES_MAX: i64 = 64 << 20;
+/// What an element of a generated list is taken to cost.
+const ELEMENT_BYTES: i64 = 16;
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// How large a function's answer can become, from its arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Growth {
+    /// `repeat(text, times)`
+    TextTimes,
+    /// `array_repeat(element, times)`, `array_resize(list, length)`, `lpad(text, length)`
+    Count,
+    /// `range(start, stop, step)` as a list
+    Series,
+    /// `replace(text, from, to)`
+    Replace,
+    /// `concat(text, …)`: a little each time, doubling when nested
+    Sum,
+}
+
+const GROWING: [(&str, Growth); 11] = [
+    ("repeat", Growth::TextTimes),
+    ("array_repeat", Growth::Count),
+    ("array_resize", Growth::Count),
+    ("lpad", Growth::Count),
+    ("rpad", Growth::Count),
+    ("range", Growth::Series),
+    ("generate_series", Growth::Series),
+    ("replace", Growth::Replace),
+    ("regexp_replace", Growth::Replace),
+    ("concat", Growth::Sum),
+    ("concat_ws", Growth::Sum),
+];
+
+/// The wrapped functions, to be registered over DataFusion's own (aliases go along).
+pub(crate) fn bounded(functions: &std::collections::HashMap<String, Arc<ScalarUDF>>) -> Vec<ScalarUDF> {
+    GROWING
+        .iter()
+        .filter_map(|&(name, growth)| {
+            let inner = Arc::clone(functions.get(name)?);
+            Some(ScalarUDF::new_from_impl(Bounded { inner, growth }))
+        })
+        .collect()
+}
+
+/// A function of DataFusion that first estimates how large its answer would be.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Bounded {
+    inner: Arc<ScalarUDF>,
+    growth: Growth,
+}
+
+impl Bounded {
+    fn check(&self, args: &ScalarFunctionArgs) -> Result<()> {
+        let sizes = args.args.iter().map(|arg| Sizes::of(arg, self.growth)).collect::<Result<Vec<_>>>()?;
+        let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let rows = if constant { 1 } else { args.number_rows };
+        let mut total = 0_i64;
+        for row in 0..rows {
+            total = total.saturating_add(self.growth.bytes(&sizes, row));
+        }
+        if total > ANSWER_BYTES_MAX {
+            return exec_err!(
+                "{}() would make an answer of {total} bytes, and {ANSWER_BYTES_MAX} is the most in one batch of rows",
+                self.inner.name()
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Growth {
+    /// An upper bound, near enough, for one row. A NULL counts as 0.
+    fn bytes(self, sizes: &[Sizes], row: usize) -> i64 {
+        let size = |argument: usize| sizes.get(argument).map_or(0, |sizes| sizes.at(row));
+        match self {
+            Growth::TextTimes => size(0).saturating_mul(size(1).max(0)),
+            Growth::Count => size(1).max(0).saturating_mul(ELEMENT_BYTES.max(size(0))),
+            Growth::Series => {
+                let (start, stop) = if sizes.len() == 1 { (0, size(0)) } else { (size(0), size(1)) };
+                let step = if sizes.len() > 2 { size(2).saturating_abs().max(1) } else { 1 };
+                (stop.saturating_sub(start).saturating_abs() / step).saturating_mul(ELEMENT_BYTES)
+            }
+            Growth::Replace => {
+                let matches = size(0).saturating_add(1) / size(1).max(1);
+                size(0).saturating_add(matches.saturating_mul(size(2)))
+            }
+            Growth::Sum => (0..sizes.len()).map(size).fold(0, i64::saturating_add),
+        }
+    }
+}
+
+/// One number per row of an argument: the bytes of a text, the value of a number, the micros of an instant.
+enum Sizes {
+    Same(i64),
+    Each(Int64Array),
+}
+
+impl Sizes {
+    fn of(argument: &ColumnarValue, growth: Growth) -> Result<Sizes> {
+        Ok(match argument {
+            ColumnarValue::Scalar(value) => {
+                let sizes = numbers(&value.to_array()?, growth)?;
+                Sizes::Same(sizes.iter().next().flatten().unwrap_or(0))
+            }
+            ColumnarValue::Array(values) => Sizes::Each(numbers(values, growth)?),
+        })
+    }
+
+    fn at(&self, row: usize) -> i64 {
+        match self {
+            Sizes::Same(size) => *size,
+            Sizes::Each(sizes) if row < sizes.len() && sizes.is_valid(row) => sizes.value(row),
+            Sizes::Each(_) => 0,
+        }
+    }
+}
+
+fn numbers(values: &ArrayRef, growth: Growth) -> Result<Int64Array> {
+    let in_series = growth == Growth::Series;
+    let numbers: ArrayRef = match values.data_type() {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Binary => length(values)?,
+        kind if kind.is_integer() => Arc::clone(values),
+        DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) if in_series => {
+            let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
+            cast(&cast(values, &micros)?, &DataType::Int64)?
+        }
+        DataType::Interval(_) if in_series => {
+            let whole = cast(values, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+            let micros = whole.as_primitive::<IntervalMonthDayNanoType>().iter().map(|interval| {
+                let interval = interval?;
+                let days = i64::from(interval.months) * 28 + i64::from(interval.days);
+                Some(days.saturating_mul(MICROS_PER_DAY).saturating_add(interval.nanoseconds / 1000))
+            });
+            return Ok(micros.collect());
+        }
+        // Elements of lists and the like: what they hold is there already, and counted as such.
+        _ => return Ok(Int64Array::from_value(ELEMENT_BYTES, values.len())),
+    };
+    Ok(cast(&numbers, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+}
+
+impl ScalarUDFImpl for Bounded {
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        self.check(&args)?;
+        self.inner.invoke_with_args(args)
+    }
+
+    // The rest asks the function itself.
+
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.inner.aliases()
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        self.inner.schema_name(args)
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        self.inner.return_type(types)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        self.inner.return_field_from_args(args)
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        self.inner.inner().coerce_types(types)
+    }
+
+    fn simplify(&self, args: Vec<Expr>, context: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        self.inner.simplify(args, context)
+    }
+
+    fn is_strict(&self) -> bool {
+        self.inner.inner().is_strict()
+    }
+
+    fn short_circuits(&self) -> bool {
+        self.inner.short_circuits()
+    }
+
+    fn evaluate_bounds(&self, input: &[&Interval]) -> Result<Interval> {
+        self.inner.evaluate_bounds(input)
+    }
+
+    fn output_ordering(&self, inputs: &[ExprProperties]) -> Result<SortProperties> {
+        self.inner.output_ordering(inputs)
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.inner.documentation()
+    }
+}

@@ -1,0 +1,206 @@
+//! A client's session: reads a statement and carries it out.
+//!
+//! Owns: which statements there are and what each answers, bind parameters, bounds on what comes from outside, the list
+//! of running queries. Leaves to others: the text (`parse`), views and streams as specs (`plan`), the tables (`tables`),
+//! the wire (`flight-server`), and running the job ([`Engine`]).
+//!
+//! ```text
+//! text ─ limits ─ parse ─┬─ query: pin a snapshot ─ names ─ plan ─ parameters ─ run on the queries' runtime ─► rows
+//!                        ├─ change: CREATE, DROP ─ compare with what is there ─ Engine::apply ─► message
+//!                        └─ describe: SHOW, DESCRIBE, EXPLAIN of a view ─► rows
+//! ```
+//! Every execution plans anew over the snapshot of its moment, also of a prepared statement; so the only state of a
+//! session is the schema in which bare names are looked up.
+
+mod answer;
+mod change;
+mod database;
+mod describe;
+mod difference;
+mod engine;
+mod functions;
+mod limits;
+mod parameters;
+mod query;
+mod references;
+mod registry;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use answer::Answer;
+pub use database::{Database, Table, TableKind};
+pub use engine::Engine;
+pub use parameters::of_batch as parameters_of_batch;
+pub use registry::{QueryState, QueryStatus};
+pub use settings::{Client, Settings};
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::ExplainOption;
+use datafusion::sql::sqlparser::ast::Query;
+
+use crate::error::suggestion;
+use crate::parse::{self, Explain, Explained, Statement};
+use crate::tables::{PUBLIC, SCHEMAS};
+use crate::{Error, Result, plan};
+use database::Shared;
+use describe::Lines;
+use query::Request;
+use references::Names;
+
+/// Cheap to make and to clone.
+#[derive(Clone)]
+pub struct Session {
+    shared: Arc<Shared>,
+    client: Client,
+    schema: String,
+}
+
+/// What a statement will answer and needs to know.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The columns of the answer; `None` for a statement that answers with a message.
+    pub rows: Option<SchemaRef>,
+    /// One field per bind parameter, in order; of type `Null` where the statement does not say.
+    pub parameters: SchemaRef,
+}
+
+impl Session {
+    fn new(shared: Arc<Shared>, client: Client) -> Session {
+        Session { shared, client, schema: PUBLIC.to_owned() }
+    }
+
+    /// Where bare names are looked up.
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    pub fn set_schema(&mut self, schema: &str) -> Result<()> {
+        if !SCHEMAS.contains(&schema) && schema != "information_schema" {
+            return Err(Error::invalid(format!("no schema \"{schema}\"")).hint(suggestion(
+                schema,
+                "schemas are",
+                SCHEMAS,
+            )));
+        }
+        self.schema = schema.to_owned();
+        Ok(())
+    }
+
+    /// Plans a statement and changes nothing. With values for the parameters the types of the answer are exact.
+    pub async fn prepare(&self, sql: &str, values: Option<&[ScalarValue]>) -> Result<Prepared> {
+        limits::check_text(sql)?;
+        let rows = match parse::statement(sql)?.statement {
+            Statement::Query(query) => return self.prepare_query(query, None, values).await,
+            Statement::Explain(Explain { analyze, verbose, what: Explained::Statement(inner) }) => {
+                match *inner {
+                    Statement::Query(query) => {
+                        return self
+                            .prepare_query(query, Some(explain_option(analyze, verbose)), values)
+                            .await;
+                    }
+                    _ => Some(explained().schema()),
+                }
+            }
+            Statement::Explain(_) => Some(explained().schema()),
+            Statement::Show(shown) => Some(describe::show(shown, &self.shared, &[]).schema()),
+            Statement::Describe(_) => Some(describe::described_columns().schema()),
+            Statement::CreateStream(_) | Statement::CreateView(_) | Statement::Drop(_) => None,
+        };
+        Ok(Prepared { rows, parameters: Arc::new(Schema::empty()) })
+    }
+
+    async fn prepare_query(
+        &self,
+        query: Box<Query>,
+        explain: Option<ExplainOption>,
+        values: Option<&[ScalarValue]>,
+    ) -> Result<Prepared> {
+        let planned = self.request(query, explain).plan(values.map(<[_]>::to_vec)).await?;
+        Ok(Prepared { rows: Some(planned.rows), parameters: planned.parameters })
+    }
+
+    /// Carries a statement out. `values` are those of the bind parameters, by position.
+    pub async fn execute(&self, sql: &str, values: &[ScalarValue]) -> Result<Answer> {
+        limits::check_text(sql)?;
+        let parsed = parse::statement(sql)?;
+        if !matches!(parsed.statement, Statement::Query(_) | Statement::Explain(_)) && !values.is_empty() {
+            return Err(Error::invalid("only queries have parameters"));
+        }
+        match parsed.statement {
+            Statement::Query(query) => self.run(query, None, values, &parsed.text).await,
+            Statement::Explain(explain) => self.explain(explain, values, &parsed.text).await,
+            Statement::CreateStream(create) => {
+                change::create_stream(&self.shared, &create).await.map(Answer::Done)
+            }
+            Statement::CreateView(create) => {
+                change::create_view(&self.shared, &create).await.map(Answer::Done)
+            }
+            Statement::Drop(drop) => change::drop(&self.shared, &drop).await.map(Answer::Done),
+            Statement::Show(shown) => describe::show(shown, &self.shared, &self.tables()).answer(),
+            Statement::Describe(name) => {
+                let pinned = self.shared.pin();
+                let names = Names { engine: &*self.shared.engine, pinned: &pinned, schema: &self.schema };
+                describe::describe(&name, &names, &self.tables())?.answer()
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        query: Box<Query>,
+        explain: Option<ExplainOption>,
+        values: &[ScalarValue],
+        text: &str,
+    ) -> Result<Answer> {
+        let mut ticket = self.shared.registry.enter(text, &self.client)?;
+        match self.request(query, explain).plan(Some(values.to_vec())).await {
+            Ok(planned) => planned.start(&self.shared, ticket).await,
+            Err(error) => {
+                ticket.finish(Err(&error));
+                Err(error)
+            }
+        }
+    }
+
+    async fn explain(&self, explain: Explain, values: &[ScalarValue], text: &str) -> Result<Answer> {
+        let option = explain_option(explain.analyze, explain.verbose);
+        let halves = match explain.what {
+            Explained::Statement(statement) => match *statement {
+                Statement::Query(query) => return self.run(query, Some(option), values, text).await,
+                Statement::CreateView(create) => {
+                    plan::explain(&change::plan_view(&self.shared, &create).await?)
+                }
+                Statement::CreateStream(create) => describe::explain_stream(&change::plan_stream(&create)?),
+                _ => return Err(Error::invalid("only queries, views and streams have a plan")),
+            },
+            Explained::Name(name) => {
+                let pinned = self.shared.pin();
+                let names = Names { engine: &*self.shared.engine, pinned: &pinned, schema: &self.schema };
+                plan::explain(&*describe::view_named(&name, &names)?)
+            }
+        };
+        let mut lines = explained();
+        lines.push([Some(halves)]);
+        lines.answer()
+    }
+
+    fn request(&self, query: Box<Query>, explain: Option<ExplainOption>) -> Request {
+        Request { shared: Arc::clone(&self.shared), schema: self.schema.clone(), query: *query, explain }
+    }
+
+    fn tables(&self) -> Vec<Table> {
+        Database { shared: Arc::clone(&self.shared) }.tables()
+    }
+}
+
+fn explained() -> Lines {
+    Lines::new(&["plan"])
+}
+
+fn explain_option(analyze: bool, verbose: bool) -> ExplainOption {
+    ExplainOption { analyze, verbose, ..ExplainOption::default() }
+}

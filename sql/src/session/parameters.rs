@@ -1,0 +1,104 @@
+//! Bind parameters: `$1`, `$2`, … or `?` in the order of the text.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::sqlparser::ast::{Query, Value, ValueWithSpan, VisitMut, VisitorMut};
+
+use crate::{Error, Position, Result};
+
+/// More than a statement of 64 KiB has use for; `$999999999` must not make a list of that length.
+const PARAMETERS_MAX: usize = 1000;
+
+/// Numbers each `?`, and says how many parameters there are.
+pub(crate) fn number(query: &mut Query) -> Result<usize> {
+    let mut numbering = Numbering::default();
+    match query.visit(&mut numbering) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(numbering.highest),
+    }
+}
+
+#[derive(Default)]
+struct Numbering {
+    marks: usize,
+    numbers: bool,
+    highest: usize,
+}
+
+impl VisitorMut for Numbering {
+    type Break = Error;
+
+    fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> ControlFlow<Error> {
+        let position = Position::of(value.span.start);
+        let Value::Placeholder(name) = &mut value.value else { return ControlFlow::Continue(()) };
+        if name == "?" {
+            self.marks += 1;
+            *name = format!("${}", self.marks);
+        } else {
+            self.numbers = true;
+        }
+        if self.numbers && self.marks > 0 {
+            return ControlFlow::Break(
+                Error::invalid("? and $1 cannot be mixed in one statement").at(position),
+            );
+        }
+        match name.strip_prefix('$').and_then(|number| number.parse::<usize>().ok()) {
+            Some(number @ 1..=PARAMETERS_MAX) => {
+                self.highest = self.highest.max(number);
+                ControlFlow::Continue(())
+            }
+            _ => ControlFlow::Break(
+                Error::invalid(format!("{name} is no parameter"))
+                    .at(position)
+                    .hint(format!("parameters are ?, or $1 to ${PARAMETERS_MAX}")),
+            ),
+        }
+    }
+}
+
+/// One field per parameter, in order; of type `Null` where the statement does not say.
+pub(crate) fn schema(plan: &LogicalPlan, count: usize) -> Result<SchemaRef> {
+    let known = plan.get_parameter_fields()?;
+    let fields = (1..=count).map(|number| {
+        let name = format!("${number}");
+        let kind = known.get(&name).and_then(|field| field.as_ref()).map(|field| field.data_type().clone());
+        Field::new(name, kind.unwrap_or(DataType::Null), true)
+    });
+    Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+}
+
+/// Values for the parameters of `schema`, cast to their types.
+pub(crate) fn values(schema: &SchemaRef, given: &[ScalarValue]) -> Result<ParamValues> {
+    let expected = schema.fields().len();
+    if given.len() != expected {
+        return Err(Error::invalid(format!(
+            "the statement has {expected} parameters, and {} values were given",
+            given.len()
+        )));
+    }
+    let cast = schema.fields().iter().zip(given).map(|(field, value)| match field.data_type() {
+        DataType::Null => Ok(value.clone()),
+        kind => value.cast_to(kind).map_err(|_| {
+            Error::invalid(format!("parameter {} cannot be {value}", field.name()))
+                .hint(format!("its type is {kind}"))
+        }),
+    });
+    Ok(ParamValues::from(cast.collect::<Result<Vec<_>>>()?))
+}
+
+/// The values of a batch of one row, by position.
+pub fn of_batch(batch: &RecordBatch) -> Result<Vec<ScalarValue>> {
+    if batch.num_rows() != 1 {
+        return Err(Error::invalid(format!("parameters come in one row. rows={}", batch.num_rows())));
+    }
+    Ok(batch
+        .columns()
+        .iter()
+        .map(|column| ScalarValue::try_from_array(column, 0))
+        .collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,115 @@
+//! A query from its tree to a plan and to rows, over one pinned snapshot.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::ScalarValue;
+use datafusion::execution::SessionState;
+use datafusion::execution::context::SQLOptions;
+use datafusion::logical_expr::{ExplainOption, LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::execute_stream;
+use datafusion::sql::parser::Statement as DataFusionStatement;
+use datafusion::sql::sqlparser::ast::{Query, Statement};
+use tokio::time::Instant;
+
+use super::answer::{self, Answer, Task};
+use super::database::Shared;
+use super::references::Names;
+use super::registry::Ticket;
+use super::{limits, parameters};
+use crate::{Error, Result};
+
+/// A query, and where it is asked.
+#[derive(Clone)]
+pub(crate) struct Request {
+    pub shared: Arc<Shared>,
+    /// Where bare names are looked up.
+    pub schema: String,
+    pub query: Query,
+    pub explain: Option<ExplainOption>,
+}
+
+/// A query as it is now: over the tables of this instant.
+pub(crate) struct Planned {
+    state: SessionState,
+    plan: LogicalPlan,
+    /// The columns of the answer.
+    pub rows: SchemaRef,
+    pub parameters: SchemaRef,
+}
+
+impl Request {
+    /// Plans on the queries' runtime. Without values parameters stay open, and their types are what the query says.
+    pub async fn plan(self, values: Option<Vec<ScalarValue>>) -> Result<Planned> {
+        let runtime = self.shared.runtime.clone();
+        let limit = self.shared.settings.query_deadline;
+        let planning = Task::spawn(&runtime, async move { self.plan_here(values.as_deref()).await });
+        tokio::time::timeout(limit, planning.join()).await.map_err(|_| answer::deadline_passed(limit))??
+    }
+
+    async fn plan_here(mut self, values: Option<&[ScalarValue]>) -> Result<Planned> {
+        limits::check_query(&self.query)?;
+        let count = parameters::number(&mut self.query)?;
+        let pinned = self.shared.pin();
+        let state = self.shared.state(&pinned, &self.schema)?;
+        let statement = Statement::Query(Box::new(self.query));
+        let names = Names { engine: &*self.shared.engine, pinned: &pinned, schema: &self.schema };
+        names.check(&statement, &state)?;
+
+        let plan = state.statement_to_plan(DataFusionStatement::Statement(Box::new(statement))).await?;
+        read_only().verify_plan(&plan)?;
+        let parameters = parameters::schema(&plan, count)?;
+        let mut plan = match values {
+            Some(values) => plan.replace_params_with_values(&parameters::values(&parameters, values)?)?,
+            None => plan,
+        };
+        if let Some(option) = self.explain {
+            plan = LogicalPlanBuilder::from(plan).explain_option_format(option)?.build()?;
+        }
+        let rows = answer_schema(&state, &plan, values.is_none() && count > 0)?;
+        Ok(Planned { state, plan, rows, parameters })
+    }
+}
+
+/// The columns of the answer, as they are once types have been made to fit (the columns of a `UNION`, say).
+fn answer_schema(state: &SessionState, plan: &LogicalPlan, has_open_parameters: bool) -> Result<SchemaRef> {
+    let checked = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {});
+    match checked {
+        Ok(checked) => Ok(Arc::new(checked.schema().as_arrow().clone())),
+        // Types may only fit once the parameters have theirs.
+        Err(_) if has_open_parameters => Ok(Arc::new(plan.schema().as_arrow().clone())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Planned {
+    /// Starts the query on the queries' runtime.
+    pub async fn start(self, shared: &Shared, mut ticket: Ticket) -> Result<Answer> {
+        let limit = shared.settings.query_deadline;
+        let deadline = Instant::now() + limit;
+        let rows = Arc::clone(&self.rows);
+        let starting = Task::spawn(&shared.runtime, async move {
+            let physical = self.state.create_physical_plan(&self.plan).await?;
+            Ok::<_, Error>(execute_stream(physical, self.state.task_ctx())?)
+        });
+        match started(starting, deadline, limit).await {
+            Ok(stream) => {
+                Ok(Answer::Rows(answer::start(&shared.runtime, rows, stream, (deadline, limit), ticket)))
+            }
+            Err(error) => {
+                ticket.finish(Err(&error));
+                Err(error)
+            }
+        }
+    }
+}
+
+async fn started<T: Send + 'static>(task: Task<Result<T>>, deadline: Instant, limit: Duration) -> Result<T> {
+    tokio::time::timeout_at(deadline, task.join()).await.map_err(|_| answer::deadline_passed(limit))??
+}
+
+/// The parser gives us queries alone; this is the second lock.
+fn read_only() -> SQLOptions {
+    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false)
+}

@@ -1,0 +1,96 @@
+//! The tables that a query names, looked up before it is planned, so that a wrong name is answered with its place and
+//! the right one.
+
+use std::ops::ControlFlow;
+
+use datafusion::common::{ResolvedTableReference, TableReference};
+use datafusion::execution::SessionState;
+use datafusion::sql::parser::Statement as DataFusionStatement;
+use datafusion::sql::resolve::resolve_table_references;
+use datafusion::sql::sqlparser::ast::{ObjectName, Spanned, Statement, visit_relations};
+
+use super::engine::Engine;
+use crate::error::suggestion;
+use crate::tables::system::SystemTable;
+use crate::tables::{CATALOG, Pinned, SCHEMAS};
+use crate::{Error, Position, Result};
+
+/// What names can mean here.
+pub(crate) struct Names<'a> {
+    pub engine: &'a dyn Engine,
+    pub pinned: &'a Pinned,
+    /// Where a bare name is looked up.
+    pub schema: &'a str,
+}
+
+impl Names<'_> {
+    pub fn check(&self, statement: &Statement, state: &SessionState) -> Result<()> {
+        let wrapped = DataFusionStatement::Statement(Box::new(statement.clone()));
+        // Names of common table expressions are left out of these.
+        let (tables, _) = resolve_table_references(&wrapped, true)?;
+        for table in tables {
+            if state.table_functions().contains_key(table.table()) {
+                continue;
+            }
+            self.check_one(table.clone()).map_err(|error| error.at(position_of(statement, &table)))?;
+        }
+        Ok(())
+    }
+
+    /// The table's schema and name, if there is such a table.
+    pub fn check_one(&self, table: TableReference) -> Result<ResolvedTableReference> {
+        let written = table.to_string();
+        let table = table.resolve(CATALOG, self.schema);
+        if &*table.catalog != CATALOG {
+            return Err(Error::invalid(format!("no catalog \"{}\"", table.catalog))
+                .hint(format!("the only one is {CATALOG}; write schema.table")));
+        }
+        let known: Vec<&str> = match &*table.schema {
+            "information_schema" => return Ok(table),
+            "system" => {
+                let status = SystemTable::ALL.iter().map(|table| table.name());
+                status.chain(self.pinned.system.keys().map(String::as_str)).collect()
+            }
+            schema if SCHEMAS.contains(&schema) => self.pinned.views.keys().map(String::as_str).collect(),
+            schema => {
+                let schemas = SCHEMAS.into_iter().chain(["information_schema"]);
+                return Err(Error::invalid(format!("no schema \"{schema}\"")).hint(suggestion(
+                    schema,
+                    "schemas are",
+                    schemas,
+                )));
+            }
+        };
+        if known.contains(&&*table.table) {
+            return Ok(table);
+        }
+        if self.engine.streams().iter().any(|stream| stream.name == *table.table) {
+            return Err(unreadable(&table.table));
+        }
+        let error = Error::invalid(format!("no table \"{written}\""));
+        Err(if known.is_empty() {
+            error.hint("there is no view yet: CREATE MATERIALIZED VIEW name AS SELECT …")
+        } else {
+            error.hint(suggestion(&table.table, "tables are", known))
+        })
+    }
+}
+
+fn unreadable(stream: &str) -> Error {
+    Error::invalid(format!("stream \"{stream}\" can't be read, a view of it can")).hint(format!(
+        "write CREATE MATERIALIZED VIEW name AS SELECT … FROM {stream}, then SELECT * FROM name"
+    ))
+}
+
+/// Where the text names the table.
+fn position_of(statement: &Statement, table: &TableReference) -> Option<Position> {
+    let found = visit_relations(statement, |name: &ObjectName| {
+        let is_it = match name.0.last().and_then(|part| part.as_ident()) {
+            Some(last) if last.quote_style.is_none() => last.value.to_lowercase() == table.table(),
+            Some(last) => last.value == table.table(),
+            None => false,
+        };
+        if is_it { ControlFlow::Break(name.span().start) } else { ControlFlow::Continue(()) }
+    });
+    found.break_value().and_then(Position::of)
+}

@@ -1,0 +1,96 @@
+//! What one statement sees: a snapshot of the views and, once somebody asks for it, one of the job's status.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::common::{DataFusionError, Result};
+use thalweg_engine::snapshot::{Snapshot, TableSnapshot};
+use thalweg_engine::status::Status;
+use tokio::sync::OnceCell;
+
+use super::stamp;
+
+/// Gives the job's status and the running queries when a statement first asks for them.
+pub(crate) trait StatusSource: Send + Sync {
+    fn status(&self) -> Status;
+    fn queries(&self) -> Vec<crate::session::QueryStatus>;
+}
+
+/// All tables of one statement at one instant.
+pub(crate) struct Pinned {
+    pub views: BTreeMap<String, Arc<PinnedTable>>,
+    /// `late_rows` and `rejected_records`: tables like a view's, under `system`.
+    pub system: BTreeMap<String, Arc<PinnedTable>>,
+    source: Arc<dyn StatusSource>,
+    status: OnceLock<Status>,
+    queries: OnceLock<Vec<crate::session::QueryStatus>>,
+}
+
+/// One table with parts. Its open windows are finished once, however often the statement scans them.
+pub(crate) struct PinnedTable {
+    pub name: String,
+    pub snapshot: Arc<TableSnapshot>,
+    /// Names the table's object store within the statement.
+    pub store: usize,
+    live: OnceCell<Vec<RecordBatch>>,
+}
+
+impl Pinned {
+    pub fn new(snapshot: &Snapshot, source: Arc<dyn StatusSource>) -> Pinned {
+        let pin = |(store, (name, table)): (usize, (&String, &Arc<TableSnapshot>))| {
+            let pinned =
+                PinnedTable { name: name.clone(), snapshot: Arc::clone(table), store, live: OnceCell::new() };
+            (name.clone(), Arc::new(pinned))
+        };
+        let views = snapshot.views.iter().enumerate().map(pin).collect::<BTreeMap<_, _>>();
+        let first = views.len();
+        let system = snapshot.system.iter().enumerate().map(|(i, entry)| pin((first + i, entry))).collect();
+        Pinned { views, system, source, status: OnceLock::new(), queries: OnceLock::new() }
+    }
+
+    pub fn status(&self) -> &Status {
+        self.status.get_or_init(|| self.source.status())
+    }
+
+    pub fn queries(&self) -> &[crate::session::QueryStatus] {
+        self.queries.get_or_init(|| self.source.queries())
+    }
+
+    pub fn tables(&self) -> impl Iterator<Item = &Arc<PinnedTable>> {
+        self.views.values().chain(self.system.values())
+    }
+}
+
+impl fmt::Debug for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pinned").field("views", &self.views.keys()).finish_non_exhaustive()
+    }
+}
+
+impl PinnedTable {
+    /// The provisional rows of the open windows, with the table's schema.
+    pub async fn live(&self) -> Result<&[RecordBatch]> {
+        let batches = self
+            .live
+            .get_or_try_init(|| async {
+                let batches =
+                    self.snapshot.live().await.map_err(|e| DataFusionError::External(Box::new(e)))?;
+                stamp::batches(&self.snapshot.schema, &batches)
+            })
+            .await?;
+        Ok(batches)
+    }
+
+    /// Closed rows that are not in Parquet yet.
+    pub fn tail(&self) -> Result<Vec<RecordBatch>> {
+        stamp::batches(&self.snapshot.schema, &self.snapshot.tail)
+    }
+}
+
+impl fmt::Debug for PinnedTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PinnedTable").field("name", &self.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,256 @@
+//! `system.*`: what the job and the sessions know of themselves, as tables. Their columns are a promise: docs/TABLES.md
+//! lists them, and a test compares.
+//!
+//! Counts are BIGINT and instants TIMESTAMP in UTC, which every client can read. An instant at the end of time (a source
+//! that has ended) is outside of what clients can hold, so it is NULL beside a column `ended`.
+
+use std::sync::{Arc, LazyLock};
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{
+    ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result;
+use datafusion::datasource::TableType;
+use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::ExecutionPlan;
+use thalweg_engine::ids::{END_OF_TIME, Micros};
+use thalweg_engine::status::{CheckpointStatus, LedgerRow, PartitionStatus, StreamStatus, ViewStatus};
+
+use super::Pinned;
+use super::part::memory_scan;
+use crate::session::QueryStatus;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SystemTable {
+    Streams,
+    Partitions,
+    Views,
+    Checkpoints,
+    Ledger,
+    Queries,
+}
+
+impl SystemTable {
+    pub const ALL: [SystemTable; 6] = [
+        SystemTable::Streams,
+        SystemTable::Partitions,
+        SystemTable::Views,
+        SystemTable::Checkpoints,
+        SystemTable::Ledger,
+        SystemTable::Queries,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            SystemTable::Streams => "streams",
+            SystemTable::Partitions => "partitions",
+            SystemTable::Views => "views",
+            SystemTable::Checkpoints => "checkpoints",
+            SystemTable::Ledger => "ledger",
+            SystemTable::Queries => "queries",
+        }
+    }
+
+    pub fn schema(self) -> SchemaRef {
+        static SCHEMAS: LazyLock<[SchemaRef; 6]> = LazyLock::new(|| {
+            SystemTable::ALL.map(|table| {
+                let columns = match table {
+                    SystemTable::Streams => streams(&[]),
+                    SystemTable::Partitions => partitions(&[]),
+                    SystemTable::Views => views(&[]),
+                    SystemTable::Checkpoints => checkpoints(&[]),
+                    SystemTable::Ledger => ledger(&[]),
+                    SystemTable::Queries => queries(&[]),
+                };
+                Arc::new(Schema::new(columns.iter().map(Column::field).collect::<Vec<_>>()))
+            })
+        });
+        Arc::clone(&SCHEMAS[self as usize])
+    }
+
+    fn rows(self, pinned: &Pinned) -> Result<RecordBatch> {
+        let columns = match self {
+            SystemTable::Streams => streams(&pinned.status().streams),
+            SystemTable::Partitions => partitions(&pinned.status().partitions),
+            SystemTable::Views => views(&pinned.status().views),
+            SystemTable::Checkpoints => checkpoints(&pinned.status().checkpoints),
+            SystemTable::Ledger => ledger(&pinned.status().ledger),
+            SystemTable::Queries => queries(pinned.queries()),
+        };
+        let arrays = columns.into_iter().map(|column| column.values).collect();
+        Ok(RecordBatch::try_new(self.schema(), arrays)?)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct SystemTableProvider {
+    pub pinned: Arc<Pinned>,
+    pub table: SystemTable,
+}
+
+#[async_trait]
+impl TableProvider for SystemTableProvider {
+    fn schema(&self) -> SchemaRef {
+        self.table.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let rows = self.table.rows(&self.pinned)?;
+        memory_scan(self.schema(), vec![rows], projection, session.config().batch_size())
+    }
+}
+
+fn streams(rows: &[StreamStatus]) -> Vec<Column> {
+    vec![
+        text("stream", rows, |row| &row.stream),
+        text("connector", rows, |row| row.connector),
+        count("records", rows, |row| row.records),
+        count("rejected", rows, |row| row.rejected),
+        count("bytes", rows, |row| row.bytes),
+        instant_or_null("frontier", rows, |row| row.frontier),
+        flag("ended", rows, |row| row.frontier == Some(END_OF_TIME)),
+    ]
+}
+
+fn partitions(rows: &[PartitionStatus]) -> Vec<Column> {
+    vec![
+        text("stream", rows, |row| &row.stream),
+        Column::of("partition", false, Int32Array::from_iter_values(rows.iter().map(|row| row.partition.0))),
+        Column::of("offset", false, Int64Array::from_iter_values(rows.iter().map(|row| row.offset.0))),
+        Column::of(
+            "end_offset",
+            true,
+            rows.iter().map(|row| row.end_offset.map(|end| end.0)).collect::<Int64Array>(),
+        ),
+        Column::of("lag", true, rows.iter().map(lag).collect::<Int64Array>()),
+        instant_or_null("watermark", rows, |row| row.watermark),
+        flag("ended", rows, |row| row.watermark == Some(END_OF_TIME)),
+        instant_or_null("idle_since", rows, |row| row.idle_since),
+        flag("holds_frontier", rows, |row| row.holds_frontier),
+    ]
+}
+
+/// Records that are there and not read. An end learnt before the last poll is not a negative lag.
+fn lag(row: &PartitionStatus) -> Option<i64> {
+    row.end_offset.map(|end| end.0.saturating_sub(row.offset.0).max(0))
+}
+
+fn views(rows: &[ViewStatus]) -> Vec<Column> {
+    vec![
+        text("view", rows, |row| &row.view),
+        text("stream", rows, |row| &row.stream),
+        count("open_windows", rows, |row| row.open_windows),
+        count("state_rows", rows, |row| row.state_rows),
+        count("state_bytes", rows, |row| row.state_bytes),
+        count("tail_rows", rows, |row| row.tail_rows),
+        count("history_rows", rows, |row| row.history_rows),
+        count("history_files", rows, |row| row.history_files),
+        count("late_rows", rows, |row| row.late_rows),
+        instant_or_null("closed_through", rows, |row| row.closed_through),
+        instant_or_null("born_after", rows, |row| row.born_after),
+    ]
+}
+
+fn checkpoints(rows: &[CheckpointStatus]) -> Vec<Column> {
+    vec![
+        count("epoch", rows, |row| row.epoch.0),
+        instant("committed_at", rows, |row| row.committed_at),
+        count("duration_micros", rows, |row| row.duration_micros),
+        count("state_bytes", rows, |row| row.state_bytes),
+        count("records", rows, |row| row.records),
+    ]
+}
+
+fn ledger(rows: &[LedgerRow]) -> Vec<Column> {
+    let partitions = rows.iter().map(|row| row.partition.map(|partition| partition.0));
+    vec![
+        count("epoch", rows, |row| row.epoch.0),
+        text("stream", rows, |row| &row.stream),
+        text_or_null("view", rows, |row| row.view.as_deref()),
+        Column::of("partition", true, partitions.collect::<Int32Array>()),
+        count("records", rows, |row| row.records),
+        count("decoded", rows, |row| row.decoded),
+        count("rejected", rows, |row| row.rejected),
+        count("aggregated", rows, |row| row.aggregated),
+        count("filtered", rows, |row| row.filtered),
+        count("late", rows, |row| row.late),
+    ]
+}
+
+fn queries(rows: &[QueryStatus]) -> Vec<Column> {
+    vec![
+        count("id", rows, |row| row.id),
+        text("sql", rows, |row| &row.sql),
+        text_or_null("user", rows, |row| row.user.as_deref()),
+        text_or_null("client", rows, |row| row.client.as_deref()),
+        instant("started_at", rows, |row| row.started_at),
+        instant_or_null("finished_at", rows, |row| row.finished_at),
+        count("rows", rows, |row| row.rows),
+        text("state", rows, |row| row.state.name()),
+        text_or_null("error", rows, |row| row.error.as_deref()),
+    ]
+}
+
+struct Column {
+    name: &'static str,
+    nullable: bool,
+    values: ArrayRef,
+}
+
+impl Column {
+    fn of(
+        name: &'static str,
+        nullable: bool,
+        values: impl datafusion::arrow::array::Array + 'static,
+    ) -> Column {
+        Column { name, nullable, values: Arc::new(values) }
+    }
+
+    fn field(&self) -> Field {
+        Field::new(self.name, self.values.data_type().clone(), self.nullable)
+    }
+}
+
+fn text<'a, R>(name: &'static str, rows: &'a [R], value: impl Fn(&'a R) -> &'a str) -> Column {
+    Column::of(name, false, StringArray::from_iter_values(rows.iter().map(value)))
+}
+
+fn text_or_null<'a, R>(
+    name: &'static str,
+    rows: &'a [R],
+    value: impl Fn(&'a R) -> Option<&'a str>,
+) -> Column {
+    Column::of(name, true, rows.iter().map(value).collect::<StringArray>())
+}
+
+fn count<R>(name: &'static str, rows: &[R], value: impl Fn(&R) -> u64) -> Column {
+    let values = rows.iter().map(|row| i64::try_from(value(row)).unwrap_or(i64::MAX));
+    Column::of(name, false, Int64Array::from_iter_values(values))
+}
+
+fn flag<R>(name: &'static str, rows: &[R], value: impl Fn(&R) -> bool) -> Column {
+    Column::of(name, false, BooleanArray::from_iter(rows.iter().map(|row| Some(value(row)))))
+}
+
+fn instant<R>(name: &'static str, rows: &[R], value: impl Fn(&R) -> Micros) -> Column {
+    let values = TimestampMicrosecondArray::from_iter_values(rows.iter().map(value));
+    Column::of(name, false, values.with_timezone("UTC"))
+}
+
+fn instant_or_null<R>(name: &'static str, rows: &[R], value: impl Fn(&R) -> Option<Micros>) -> Column {
+    let values = rows.iter().map(|row| value(row).filter(|&micros| micros != END_OF_TIME));
+    Column::of(name, true, values.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
+}
