@@ -18,6 +18,7 @@
 mod actions;
 mod backend;
 mod bind;
+mod database;
 mod handle;
 mod metadata;
 mod running;

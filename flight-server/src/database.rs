@@ -1,0 +1,74 @@
+//! The database as a backend: each call gets a session of its own, in the schema that the connection has chosen.
+
+use arrow::record_batch::RecordBatch;
+use datafusion::error::DataFusionError;
+use thalweg_sql::session::{self, Client, Database, Session, TableKind, parameters_of_batch};
+
+use crate::backend::{Answer, Backend, Prepared, Refusal, Scope, Table};
+
+const DEFAULT_SCHEMA: &str = "public";
+
+#[async_trait::async_trait]
+impl Backend for Database {
+    fn defaults(&self) -> Scope {
+        Scope { catalog: Database::CATALOG.to_owned(), schema: DEFAULT_SCHEMA.to_owned() }
+    }
+
+    async fn prepare(
+        &self,
+        scope: &Scope,
+        sql: &str,
+        parameters: Option<&RecordBatch>,
+    ) -> Result<Prepared, Refusal> {
+        let values = parameters.map(parameters_of_batch).transpose()?;
+        let prepared = session_in(self, scope)?.prepare(sql, values.as_deref()).await?;
+        Ok(Prepared { rows: prepared.rows, parameters: prepared.parameters })
+    }
+
+    async fn execute(
+        &self,
+        scope: &Scope,
+        sql: &str,
+        parameters: Option<&RecordBatch>,
+    ) -> Result<Answer, Refusal> {
+        let values = parameters.map(parameters_of_batch).transpose()?.unwrap_or_default();
+        Ok(match session_in(self, scope)?.execute(sql, &values).await? {
+            session::Answer::Rows(rows) => Answer::Rows(rows),
+            session::Answer::Done(message) => Answer::Done(message),
+        })
+    }
+
+    async fn schemas(&self) -> Result<Vec<(String, String)>, Refusal> {
+        Ok(Database::SCHEMAS.map(|schema| (Database::CATALOG.to_owned(), schema.to_owned())).to_vec())
+    }
+
+    async fn tables(&self) -> Result<Vec<Table>, Refusal> {
+        let table = |table: session::Table| Table {
+            catalog: Database::CATALOG.to_owned(),
+            schema: table.schema.to_owned(),
+            name: table.name,
+            kind: match table.kind {
+                TableKind::View => "VIEW".to_owned(),
+                TableKind::System => "SYSTEM TABLE".to_owned(),
+            },
+            columns: table.columns,
+        };
+        Ok(Database::tables(self).into_iter().map(table).collect())
+    }
+
+    fn explain(&self, error: DataFusionError) -> Refusal {
+        thalweg_sql::Error::from(error).into()
+    }
+}
+
+fn session_in(database: &Database, scope: &Scope) -> Result<Session, Refusal> {
+    let mut session = database.session(Client::default());
+    session.set_schema(&scope.schema)?;
+    Ok(session)
+}
+
+impl From<thalweg_sql::Error> for Refusal {
+    fn from(error: thalweg_sql::Error) -> Refusal {
+        Refusal::new(error.kind(), error.to_string())
+    }
+}
