@@ -192,7 +192,7 @@ pub struct Upper {
 /// and when it closes.
 pub const TIME_COLUMN: &str = "__time";
 
-/// A change of what runs. It takes effect between two epochs, and is in the manifest of the first of them.
+/// A change of what there is to run. It takes effect at a barrier, and is durable with that barrier's manifest.
 #[derive(Debug, Clone)]
 pub enum CatalogChange {
     CreateStream(Arc<StreamSpec>),

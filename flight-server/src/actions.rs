@@ -10,7 +10,7 @@ use arrow_flight::sql::{
     ProstMessageExt,
 };
 use arrow_flight::{
-    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightEndpoint, FlightInfo,
+    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightInfo,
     RenewFlightEndpointRequest,
 };
 use bytes::Bytes;
@@ -63,7 +63,7 @@ pub(crate) async fn answer(
         }
         "RenewFlightEndpoint" => {
             let request: RenewFlightEndpointRequest = decode(body)?;
-            vec![request.endpoint.unwrap_or_else(FlightEndpoint::new).encode_to_vec()]
+            vec![request.endpoint.unwrap_or_default().encode_to_vec()]
         }
         "SetSessionOptions" => vec![set_options(service, session, decode(body)?).await?],
         "GetSessionOptions" => {
@@ -128,13 +128,13 @@ fn cancel(service: &Service, info: &FlightInfo) -> Result<CancelStatus, Status> 
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct OptionValue {
+pub(crate) struct OptionValue {
     #[prost(oneof = "OptionKind", tags = "1, 2, 3, 4, 5")]
     kind: Option<OptionKind>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
-enum OptionKind {
+pub(crate) enum OptionKind {
     #[prost(string, tag = "1")]
     Text(String),
     #[prost(bool, tag = "2")]
@@ -148,39 +148,39 @@ enum OptionKind {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct StringList {
+pub(crate) struct StringList {
     #[prost(string, repeated, tag = "1")]
-    values: Vec<String>,
+    pub values: Vec<String>,
 }
 
 impl OptionValue {
-    fn text(value: String) -> Self {
+    pub fn text(value: String) -> Self {
         OptionValue { kind: Some(OptionKind::Text(value)) }
     }
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct SetSessionOptionsRequest {
+pub(crate) struct SetSessionOptionsRequest {
     #[prost(map = "string, message", tag = "1")]
-    session_options: HashMap<String, OptionValue>,
+    pub session_options: HashMap<String, OptionValue>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct SetSessionOptionsResult {
+pub(crate) struct SetSessionOptionsResult {
     #[prost(map = "string, message", tag = "1")]
-    errors: HashMap<String, OptionError>,
+    pub errors: HashMap<String, OptionError>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct OptionError {
+pub(crate) struct OptionError {
     #[prost(int32, tag = "1")]
-    value: i32,
+    pub value: i32,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct GetSessionOptionsResult {
+pub(crate) struct GetSessionOptionsResult {
     #[prost(map = "string, message", tag = "1")]
-    session_options: HashMap<String, OptionValue>,
+    pub session_options: HashMap<String, OptionValue>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -189,8 +189,8 @@ struct CloseSessionResult {
     status: i32,
 }
 
-const INVALID_NAME: i32 = 1;
-const INVALID_VALUE: i32 = 2;
+pub(crate) const INVALID_NAME: i32 = 1;
+pub(crate) const INVALID_VALUE: i32 = 2;
 const SESSION_CLOSED: i32 = 1;
 
 async fn set_options(

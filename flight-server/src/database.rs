@@ -1,38 +1,17 @@
-//! The backend that serves: Thalweg's own sessions.
+//! The database as a backend: each call gets a session of its own, in the schema that the connection has chosen.
 
-use arrow::array::RecordBatch;
+use arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
 use thalweg_sql::session::{self, Client, Database, Session, TableKind, parameters_of_batch};
 
 use crate::backend::{Answer, Backend, Prepared, Refusal, Scope, Table};
 
-pub struct DatabaseBackend {
-    database: Database,
-}
-
-impl DatabaseBackend {
-    pub fn new(database: Database) -> DatabaseBackend {
-        DatabaseBackend { database }
-    }
-
-    fn session(&self, scope: &Scope) -> Result<Session, Refusal> {
-        if scope.catalog != Database::CATALOG {
-            return Err(Refusal::invalid(format!(
-                "no catalog {:?}; the only one is {:?}",
-                scope.catalog,
-                Database::CATALOG
-            )));
-        }
-        let mut session = self.database.session(Client { user: None, name: Some("flight sql".into()) });
-        session.set_schema(&scope.schema).map_err(refused)?;
-        Ok(session)
-    }
-}
+const DEFAULT_SCHEMA: &str = "public";
 
 #[async_trait::async_trait]
-impl Backend for DatabaseBackend {
+impl Backend for Database {
     fn defaults(&self) -> Scope {
-        Scope { catalog: Database::CATALOG.to_owned(), schema: "public".to_owned() }
+        Scope { catalog: Database::CATALOG.to_owned(), schema: DEFAULT_SCHEMA.to_owned() }
     }
 
     async fn prepare(
@@ -41,8 +20,8 @@ impl Backend for DatabaseBackend {
         sql: &str,
         parameters: Option<&RecordBatch>,
     ) -> Result<Prepared, Refusal> {
-        let values = parameters.map(parameters_of_batch).transpose().map_err(refused)?;
-        let prepared = self.session(scope)?.prepare(sql, values.as_deref()).await.map_err(refused)?;
+        let values = parameters.map(parameters_of_batch).transpose()?;
+        let prepared = session_in(self, scope)?.prepare(sql, values.as_deref()).await?;
         Ok(Prepared { rows: prepared.rows, parameters: prepared.parameters })
     }
 
@@ -52,16 +31,15 @@ impl Backend for DatabaseBackend {
         sql: &str,
         parameters: Option<&RecordBatch>,
     ) -> Result<Answer, Refusal> {
-        let values = parameters.map(parameters_of_batch).transpose().map_err(refused)?.unwrap_or_default();
-        match self.session(scope)?.execute(sql, &values).await.map_err(refused)? {
-            session::Answer::Rows(rows) => Ok(Answer::Rows(rows)),
-            session::Answer::Done(message) => Ok(Answer::Done(message)),
-        }
+        let values = parameters.map(parameters_of_batch).transpose()?.unwrap_or_default();
+        Ok(match session_in(self, scope)?.execute(sql, &values).await? {
+            session::Answer::Rows(rows) => Answer::Rows(rows),
+            session::Answer::Done(message) => Answer::Done(message),
+        })
     }
 
     async fn schemas(&self) -> Result<Vec<(String, String)>, Refusal> {
-        let schema = |name: &str| (Database::CATALOG.to_owned(), name.to_owned());
-        Ok(Database::SCHEMAS.into_iter().map(schema).collect())
+        Ok(Database::SCHEMAS.map(|schema| (Database::CATALOG.to_owned(), schema.to_owned())).to_vec())
     }
 
     async fn tables(&self) -> Result<Vec<Table>, Refusal> {
@@ -70,19 +48,27 @@ impl Backend for DatabaseBackend {
             schema: table.schema.to_owned(),
             name: table.name,
             kind: match table.kind {
-                TableKind::View => "TABLE".to_owned(),
+                TableKind::View => "VIEW".to_owned(),
                 TableKind::System => "SYSTEM TABLE".to_owned(),
             },
             columns: table.columns,
         };
-        Ok(self.database.tables().into_iter().map(table).collect())
+        Ok(Database::tables(self).into_iter().map(table).collect())
     }
 
     fn explain(&self, error: DataFusionError) -> Refusal {
-        refused(thalweg_sql::Error::from(error))
+        thalweg_sql::Error::from(error).into()
     }
 }
 
-fn refused(error: thalweg_sql::Error) -> Refusal {
-    Refusal::new(error.kind(), error.to_string())
+fn session_in(database: &Database, scope: &Scope) -> Result<Session, Refusal> {
+    let mut session = database.session(Client::default());
+    session.set_schema(&scope.schema)?;
+    Ok(session)
+}
+
+impl From<thalweg_sql::Error> for Refusal {
+    fn from(error: thalweg_sql::Error) -> Refusal {
+        Refusal::new(error.kind(), error.to_string())
+    }
 }

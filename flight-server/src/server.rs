@@ -17,6 +17,8 @@ use crate::running::Running;
 use crate::service::Service;
 use crate::session::{Connection, Session};
 
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 /// What one server will take on at once.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -98,6 +100,10 @@ fn connections(
                 let _ = stream.set_nodelay(true);
                 Connection { stream, session: Session::new(backend.defaults()) }
             });
+            if accepted.is_err() {
+                // Out of file handles, most likely: some will be free again.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
             Some((accepted, listener))
         }
     })

@@ -60,6 +60,16 @@ fn build_facts() -> Result<SqlInfoData> {
     facts.append(SqlInfo::SqlDatetimeFunctions, &["date_trunc", "date_part", "date_bin", "now"] as &[&str]);
     facts.append(SqlInfo::SqlSearchStringEscape, "\\");
     facts.append(SqlInfo::SqlExtraNameCharacters, "");
+    append_yes_and_no(&mut facts);
+    facts.append(SqlInfo::SqlSchemaTerm, "schema");
+    facts.append(SqlInfo::SqlCatalogTerm, "catalog");
+    facts.append(SqlInfo::SqlProcedureTerm, "");
+    append_bitmasks(&mut facts);
+    facts.append(SqlInfo::SqlMaxStatementLength, 65_536i64);
+    facts.build()
+}
+
+fn append_yes_and_no(facts: &mut SqlInfoDataBuilder) {
     for supported in [
         SqlInfo::SqlSupportsColumnAliasing,
         SqlInfo::SqlNullPlusNullIsNull,
@@ -90,12 +100,6 @@ fn build_facts() -> Result<SqlInfoData> {
     ] {
         facts.append(absent, false);
     }
-    facts.append(SqlInfo::SqlSchemaTerm, "schema");
-    facts.append(SqlInfo::SqlCatalogTerm, "catalog");
-    facts.append(SqlInfo::SqlProcedureTerm, "");
-    append_bitmasks(&mut facts);
-    facts.append(SqlInfo::SqlMaxStatementLength, 65_536i64);
-    facts.build()
 }
 
 /// Sets of things, a bit for each number of the enumeration named beside it in the specification.

@@ -89,7 +89,8 @@ impl Service {
         Ok(stream::iter(first.map(Ok)).chain(others).try_flatten().boxed())
     }
 
-    /// Runs a statement for its effect; the number of rows it changed is not known.
+    /// Runs a statement for its effect. It changes no rows, and says so: JDBC takes -1 for "there is a result set", and
+    /// would run the statement again to fetch it.
     pub async fn update(&self, handle: Handle) -> Result<i64, Status> {
         if self.plan(&handle).await?.rows.is_some() {
             return Err(Status::invalid_argument(
@@ -97,7 +98,7 @@ impl Service {
             ));
         }
         self.run_for_effect(&handle).await?;
-        Ok(-1)
+        Ok(0)
     }
 
     async fn run_for_effect(&self, handle: &Handle) -> Result<String, Status> {

@@ -14,6 +14,8 @@ def pytest_addoption(parser):
     parser.addoption("--text", default="product", help="its text column")
     parser.addoption("--number", default="price", help="its number column")
 
+    parser.addoption("--binary", default="target/debug/thalweg", help="the binary whose shell is tried")
+
 
 @pytest.fixture
 def address(request):

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the Python client tests against a Flight SQL server.
-#   run.sh HOST:PORT [--table SCHEMA.NAME --text COLUMN --number COLUMN]
+#   run.sh HOST:PORT [--binary THALWEG] [--table SCHEMA.NAME --text COLUMN --number COLUMN]
 # The virtual environment is made on the first run, in $VENV or beside this script.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)

@@ -53,8 +53,10 @@ fn columns(schema: &Schema, batches: &[RecordBatch]) -> Result<Vec<Column>, Arro
     for batch in batches {
         for (column, values) in columns.iter_mut().zip(batch.columns()) {
             let formatter = ArrayFormatter::try_new(values.as_ref(), &options)?;
+            // Logical ones: a column of type NULL has no others.
+            let nulls = values.logical_nulls();
             for row in 0..values.len() {
-                let cell = if values.is_null(row) {
+                let cell = if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
                     None
                 } else {
                     Some(visible(&formatter.value(row).try_to_string()?))

@@ -20,6 +20,9 @@ use tokio::task::JoinHandle;
 use tonic::Code;
 use tonic::transport::Channel;
 
+use crate::actions::{
+    INVALID_NAME, INVALID_VALUE, OptionValue, SetSessionOptionsRequest, SetSessionOptionsResult,
+};
 use crate::{Answer, Backend, Limits, Prepared, Refusal, Scope, Table, serve};
 
 mod plain_backend;
@@ -182,7 +185,7 @@ async fn ddl_runs_when_its_info_is_asked_for_and_has_no_endpoint() {
     assert_eq!(info.clone().try_decode_schema().unwrap(), Schema::empty());
     assert_eq!(info.app_metadata, "done");
     assert_eq!(rows(&mut client, "SELECT count(*) FROM v").await, ["5"]);
-    assert_eq!(client.execute_update("DROP VIEW v".to_owned(), None).await.unwrap(), -1);
+    assert_eq!(client.execute_update("DROP VIEW v".to_owned(), None).await.unwrap(), 0);
     assert_eq!(refused(&mut client, "SELECT * FROM v").await.code(), Code::InvalidArgument);
 }
 
@@ -199,7 +202,7 @@ async fn preparing_ddl_changes_nothing_and_running_it_does() {
     let mut prepared = client.prepare("CREATE VIEW v AS SELECT 1 AS one".to_owned(), None).await.unwrap();
     assert_eq!(prepared.dataset_schema().unwrap(), &Schema::empty());
     assert_eq!(refused(&mut client, "SELECT * FROM v").await.code(), Code::InvalidArgument);
-    assert_eq!(prepared.execute_update().await.unwrap(), -1);
+    assert_eq!(prepared.execute_update().await.unwrap(), 0);
     assert_eq!(rows(&mut client, "SELECT one FROM v").await, ["1"]);
 }
 
@@ -329,4 +332,59 @@ async fn a_stop_waits_for_nobody_for_long() {
     let (ended, rest) = tokio::join!(server.ended, rows.try_collect::<Vec<_>>());
     ended.unwrap().unwrap();
     assert!(rest.is_err());
+}
+
+/// Sets one option; 0, or why it was not set.
+async fn set(client: &mut Client, name: &str, value: &str) -> i32 {
+    let option = (name.to_owned(), OptionValue::text(value.to_owned()));
+    let request = SetSessionOptionsRequest { session_options: [option].into() };
+    let action = Action::new("SetSessionOptions", request.encode_to_vec());
+    let answer = client.do_action(action).await.unwrap().message().await.unwrap().unwrap();
+    let result = SetSessionOptionsResult::decode(answer.body).unwrap();
+    result.errors.get(name).map_or(0, |error| error.value)
+}
+
+#[tokio::test]
+async fn session_options_belong_to_one_connection() {
+    let server = start(Limits::default()).await;
+    let (mut client, mut other) = (connect(&server).await, connect(&server).await);
+    assert_eq!(set(&mut client, "schema", "history").await, 0);
+    assert_eq!(refused(&mut client, "SELECT * FROM sales").await.code(), Code::InvalidArgument);
+    assert_eq!(rows(&mut other, "SELECT count(*) FROM sales").await, ["5"]);
+    assert_eq!(set(&mut client, "schema", "nowhere").await, INVALID_VALUE);
+    assert_eq!(set(&mut client, "colour", "blue").await, INVALID_NAME);
+}
+
+#[tokio::test]
+async fn compression_and_nanoseconds_are_options() {
+    let mut client = client().await;
+    let sql = "SELECT sold_at, repeat('x', 5000) AS x FROM sales";
+    let plain = client.execute(sql.to_owned(), None).await.unwrap();
+    let plain = client.inner_mut().do_get(plain.endpoint[0].ticket.clone().unwrap()).await.unwrap();
+    let plain: Vec<_> = plain.into_inner().try_collect().await.unwrap();
+    assert_eq!(set(&mut client, "compression", "zstd").await, 0);
+    assert_eq!(set(&mut client, "timestamp_unit", "ns").await, 0);
+    let info = client.execute(sql.to_owned(), None).await.unwrap();
+    let small = client.inner_mut().do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap();
+    let small: Vec<_> = small.into_inner().try_collect().await.unwrap();
+    assert!(small[1].data_body.len() * 10 < plain[1].data_body.len());
+    let batches = fetch(&mut client, info).await;
+    let unit = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
+    assert_eq!(batches[0].schema().field(0).data_type(), &unit);
+    assert!(cells(&batches)[1].starts_with("1970-01-01T00:00:01Z|xxx"));
+}
+
+#[tokio::test]
+async fn a_silent_query_sends_empty_batches() {
+    let schema = Arc::new(Schema::new(vec![arrow::datatypes::Field::new("n", DataType::Int64, false)]));
+    let silent = futures::stream::pending::<Result<RecordBatch, tonic::Status>>();
+    let messages = crate::wire::encode(schema, &crate::wire::Profile::default(), silent).unwrap();
+    let messages: Vec<_> = messages.take(2).map(|message| Ok(message.unwrap())).collect().await;
+    let messages = futures::stream::iter(messages);
+    let batches: Vec<RecordBatch> =
+        arrow_flight::decode::FlightRecordBatchStream::new_from_flight_data(messages)
+            .try_collect()
+            .await
+            .unwrap();
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [0]);
 }

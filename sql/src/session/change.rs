@@ -5,6 +5,7 @@ use std::sync::Arc;
 use thalweg_engine::spec::{CatalogChange, StreamSpec, ViewSpec};
 use uuid::Uuid;
 
+use super::answer::Task;
 use super::database::Shared;
 use super::difference;
 use super::engine::Engine;
@@ -36,9 +37,11 @@ pub(crate) async fn create_view(shared: &Shared, create: &CreateView) -> Result<
     Ok(format!("view {name} was created"))
 }
 
-/// Plans without creating.
+/// Plans without creating, on the queries' runtime.
 pub(crate) async fn plan_view(shared: &Shared, create: &CreateView) -> Result<ViewSpec> {
-    plan::plan_view(create, Uuid::now_v7(), &shared.engine.streams()).await
+    let (create, streams) = (create.clone(), shared.engine.streams());
+    let planning = async move { plan::plan_view(&create, Uuid::now_v7(), &streams).await };
+    Task::spawn(&shared.runtime, planning).join().await?
 }
 
 /// Plans without creating.

@@ -1,1 +1,345 @@
+//! Sessions over a job that only remembers: statements in, rows, messages and errors out.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::common::ScalarValue;
+use expect_test::{Expect, expect};
+use futures::{StreamExt, TryStreamExt};
+use thalweg_engine::clock::SystemClock;
+use tokio::runtime::Handle;
+
+use super::*;
+use crate::tables::test_data::{MINUTE, MemoryEngine, rows, three_parts};
+
+async fn database() -> (Database, Arc<MemoryEngine>) {
+    with_settings(Settings { query_memory_bytes: 64 << 20, ..Settings::default() }).await
+}
+
+async fn with_settings(settings: Settings) -> (Database, Arc<MemoryEngine>) {
+    let engine = MemoryEngine::with_counts().await;
+    let clock = Arc::new(SystemClock::new());
+    let database = Database::new(Arc::clone(&engine) as _, clock, Handle::current(), settings).unwrap();
+    (database, engine)
+}
+
+async fn batches(session: &Session, sql: &str, values: &[ScalarValue]) -> Result<Vec<RecordBatch>> {
+    match session.execute(sql, values).await? {
+        Answer::Rows(stream) => {
+            let schema = stream.schema();
+            let batches: Vec<_> = stream.try_collect().await?;
+            assert!(batches.iter().all(|batch| batch.schema() == schema), "{sql}");
+            Ok(batches)
+        }
+        Answer::Done(message) => panic!("{sql} answered {message}"),
+    }
+}
+
+async fn rendered(session: &Session, sql: &str) -> String {
+    match session.execute(sql, &[]).await {
+        Ok(Answer::Done(message)) => message,
+        Ok(Answer::Rows(stream)) => match stream.try_collect::<Vec<_>>().await {
+            Ok(batches) => pretty_format_batches(&batches).unwrap().to_string(),
+            Err(error) => format!("error: {}", Error::from(error)),
+        },
+        Err(error) => format!("error: {error}"),
+    }
+}
+
+async fn check(session: &Session, sql: &str, expected: Expect) {
+    expected.assert_eq(&rendered(session, sql).await);
+}
+
+async fn number(session: &Session, sql: &str) -> i64 {
+    let batches = batches(session, sql, &[]).await.unwrap();
+    let batch = batches.iter().find(|batch| batch.num_rows() > 0).unwrap();
+    match ScalarValue::try_from_array(batch.column(0), 0).unwrap().cast_to(&DataType::Int64).unwrap() {
+        ScalarValue::Int64(Some(number)) => number,
+        other => panic!("{sql}: {other}"),
+    }
+}
+
+const CREATE_STREAM: &str = "CREATE STREAM clicks (\n  kind STRING,\n  price DOUBLE,\n  at TIMESTAMP(3),\n  \
+    WATERMARK FOR at AS at - INTERVAL '5' SECOND\n) WITH (connector = 'generator', seed = '1')";
+const CREATE_VIEW: &str = "CREATE MATERIALIZED VIEW per_minute AS\nSELECT window_start, window_end, kind, \
+    count(*) AS n\nFROM TUMBLE(clicks, at, INTERVAL '1 minute')\nGROUP BY window_start, window_end, kind";
+
+#[tokio::test]
+async fn each_row_is_in_public_once_and_in_one_of_the_other_two() {
+    let session = database().await.0.session(Client::default());
+    assert_eq!(number(&session, "SELECT sum(n) FROM counts").await, 255);
+    assert_eq!(number(&session, "SELECT count(*) FROM public.counts").await, 8);
+    assert_eq!(number(&session, "SELECT sum(n) FROM live.counts").await, 64 + 128);
+    assert_eq!(number(&session, "SELECT sum(n) FROM thalweg.history.counts").await, 63);
+    assert_eq!(number(&session, "SELECT count(*) FROM history.counts").await, 6);
+    let both = "SELECT (SELECT sum(n) FROM history.counts) + (SELECT sum(n) FROM live.counts)";
+    assert_eq!(number(&session, both).await, 255);
+    let join = "SELECT count(*) FROM live.counts l JOIN history.counts h ON l.kind = h.kind";
+    assert_eq!(number(&session, join).await, 6);
+}
+
+#[tokio::test]
+async fn a_statement_sees_one_snapshot_and_the_next_statement_the_next() {
+    let (database, engine) = database().await;
+    let session = database.session(Client::default());
+    let answer = session.execute("SELECT n FROM counts", &[]).await.unwrap();
+    let mut table = three_parts("counts").await;
+    table.tail = Arc::new(vec![rows(&[(2, "buy", 1000)])]);
+    engine.publish("counts", table);
+    let Answer::Rows(stream) = answer else { panic!() };
+    let total: usize =
+        stream.map(|batch| batch.unwrap().num_rows()).fold(0, |a, b| async move { a + b }).await;
+    assert_eq!(total, 8);
+    assert_eq!(number(&session, "SELECT count(*) FROM counts").await, 7);
+}
+
+#[tokio::test]
+async fn rows_of_all_parts_look_alike() {
+    let session = database().await.0.session(Client::default());
+    check(&session, "SELECT * FROM counts WHERE kind = 'buy' ORDER BY window_start", expect![[r#""#]]).await;
+    check(
+        &session,
+        "SELECT max(n) AS most, min(window_start) AS first FROM history.counts",
+        expect![[r#""#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_predicate_reaches_the_parquet_reader() {
+    let session = database().await.0.session(Client::default());
+    let plan = rendered(&session, "EXPLAIN SELECT kind FROM counts WHERE n > 5").await;
+    assert!(plan.contains("file_type=parquet") && plan.contains("pruning_predicate"), "{plan}");
+    assert!(plan.contains("projection=[kind, n]"), "{plan}");
+}
+
+#[tokio::test]
+async fn the_schema_of_the_answer_is_the_prepared_one() {
+    let session = database().await.0.session(Client::default());
+    for sql in [
+        "SELECT * FROM counts",
+        "SELECT max(n), min(kind), count(*) FROM history.counts",
+        "SELECT n FROM counts UNION ALL SELECT 1.5",
+        "SELECT named_struct('a', n, 'b', [kind]) AS s FROM counts",
+        "SELECT * FROM information_schema.tables",
+        "SELECT * FROM system.partitions",
+        "EXPLAIN SELECT * FROM counts",
+        "EXPLAIN ANALYZE SELECT * FROM counts",
+        "SHOW TABLES",
+        "DESCRIBE counts",
+        "SHOW STREAMS",
+    ] {
+        let promised = session.prepare(sql, None).await.unwrap().rows.unwrap();
+        let Answer::Rows(stream) = session.execute(sql, &[]).await.unwrap() else { panic!("{sql}") };
+        assert_eq!(stream.schema(), promised, "{sql}");
+        let batches: Vec<_> = stream.try_collect().await.unwrap();
+        assert!(!batches.is_empty() || sql.starts_with("SHOW STREAMS"), "{sql}");
+        assert!(batches.iter().all(|batch| batch.schema() == promised), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn parameters_are_typed_and_bound() {
+    let session = database().await.0.session(Client::default());
+    for sql in
+        ["SELECT n FROM counts WHERE kind = $1 AND n > $2", "SELECT n FROM counts WHERE kind = ? AND n > ?"]
+    {
+        let prepared = session.prepare(sql, None).await.unwrap();
+        let types: Vec<_> =
+            prepared.parameters.fields().iter().map(|field| field.data_type().clone()).collect();
+        assert_eq!(types, [DataType::Utf8View, DataType::Int64], "{sql}");
+        let values = [ScalarValue::from("buy"), ScalarValue::Int32(Some(3))];
+        let found = batches(&session, sql, &values).await.unwrap();
+        assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 3, "{sql}");
+    }
+    let error = |sql: &'static str, values: Vec<ScalarValue>| {
+        let session = session.clone();
+        async move { batches(&session, sql, &values).await.unwrap_err().to_string() }
+    };
+    let missing = error("SELECT n FROM counts WHERE n = $1", vec![]).await;
+    assert_eq!(missing, "the statement has 1 parameters, and 0 values were given");
+    let wrong = error("SELECT n FROM counts WHERE n = $1", vec![ScalarValue::from("x")]).await;
+    assert!(wrong.starts_with("parameter $1 cannot be x"), "{wrong}");
+    let mixed = error("SELECT ? + $1", vec![]).await;
+    assert!(mixed.contains("cannot be mixed"), "{mixed}");
+}
+
+#[tokio::test]
+async fn names_that_are_wrong_are_answered_with_the_right_ones() {
+    let session = database().await.0.session(Client::default());
+    rendered(&session, CREATE_STREAM).await;
+    check(&session, "SELECT *\nFROM count", expect![[r#""#]]).await;
+    check(&session, "SELECT nn FROM counts", expect![[r#""#]]).await;
+    check(&session, "SELECT * FROM clicks", expect![[r#""#]]).await;
+    check(&session, "SELECT * FROM hist.counts", expect![[r#""#]]).await;
+    check(&session, "SELECT * FROM other.public.counts", expect![[r#""#]]).await;
+    check(&session, "SELECT * FROM system.partition", expect![[r#""#]]).await;
+}
+
+#[tokio::test]
+async fn streams_and_views_come_and_go() {
+    let session = database().await.0.session(Client::default());
+    check(&session, CREATE_STREAM, expect![[r#""#]]).await;
+    check(&session, &CREATE_STREAM.to_lowercase(), expect![[r#""#]]).await;
+    check(&session, &CREATE_STREAM.replace("price DOUBLE", "price INT"), expect![[r#""#]]).await;
+    check(&session, CREATE_VIEW, expect![[r#""#]]).await;
+    check(&session, CREATE_VIEW, expect![[r#""#]]).await;
+    check(&session, &CREATE_VIEW.replace("per_minute", "clicks"), expect![[r#""#]]).await;
+    check(&session, "SHOW STREAMS", expect![[r#""#]]).await;
+    check(&session, "SHOW VIEWS", expect![[r#""#]]).await;
+    check(&session, "SHOW TABLES", expect![[r#""#]]).await;
+    check(&session, "DESCRIBE clicks", expect![[r#""#]]).await;
+    check(&session, "DESCRIBE live.per_minute", expect![[r#""#]]).await;
+    let plan = rendered(&session, "EXPLAIN per_minute").await;
+    assert!(plan.contains("AggregateExec") && plan.contains("StateScan"), "{plan}");
+    let plan = rendered(&session, &format!("EXPLAIN {}", CREATE_VIEW.replace("per_minute", "again"))).await;
+    assert!(plan.contains("AggregateExec") && plan.contains("StateScan"), "{plan}");
+    check(&session, "DROP STREAM clicks", expect![[r#""#]]).await;
+    check(&session, "DROP VIEW per_minutes", expect![[r#""#]]).await;
+    check(&session, "DROP VIEW per_minute", expect![[r#""#]]).await;
+    check(&session, "DROP STREAM clicks", expect![[r#""#]]).await;
+    check(&session, "DROP STREAM IF EXISTS clicks", expect![[r#""#]]).await;
+}
+
+#[tokio::test]
+async fn what_the_job_knows_are_tables() {
+    let session = database().await.0.session(Client { user: Some("ann".into()), name: Some("test".into()) });
+    check(&session, "SELECT * FROM system.streams", expect![[r#""#]]).await;
+    check(
+        &session,
+        "SELECT partition, offset, end_offset, lag, holds_frontier FROM system.partitions",
+        expect![[r#""#]],
+    )
+    .await;
+    check(&session, "SELECT view, closed_through, open_windows FROM system.views", expect![[r#""#]]).await;
+    check(&session, "SELECT epoch, records FROM system.checkpoints", expect![[r#""#]]).await;
+    check(
+        &session,
+        "SELECT records, decoded + rejected AS accounted, view FROM system.ledger",
+        expect![[r#""#]],
+    )
+    .await;
+    check(
+        &session,
+        "SELECT sql, \"user\", client, rows, state FROM system.queries ORDER BY id DESC LIMIT 2",
+        expect![[r#""#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_dropped_answer_stops_its_query() {
+    let (database, _) = database().await;
+    let session = database.session(Client::default());
+    let endless = "SELECT count(*) FROM generate_series(1, 1000000000000) AS t(x) WHERE x % 2 = 3";
+    let answer = session.execute(endless, &[]).await.unwrap();
+    assert_eq!(database.queries()[0].state, QueryState::Running);
+    drop(answer);
+    assert_eq!(database.queries()[0].state, QueryState::Cancelled);
+    // The task itself ends too: the runtime of a test waits for none, so ask the metrics.
+    let alive = || Handle::current().metrics().num_alive_tasks();
+    while alive() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_query_has_a_deadline_and_a_number_of_neighbours() {
+    let settings = Settings {
+        query_deadline: Duration::from_millis(50),
+        queries_max: 1,
+        parallelism: 1,
+        ..Settings::default()
+    };
+    let (database, _) = with_settings(settings).await;
+    let session = database.session(Client::default());
+    let endless = "SELECT count(*) FROM generate_series(1, 1000000000000) AS t(x) WHERE x % 2 = 3";
+    let first = session.execute(endless, &[]).await.unwrap();
+    let second = session.execute("SELECT 1", &[]).await.err().unwrap().to_string();
+    assert!(second.contains("too many queries run already. running=1, most=1"), "{second}");
+    let Answer::Rows(stream) = first else { panic!() };
+    let error = Error::from(stream.try_collect::<Vec<_>>().await.unwrap_err()).to_string();
+    assert!(error.contains("longer than it may. limit=50ms"), "{error}");
+    assert_eq!(database.queries()[0].state, QueryState::Failed);
+    assert_eq!(number(&session, "SELECT 1").await, 1);
+}
+
+/// Text that would make the process die, run on the small stacks of a runtime's threads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_text_is_an_error_and_no_death() {
+    let session = database().await.0.session(Client::default());
+    let chain = |first: &str, term: &str, times: usize| format!("SELECT {first}{}", term.repeat(times));
+    for (sql, part) in [
+        (chain("1", "+1", 20_000), "chained"),
+        (chain("true", " OR n=1", 5_000), "chained"),
+        (chain("1", " UNION ALL SELECT 1", 3_000), "chained"),
+        (chain("", "(", 20_000), "nested"),
+        (chain("", "NOT ", 10_000), "chained"),
+        (format!("SELECT '{}'", "x".repeat(70_000)), "too long"),
+        (format!("SELECT * FROM counts{}", ", counts".repeat(300)), "relations"),
+        ("SELECT repeat('a', 1000000000)".to_owned(), "repeat() would make an answer of 1000000000 bytes"),
+        ("SELECT repeat(kind, 100000000) FROM counts".to_owned(), "repeat() would make an answer"),
+        ("SELECT range(0, 1000000000)".to_owned(), "range() would make"),
+        ("SELECT generate_series(0, 1000000000)".to_owned(), "generate_series() would make"),
+        ("SELECT lpad('a', 2000000000)".to_owned(), "lpad() would make"),
+        ("SELECT array_repeat(1, 1000000000)".to_owned(), "array_repeat() would make"),
+        ("SELECT count(DISTINCT x) FROM generate_series(1, 100000000) AS t(x)".to_owned(), "xhausted"),
+        ("COPY counts TO '/tmp/x.csv'".to_owned(), "expected a statement"),
+        ("INSERT INTO counts VALUES (1)".to_owned(), "expected a statement"),
+        ("SET datafusion.execution.batch_size = 1".to_owned(), "expected a statement"),
+        ("EXPLAIN ANALYZE COPY counts TO '/tmp/x.csv'".to_owned(), ""),
+        (
+            "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'".to_owned(),
+            "STREAM or MATERIALIZED VIEW",
+        ),
+        ("SELECT * FROM '/etc/passwd'".to_owned(), "no table"),
+        ("SELECT * FROM read_csv('/etc/passwd')".to_owned(), ""),
+        ("SELECT 1; SELECT 2".to_owned(), "expected one statement"),
+        ("SELECT $99999999999".to_owned(), "is no parameter"),
+    ] {
+        let short = &sql[..sql.len().min(60)];
+        let answer = rendered(&session, &sql).await;
+        assert!(
+            answer.starts_with("error: ") && answer.contains(part),
+            "{short}: {}",
+            &answer[..answer.len().min(300)]
+        );
+        let _ = session.prepare(&sql, None).await;
+    }
+    assert_eq!(number(&session, "SELECT sum(n) FROM counts").await, 255);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn text_just_within_the_limits_runs() {
+    let session = database().await.0.session(Client::default());
+    let chain = |first: &str, term: &str, times: usize| format!("SELECT {first}{}", term.repeat(times));
+    assert_eq!(number(&session, &chain("0", "+1", 490)).await, 490);
+    let ors = format!("SELECT count(*) FROM counts WHERE n = 1{}", " OR n = 2 AND n < 5".repeat(240));
+    assert_eq!(number(&session, &ors).await, 2);
+    let unions = format!("SELECT count(*) FROM (SELECT 1{})", " UNION ALL SELECT 1".repeat(150));
+    assert_eq!(number(&session, &unions).await, 151);
+    assert_eq!(number(&session, "SELECT length(repeat('a', 1000))").await, 1000);
+    assert_eq!(number(&session, "SELECT array_length(range(0, 1000))").await, 1000);
+}
+
+#[tokio::test]
+async fn only_known_table_functions_exist() {
+    let (database, _) = database().await;
+    let state = database.shared.state(&database.shared.pin(), PUBLIC).unwrap();
+    let mut names: Vec<_> = state.table_functions().keys().cloned().collect();
+    names.sort();
+    assert_eq!(names, ["generate_series", "range"]);
+}
+
+#[tokio::test]
+async fn bare_names_are_looked_up_in_the_schema_that_was_set() {
+    let mut session = database().await.0.session(Client::default());
+    session.set_schema("live").unwrap();
+    assert_eq!(number(&session, "SELECT sum(n) FROM counts").await, 192);
+    let error = session.set_schema("lives").unwrap_err().to_string();
+    assert!(error.contains("did you mean \"live\""), "{error}");
+    assert_eq!(MINUTE, 60_000_000);
+}

@@ -15,8 +15,6 @@ mod stores;
 pub mod system;
 #[cfg(test)]
 pub(crate) mod test_data;
-#[cfg(test)]
-mod tests;
 
 pub(crate) use catalog::{CATALOG, PUBLIC, SCHEMAS, StatementCatalog};
 pub(crate) use pinned::{Pinned, StatusSource};

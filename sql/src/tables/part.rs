@@ -62,8 +62,12 @@ impl TableProvider for PartTable {
         if !rows.is_empty() || parts.is_empty() {
             parts.push(memory_scan(self.schema(), rows, projection, session.config().batch_size())?);
         }
-        let schema = project_schema(&self.schema(), projection)?;
-        debug_assert!(parts.iter().all(|part| part.schema() == schema));
+        let promised = project_schema(&self.schema(), projection)?;
+        assert!(
+            parts.iter().all(|part| part.schema() == promised),
+            "a part of {:?} has other columns",
+            self.table
+        );
         UnionExec::try_new(parts)
     }
 }
