@@ -230,9 +230,14 @@ fn seconds(window: &str) -> (i64, i64) {
 
 /// `{W}` in the query stands for the window function over `t`.
 async fn check_in(window: &str, query: &str) -> ViewSpec {
+    check_against(window, query, query).await
+}
+
+/// The same, where the plain query must be written otherwise.
+async fn check_against(window: &str, query: &str, plain: &str) -> ViewSpec {
     let spec = view(&query.replace("{W}", window)).await.unwrap_or_else(|error| panic!("{query}\n{error}"));
     let (size, slide) = seconds(window);
-    let (schema, whole) = expected(query, size, slide).await;
+    let (schema, whole) = expected(plain, size, slide).await;
     let names = |schema: &Schema| schema.fields().iter().map(|it| it.name().clone()).collect::<Vec<_>>();
     assert_eq!(names(&spec.schema), names(&schema), "{query}");
     let whole = told(&as_types_of(&whole, &spec.schema));
@@ -281,12 +286,14 @@ async fn ordered_aggregates() {
          FROM {W} GROUP BY window_start",
     )
     .await;
-    check(
+    // DataFusion itself panics on some of these.
+    let idle =
         "SELECT window_start, k, avg(q ORDER BY ts) AS a, count(q ORDER BY ts) AS c, max(q ORDER BY ts) AS m,
-           median(q ORDER BY ts) AS e
-         FROM {W} GROUP BY window_start, k",
-    )
-    .await;
+           median(q ORDER BY ts) AS e, stddev(p ORDER BY ts) AS s, bit_or(q ORDER BY ts DESC) AS b
+         FROM {W} GROUP BY window_start, k";
+    let plain = idle.replace(" ORDER BY ts DESC", "").replace(" ORDER BY ts", "");
+    check_against(TUMBLE, idle, &plain).await;
+    check_against(HOP, idle, &plain).await;
 }
 
 #[tokio::test]

@@ -98,9 +98,12 @@ fn now_is_the_birth_of_the_stream() {
     };
     let SourceSpec::Generator(spec) = plan_stream(&create, id).unwrap().source else { panic!() };
     assert_eq!(spec.start_micros, Some(0x0193_2c07_a000 * 1000));
-    check("CREATE STREAM s (a STRING) WITH (connector = 'generator', start = 'soon')", expect![[r#"
+    check(
+        "CREATE STREAM s (a STRING) WITH (connector = 'generator', start = 'soon')",
+        expect![[r#"
         line 1, column 67: option "start" can't be "soon": it is now or a moment such as 2025-06-01T00:00:00Z
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
