@@ -253,6 +253,12 @@ async fn check_against(window: &str, query: &str, plain: &str) -> ViewSpec {
         }
         assert_eq!(told(&without_time(&found)), whole, "{query}\nin batches of {batch_rows} rows");
     }
+    if let ViewShape::Windowed { cuts, upper, .. } = &spec.shape
+        && size == slide
+    {
+        let at_once = finish(cuts, states(cuts, 61).await, upper).await.unwrap();
+        assert_eq!(told(&without_time(&at_once)), whole, "{query}\nall windows at once");
+    }
     spec
 }
 
@@ -325,6 +331,29 @@ async fn distinct_of_all_kinds() {
     check("SELECT DISTINCT window_start, k FROM {W}").await;
     check("SELECT DISTINCT n, window_start FROM (SELECT window_start, k, count(*) / 10 AS n FROM {W} GROUP BY window_start, k)").await;
     check("SELECT window_start, k, p, count(*) AS n, count(DISTINCT q) AS d FROM {W} GROUP BY window_start, k, p").await;
+}
+
+#[tokio::test]
+async fn windows_under_another_name() {
+    check(
+        "SELECT c.window_start, c.k, count(*) AS n FROM {W} AS c WHERE c.q > 3 GROUP BY c.window_start, c.k",
+    )
+    .await;
+    check("SELECT c.window_end AS e, count(DISTINCT c.u) AS n, sum(c.q) AS s FROM {W} AS c GROUP BY c.window_end").await;
+}
+
+/// A state written by one is read by the other.
+#[tokio::test]
+async fn fingerprints_tell_states_apart() {
+    let of = async |query: &str| view(query).await.unwrap().fingerprint;
+    let query = "SELECT window_start, sum(q) AS s FROM TUMBLE(t, ts, INTERVAL '60 s') GROUP BY window_start";
+    assert_eq!(of(query).await, of(query).await);
+    assert_eq!(of(query).await, of(&query.replace(" AS s", " AS t")).await, "names of columns are no state");
+    for (part, other) in
+        [("60", "30"), ("sum(q)", "sum(p)"), ("sum(q)", "max(q)"), ("GROUP BY", "WHERE q > 1 GROUP BY")]
+    {
+        assert_ne!(of(query).await, of(&query.replace(part, other)).await, "{part} became {other}");
+    }
 }
 
 #[tokio::test]
