@@ -67,12 +67,12 @@ pub async fn plan_view(create: &CreateView, id: Uuid, streams: &[Arc<StreamSpec>
         }
         _ => copy(plan, stream, create, &state).await?,
     };
-    let columns = columns_read(&planned.shape, stream)?;
-    let schema = dry_run::dry_run(&planned.shape, stream).await.map_err(|error| {
+    let columns = columns_read(&planned, stream)?;
+    let schema = dry_run::dry_run(&planned, stream).await.map_err(|error| {
         let text = "DataFusion can't run this query in two halves";
         Error::invalid(text).at(create.name.position).detail(error.to_string())
     })?;
-    let fingerprint = fingerprint(&planned.shape)?;
+    let fingerprint = fingerprint(&planned)?;
     Ok(ViewSpec {
         id,
         name: create.name.value.clone(),
@@ -80,13 +80,9 @@ pub async fn plan_view(create: &CreateView, id: Uuid, streams: &[Arc<StreamSpec>
         stream: stream.name.clone(),
         columns,
         schema,
-        shape: planned.shape,
+        shape: planned,
         fingerprint,
     })
-}
-
-struct Planned {
-    shape: ViewShape,
 }
 
 fn planner() -> SessionState {
@@ -142,7 +138,7 @@ async fn windowed(
     keys: BoundKeys,
     allowed_lateness: Option<Micros>,
     state: &SessionState,
-) -> Result<Planned> {
+) -> Result<ViewShape> {
     let aggregate = innermost(&plan)?;
     let split = distinct::split(&cut::without_idle_order(aggregate)?)?;
     let mut cuts = vec![];
@@ -153,8 +149,7 @@ async fn windowed(
     let upper = carry::carry_time(&plan, &LogicalPlan::Aggregate(aggregate.clone()), &time)?;
     let logical = output::project(upper)?;
     let upper = Upper { logical, session: Arc::new(planning_state().build()) };
-    let shape = ViewShape::Windowed { window, allowed_lateness: allowed_lateness.unwrap_or(0), cuts, upper };
-    Ok(Planned { shape })
+    Ok(ViewShape::Windowed { window, allowed_lateness: allowed_lateness.unwrap_or(0), cuts, upper })
 }
 
 /// The aggregate over the stream.
@@ -190,7 +185,7 @@ async fn copy(
     stream: &StreamSpec,
     create: &CreateView,
     state: &SessionState,
-) -> Result<Planned> {
+) -> Result<ViewShape> {
     let time = match stream.event_time {
         Some(event_time) => event_time.column,
         None => stream
@@ -214,7 +209,7 @@ async fn copy(
     let logical = output::project(carry::carry_time(&plan, scan, &with_time)?)?;
     let optimized = state.optimize(&logical)?;
     let lower = state.query_planner().create_physical_plan(&optimized, state).await?;
-    Ok(Planned { shape: ViewShape::Copy { lower } })
+    Ok(ViewShape::Copy { lower })
 }
 
 /// What the leaves of the lower halves read.
