@@ -145,6 +145,12 @@ impl Reader<'_> {
         }
         match &mut self.tree.columns[id as usize] {
             Column::Text(texts) if first == b'"' => {
+                let chunk = scan::load(bytes, at + 1)?;
+                let length = scan::specials(chunk).trailing_zeros() as usize;
+                if length <= 12 && chunk[length] == b'"' {
+                    texts.set_short(row, chunk, length);
+                    return Some(at + length + 2);
+                }
                 let (end, escaped) = scan::string(bytes, at + 1)?;
                 let contents = &bytes[at + 1..end - 1];
                 if escaped {
