@@ -455,6 +455,27 @@ fn run_schemas(first: u64, batches: usize) {
 }
 
 #[test]
+fn plain_events_never_need_the_general_path() {
+    let schema = shops_schema();
+    let mut decoder = Decoder::new(Arc::clone(&schema), &[0, 18, 24]).unwrap();
+    let mut seed = Seed(3);
+    let mut records = Records::default();
+    for _ in 0..BATCH {
+        let mut entries = owned(shop_event(seed.below(SHOPS), &mut seed));
+        seed.shuffle(&mut entries);
+        records.push(Some(write(&mut seed, &entries).as_bytes()));
+    }
+    decoder.tree.begin(BATCH);
+    for span in &records.spans {
+        let (start, length) = (span.start as usize, span.len as usize);
+        let record = &records.bytes[start..start + length];
+        let accepted = decoder.fast.read(&mut decoder.tree, &records.bytes, start, length);
+        assert!(accepted, "{}", String::from_utf8_lossy(record));
+        decoder.tree.keep();
+    }
+}
+
+#[test]
 fn half_a_million_shop_events_read_alike() {
     run_shops(1, 1000);
 }

@@ -7,7 +7,7 @@
 //! The bytes are known to be UTF-8, and go on behind the record (see `scan`). Places only ever move forward, so whoever
 //! arrives exactly at the record's end has never looked beyond it for an answer.
 
-use super::column::Column;
+use super::column::{Column, Texts};
 use super::general::DEPTH_MAX;
 use super::number::{self, signed_quotient};
 use super::scan::{self, PADDING};
@@ -106,6 +106,10 @@ impl Reader<'_> {
                 },
             }
             first = false;
+            // A guess may have been learned from a producer who puts no space there.
+            if self.bytes.get(at).is_some_and(|byte| *byte <= b' ') {
+                at = scan::space(self.bytes, at);
+            }
             if column == UNKNOWN {
                 at = scan::value(self.bytes, at, depth)?;
             } else if self.tree.see(column, object) {
@@ -157,24 +161,7 @@ impl Reader<'_> {
             return scan::word(bytes, at, b"null");
         }
         match &mut self.tree.columns[id as usize] {
-            Column::Text(texts) if first == b'"' => {
-                let chunk = scan::load(bytes, at + 1)?;
-                let length = scan::specials(chunk).trailing_zeros() as usize;
-                if length <= 12 && chunk[length] == b'"' {
-                    texts.set_short(row, chunk, length);
-                    return Some(at + length + 2);
-                }
-                let (end, escaped) = scan::string(bytes, at + 1)?;
-                let contents = &bytes[at + 1..end - 1];
-                if escaped {
-                    self.unescaped.clear();
-                    unescape(contents, self.unescaped).ok()?;
-                    texts.set(row, self.unescaped);
-                } else {
-                    texts.set(row, contents);
-                }
-                Some(end)
-            }
+            Column::Text(texts) if first == b'"' => text(texts, self.unescaped, bytes, row, at),
             Column::Timestamp(slots) if first == b'"' => {
                 let end = scan::plain_end(bytes, at + 1)?;
                 slots.set(row, self.calendar.timestamp(&bytes[at + 1..end])?);
@@ -259,6 +246,27 @@ impl Reader<'_> {
         }
         Some(at + 1)
     }
+}
+
+/// Behind the string whose opening quote is at `at`.
+#[inline(always)]
+fn text(texts: &mut Texts, unescaped: &mut Vec<u8>, bytes: &[u8], row: usize, at: usize) -> Option<usize> {
+    let chunk = scan::load(bytes, at + 1)?;
+    let length = scan::specials(chunk).trailing_zeros() as usize;
+    if length <= 12 && chunk[length] == b'"' {
+        texts.set_short(row, chunk, length);
+        return Some(at + length + 2);
+    }
+    let (end, escaped) = scan::string(bytes, at + 1)?;
+    let contents = &bytes[at + 1..end - 1];
+    if escaped {
+        unescaped.clear();
+        unescape(contents, unescaped).ok()?;
+        texts.set(row, unescaped);
+    } else {
+        texts.set(row, contents);
+    }
+    Some(end)
 }
 
 /// A number of the usual kind, read in one go: up to eighteen digits, perhaps a point. Others are only measured.

@@ -369,6 +369,16 @@ fn a_type_that_json_cannot_hold_is_refused_with_the_column() {
 }
 
 #[test]
+fn a_column_that_cannot_be_null_is_refused() {
+    let element = Arc::new(Field::new("item", DataType::Int32, false));
+    let schema = Arc::new(Schema::new(fields(vec![("a", DataType::List(element))])));
+    let error = Decoder::new(schema, &[0]).unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::Invalid);
+    let schema = Arc::new(Schema::new(vec![Field::new("s", DataType::Utf8View, false)]));
+    assert_eq!(Decoder::new(schema, &[0]).unwrap_err().kind(), crate::ErrorKind::Invalid);
+}
+
+#[test]
 fn a_batch_of_nothing_is_a_batch() {
     for wanted in [vec![], vec![8, 11, 13]] {
         let mut decoder = Decoder::new(schema(), &wanted).unwrap();

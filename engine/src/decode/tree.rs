@@ -89,6 +89,9 @@ impl Tree {
         self.seen_in.push(0);
         let mut children = Vec::new();
         let mut keys = Keys::default();
+        if let DataType::Struct(_) | DataType::List(_) = data_type {
+            require_nullable(&self.nodes[id].path, data_type)?;
+        }
         match data_type {
             DataType::Struct(fields) => {
                 for field in fields {
@@ -253,5 +256,21 @@ impl Tree {
             }
             (column, data_type) => column.finish_leaf(data_type, rows),
         }
+    }
+}
+
+/// Any field may be missing from a record, and any element `null`.
+fn require_nullable(path: &str, data_type: &DataType) -> Result<()> {
+    let strict = match data_type {
+        DataType::Struct(fields) => fields.iter().find(|field| !field.is_nullable()),
+        DataType::List(element) => Some(element).filter(|element| !element.is_nullable()),
+        _ => None,
+    };
+    match strict {
+        None => Ok(()),
+        Some(field) => Err(Error::Invalid(format!(
+            "what is read from JSON can be NULL, but is declared NOT NULL. column=\"{}\", within=\"{path}\"",
+            field.name()
+        ))),
     }
 }
