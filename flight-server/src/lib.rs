@@ -30,7 +30,6 @@ mod statement;
 mod wire;
 
 pub use backend::{Answer, Backend, Prepared, Refusal, Scope, Table};
-pub use database::DatabaseBackend;
 pub use server::{Limits, serve};
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use futures::FutureExt;
 use thalweg_engine::checkpoint::DataRoot;
 use thalweg_engine::clock::{Clock, SystemClock};
 use thalweg_engine::job::{Engine, Opened};
-use thalweg_flight_server::{DatabaseBackend, Limits};
+use thalweg_flight_server::Limits;
 use thalweg_sql::session::{Client, Database, Settings as QuerySettings};
 use tokio::net::TcpListener;
 
@@ -77,7 +77,8 @@ fn greeting(common: &Common) -> String {
 
 fn run(common: Common, scripts: Vec<Script>, greeting: Option<String>) -> ExitCode {
     let watched = std::io::stderr().is_terminal();
-    log(if watched { "warn" } else { "info" });
+    // The Delta kernel tells every step of reading a log at info.
+    log(if watched { "warn" } else { "info,buoyant_kernel=warn,delta_kernel=warn,deltalake_core=warn" });
     match runtimes(&common).and_then(|(main, queries)| {
         let outcome =
             main.block_on(serve_until_stopped(common, scripts, greeting, watched, queries.handle().clone()));
@@ -143,7 +144,7 @@ async fn serve_until_stopped(
         println!("\n{greeting}");
     }
     let stop = stop_signal()?.shared();
-    let backend = Arc::new(DatabaseBackend::new(database));
+    let backend = Arc::new(database);
     let server =
         tokio::spawn(thalweg_flight_server::serve(listener, backend, Limits::default(), stop.clone()));
     let reporting = watched.then(|| tokio::spawn(progress::report(engine.clone())));

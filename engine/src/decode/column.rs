@@ -184,7 +184,6 @@ impl<T: Copy + Default> Slots<T> {
 
 impl Texts {
     /// Writes a string, which is UTF-8.
-    #[inline]
     pub(super) fn set(&mut self, row: usize, text: &[u8]) {
         if row < self.views.values.len() {
             let view = self.view(text);
@@ -192,7 +191,13 @@ impl Texts {
         }
     }
 
-    #[inline]
+    /// Writes the first `length` bytes of `chunk`, at most twelve.
+    #[inline(always)]
+    pub(super) fn set_short(&mut self, row: usize, chunk: &[u8; 16], length: usize) {
+        let text = u128::from_le_bytes(*chunk) & ((1 << (8 * length)) - 1);
+        self.views.set(row, text << 32 | length as u128);
+    }
+
     fn view(&mut self, text: &[u8]) -> u128 {
         let length = text.len();
         let mut view = [0; 16];

@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow_json::ReaderBuilder;
 
@@ -141,15 +142,24 @@ impl Comparison {
     }
 
     fn compare_with_arrow(&mut self, values: &[Vec<u8>], decoded: &Decoded) {
+        let decimals =
+            self.schema.fields().iter().any(|field| holds(field.data_type(), DataType::is_decimal));
         let mut refused = decoded.refused.iter().peekable();
-        let mut accepted = Vec::new();
+        let (mut accepted, mut compared) = (Vec::new(), Vec::new());
         for (index, value) in values.iter().enumerate() {
+            // arrow-json multiplies a decimal by its power of ten without a bound, and overflows.
+            let compare = !decimals || !has_large_exponent(&String::from_utf8_lossy(value));
             match refused.next_if(|refused| refused.index == index) {
-                None => accepted.push(value),
-                Some(refused) => self.compare_refusal(value, &refused.reason),
+                Some(refused) if compare => self.compare_refusal(value, &refused.reason),
+                Some(_) => {}
+                None => {
+                    compared.push(compare);
+                    accepted.extend(compare.then_some(value));
+                }
             }
         }
-        self.compare_rows(&accepted, &decoded.batch);
+        let rows = filter_record_batch(&decoded.batch, &BooleanArray::from(compared)).unwrap();
+        self.compare_rows(&accepted, &rows);
     }
 
     fn compare_refusal(&mut self, value: &[u8], reason: &str) {
@@ -246,19 +256,24 @@ fn arrow_rows(schema: &SchemaRef, values: &[impl AsRef<[u8]>]) -> Option<RecordB
 
 /// Why a column that both read, or that arrow-json does not, may differ; `text` is the column's value in the record.
 fn named_difference(data_type: &DataType, text: &str) -> Option<&'static str> {
-    let parts =
-        text.split([',', '[', ']', '{', '}', ':', ' ', '\n', '\t', '\r']).filter(|part| !part.is_empty());
-    let numbers: Vec<&str> = parts.filter(|part| part.parse::<f64>().is_ok()).collect();
-    let holds = |wanted: fn(&DataType) -> bool| holds(data_type, wanted);
-    if holds(|leaf| matches!(leaf, DataType::Timestamp(..))) && !numbers.is_empty() {
+    if holds(data_type, |leaf| matches!(leaf, DataType::Timestamp(..))) && numbers(text).next().is_some() {
         return Some("an epoch number");
     }
-    if holds(DataType::is_floating)
-        && numbers.iter().any(|part| part.starts_with('-') && part.parse() == Ok(0f32))
-    {
+    let negative_zero = |part: &str| part.starts_with('-') && part.parse() == Ok(0f32);
+    if holds(data_type, DataType::is_floating) && numbers(text).any(negative_zero) {
         return Some("negative zero");
     }
     None
+}
+
+/// What looks like a number in a piece of JSON.
+fn numbers(text: &str) -> impl Iterator<Item = &str> {
+    let parts = text.split([',', '[', ']', '{', '}', ':', ' ', '\n', '\t', '\r']);
+    parts.map(|part| part.trim_matches('"')).filter(|part| part.parse::<f64>().is_ok())
+}
+
+fn has_large_exponent(text: &str) -> bool {
+    numbers(text).filter_map(|part| part.split_once(['e', 'E'])).any(|(_, exponent)| exponent.len() > 1)
 }
 
 /// Whether a leaf of this type is as wanted.
@@ -410,7 +425,6 @@ fn run_shops(first: u64, batches: usize) {
         comparisons[batch % 2].compare(&values);
     }
     for comparison in comparisons {
-        println!("{:#?}", comparison.differences);
         assert!(comparison.accepted > comparison.refused, "most records must be good ones");
         assert!(comparison.refused > batches * BATCH / 100, "some records must be bad ones");
     }

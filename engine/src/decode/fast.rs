@@ -13,12 +13,13 @@ use super::number::{self, signed_quotient};
 use super::scan::{self, PADDING};
 use super::shape::{LinkId, Shapes, UNKNOWN};
 use super::text::unescape;
-use super::time;
+use super::time::{self, Calendar};
 use super::tree::{NodeId, ROOT, Tree};
 
 #[derive(Debug)]
 pub(super) struct Fast {
     shapes: Shapes,
+    calendar: Calendar,
     /// For a string with escapes.
     unescaped: Vec<u8>,
     /// For a record at the end of the buffer.
@@ -27,7 +28,12 @@ pub(super) struct Fast {
 
 impl Fast {
     pub(super) fn new(tree: &Tree) -> Fast {
-        Fast { shapes: Shapes::new(tree.nodes.len()), unescaped: Vec::new(), padded: Vec::new() }
+        Fast {
+            shapes: Shapes::new(tree.nodes.len()),
+            calendar: Calendar::default(),
+            unescaped: Vec::new(),
+            padded: Vec::new(),
+        }
     }
 
     /// Writes the record at `start` into the row at hand, or returns false and leaves remains there, which the caller
@@ -51,7 +57,13 @@ impl Fast {
     fn read_padded(&mut self, tree: &mut Tree, bytes: &[u8], length: usize) -> bool {
         self.shapes.forget_if_full();
         let row = tree.row;
-        let mut reader = Reader { tree, shapes: &mut self.shapes, unescaped: &mut self.unescaped, bytes };
+        let mut reader = Reader {
+            tree,
+            shapes: &mut self.shapes,
+            calendar: &mut self.calendar,
+            unescaped: &mut self.unescaped,
+            bytes,
+        };
         let begin = scan::space(bytes, 0);
         match reader.object(ROOT, row, begin, DEPTH_MAX) {
             Some(end) if end == length => true,
@@ -64,6 +76,7 @@ impl Fast {
 struct Reader<'a> {
     tree: &'a mut Tree,
     shapes: &'a mut Shapes,
+    calendar: &'a mut Calendar,
     unescaped: &'a mut Vec<u8>,
     bytes: &'a [u8],
 }
@@ -145,6 +158,12 @@ impl Reader<'_> {
         }
         match &mut self.tree.columns[id as usize] {
             Column::Text(texts) if first == b'"' => {
+                let chunk = scan::load(bytes, at + 1)?;
+                let length = scan::specials(chunk).trailing_zeros() as usize;
+                if length <= 12 && chunk[length] == b'"' {
+                    texts.set_short(row, chunk, length);
+                    return Some(at + length + 2);
+                }
                 let (end, escaped) = scan::string(bytes, at + 1)?;
                 let contents = &bytes[at + 1..end - 1];
                 if escaped {
@@ -158,7 +177,7 @@ impl Reader<'_> {
             }
             Column::Timestamp(slots) if first == b'"' => {
                 let end = scan::plain_end(bytes, at + 1)?;
-                slots.set(row, time::timestamp(&bytes[at + 1..end])?);
+                slots.set(row, self.calendar.timestamp(&bytes[at + 1..end])?);
                 scan::word(bytes, end, b"\"")
             }
             Column::Timestamp(slots) => {

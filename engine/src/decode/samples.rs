@@ -54,6 +54,7 @@ fn strings(names: &[&str]) -> DataType {
 }
 
 /// The eleven columns of [`click`].
+#[allow(dead_code, reason = "the bench uses it")]
 pub fn click_schema() -> SchemaRef {
     use DataType::{Float64, Int32, Utf8View};
     Arc::new(Schema::new(fields([

@@ -9,7 +9,7 @@ use super::text;
 pub(super) const PADDING: usize = 64;
 
 /// Behind the closing quote, and whether there are escapes (all legal). `at` is behind the opening quote.
-#[inline]
+#[inline(always)]
 pub(super) fn string(bytes: &[u8], at: usize) -> Option<(usize, bool)> {
     let end = plain_end(bytes, at)?;
     match bytes[end] {
@@ -20,7 +20,7 @@ pub(super) fn string(bytes: &[u8], at: usize) -> Option<(usize, bool)> {
 }
 
 /// The first byte from `at` on that is a quote, a backslash or a control character.
-#[inline]
+#[inline(always)]
 pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
         let special = specials(load(bytes, at)?);
@@ -31,15 +31,20 @@ pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// Sixteen bytes at `at`.
-#[inline]
-pub(super) fn load(bytes: &[u8], at: usize) -> Option<&[u8; 16]> {
-    bytes.get(at..)?.first_chunk()
+/// `N` bytes at `at`.
+#[inline(always)]
+pub(super) fn load<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
+    if at.checked_add(N)? > bytes.len() {
+        return None;
+    }
+    // SAFETY: the bytes from `at` to `at + N` were just seen to be there, and an array of bytes has no alignment.
+    // The safe way checks the beginning and the length apart, twice for each key and value.
+    Some(unsafe { &*bytes.as_ptr().add(at).cast::<[u8; N]>() })
 }
 
 /// A bit per byte: quote, backslash or control character.
 #[cfg(target_arch = "x86_64")]
-#[inline]
+#[inline(always)]
 pub(super) fn specials(chunk: &[u8; 16]) -> u32 {
     use std::arch::x86_64::{
         _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
@@ -60,6 +65,32 @@ pub(super) fn specials(chunk: &[u8; 16]) -> u32 {
     let mut bits = 0;
     for (index, byte) in chunk.iter().enumerate() {
         bits |= u32::from(matches!(byte, b'"' | b'\\' | 0..0x20)) << index;
+    }
+    bits
+}
+
+/// A bit per byte that is the same in both.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn equals(left: &[u8; 32], right: &[u8; 32]) -> u32 {
+    use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8};
+    // SAFETY: as above, for each half of the thirty-two bytes.
+    unsafe {
+        let half = |at: usize| {
+            let left = _mm_loadu_si128(left.as_ptr().add(at).cast());
+            let right = _mm_loadu_si128(right.as_ptr().add(at).cast());
+            _mm_movemask_epi8(_mm_cmpeq_epi8(left, right)) as u32
+        };
+        half(0) | half(16) << 16
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+pub(super) fn equals(left: &[u8; 32], right: &[u8; 32]) -> u32 {
+    let mut bits = 0;
+    for index in 0..32 {
+        bits |= u32::from(left[index] == right[index]) << index;
     }
     bits
 }
@@ -161,6 +192,16 @@ mod tests {
                 let special = byte < 0x20 || byte == b'"' || byte == b'\\';
                 assert_eq!(specials(&chunk), u32::from(special) << place, "{byte} at {place}");
             }
+        }
+    }
+
+    #[test]
+    fn equal_bytes_have_a_bit_each() {
+        let left: [u8; 32] = std::array::from_fn(|index| index as u8);
+        for place in 0..32 {
+            let mut right = left;
+            right[place] ^= 0x80;
+            assert_eq!(equals(&left, &right), !(1 << place));
         }
     }
 

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::scan;
 use super::tree::NodeId;
 
 pub(super) type LinkId = u32;
@@ -24,8 +25,9 @@ const NONE: LinkId = LinkId::MAX;
 
 #[derive(Debug, Clone)]
 struct Link {
-    text: [u128; 2],
-    mask: [u128; 2],
+    text: [u8; TEXT_MAX],
+    /// A bit for each byte of the text.
+    need: u32,
     length: u32,
     column: NodeId,
     followers: [LinkId; FOLLOWERS_MAX],
@@ -51,8 +53,7 @@ pub(super) struct Step {
 impl Shapes {
     /// `objects` is the number of nodes; each may be an object.
     pub(super) fn new(objects: usize) -> Shapes {
-        let start =
-            Link { text: [0; 2], mask: [0; 2], length: 0, column: UNKNOWN, followers: [NONE; FOLLOWERS_MAX] };
+        let start = Link::new(b"", UNKNOWN);
         Shapes { links: vec![start; objects], objects, by_text: BTreeMap::new() }
     }
 
@@ -66,12 +67,11 @@ impl Shapes {
     /// The link that begins at `at` in the record, if it has followed `link` before.
     #[inline]
     pub(super) fn follow(&mut self, link: LinkId, bytes: &[u8], at: usize) -> Option<Step> {
-        let found: &[u8; TEXT_MAX] = bytes.get(at..)?.first_chunk()?;
-        let (head, tail) = halves(found);
+        let found = scan::load::<TEXT_MAX>(bytes, at)?;
         let followers = &self.links.get(link as usize)?.followers;
         for (place, &follower) in followers.iter().enumerate() {
             let guess = self.links.get(follower as usize)?;
-            if ((head ^ guess.text[0]) & guess.mask[0]) | ((tail ^ guess.text[1]) & guess.mask[1]) == 0 {
+            if scan::equals(found, &guess.text) & guess.need == guess.need {
                 let step = Step { link: follower, column: guess.column, length: guess.length as usize };
                 if place > 0 {
                     self.links[link as usize].followers.swap(place, place - 1);
@@ -101,21 +101,18 @@ impl Shapes {
 
     fn add(&mut self, object: NodeId, text: &[u8], column: NodeId) -> LinkId {
         let id = self.links.len() as LinkId;
-        let (mut padded, mut mask) = ([0; TEXT_MAX], [0; TEXT_MAX]);
-        padded[..text.len()].copy_from_slice(text);
-        mask[..text.len()].fill(0xFF);
-        let ((text0, text1), (mask0, mask1)) = (halves(&padded), halves(&mask));
-        let (text_halves, mask_halves) = ([text0, text1], [mask0, mask1]);
-        let length = text.len() as u32;
-        let followers = [NONE; FOLLOWERS_MAX];
-        self.links.push(Link { text: text_halves, mask: mask_halves, length, column, followers });
+        self.links.push(Link::new(text, column));
         self.by_text.insert((object, text.into()), id);
         id
     }
 }
 
-fn halves(bytes: &[u8; TEXT_MAX]) -> (u128, u128) {
-    let (head, tail) = bytes.split_at(16);
-    let half = |bytes: &[u8]| u128::from_le_bytes(bytes.try_into().expect("half of thirty-two bytes"));
-    (half(head), half(tail))
+impl Link {
+    /// `text` has at most `TEXT_MAX` bytes.
+    fn new(text: &[u8], column: NodeId) -> Link {
+        let mut padded = [0; TEXT_MAX];
+        padded[..text.len()].copy_from_slice(text);
+        let need = ((1u64 << text.len()) - 1) as u32;
+        Link { text: padded, need, length: text.len() as u32, column, followers: [NONE; FOLLOWERS_MAX] }
+    }
 }

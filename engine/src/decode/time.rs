@@ -17,8 +17,38 @@ const SECONDS_BOUND: i128 = 100_000_000_000;
 /// `T`, `t` or a space in the middle; any number of decimals; `Z`, `z`, `±HH:MM`, `±HHMM`, `±HH` or nothing, which is
 /// UTC.
 pub(super) fn timestamp(text: &[u8]) -> Option<i64> {
+    timestamp_by(text, days)
+}
+
+/// Reads the same as [`timestamp`], and remembers the last date: events of one day come together.
+#[derive(Debug)]
+pub(super) struct Calendar {
+    date: [u8; 10],
+    days: i32,
+}
+
+impl Default for Calendar {
+    fn default() -> Calendar {
+        Calendar { date: *b"1970-01-01", days: 0 }
+    }
+}
+
+impl Calendar {
+    #[inline]
+    pub(super) fn timestamp(&mut self, text: &[u8]) -> Option<i64> {
+        timestamp_by(text, |date| {
+            if self.date != *date {
+                (self.days, self.date) = (days(date)?, *date);
+            }
+            Some(self.days)
+        })
+    }
+}
+
+#[inline(always)]
+fn timestamp_by(text: &[u8], days: impl FnOnce(&[u8; 10]) -> Option<i32>) -> Option<i64> {
     let (head, rest) = text.split_first_chunk::<19>()?;
-    let day = i64::from(days(head[..10].try_into().ok()?)?);
+    let day = i64::from(days(head.first_chunk()?)?);
     if !matches!(head[10], b'T' | b't' | b' ') || head[13] != b':' || head[16] != b':' {
         return None;
     }
@@ -104,19 +134,21 @@ fn two(text: &[u8], at: usize) -> Option<i64> {
 }
 
 /// Microseconds of a fraction such as `.871`, if there is one, and what follows it.
+#[inline]
 fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
     let Some(text) = text.strip_prefix(b".") else { return Some((0, text)) };
-    let length = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
-    if length == 0 {
-        return None;
+    let (mut micros, mut length) = (0, 0);
+    while let Some(digit) = text.get(length).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
+        if length < 6 {
+            micros = micros * 10 + i64::from(digit);
+        }
+        length += 1;
     }
-    let mut micros = 0;
-    for place in 0..6 {
-        micros = micros * 10 + if place < length { i64::from(text[place] - b'0') } else { 0 };
-    }
-    Some((micros, &text[length..]))
+    const MISSING: [i64; 7] = [1_000_000, 100_000, 10_000, 1000, 100, 10, 1];
+    (length > 0).then(|| (micros * MISSING[length.min(6)], &text[length..]))
 }
 
+#[inline]
 fn zone_seconds(text: &[u8]) -> Option<i64> {
     let (sign, hours, minutes) = match *text {
         [] | [b'Z' | b'z'] => return Some(0),
@@ -144,6 +176,7 @@ mod tests {
 
     #[test]
     fn a_timestamp_has_many_spellings() {
+        let mut calendar = Calendar::default();
         for (text, micros) in [
             ("2025-06-01T00:00:04.871Z", JUNE + 4_871_000),
             ("2025-06-01 00:00:04.871", JUNE + 4_871_000),
@@ -161,6 +194,7 @@ mod tests {
             ("9999-12-31T23:59:59.999999Z", MICROS_MAX),
         ] {
             assert_eq!(timestamp(text.as_bytes()), Some(micros), "{text}");
+            assert_eq!(calendar.timestamp(text.as_bytes()), Some(micros), "{text}");
         }
         for text in [
             "",
@@ -189,6 +223,7 @@ mod tests {
             "1748736000",
         ] {
             assert_eq!(timestamp(text.as_bytes()), None, "{text}");
+            assert_eq!(calendar.timestamp(text.as_bytes()), None, "{text}");
         }
     }
 

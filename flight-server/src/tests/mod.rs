@@ -25,6 +25,7 @@ use crate::actions::{
 };
 use crate::{Answer, Backend, Limits, Prepared, Refusal, Scope, Table, serve};
 
+mod database;
 mod plain_backend;
 
 type Client = FlightSqlServiceClient<Channel>;
@@ -36,10 +37,13 @@ struct Running {
 }
 
 async fn start(limits: Limits) -> Running {
+    start_with(Arc::new(plain_backend::PlainBackend::with_sales()), limits).await
+}
+
+async fn start_with(backend: Arc<dyn Backend>, limits: Limits) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let (stop, stopped) = oneshot::channel();
-    let backend = Arc::new(plain_backend::PlainBackend::with_sales());
     let ended = tokio::spawn(serve(listener, backend, limits, async {
         // A test that forgets its server does not stop it.
         if stopped.await.is_err() {

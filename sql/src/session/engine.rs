@@ -24,3 +24,26 @@ pub trait Engine: Send + Sync + 'static {
     /// Returns once the change is durable. It may be refused; then nothing has changed.
     async fn apply(&self, change: CatalogChange) -> Result<()>;
 }
+
+#[async_trait]
+impl Engine for thalweg_engine::job::Engine {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot()
+    }
+
+    fn status(&self) -> Status {
+        self.status()
+    }
+
+    fn streams(&self) -> Vec<Arc<StreamSpec>> {
+        self.streams()
+    }
+
+    fn views(&self) -> Vec<Arc<ViewSpec>> {
+        self.views()
+    }
+
+    async fn apply(&self, change: CatalogChange) -> Result<()> {
+        self.apply(change).await
+    }
+}

@@ -130,6 +130,11 @@ impl Session {
         if !matches!(parsed.statement, Statement::Query(_) | Statement::Explain(_)) && !values.is_empty() {
             return Err(Error::invalid("only queries have parameters"));
         }
+        self.carry_out(parsed, values).await
+    }
+
+    /// A statement of a file, whose place in the file its errors tell.
+    pub async fn carry_out(&self, parsed: parse::Parsed, values: &[ScalarValue]) -> Result<Answer> {
         match parsed.statement {
             Statement::Query(query) => self.run(query, None, values, &parsed.text).await,
             Statement::Explain(explain) => self.explain(explain, values, &parsed.text).await,
