@@ -166,18 +166,10 @@ impl Coordinator {
         let wall = self.clock.wall();
         let ledger = self.check_ledger(ending)?;
         let frontiers = self.frontiers(&stood);
-        let mut closed = vec![];
-        for name in self.table_names() {
-            let (whole, frontier) = {
-                let tables = self.shared.lock();
-                let table = &tables.tables[&name];
-                (Whole::of(table), frontiers.get(&table.spec.stream).copied().flatten())
-            };
-            let roll = Roll { bytes: self.settings.roll_bytes, age: micros(self.settings.roll), now: stop };
-            let names = FileNames::new(whole.spec.id, ending, self.nonce);
-            let mut writer = TableEpoch { root: &self.root, names, epoch: ending, wall, roll };
-            closed.push(writer.close(whole, frontier).await?);
-        }
+        // Most of a table's share is waiting for its files to be durable, so the tables wait together.
+        let shares =
+            self.table_names().into_iter().map(|name| self.close_table(name, ending, wall, &frontiers, stop));
+        let closed = futures::future::try_join_all(shares).await?;
         let manifest = self.manifest(ending, wall, &stood, &frontiers, &closed, &ledger);
         self.log.commit(&manifest).await?;
         let state_bytes = closed.iter().map(|table| table.state_bytes).sum();
@@ -193,6 +185,24 @@ impl Coordinator {
         self.settle().await?;
         self.publish_offsets(&stood);
         self.log.retire(KEPT_MANIFESTS).await
+    }
+
+    async fn close_table(
+        &self,
+        name: String,
+        epoch: Epoch,
+        wall: Micros,
+        frontiers: &BTreeMap<String, Option<Micros>>,
+        stop: bool,
+    ) -> Result<Closed> {
+        let (whole, frontier) = {
+            let tables = self.shared.lock();
+            let table = &tables.tables[&name];
+            (Whole::of(table), frontiers.get(&table.spec.stream).copied().flatten())
+        };
+        let roll = Roll { bytes: self.settings.roll_bytes, age: micros(self.settings.roll), now: stop };
+        let names = FileNames::new(whole.spec.id, epoch, self.nonce);
+        TableEpoch { root: &self.root, names, epoch, wall, roll }.close(whole, frontier).await
     }
 
     fn table_names(&self) -> Vec<String> {

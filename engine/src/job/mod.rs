@@ -26,8 +26,8 @@ use uuid::Uuid;
 
 use crate::checkpoint::DataRoot;
 use crate::checkpoint::ManifestLog;
-use crate::checkpoint::Owner;
 use crate::checkpoint::manifest::{FORMAT, Manifest, ManifestKind, StreamState, TableKind, TableState};
+use crate::checkpoint::{Owner, sweep_orphans};
 use crate::clock::Clock;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::snapshot::Snapshot;
@@ -118,6 +118,10 @@ impl Opened {
             ..found
         };
         log.commit(&manifest).await?;
+        let swept = sweep_orphans(&root, &manifest).await?;
+        if swept > 0 {
+            tracing::info!(files = swept, "swept state files that a killed run left behind");
+        }
         Ok(Opened { settings, root, clock, owner, log, nonce, manifest })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 
@@ -68,20 +68,19 @@ fn pane_starts(batch: &RecordBatch, spec: &Cut, window: Window) -> Result<Vec<Mi
     Ok(bounds.values().iter().map(|bound| bound - less).collect())
 }
 
-/// Strings of a sliced or projected view column keep whole foreign buffers alive; this copies what is used.
+/// A batch with buffers of its own and no larger than its rows. Operators allocate for full batches, and a sliced view
+/// column keeps whole foreign buffers alive: a dozen rows could pin megabytes.
 pub fn compacted(batch: RecordBatch) -> Result<RecordBatch> {
-    let needs = |array: &ArrayRef| matches!(array.data_type(), DataType::Utf8View | DataType::BinaryView);
-    if !batch.columns().iter().any(needs) {
-        return Ok(batch);
+    let schema = batch.schema();
+    let (_, mut columns, rows) = batch.into_parts();
+    for column in &mut columns {
+        match column.data_type() {
+            DataType::Utf8View => *column = Arc::new(column.as_string_view().gc()),
+            DataType::BinaryView => *column = Arc::new(column.as_binary_view().gc()),
+            _ => {}
+        }
+        column.shrink_to_fit();
     }
-    let columns = batch
-        .columns()
-        .iter()
-        .map(|array| match array.data_type() {
-            DataType::Utf8View => Arc::new(array.as_string_view().gc()) as ArrayRef,
-            DataType::BinaryView => Arc::new(array.as_binary_view().gc()) as ArrayRef,
-            _ => Arc::clone(array),
-        })
-        .collect();
-    Ok(RecordBatch::try_new(batch.schema(), columns)?)
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
 }

@@ -191,7 +191,9 @@ impl Session {
             }
         };
         let mut lines = explained();
-        lines.push([Some(halves)]);
+        for line in halves.lines() {
+            lines.push([Some(line.to_owned())]);
+        }
         lines.answer()
     }
 
