@@ -72,10 +72,6 @@ impl Dialect for ThalwegDialect {
         true
     }
 
-    fn supports_projection_trailing_commas(&self) -> bool {
-        true
-    }
-
     fn supports_select_wildcard_except(&self) -> bool {
         true
     }

@@ -33,6 +33,26 @@ pub enum Answer {
     Done(String),
 }
 
+/// What a running query may use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub deadline: Instant,
+    /// From the start to the deadline.
+    pub time: Duration,
+    pub memory_bytes: usize,
+}
+
+impl Bounds {
+    /// Says which bound was passed, where DataFusion names an operator of the plan.
+    fn explain(&self, error: DataFusionError) -> Error {
+        if !matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) {
+            return Error::from(error);
+        }
+        Error::invalid(format!("the query needs more memory than it may. limit_bytes={}", self.memory_bytes))
+            .hint("read less: name a time range in WHERE, group by fewer keys, or sort fewer rows")
+    }
+}
+
 /// A task that ends when nobody waits for it any more.
 pub(crate) struct Task<T>(JoinHandle<T>);
 
@@ -63,13 +83,13 @@ pub(crate) fn start(
     runtime: &Handle,
     schema: SchemaRef,
     rows: SendableRecordBatchStream,
-    deadline: (Instant, Duration),
+    bounds: Bounds,
     ticket: Ticket,
 ) -> SendableRecordBatchStream {
     let (tx, rx) = mpsc::channel(QUEUE_BATCHES);
     let task = Task::spawn(runtime, drive(rows, SchemaRef::clone(&schema), tx));
-    let sleep = Box::pin(tokio::time::sleep_until(deadline.0));
-    Box::pin(AnswerStream { schema, rx, task, sleep, limit: deadline.1, ticket, ended: false })
+    let sleep = Box::pin(tokio::time::sleep_until(bounds.deadline));
+    Box::pin(AnswerStream { schema, rx, task, sleep, bounds, ticket, ended: false })
 }
 
 async fn drive(
@@ -92,7 +112,7 @@ struct AnswerStream {
     rx: mpsc::Receiver<Result<RecordBatch, DataFusionError>>,
     task: Task<()>,
     sleep: Pin<Box<Sleep>>,
-    limit: Duration,
+    bounds: Bounds,
     ticket: Ticket,
     ended: bool,
 }
@@ -114,7 +134,7 @@ impl Stream for AnswerStream {
             return Poll::Ready(None);
         }
         if self.sleep.poll_unpin(cx).is_ready() {
-            let limit = self.limit;
+            let limit = self.bounds.time;
             return Poll::Ready(self.fail(deadline_passed(limit)));
         }
         match ready!(self.rx.poll_recv(cx)) {
@@ -122,7 +142,10 @@ impl Stream for AnswerStream {
                 self.ticket.sent(batch.num_rows());
                 Poll::Ready(Some(Ok(batch)))
             }
-            Some(Err(error)) => Poll::Ready(self.fail(Error::from(error))),
+            Some(Err(error)) => {
+                let error = self.bounds.explain(error);
+                Poll::Ready(self.fail(error))
+            }
             None => match ready!(self.task.0.poll_unpin(cx)) {
                 Ok(()) => {
                     self.ended = true;

@@ -182,7 +182,7 @@ fn duration(micros: i64) -> String {
 }
 
 /// A type as SQL writes it, where SQL can.
-fn type_text(kind: &DataType) -> String {
+pub(crate) fn type_text(kind: &DataType) -> String {
     match kind {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "STRING".to_owned(),
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BYTES".to_owned(),

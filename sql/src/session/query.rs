@@ -1,7 +1,6 @@
 //! A query from its tree to a plan and to rows, over one pinned snapshot.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
@@ -13,7 +12,7 @@ use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement};
 use tokio::time::Instant;
 
-use super::answer::{self, Answer, Task};
+use super::answer::{self, Answer, Bounds, Task};
 use super::database::Shared;
 use super::references::Names;
 use super::registry::Ticket;
@@ -86,27 +85,27 @@ fn answer_schema(state: &SessionState, plan: &LogicalPlan, has_open_parameters: 
 impl Planned {
     /// Starts the query on the queries' runtime.
     pub async fn start(self, shared: &Shared, mut ticket: Ticket) -> Result<Answer> {
-        let limit = shared.settings.query_deadline;
-        let deadline = Instant::now() + limit;
+        let settings = &shared.settings;
+        let time = settings.query_deadline;
+        let bounds =
+            Bounds { deadline: Instant::now() + time, time, memory_bytes: settings.query_memory_bytes };
         let rows = Arc::clone(&self.rows);
         let starting = Task::spawn(&shared.runtime, async move {
             let physical = self.state.create_physical_plan(&self.plan).await?;
             Ok::<_, Error>(execute_stream(physical, self.state.task_ctx())?)
         });
-        match started(starting, deadline, limit).await {
-            Ok(stream) => {
-                Ok(Answer::Rows(answer::start(&shared.runtime, rows, stream, (deadline, limit), ticket)))
-            }
+        let started = match tokio::time::timeout_at(bounds.deadline, starting.join()).await {
+            Ok(joined) => joined.flatten(),
+            Err(_) => Err(answer::deadline_passed(time)),
+        };
+        match started {
+            Ok(stream) => Ok(Answer::Rows(answer::start(&shared.runtime, rows, stream, bounds, ticket))),
             Err(error) => {
                 ticket.finish(Err(&error));
                 Err(error)
             }
         }
     }
-}
-
-async fn started<T: Send + 'static>(task: Task<Result<T>>, deadline: Instant, limit: Duration) -> Result<T> {
-    tokio::time::timeout_at(deadline, task.join()).await.map_err(|_| answer::deadline_passed(limit))??
 }
 
 /// The parser gives us queries alone; this is the second lock.

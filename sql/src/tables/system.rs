@@ -254,3 +254,35 @@ fn instant_or_null<R>(name: &'static str, rows: &[R], value: impl Fn(&R) -> Opti
     let values = rows.iter().map(|row| value(row).filter(|&micros| micros != END_OF_TIME));
     Column::of(name, true, values.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::type_text;
+
+    /// The document is what people write queries by.
+    #[test]
+    fn the_document_lists_each_column_with_its_type() {
+        let document = include_str!("../../../docs/TABLES.md");
+        for table in SystemTable::ALL {
+            let heading = format!("### system.{}\n", table.name());
+            let (_, section) = document.split_once(&heading).expect("the table has a section");
+            let section = section.split("### ").next().unwrap_or_default();
+            let listed: Vec<_> = section
+                .lines()
+                .filter(|line| line.starts_with("| `"))
+                .map(|line| line.split('|').skip(1).take(2).map(str::trim).collect::<Vec<_>>().join(" "))
+                .collect();
+            let columns: Vec<_> = table
+                .schema()
+                .fields()
+                .iter()
+                .map(|field| {
+                    let nullable = if field.is_nullable() { " ?" } else { "" };
+                    format!("`{}` {}{nullable}", field.name(), type_text(field.data_type()))
+                })
+                .collect();
+            assert_eq!(listed, columns, "system.{}", table.name());
+        }
+    }
+}
