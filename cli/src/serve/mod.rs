@@ -137,6 +137,8 @@ async fn serve_until_stopped(
             return Err(error);
         }
     }
+    // Only now, so that every view of the files sees its stream from the first record on.
+    engine.begin();
     let address = listener.local_addr().context("the listener has no address")?;
     tracing::info!(%address, data = common.data, "serving");
     println!("Flight SQL listens on {address}");

@@ -67,6 +67,10 @@ pub struct Common {
     /// For tests: each worker loses its n-th batch
     #[arg(long, hide = true, value_name = "N")]
     drop_batch: Option<u64>,
+
+    /// For tests: how many old manifests stay
+    #[arg(long, hide = true, value_name = "N", default_value_t = Settings::default().manifests_kept)]
+    keep_manifests: usize,
 }
 
 impl Common {
@@ -83,6 +87,8 @@ impl Common {
             state_bytes_max: self.state_max,
             workers: self.workers(),
             take_over: self.takeover,
+            hold: true,
+            manifests_kept: self.keep_manifests.max(1),
             drop_batch: self.drop_batch,
         }
     }

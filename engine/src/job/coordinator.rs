@@ -35,9 +35,6 @@ use crate::{Error, Result};
 const KEPT_CHECKPOINTS: usize = 1_000;
 const KEPT_LEDGER_ROWS: usize = 10_000;
 
-/// Old manifests stay so long that a zombie's next number is still taken.
-const KEPT_MANIFESTS: usize = 10_000;
-
 /// How often a source is asked for partitions nobody reads yet.
 const DISCOVERY: Duration = Duration::from_secs(5);
 
@@ -115,7 +112,12 @@ impl Coordinator {
                 Some(Some(Command::Stop(reply))) => {
                     let outcome = self.turn(true).await;
                     let _ = reply.send(outcome.clone());
-                    return outcome;
+                    outcome?;
+                    // Durable it is by now; if this fails the next instance has to wait.
+                    if let Err(error) = self.owner.release().await {
+                        tracing::warn!(%error, "cannot give the data up");
+                    }
+                    return Ok(());
                 }
                 Some(None) => return self.turn(true).await,
             }
@@ -184,7 +186,7 @@ impl Coordinator {
         });
         self.settle().await?;
         self.publish_offsets(&stood);
-        self.log.retire(KEPT_MANIFESTS).await
+        self.log.retire(self.settings.manifests_kept).await
     }
 
     async fn close_table(

@@ -55,6 +55,10 @@ pub struct Settings {
     pub workers: usize,
     /// Push aside an owner that seems alive.
     pub take_over: bool,
+    /// Read nothing before [`Engine::begin`], so that views can be there before the first record.
+    pub hold: bool,
+    /// Old manifests stay so long that a zombie's next number is still taken.
+    pub manifests_kept: usize,
     /// A hook for tests: each worker loses its n-th batch, which the ledger must find.
     pub drop_batch: Option<u64>,
 }
@@ -68,6 +72,8 @@ impl Default for Settings {
             state_bytes_max: 1 << 30,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             take_over: false,
+            hold: false,
+            manifests_kept: 10_000,
             drop_batch: None,
         }
     }
@@ -149,6 +155,7 @@ impl Opened {
         let (commands, commands_rx) = mpsc::channel(64);
         let (reporter, reports) = mpsc::channel(1024);
         let shared = Arc::new(Shared::default());
+        shared.hold(self.settings.hold);
         let epoch = self.manifest.epoch.next();
         self.restore_tables(&shared, &views).await?;
         let mut coordinator = Coordinator {
@@ -260,6 +267,11 @@ impl Engine {
         let tables = self.shared.lock();
         let views = tables.tables.values().filter(|table| !table.spec.stream.is_empty());
         views.map(|table| Arc::clone(&table.spec)).collect()
+    }
+
+    /// Lets the workers read, where the settings told them to hold.
+    pub fn begin(&self) {
+        self.shared.hold(false);
     }
 
     /// Changes the catalog; durable and in force when it returns.

@@ -4,6 +4,7 @@
 //! manifest's effects on all tables appear at once. Nothing is computed while it is held; batches are shared by `Arc`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -23,12 +24,22 @@ use crate::view::watermark::PartitionTime;
 #[derive(Default)]
 pub struct Shared {
     tables: Mutex<Tables>,
+    held: AtomicBool,
 }
 
 impl Shared {
     pub fn lock(&self) -> MutexGuard<'_, Tables> {
         // A panic under the lock leaves half an update behind; going on from it would be worse than stopping.
         self.tables.lock().expect("no thread panics while it holds the tables")
+    }
+
+    /// While held, workers answer barriers and read nothing.
+    pub fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Release);
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire)
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {

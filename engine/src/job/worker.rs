@@ -154,6 +154,10 @@ impl Running {
                     return Ok(());
                 }
             }
+            if self.worker.shared.is_held() {
+                std::thread::sleep(POLL);
+                continue;
+            }
             if self.worker.shared.lock().filed_bytes() > FILED_BYTES_MAX {
                 // The store is slower than the source. The next commit makes room; barriers are answered meanwhile.
                 std::thread::sleep(POLL);
