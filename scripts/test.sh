@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+export VENV=${VENV:-$HOME/.cache/thalweg/venv}
 say() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
 
 say "format"
@@ -13,6 +14,9 @@ cargo build --workspace --all-targets
 
 say "unit, property and end-to-end tests"
 cargo test --workspace
+
+say "Python clients, and readers of the lake"
+tests/python/real_server.sh "$CARGO_TARGET_DIR/debug/thalweg"
 
 say "clippy"
 cargo clippy --workspace --all-targets -- -D warnings

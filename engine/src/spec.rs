@@ -142,6 +142,8 @@ pub struct ViewSpec {
     pub fingerprint: String,
 }
 
+// There are as many of these as views, so their size is nothing to save.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum ViewShape {
     /// Filtered, projected copy of the stream: one plan over [`MicroBatchExec`](crate::view::MicroBatchExec), whose

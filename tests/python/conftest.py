@@ -14,6 +14,7 @@ def pytest_addoption(parser):
     parser.addoption("--text", default="product", help="its text column")
     parser.addoption("--number", default="price", help="its number column")
 
+    parser.addoption("--lake", default="", help="the data folder of a stopped server, for test_lake.py")
     parser.addoption("--binary", default="target/debug/thalweg", help="the binary whose shell is tried")
 
 

@@ -86,6 +86,13 @@ struct Quiet {
     idle: bool,
 }
 
+/// What one micro-batch became in one view.
+struct Share {
+    view: Arc<ViewSpec>,
+    parts: Vec<Part>,
+    terms: ViewTerms,
+}
+
 struct Running {
     worker: Worker,
     epoch: Epoch,
@@ -268,7 +275,7 @@ impl Running {
             if dropped {
                 continue;
             }
-            lowered.push((Arc::clone(view), self.lower(view, half, &raw, &accepted, watch)?));
+            lowered.push(self.lower(view, half, &raw, &accepted, watch)?);
         }
         self.views = views;
         let terms = PartitionTerms {
@@ -309,7 +316,7 @@ impl Running {
         raw: &RawBatch,
         accepted: &Accepted,
         watch: Option<(&TimestampMicrosecondArray, &Observed)>,
-    ) -> Result<(Vec<Part>, ViewTerms)> {
+    ) -> Result<Share> {
         let mut batch = accepted.batch.clone();
         let mut terms = ViewTerms { decoded: batch.num_rows() as u64, ..ViewTerms::default() };
         if let (ViewShape::Windowed { window, allowed_lateness, .. }, Some((times, observed))) =
@@ -323,7 +330,7 @@ impl Running {
         let lowered = futures::executor::block_on(half.run(&batch))?;
         terms.aggregated = (lowered.counts.aggregated as i64 - lowered.counts.expanded) as u64;
         terms.filtered = lowered.counts.filtered;
-        Ok((lowered.parts, terms))
+        Ok(Share { view: Arc::clone(view), parts: lowered.parts, terms })
     }
 
     fn keep_late(
@@ -358,7 +365,7 @@ impl Running {
         time: PartitionTime,
         terms: PartitionTerms,
         bytes: u64,
-        lowered: Vec<(Arc<ViewSpec>, (Vec<Part>, ViewTerms))>,
+        lowered: Vec<Share>,
     ) -> Result<()> {
         let name = &self.worker.stream.name;
         let rejected = self.rejected.take(name)?.map(row_part).transpose()?;
@@ -369,7 +376,7 @@ impl Running {
         let tables = &mut *tables;
         let ledger = tables.ledger.entry(self.epoch).or_default();
         ledger.add_partition(name, raw.partition, terms);
-        for (view, (parts, terms)) in lowered {
+        for Share { view, parts, terms } in lowered {
             ledger.add_view(&view.name, terms);
             let Some(table) = tables.tables.get_mut(&view.name) else { continue };
             table.late += terms.late;
