@@ -1,4 +1,11 @@
 //! End-to-end tests against real servers, in one binary, for linking it takes longer than running it.
 
+mod commit_steps;
+mod instance;
+mod kill_loop;
+mod place;
+mod reader;
+mod shop;
 mod source_files;
 mod source_kafka;
+mod zombie;

@@ -1,0 +1,191 @@
+//! The real binary as a process: started, asked over Flight SQL, and ended in every way a process can end.
+//!
+//! Every wait has a limit. What an instance logged is part of every failure.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use arrow::array::RecordBatch;
+use arrow::util::display::array_value_to_string;
+use arrow_flight::sql::client::FlightSqlServiceClient;
+use futures::TryStreamExt;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+use tonic::transport::{Channel, Endpoint};
+
+/// A start includes planning and, after a crash, reading state; debug builds on a busy machine take their time.
+const START_MAX: Duration = Duration::from_secs(60);
+const QUERY_MAX: Duration = Duration::from_secs(60);
+/// What the product promises for a SIGTERM.
+const STOP_MAX: Duration = Duration::from_secs(10);
+const END_MAX: Duration = Duration::from_secs(60);
+
+/// Values as text, row by row.
+pub type Rows = Vec<Vec<String>>;
+
+/// How to start: the same file and data each time.
+#[derive(Clone)]
+pub struct Launch {
+    pub script: PathBuf,
+    pub data: String,
+    pub environment: Vec<(String, String)>,
+    pub flags: Vec<String>,
+}
+
+pub struct Instance {
+    child: Child,
+    log: PathBuf,
+    client: Option<FlightSqlServiceClient<Channel>>,
+}
+
+/// The binary that cargo built beside this test.
+fn binary() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).context("a test runs in target/PROFILE/deps")?;
+    let binary = folder.join("thalweg");
+    ensure!(
+        binary.exists(),
+        "{} is missing; cargo build --workspace --bins, or cargo test --workspace",
+        binary.display()
+    );
+    Ok(binary)
+}
+
+impl Launch {
+    /// Starts the process and does not wait for anything.
+    pub fn spawn(&self, more: &[&str]) -> Result<Instance> {
+        let log = self.script.with_file_name("log");
+        let stderr = std::fs::File::options().create(true).append(true).open(&log)?;
+        let child = Command::new(binary()?)
+            .arg("serve")
+            .arg(&self.script)
+            .args(["--data", &self.data, "--flight", "127.0.0.1:0", "--epoch", "100ms"])
+            .args(&self.flags)
+            .args(more)
+            .envs(self.environment.iter().cloned())
+            .env("RUST_LOG", "warn,thalweg=info,thalweg_engine=info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .kill_on_drop(true)
+            .spawn()
+            .context("the binary does not start")?;
+        Ok(Instance { child, log, client: None })
+    }
+
+    /// Starts the process and waits until it serves.
+    pub async fn start(&self, more: &[&str]) -> Result<Instance> {
+        let mut instance = self.spawn(more)?;
+        instance.await_address().await?;
+        Ok(instance)
+    }
+}
+
+impl Instance {
+    async fn await_address(&mut self) -> Result<()> {
+        let stdout = self.child.stdout.take().context("the address was read before")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let line = match timeout(START_MAX, lines.next_line()).await {
+            Ok(line) => line?,
+            Err(_) => bail!("it does not serve within {START_MAX:?}\n{}", self.logged()),
+        };
+        let said = line.as_deref().and_then(|line| line.strip_prefix("Flight SQL listens on "));
+        let Some(address) = said else {
+            bail!("it ended, or said something else, before it served: {line:?}\n{}", self.logged());
+        };
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+        self.client = Some(FlightSqlServiceClient::new(endpoint.connect().await?));
+        Ok(())
+    }
+
+    pub async fn query(&self, sql: &str) -> Result<Rows> {
+        let answer = timeout(QUERY_MAX, self.batches(sql)).await;
+        let batches = answer
+            .with_context(|| format!("no answer within {QUERY_MAX:?}"))
+            .flatten()
+            .with_context(|| format!("{sql}\n{}", self.logged()))?;
+        rows(&batches)
+    }
+
+    /// The only value of a query.
+    pub async fn number(&self, sql: &str) -> Result<i64> {
+        let rows = self.query(sql).await?;
+        let [row] = &rows[..] else { bail!("{} rows, not one: {sql}", rows.len()) };
+        row[0].parse().with_context(|| format!("no number: {:?}: {sql}", row[0]))
+    }
+
+    /// Asks again until the number is as wanted.
+    pub async fn until(&self, sql: &str, within: Duration, so: impl Fn(i64) -> bool) -> Result<i64> {
+        let begun = tokio::time::Instant::now();
+        loop {
+            let number = self.number(sql).await?;
+            if so(number) {
+                return Ok(number);
+            }
+            let waited = begun.elapsed();
+            ensure!(waited < within, "still {number} after {waited:?}: {sql}\n{}", self.logged());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn batches(&self, sql: &str) -> Result<Vec<RecordBatch>> {
+        let mut client = self.client.clone().context("nobody waited for the address")?;
+        let info = client.execute(sql.to_owned(), None).await?;
+        let endpoint = info.endpoint.into_iter().next();
+        let ticket = endpoint.and_then(|endpoint| endpoint.ticket).context("the answer has no rows")?;
+        Ok(client.do_get(ticket).await?.try_collect().await?)
+    }
+
+    /// SIGKILL. It must have been alive until then.
+    pub async fn kill(mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("it ended by itself before it was killed: {status}\n{}", self.logged());
+        }
+        self.child.kill().await?;
+        Ok(())
+    }
+
+    /// SIGTERM; it must leave in time, with exit code 0.
+    pub async fn terminate(mut self) -> Result<()> {
+        self.signal("TERM").await?;
+        let status = timeout(STOP_MAX, self.child.wait())
+            .await
+            .with_context(|| format!("it did not stop within {STOP_MAX:?}\n{}", self.logged()))??;
+        ensure!(status.success(), "a SIGTERM ended it by {status}\n{}", self.logged());
+        Ok(())
+    }
+
+    /// Waits until it ends by itself, or by what was done to it.
+    pub async fn ended(&mut self) -> Result<ExitStatus> {
+        let status = timeout(END_MAX, self.child.wait()).await;
+        Ok(status.with_context(|| format!("it did not end within {END_MAX:?}\n{}", self.logged()))??)
+    }
+
+    /// `STOP`, `CONT`, `TERM`.
+    pub async fn signal(&self, name: &str) -> Result<()> {
+        let pid = self.child.id().context("it has ended")?;
+        let status = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().await?;
+        ensure!(status.success(), "cannot send {name} to {pid}");
+        Ok(())
+    }
+
+    pub fn logged(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        format!("--- last lines of its log\n{}", lines[lines.len().saturating_sub(40)..].join("\n"))
+    }
+}
+
+pub fn rows(batches: &[RecordBatch]) -> Result<Rows> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        for row in 0..batch.num_rows() {
+            let values = batch.columns().iter().map(|column| array_value_to_string(column, row));
+            rows.push(values.collect::<Result<_, _>>()?);
+        }
+    }
+    Ok(rows)
+}

@@ -1,0 +1,286 @@
+//! Clicks, views over them, and what the views must hold: computed from the same bytes by a JSON reader that is not
+//! ours and plain SQL without streams. A view is compared row by row, money in whole cents.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::json::ReaderBuilder;
+use datafusion::datasource::MemTable;
+use datafusion::prelude::{ParquetReadOptions, SessionContext};
+use deltalake_core::DeltaTableBuilder;
+use thalweg_engine::ids::PartitionId;
+use thalweg_engine::source::clicks::Clicks;
+
+use crate::instance::{Instance, Launch, Rows, rows};
+
+pub const MINUTE: i64 = 60_000_000;
+const WITHIN: Duration = Duration::from_secs(120);
+
+const COLUMNS: &str = "
+  event_id STRING, event_type STRING, event_ts TIMESTAMP(3), user_id STRING, session_id STRING, product_id STRING,
+  price DOUBLE, quantity INT, country STRING, device STRUCT<type STRING, os STRING>, utm STRUCT<source STRING>,
+  source_partition INT METADATA FROM 'partition', source_offset BIGINT METADATA FROM 'offset',
+  WATERMARK FOR event_ts AS event_ts - INTERVAL '5' SECOND";
+
+const VIEWS: &str = "
+CREATE MATERIALIZED VIEW by_minute AS
+SELECT window_start, window_end, event_type, count(*) AS events, sum(quantity) AS items,
+       sum(price * quantity) AS revenue, count(DISTINCT session_id) AS sessions
+FROM TUMBLE(clicks, event_ts, INTERVAL '1 minute') GROUP BY window_start, window_end, event_type;
+CREATE MATERIALIZED VIEW by_product AS
+SELECT window_start, window_end, product_id, count(*) AS events
+FROM TUMBLE(clicks, event_ts, INTERVAL '10 seconds') GROUP BY window_start, window_end, product_id;
+CREATE MATERIALIZED VIEW by_second AS
+SELECT window_start, window_end, country, count(*) AS events
+FROM TUMBLE(clicks, event_ts, INTERVAL '1 second') GROUP BY window_start, window_end, country;
+CREATE MATERIALIZED VIEW archive AS SELECT source_partition, source_offset, event_id FROM clicks;
+";
+
+/// A view, the columns to compare of it, and the same from the clicks.
+const QUESTIONS: [(&str, &str, &str); 4] = [
+    (
+        "by_minute",
+        "CAST(window_start AS BIGINT) AS w, event_type, events, items, CAST(round(revenue * 100) AS BIGINT), sessions",
+        "SELECT CAST(event_ts AS BIGINT) / 60000000 * 60000000 AS w, event_type, count(*), sum(quantity),
+                CAST(round(sum(price * quantity) * 100) AS BIGINT), count(DISTINCT session_id)
+         FROM clicks GROUP BY 1, 2",
+    ),
+    (
+        "by_product",
+        "CAST(window_start AS BIGINT) AS w, product_id, events",
+        "SELECT CAST(event_ts AS BIGINT) / 10000000 * 10000000 AS w, product_id, count(*) FROM clicks GROUP BY 1, 2",
+    ),
+    (
+        "by_second",
+        "CAST(window_start AS BIGINT) AS w, country, events",
+        "SELECT CAST(event_ts AS BIGINT) / 1000000 * 1000000 AS w, country, count(*) FROM clicks GROUP BY 1, 2",
+    ),
+    (
+        "archive",
+        "CAST(0 AS BIGINT) AS w, source_partition, source_offset, event_id",
+        "SELECT CAST(0 AS BIGINT) AS w, source_partition, source_offset, event_id FROM clicks",
+    ),
+];
+
+/// Clicks that are due by the wall clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Paced {
+    pub seed: u64,
+    pub partitions: i32,
+    pub rate: f64,
+    pub rows: u64,
+    /// Event time of the first, in microseconds.
+    pub start: i64,
+}
+
+/// What the views must hold.
+pub struct Oracle {
+    ctx: SessionContext,
+    pub rows: i64,
+    /// Windows from here on never close; no end where the source ends.
+    pub open_from: Option<i64>,
+}
+
+impl Paced {
+    /// The first click was due `before` now.
+    pub fn since(before: Duration, seed: u64, rate: f64, rows: u64) -> Result<Paced> {
+        let start = SystemTime::now().duration_since(UNIX_EPOCH)? - before;
+        // Whole milliseconds, so that the text of the option says all of it.
+        Ok(Paced { seed, partitions: 4, rate, rows, start: start.as_millis() as i64 * 1000 })
+    }
+
+    pub fn clicks(&self) -> Clicks {
+        Clicks::new(self.seed, self.partitions, Some(self.rate), Some(self.start))
+    }
+
+    /// What `serve` is given.
+    pub fn script(&self) -> Result<String> {
+        let start =
+            arrow::temporal_conversions::timestamp_us_to_datetime(self.start).context("no such time")?;
+        let start = start.format("%Y-%m-%dT%H:%M:%S%.3fZ");
+        let Paced { seed, partitions, rate, rows, .. } = self;
+        Ok(script(&format!(
+            "connector = 'generator', rate = {rate}, rows = {rows}, seed = {seed}, partitions = {partitions},
+             start = '{start}'"
+        )))
+    }
+
+    pub fn oracle(&self) -> Result<Oracle> {
+        let (rows, partitions) = (self.rows as i64, i64::from(self.partitions));
+        let count = |p: i32| rows / partitions + i64::from(i64::from(p) < rows % partitions);
+        let lines = (0..self.partitions).map(|p| lines(&self.clicks(), p, count(p))).collect::<Vec<_>>();
+        Oracle::of(&lines, None)
+    }
+}
+
+/// The views over clicks from any connector. A pause of the machine is not the silence of a partition.
+pub fn script(connector: &str) -> String {
+    format!("CREATE STREAM clicks ({COLUMNS}) WITH ({connector}, idle = '10 minutes');{VIEWS}")
+}
+
+/// The first clicks of a partition, one a line.
+pub fn lines(clicks: &Clicks, partition: i32, count: i64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for offset in 0..count {
+        clicks.write(PartitionId(partition), offset, &mut bytes);
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
+impl Oracle {
+    /// Each partition's records, one a line, from offset 0.
+    pub fn of(partitions: &[Vec<u8>], open_from: Option<i64>) -> Result<Oracle> {
+        let (json, schema) = schemas();
+        let mut batches = Vec::new();
+        let mut total = 0;
+        for (partition, lines) in partitions.iter().enumerate() {
+            let mut offset = 0;
+            for batch in ReaderBuilder::new(Arc::clone(&json)).build(lines.as_slice())? {
+                let batch = batch?;
+                let count = batch.num_rows();
+                let mut columns = batch.columns().to_vec();
+                columns.push(Arc::new(Int32Array::from(vec![partition as i32; count])) as ArrayRef);
+                columns.push(Arc::new(Int64Array::from_iter_values(offset..offset + count as i64)));
+                offset += count as i64;
+                batches.push(RecordBatch::try_new(Arc::clone(&schema), columns)?);
+            }
+            total += offset;
+        }
+        let ctx = SessionContext::new();
+        ctx.register_table("clicks", Arc::new(MemTable::try_new(schema, vec![batches])?))?;
+        Ok(Oracle { ctx, rows: total, open_from })
+    }
+
+    /// Waits until all clicks are in, and then until every window that can close has.
+    pub async fn await_end(&self, instance: &Instance) -> Result<()> {
+        let all = |count| count >= self.rows;
+        instance.until("SELECT count(*) FROM public.archive", WITHIN, all).await?;
+        let open_from = self.open_from.unwrap_or(i64::MAX);
+        let open = ["by_minute", "by_product", "by_second"].map(|view| {
+            format!("(SELECT count(*) FROM live.{view} WHERE CAST(window_start AS BIGINT) < {open_from})")
+        });
+        instance.until(&format!("SELECT {}", open.join(" + ")), WITHIN, |open| open == 0).await?;
+        Ok(())
+    }
+
+    /// Every view, whole: closed and open.
+    pub async fn check_public(&self, instance: &Instance) -> Result<()> {
+        for (view, columns, expected) in QUESTIONS {
+            let expected = rows(&self.ctx.sql(expected).await?.collect().await?)?;
+            let found = instance.query(&format!("SELECT {columns} FROM public.{view}")).await?;
+            same(&format!("public.{view}"), expected, found)?;
+        }
+        Ok(())
+    }
+
+    /// The Delta tables of a folder, read without us: exactly the closed windows, and every row of the copy.
+    pub async fn check_delta(&self, data: &Path) -> Result<()> {
+        for (view, columns, expected) in QUESTIONS {
+            let closed = format!("w < {}", self.open_from.unwrap_or(i64::MAX));
+            let expected = format!("SELECT * FROM ({expected}) WHERE {closed}");
+            let expected = rows(&self.ctx.sql(&expected).await?.collect().await?)?;
+            let ctx = delta(view, &data.join("tables").join(view)).await?;
+            let found = ctx.sql(&format!("SELECT {columns} FROM {view}")).await?.collect().await?;
+            same(&format!("Delta table {view}"), expected, rows(&found)?)?;
+        }
+        Ok(())
+    }
+
+    /// Starts once more, lets it come to the end, compares, stops it, and compares the Delta tables.
+    pub async fn check_to_the_end(&self, launch: &Launch, data: &DataCopy) -> Result<()> {
+        let instance = launch.start(&[]).await?;
+        self.finish(instance, data).await
+    }
+
+    /// The same with an instance that runs.
+    pub async fn finish(&self, instance: Instance, data: &DataCopy) -> Result<()> {
+        self.await_end(&instance).await?;
+        self.check_public(&instance).await?;
+        instance.terminate().await?;
+        self.check_delta(&data.local().await?).await
+    }
+}
+
+/// Where an instance keeps its data, and a way to read that from the local disk.
+pub enum DataCopy {
+    Folder(std::path::PathBuf),
+    Bucket { root: thalweg_engine::checkpoint::DataRoot, copy: tempfile::TempDir },
+}
+
+impl DataCopy {
+    async fn local(&self) -> Result<std::path::PathBuf> {
+        use futures::TryStreamExt;
+        use object_store::{ObjectStore, ObjectStoreExt};
+        let (root, copy) = match self {
+            DataCopy::Folder(folder) => return Ok(folder.clone()),
+            DataCopy::Bucket { root, copy } => (root, copy),
+        };
+        let mut objects = root.objects().list(Some(&"tables".into()));
+        while let Some(object) = objects.try_next().await? {
+            let path = copy.path().join(object.location.as_ref());
+            std::fs::create_dir_all(path.parent().context("an object lies in a folder")?)?;
+            std::fs::write(path, root.objects().get(&object.location).await?.bytes().await?)?;
+        }
+        Ok(copy.path().to_path_buf())
+    }
+}
+
+/// The table's newest version, its files read as plain Parquet.
+async fn delta(view: &str, folder: &Path) -> Result<SessionContext> {
+    let url = url::Url::from_directory_path(folder).map_err(|()| anyhow::anyhow!("no path: {folder:?}"))?;
+    let table = DeltaTableBuilder::from_url(url)?.load().await.with_context(|| format!("{folder:?}"))?;
+    let files: Vec<String> = table.get_file_uris()?.collect();
+    ensure!(!files.is_empty(), "the Delta table {view} has no files");
+    let ctx = SessionContext::new();
+    let frame = ctx.read_parquet(files, ParquetReadOptions::default()).await?;
+    ctx.register_table(view, frame.into_view())?;
+    Ok(ctx)
+}
+
+/// Compares as bags.
+fn same(what: &str, expected: Rows, found: Rows) -> Result<()> {
+    let (expected_rows, found_rows) = (expected.len(), found.len());
+    ensure!(expected_rows > 0, "nothing is expected of {what}");
+    let mut counts: HashMap<Vec<String>, i64> = HashMap::new();
+    for row in expected {
+        *counts.entry(row).or_default() += 1;
+    }
+    for row in found {
+        *counts.entry(row).or_default() -= 1;
+    }
+    let differences: BTreeMap<_, _> = counts.into_iter().filter(|(_, count)| *count != 0).collect();
+    let shown: Vec<_> =
+        differences.iter().take(10).map(|(row, count)| format!("{count:+} {row:?}")).collect();
+    ensure!(
+        differences.is_empty(),
+        "{what}: {expected_rows} rows are expected, {found_rows} are there, {} differ (+ missing, - too much):\n{}",
+        differences.len(),
+        shown.join("\n")
+    );
+    Ok(())
+}
+
+/// What the JSON holds, and that with the columns of the record.
+fn schemas() -> (SchemaRef, SchemaRef) {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let json = vec![
+        text("event_id"),
+        text("event_type"),
+        Field::new("event_ts", DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())), true),
+        text("session_id"),
+        text("product_id"),
+        Field::new("price", DataType::Float64, true),
+        Field::new("quantity", DataType::Int32, true),
+        text("country"),
+    ];
+    let mut all = json.clone();
+    all.push(Field::new("source_partition", DataType::Int32, false));
+    all.push(Field::new("source_offset", DataType::Int64, false));
+    (Arc::new(Schema::new(json)), Arc::new(Schema::new(all)))
+}
