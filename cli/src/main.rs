@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 it did what was asked; 1 it failed; 2 it was asked wrongly, or could not reach a server.
 
+mod bench;
 mod serve;
 mod shell;
 
@@ -23,6 +24,8 @@ enum Command {
     Demo(serve::DemoArguments),
     /// Run streams and views, and serve them over Flight SQL
     Serve(serve::ServeArguments),
+    /// Measure events a second, cost, and how soon an event can be read
+    Bench(bench::Arguments),
     /// Ask questions in SQL: a prompt, or one statement, or a file of them
     Sql(shell::Arguments),
 }
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Demo(arguments) => serve::demo(arguments),
         Command::Serve(arguments) => serve::serve(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
         Command::Sql(arguments) => shell::run(arguments),
     }
 }

@@ -37,6 +37,8 @@ pub struct PartitionStatus {
     pub watermark: Option<Micros>,
     /// Wall time since which the partition has been idle.
     pub idle_since: Option<Micros>,
+    /// A bounded source has given its last record.
+    pub ended: bool,
     /// This partition's watermark is the stream's frontier: it holds the others back.
     pub holds_frontier: bool,
 }

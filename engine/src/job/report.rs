@@ -48,6 +48,7 @@ fn partitions(stream: &Stream) -> Vec<PartitionStatus> {
             end_offset: partition.end_offset,
             watermark,
             idle_since: partition.idle_since,
+            ended: partition.ended,
             holds_frontier: active && Some(watermark) == least,
         }
     };

@@ -137,7 +137,7 @@ fn partitions(rows: &[PartitionStatus]) -> Vec<Column> {
         ),
         Column::of("lag", true, rows.iter().map(lag).collect::<Int64Array>()),
         instant_or_null("watermark", rows, |row| row.watermark),
-        flag("ended", rows, |row| row.watermark == Some(END_OF_TIME)),
+        flag("ended", rows, |row| row.ended),
         instant_or_null("idle_since", rows, |row| row.idle_since),
         flag("holds_frontier", rows, |row| row.holds_frontier),
     ]

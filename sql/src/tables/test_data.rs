@@ -164,6 +164,7 @@ fn status() -> Status {
             offset: Offset(10),
             end_offset: Some(Offset(12)),
             watermark: Some(3 * MINUTE),
+            ended: false,
             idle_since: None,
             holds_frontier: true,
         }],

@@ -1,0 +1,211 @@
+//! `thalweg bench`: how many events a second, at what cost of CPU and memory, and how soon an event can be read.
+//!
+//! Two views, as a shop would have them, into Delta; the same engine and the same statements that `serve` runs. With
+//! `--baseline` the same file goes through batch DataFusion in the same run, because a figure alone says little on a
+//! shared machine.
+
+mod baseline;
+mod clicks_file;
+mod latency;
+mod usage;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use thalweg_engine::checkpoint::DataRoot;
+use thalweg_engine::clock::{Clock, SystemClock};
+use thalweg_engine::job::{Engine, Opened, Settings};
+use thalweg_sql::session::{Answer, Client, Database, Settings as QuerySettings};
+
+use usage::Usage;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Where the clicks come from
+    #[arg(long, value_enum, default_value_t = Source::Generator)]
+    from: Source,
+
+    /// How many clicks
+    #[arg(long, value_name = "N", default_value_t = 5_000_000)]
+    rows: u64,
+
+    /// Of the clicks; the same seed gives the same bytes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+
+    /// The file to read, with --from file; written first if it is not there
+    #[arg(long, value_name = "FILE", default_value = "bench-clicks.ndjson")]
+    file: PathBuf,
+
+    /// The broker, with --from kafka
+    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:9092")]
+    brokers: String,
+
+    /// The topic to read to its end, with --from kafka: fill it first
+    #[arg(long, default_value = "clicks")]
+    topic: String,
+
+    /// Where Delta tables and checkpoints go; a folder that is removed afterwards if not given
+    #[arg(long, value_name = "DIR-or-URL")]
+    data: Option<String>,
+
+    /// Workers [default: one for each core]
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+
+    /// Run the file through batch DataFusion too (with --from file)
+    #[arg(long)]
+    baseline: bool,
+
+    /// Instead: clicks at this rate, and how long each takes from its arrival until it can be read
+    #[arg(long, value_name = "EVENTS/S")]
+    latency: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Source {
+    Generator,
+    File,
+    Kafka,
+}
+
+/// The views, written once for the engine and once for the baseline.
+const VIEWS: [(&str, &str, &str); 2] = [
+    (
+        "by_type",
+        "SELECT window_start, window_end, event_type, count(*) AS events, \
+         sum(price * quantity) FILTER (WHERE event_type = 'purchase') AS revenue, \
+         count(DISTINCT session_id) AS sessions \
+         FROM TUMBLE(clicks, event_ts, INTERVAL '1 minute') GROUP BY window_start, window_end, event_type",
+        "SELECT date_bin(INTERVAL '1 minute', event_ts) AS window_start, event_type, count(*) AS events, \
+         sum(price * quantity) FILTER (WHERE event_type = 'purchase') AS revenue, \
+         count(DISTINCT session_id) AS sessions FROM clicks GROUP BY 1, 2",
+    ),
+    (
+        "by_product",
+        "SELECT window_start, window_end, product_id, count(*) AS events, sum(price * quantity) AS revenue \
+         FROM TUMBLE(clicks, event_ts, INTERVAL '10 seconds') GROUP BY window_start, window_end, product_id",
+        "SELECT date_bin(INTERVAL '10 seconds', event_ts) AS window_start, product_id, count(*) AS events, \
+         sum(price * quantity) AS revenue FROM clicks GROUP BY 1, 2",
+    ),
+];
+
+const COLUMNS: &str = "event_id STRING, event_type STRING, event_ts TIMESTAMP(3), user_id STRING, session_id STRING, \
+     product_id STRING, price DOUBLE, quantity INT, country STRING, device STRUCT<type STRING, os STRING>, \
+     utm STRUCT<source STRING>, WATERMARK FOR event_ts AS event_ts - INTERVAL '5' SECOND";
+
+pub fn run(arguments: Arguments) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(bench(&arguments)),
+        Err(error) => Err(anyhow!(error)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn bench(arguments: &Arguments) -> Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("this build is not optimized; for figures: make bench");
+    }
+    if arguments.baseline && arguments.from != Source::File {
+        return Err(anyhow!("--baseline reads a file; add --from file"));
+    }
+    if arguments.from == Source::File && arguments.latency.is_none() {
+        clicks_file::write_if_absent(&arguments.file, arguments.seed, arguments.rows)?;
+    }
+    let scratch = std::env::temp_dir().join(format!("thalweg-bench-{}", std::process::id()));
+    let data = arguments.data.clone().unwrap_or_else(|| scratch.display().to_string());
+    let outcome = match arguments.latency {
+        Some(rate) => latency::measure(&data, arguments, rate).await,
+        None => throughput(&data, arguments).await,
+    };
+    if arguments.data.is_none() {
+        std::fs::remove_dir_all(&scratch).ok();
+    }
+    outcome?;
+    if arguments.baseline {
+        baseline::measure(&arguments.file).await?;
+    }
+    Ok(())
+}
+
+async fn throughput(data: &str, arguments: &Arguments) -> Result<()> {
+    let engine = start(data, arguments, &source_options(arguments, None)?).await?;
+    let before = Usage::now();
+    engine.begin();
+    let records = read_all(&engine).await?;
+    engine.stop().await?;
+    let spent = before.until_now();
+    println!("{}", spent.line("thalweg", records));
+    println!("peak memory {} MiB", Usage::peak_memory_bytes() >> 20);
+    Ok(())
+}
+
+/// The options of the stream, for the `WITH (…)`.
+fn source_options(arguments: &Arguments, rate: Option<f64>) -> Result<String> {
+    let seed = arguments.seed;
+    Ok(match (rate, arguments.from) {
+        (Some(rate), _) => format!("connector = 'generator', seed = {seed}, rate = {rate}, start = 'now'"),
+        (None, Source::Generator) => format!("connector = 'generator', seed = {seed}, rows = {}", arguments.rows),
+        (None, Source::File) => {
+            let path = arguments.file.to_str().context("the file's name is not UTF-8")?;
+            format!("connector = 'files', path = '{}'", path.replace('\'', "''"))
+        }
+        (None, Source::Kafka) => {
+            format!("connector = 'kafka', brokers = '{}', topic = '{}', idle = '1s'", arguments.brokers, arguments.topic)
+        }
+    })
+}
+
+/// The engine with the stream and its views, holding until it is told to begin.
+async fn start(data: &str, arguments: &Arguments, options: &str) -> Result<Engine> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let defaults = Settings::default();
+    let workers = arguments.workers.unwrap_or(defaults.workers).max(1);
+    let settings = Settings { workers, hold: true, ..defaults };
+    let root = DataRoot::open(data, &Default::default())?;
+    let opened = Opened::claim(settings, root, Arc::clone(&clock)).await?;
+    if !opened.streams().is_empty() {
+        return Err(anyhow!("{data} holds tables already; the bench needs an empty place"));
+    }
+    let engine = opened.resume(vec![], vec![]).await?;
+    let queries = tokio::runtime::Handle::current();
+    let database = Database::new(Arc::new(engine.clone()), clock, queries, QuerySettings::default())?;
+    let session = database.session(Client { user: None, name: Some("bench".into()) });
+    let mut statements = vec![format!("CREATE STREAM clicks ({COLUMNS}) WITH ({options})")];
+    statements.extend(VIEWS.iter().map(|(name, query, _)| format!("CREATE MATERIALIZED VIEW {name} AS {query}")));
+    for statement in statements {
+        match session.execute(&statement, &[]).await.map_err(|error| anyhow!("{error}"))? {
+            Answer::Done(_) => {}
+            Answer::Rows(_) => return Err(anyhow!("a CREATE answered with rows")),
+        }
+    }
+    Ok(engine)
+}
+
+/// Waits until a bounded source has ended, or a topic has been read to its end; says how many records came.
+async fn read_all(engine: &Engine) -> Result<u64> {
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    loop {
+        ticks.tick().await;
+        let status = engine.status();
+        let mut partitions = status.partitions.iter();
+        if !status.partitions.is_empty() && partitions.all(|partition| partition.ended || partition.idle_since.is_some())
+        {
+            return Ok(status.streams.iter().map(|stream| stream.records).sum());
+        }
+        if let Some(outcome) = futures::FutureExt::now_or_never(engine.ended()) {
+            outcome?;
+            return Err(anyhow!("the engine stopped before its source ended"));
+        }
+    }
+}
