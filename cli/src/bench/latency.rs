@@ -38,7 +38,9 @@ pub async fn measure(data: &str, arguments: &Arguments, rate: f64) -> Result<()>
         let now = clock.wall();
         for (partition, offset) in taken {
             let first = seen.insert(partition, offset).unwrap_or(offset);
-            latencies.extend((first.0..offset.0).map(|offset| (now - clicks.arrival(partition, offset)).max(0) as u64));
+            latencies.extend(
+                (first.0..offset.0).map(|offset| (now - clicks.arrival(partition, offset)).max(0) as u64),
+            );
         }
     }
     engine.stop().await?;
@@ -54,7 +56,8 @@ fn offsets(engine: &Engine) -> BTreeMap<PartitionId, Offset> {
 
 fn percentiles(micros: &mut [u64]) -> String {
     micros.sort_unstable();
-    let at = |share: f64| micros.get(((micros.len() as f64 * share) as usize).min(micros.len().saturating_sub(1)));
+    let at =
+        |share: f64| micros.get(((micros.len() as f64 * share) as usize).min(micros.len().saturating_sub(1)));
     let millis = |share: f64| at(share).map_or(f64::NAN, |micros| *micros as f64 / 1000.0);
     format!("p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", millis(0.5), millis(0.99), millis(1.0))
 }

@@ -155,13 +155,18 @@ fn source_options(arguments: &Arguments, rate: Option<f64>) -> Result<String> {
     let seed = arguments.seed;
     Ok(match (rate, arguments.from) {
         (Some(rate), _) => format!("connector = 'generator', seed = {seed}, rate = {rate}, start = 'now'"),
-        (None, Source::Generator) => format!("connector = 'generator', seed = {seed}, rows = {}", arguments.rows),
+        (None, Source::Generator) => {
+            format!("connector = 'generator', seed = {seed}, rows = {}", arguments.rows)
+        }
         (None, Source::File) => {
             let path = arguments.file.to_str().context("the file's name is not UTF-8")?;
             format!("connector = 'files', path = '{}'", path.replace('\'', "''"))
         }
         (None, Source::Kafka) => {
-            format!("connector = 'kafka', brokers = '{}', topic = '{}', idle = '1s'", arguments.brokers, arguments.topic)
+            format!(
+                "connector = 'kafka', brokers = '{}', topic = '{}', idle = '1s'",
+                arguments.brokers, arguments.topic
+            )
         }
     })
 }
@@ -182,7 +187,8 @@ async fn start(data: &str, arguments: &Arguments, options: &str) -> Result<Engin
     let database = Database::new(Arc::new(engine.clone()), clock, queries, QuerySettings::default())?;
     let session = database.session(Client { user: None, name: Some("bench".into()) });
     let mut statements = vec![format!("CREATE STREAM clicks ({COLUMNS}) WITH ({options})")];
-    statements.extend(VIEWS.iter().map(|(name, query, _)| format!("CREATE MATERIALIZED VIEW {name} AS {query}")));
+    statements
+        .extend(VIEWS.iter().map(|(name, query, _)| format!("CREATE MATERIALIZED VIEW {name} AS {query}")));
     for statement in statements {
         match session.execute(&statement, &[]).await.map_err(|error| anyhow!("{error}"))? {
             Answer::Done(_) => {}
@@ -199,7 +205,8 @@ async fn read_all(engine: &Engine) -> Result<u64> {
         ticks.tick().await;
         let status = engine.status();
         let mut partitions = status.partitions.iter();
-        if !status.partitions.is_empty() && partitions.all(|partition| partition.ended || partition.idle_since.is_some())
+        if !status.partitions.is_empty()
+            && partitions.all(|partition| partition.ended || partition.idle_since.is_some())
         {
             return Ok(status.streams.iter().map(|stream| stream.records).sum());
         }

@@ -1,3 +1,5 @@
+//! The generator gives the same clicks at any offset, of the shape and spread that a shop has.
+
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;

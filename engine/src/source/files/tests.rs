@@ -1,3 +1,5 @@
+//! Files of lines: cut anywhere, compressed, resumed, and broken.
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;

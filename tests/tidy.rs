@@ -1,0 +1,74 @@
+//! Rules of the house that a machine can check: which crate may know which, and how files open.
+
+use std::path::{Path, PathBuf};
+
+/// From the outside in; a crate may depend on those after it.
+const LAYERS: [(&str, &str); 4] = [
+    ("cli", "thalweg"),
+    ("flight-server", "thalweg-flight-server"),
+    ("sql", "thalweg-sql"),
+    ("engine", "thalweg-engine"),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the workspace").to_path_buf()
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("the folder can be read") {
+        let path = entry.expect("the entry can be read").path();
+        if path.is_dir() && !path.ends_with("target") && !path.ends_with(".venv") {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn rust_files() -> Vec<PathBuf> {
+    let mut found = vec![];
+    for folder in ["engine", "sql", "flight-server", "cli", "tests"] {
+        sources(&root().join(folder), &mut found);
+    }
+    assert!(found.len() > 100, "the search lost its way: {} files", found.len());
+    found
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    for (layer, (folder, _)) in LAYERS.iter().enumerate() {
+        let manifest = std::fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("a manifest");
+        let names: Vec<&str> =
+            manifest.lines().filter_map(|line| line.split(['.', ' ', '=']).next()).collect();
+        for (_, outer) in &LAYERS[..=layer] {
+            assert!(!names.contains(outer), "{folder} depends on {outer}");
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_owns() {
+    for file in rust_files() {
+        let text = std::fs::read_to_string(&file).expect("the file is text");
+        assert!(text.starts_with("//!") || text.starts_with("#!["), "{} has no //! header", file.display());
+    }
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    // Spelled apart, so that this file does not find itself.
+    let marks = [
+        ["TO", "DO"],
+        ["FIX", "ME"],
+        ["todo", "!("],
+        ["unimplemented", "!("],
+        ["dbg", "!("],
+        ["#[ig", "nore"],
+    ];
+    for file in rust_files() {
+        let text = std::fs::read_to_string(&file).expect("the file is text");
+        for mark in marks.map(|halves| halves.concat()) {
+            assert!(!text.contains(&mark), "{} says {mark}", file.display());
+        }
+    }
+}
