@@ -31,7 +31,7 @@ fn kills() -> Result<u64> {
     Ok(kills.context("THALWEG_KILLS")?.unwrap_or(12))
 }
 
-/// Kills so often, and starts once more. What was read when each instance died, where it got so far as to be asked.
+/// Kills so often, and starts once more.
 async fn kill_again_and_again(launch: &Launch, kills: u64) -> Result<Instance> {
     let seed = std::env::var("THALWEG_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or_else(|| rand::rng().random());
@@ -79,7 +79,8 @@ async fn kills_lose_and_double_nothing_of_kafka() -> Result<()> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &kafka.bootstrap).set("linger.ms", "5");
     let admin: AdminClient<DefaultClientContext> = config.create()?;
-    let topic = NewTopic::new(TOPIC, PARTITIONS, TopicReplication::Fixed(1));
+    // The records are dated in 2025, long past a broker's default.
+    let topic = NewTopic::new(TOPIC, PARTITIONS, TopicReplication::Fixed(1)).set("retention.ms", "-1");
     for result in admin.create_topics([&topic], &AdminOptions::new()).await? {
         result.map_err(|(name, code)| anyhow::anyhow!("topic {name} was not created: {code}"))?;
     }

@@ -1,7 +1,7 @@
 //! Clicks, views over them, and what the views must hold: computed from the same bytes by a JSON reader that is not
 //! ours and plain SQL without streams. A view is compared row by row, money in whole cents.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -185,7 +185,9 @@ impl Oracle {
             let closed = format!("w < {}", self.open_from.unwrap_or(i64::MAX));
             let expected = format!("SELECT * FROM ({expected}) WHERE {closed}");
             let expected = rows(&self.ctx.sql(&expected).await?.collect().await?)?;
-            let ctx = delta(view, &data.join("tables").join(view)).await?;
+            let folder = data.join("tables").join(view);
+            check_log(view, &folder)?;
+            let ctx = delta(view, &folder).await?;
             let found = ctx.sql(&format!("SELECT {columns} FROM {view}")).await?.collect().await?;
             same(&format!("Delta table {view}"), expected, rows(&found)?)?;
         }
@@ -229,6 +231,32 @@ impl DataCopy {
         }
         Ok(copy.path().to_path_buf())
     }
+}
+
+/// A file that is added twice shows its rows once in the newest version, but twice to whoever follows the versions.
+fn check_log(view: &str, folder: &Path) -> Result<()> {
+    let mut versions = std::fs::read_dir(folder.join("_delta_log"))?
+        .map(|entry| Ok(entry?.path()))
+        .filter(|path: &Result<_>| {
+            !path.as_ref().is_ok_and(|path| path.extension().is_none_or(|e| e != "json"))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    versions.sort();
+    let (mut files, mut newest) = (HashSet::new(), None);
+    for version in versions {
+        for line in std::fs::read_to_string(&version)?.lines() {
+            let action: serde_json::Value = serde_json::from_str(line)?;
+            if let Some(path) = action["add"]["path"].as_str() {
+                ensure!(files.insert(path.to_owned()), "{view}: {path} is added again by {version:?}");
+            }
+            if let Some(txn) = action["txn"]["version"].as_i64() {
+                ensure!(newest < Some(txn), "{view}: {version:?} has txn {txn} after {newest:?}");
+                newest = Some(txn);
+            }
+        }
+    }
+    ensure!(newest.is_some(), "{view}: nothing was committed");
+    Ok(())
 }
 
 /// The table's newest version, its files read as plain Parquet.
@@ -283,4 +311,19 @@ fn schemas() -> (SchemaRef, SchemaRef) {
     all.push(Field::new("source_partition", DataType::Int32, false));
     all.push(Field::new("source_offset", DataType::Int64, false));
     (Arc::new(Schema::new(json)), Arc::new(Schema::new(all)))
+}
+
+#[test]
+fn bags_that_differ_are_told_apart() {
+    let bag = |rows: &[&str]| rows.iter().map(|row| vec![row.to_string()]).collect::<Rows>();
+    assert!(same("a view", bag(&["a", "b", "a"]), bag(&["a", "a", "b"])).is_ok());
+    for (found, told) in [
+        (&["a", "b"][..], "+1 [\"a\"]"),
+        (&["a", "a", "a", "b"], "-1 [\"a\"]"),
+        (&["a", "a", "c"], "+1 [\"b\"]"),
+    ] {
+        let error = same("a view", bag(&["a", "b", "a"]), bag(found)).unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+    }
+    assert!(same("a view", bag(&[]), bag(&[])).is_err());
 }
