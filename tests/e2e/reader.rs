@@ -60,10 +60,10 @@ async fn every_answer_is_of_one_instant() -> Result<()> {
     let read = instance.number("SELECT count(*) FROM public.archive").await? - read_before;
     let closed = instance.number(closed).await? - closed_before;
     println!(
-        "{polls} polls, {} wrong answers; meanwhile {read} clicks came and {closed} windows closed",
+        "{polls} polls, {} wrong rows; meanwhile {read} clicks came and {closed} windows closed",
         wrong.len()
     );
-    ensure!(wrong.is_empty(), "{} of {polls} answers are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    ensure!(wrong.is_empty(), "{} rows in {polls} answers are wrong:\n{}", wrong.len(), wrong.join("\n"));
     ensure!(read > 0 && closed > 0 && polls >= 20, "nothing happened while it was read");
     instance.terminate().await
 }
