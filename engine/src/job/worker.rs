@@ -35,6 +35,11 @@ const BATCH: BatchLimit = BatchLimit { rows: 16 << 10, bytes: 8 << 20 };
 /// Parts that wait for their manifest, over all views, before the workers pause.
 const FILED_BYTES_MAX: usize = 256 << 20;
 
+/// After a micro-batch of fewer rows than this the worker lingers, so that a slow stream does not become a thousand tiny
+/// batches a second: each costs its plans' fixed time now, and a place in every live read until its epoch is whole.
+const SMALL_BATCH_ROWS: usize = 1024;
+const LINGER: Duration = Duration::from_millis(4);
+
 /// How long a worker may sit in its source: the bound on how late it answers a barrier.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -171,7 +176,13 @@ impl Running {
                 continue;
             }
             match self.worker.reader.poll(BATCH, POLL)? {
-                Polled::Batch(raw) => self.take_in(raw)?,
+                Polled::Batch(raw) => {
+                    let small = raw.offsets.len() < SMALL_BATCH_ROWS;
+                    self.take_in(raw)?;
+                    if small {
+                        std::thread::sleep(LINGER);
+                    }
+                }
                 Polled::AtEnd { partition, next_offset } => self.at_end(partition, next_offset),
                 Polled::Ended(partition) => self.ended(partition),
                 Polled::Nothing => {}
