@@ -99,7 +99,8 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 fn log(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }
 
 /// Queries get threads of their own, so that a long one never keeps an epoch from turning.
@@ -153,7 +154,12 @@ async fn serve_until_stopped(
     let outcome = tokio::select! {
         biased;
         outcome = engine.ended() => outcome.map_err(|error| anyhow!(error)),
-        () = stop => engine.stop().await.map_err(|error| anyhow!(error)),
+        () = stop => tokio::select! {
+            biased;
+            outcome = engine.stop() => outcome.map_err(|error| anyhow!(error)),
+            // With the store away the last commit may wait without end. Leaving is as safe as a crash.
+            () = stop_signal()? => Err(anyhow!("left at the second signal; what the last commit did not reach is read again")),
+        },
     };
     if let Some(reporting) = reporting {
         reporting.abort();

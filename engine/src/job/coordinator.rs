@@ -26,7 +26,7 @@ use crate::job::stream::{Crew, StreamJob};
 use crate::job::worker::Report;
 use crate::job::{Settings, tables};
 use crate::sink::DeltaSink;
-use crate::spec::{CatalogChange, StreamSpec, ViewSpec};
+use crate::spec::{CatalogChange, ViewSpec};
 use crate::status::{CheckpointStatus, LedgerRow};
 use crate::view::watermark::{Standing, frontier};
 use crate::{Error, Result};
@@ -94,20 +94,24 @@ impl Coordinator {
                     }
                     if self.clock.elapsed().saturating_sub(renewed_at) >= Owner::RENEW_EVERY {
                         renewed_at = self.clock.elapsed();
-                        self.owner.renew(self.clock.wall()).await?;
+                        fenced_or_passing(
+                            self.owner.renew(self.clock.wall()).await,
+                            "renew the owner's object",
+                        )?;
                     }
                     self.turn(false).await?;
                 }
                 Some(Some(Command::Apply(change, reply))) => {
-                    let outcome = self.apply(change).await;
-                    let fatal =
-                        outcome.as_ref().err().filter(|error| error.kind() != crate::ErrorKind::Invalid);
-                    let fatal = fatal.cloned();
+                    let outcome = match self.prepare(change).await {
+                        // Refused; nothing has changed, and whoever asked is told.
+                        Err(error) => Err(error),
+                        Ok(prepared) => {
+                            self.carry_out(prepared).await?;
+                            Ok(())
+                        }
+                    };
                     // Whoever asked may have gone; the change stands all the same.
                     let _ = reply.send(outcome);
-                    if let Some(error) = fatal {
-                        return Err(error);
-                    }
                 }
                 Some(Some(Command::Stop(reply))) => {
                     let outcome = self.turn(true).await;
@@ -186,7 +190,7 @@ impl Coordinator {
         });
         self.settle().await?;
         self.publish_offsets(&stood);
-        self.log.retire(self.settings.manifests_kept).await
+        fenced_or_passing(self.log.retire(self.settings.manifests_kept).await, "retire old manifests")
     }
 
     async fn close_table(
@@ -239,8 +243,8 @@ impl Coordinator {
                 (Some(stood), None) if stood.ended => Standing::Ended,
                 (Some(stood), None) if stood.idle_since.is_some() => Standing::Idle(stood.time.watermark()),
                 (Some(stood), None) => Standing::Active(stood.time.watermark()),
-                // Found, and not taken up by its worker yet.
-                (None, _) => Standing::Active(now.time.watermark()),
+                // Found, and not taken up by its worker at that barrier; what it has read since is of the next epoch.
+                (None, _) => Standing::Active(now.time.floor),
             };
             let standings: Vec<Standing> = stream.partitions.iter().map(standing).collect();
             let silence = now.saturating_sub(stream.last_record_at).as_micros() as Micros;
@@ -354,24 +358,60 @@ impl Coordinator {
         Ok(())
     }
 
-    /// A change of the catalog: in force from the next epoch on, durable when this returns.
-    async fn apply(&mut self, change: CatalogChange) -> Result<()> {
+    /// Checks a change of the catalog and does what may fail from outside, such as asking a broker. Nothing has changed
+    /// when it refuses.
+    async fn prepare(&self, change: CatalogChange) -> Result<Prepared> {
         match change {
-            CatalogChange::CreateStream(spec) => self.create_stream(spec).await,
-            CatalogChange::CreateView(spec) => self.create_view(spec).await,
-            CatalogChange::DropView(name) => self.drop_view(&name).await,
-            CatalogChange::DropStream(name) => self.drop_stream(&name).await,
+            CatalogChange::CreateStream(spec) if self.streams.contains_key(&spec.name) => {
+                Err(Error::Invalid(format!("the stream exists already. stream={:?}", spec.name)))
+            }
+            CatalogChange::CreateStream(spec) => {
+                let stream = StreamJob::prepare(spec, &self.settings).await?;
+                let starts = stream.resolve_starts().await?;
+                Ok(Prepared::CreateStream(Box::new(stream), starts))
+            }
+            CatalogChange::CreateView(spec) => {
+                if self.shared.lock().tables.contains_key(&spec.name) {
+                    return Err(Error::Invalid(format!("the view exists already. view={:?}", spec.name)));
+                }
+                self.stream(&spec.stream)?;
+                let table = tables::created(&self.root, &spec, self.epoch).await?;
+                Ok(Prepared::CreateView(spec, Box::new(table)))
+            }
+            CatalogChange::DropView(name) => {
+                let stream = self.shared.lock().tables.get(&name).map(|table| table.spec.stream.clone());
+                let stream = stream.filter(|stream| self.streams.contains_key(stream));
+                let stream =
+                    stream.ok_or_else(|| Error::Invalid(format!("there is no such view. view={name:?}")))?;
+                Ok(Prepared::DropView { name, stream })
+            }
+            CatalogChange::DropStream(name) => {
+                self.stream(&name)?;
+                let tables = self.shared.lock();
+                match tables.tables.values().find(|table| table.spec.stream == name) {
+                    None => Ok(Prepared::DropStream(name)),
+                    Some(reader) => Err(Error::Invalid(format!(
+                        "a view reads the stream; drop it first. stream={name:?}, view={:?}",
+                        reader.spec.name
+                    ))),
+                }
+            }
         }
     }
 
-    async fn create_stream(&mut self, spec: Arc<StreamSpec>) -> Result<()> {
-        if self.streams.contains_key(&spec.name) {
-            return Err(Error::Invalid(format!("the stream exists already. stream={:?}", spec.name)));
+    /// Puts a change in force from the next epoch on; durable when this returns. From here on an error is the engine's.
+    async fn carry_out(&mut self, prepared: Prepared) -> Result<()> {
+        match prepared {
+            Prepared::CreateStream(stream, starts) => self.create_stream(*stream, &starts).await,
+            Prepared::CreateView(spec, table) => self.create_view(spec, *table).await,
+            Prepared::DropView { name, stream } => self.drop_view(&name, &stream).await,
+            Prepared::DropStream(name) => self.drop_stream(&name).await,
         }
-        let name = spec.name.clone();
-        let stream = StreamJob::prepare(spec, &self.settings).await?;
-        let starts = stream.resolve_starts().await?;
-        let entry = stream.entry(&starts, self.clock.elapsed());
+    }
+
+    async fn create_stream(&mut self, stream: StreamJob, starts: &[(PartitionId, Offset)]) -> Result<()> {
+        let name = stream.spec.name.clone();
+        let entry = stream.entry(starts, self.clock.elapsed());
         let mut stood = self.barrier(Leaving::Nobody).await?;
         stood.insert(name.clone(), entry.partitions.clone());
         self.shared.lock().streams.insert(name.clone(), entry);
@@ -379,7 +419,7 @@ impl Coordinator {
         self.streams.insert(name.clone(), stream);
         // INV-6: the start offsets are in a manifest before the first poll.
         self.commit(stood, false).await?;
-        self.start_workers(&name, &starts)
+        self.start_workers(&name, starts)
     }
 
     pub fn start_workers(&mut self, name: &str, starts: &[(PartitionId, Offset)]) -> Result<()> {
@@ -394,15 +434,10 @@ impl Coordinator {
         stream.start(crew, starts)
     }
 
-    async fn create_view(&mut self, spec: Arc<ViewSpec>) -> Result<()> {
-        if self.shared.lock().tables.contains_key(&spec.name) {
-            return Err(Error::Invalid(format!("the view exists already. view={:?}", spec.name)));
-        }
-        let stream = self.stream(&spec.stream)?;
+    async fn create_view(&mut self, spec: Arc<ViewSpec>, table: Table) -> Result<()> {
         // The table is there before the first worker runs the view; the epoch that ends here ran without it.
-        let table = tables::created(&self.root, &spec, self.epoch).await?;
         self.shared.lock().tables.insert(spec.name.clone(), table);
-        stream.change_views(|views| views.push(Arc::clone(&spec)));
+        self.stream(&spec.stream)?.change_views(|views| views.push(Arc::clone(&spec)));
         let stood = self.barrier(Leaving::Nobody).await?;
         let partitions = stood.get(&spec.stream).into_iter().flat_map(BTreeMap::values);
         let born_after = partitions.filter_map(|partition| partition.time.event_time_max).max();
@@ -412,10 +447,8 @@ impl Coordinator {
         self.commit(stood, false).await
     }
 
-    async fn drop_view(&mut self, name: &str) -> Result<()> {
-        let stream = self.shared.lock().tables.get(name).map(|table| table.spec.stream.clone());
-        let stream = stream.ok_or_else(|| Error::Invalid(format!("there is no such view. view={name:?}")))?;
-        self.stream(&stream)?.change_views(|views| views.retain(|view| view.name != name));
+    async fn drop_view(&mut self, name: &str, stream: &str) -> Result<()> {
+        self.stream(stream)?.change_views(|views| views.retain(|view| view.name != name));
         let stood = self.barrier(Leaving::Nobody).await?;
         self.shared.lock().tables.remove(name);
         self.sinks.remove(name);
@@ -423,24 +456,14 @@ impl Coordinator {
     }
 
     async fn drop_stream(&mut self, name: &str) -> Result<()> {
-        self.stream(name)?;
-        let reader = self
-            .shared
-            .lock()
-            .tables
-            .values()
-            .find(|table| table.spec.stream == name)
-            .map(|t| t.spec.name.clone());
-        if let Some(view) = reader {
-            return Err(Error::Invalid(format!(
-                "a view reads the stream; drop it first. stream={name:?}, view={view:?}"
-            )));
-        }
         let mut stood = self.barrier(Leaving::Stream(name)).await?;
         stood.remove(name);
         self.streams.remove(name);
         self.shared.lock().streams.remove(name);
-        self.commit(stood, false).await
+        self.commit(stood, false).await?;
+        // The ledger of the last epoch has added to them.
+        self.totals.remove(name);
+        Ok(())
     }
 
     fn stream(&self, name: &str) -> Result<&StreamJob> {
@@ -448,6 +471,14 @@ impl Coordinator {
             .get(name)
             .ok_or_else(|| Error::Invalid(format!("there is no such stream. stream={name:?}")))
     }
+}
+
+/// A change of the catalog that nothing outside can refuse any more.
+enum Prepared {
+    CreateStream(Box<StreamJob>, Vec<(PartitionId, Offset)>),
+    CreateView(Arc<ViewSpec>, Box<Table>),
+    DropView { name: String, stream: String },
+    DropStream(String),
 }
 
 /// Which workers leave at a barrier.
@@ -465,6 +496,17 @@ impl Leaving<'_> {
             Leaving::Stream(leaving) => leaving == stream,
             Leaving::Everybody => true,
         }
+    }
+}
+
+/// For work that the next turn does again: only a new owner is a reason to stop.
+fn fenced_or_passing(outcome: Result<()>, what: &str) -> Result<()> {
+    match outcome {
+        Err(error) if error.kind() != crate::ErrorKind::Fenced => {
+            tracing::warn!(%error, "cannot {what} now");
+            Ok(())
+        }
+        outcome => outcome,
     }
 }
 

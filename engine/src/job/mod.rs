@@ -229,8 +229,9 @@ async fn resume_stream(
     for stood in &state.partitions {
         let Some(partition) = entry.partitions.get_mut(&stood.partition) else { continue };
         partition.time.event_time_max = stood.event_time_max;
-        // What was idle did not hold the frontier back; coming back it adopts it like any other.
-        partition.time.floor = if stood.idle { stood.floor.max(state.frontier) } else { stood.floor };
+        // What was idle, or had ended, did not hold the frontier back; coming back it adopts it like any other.
+        let returns = stood.idle || stood.ended;
+        partition.time.floor = if returns { stood.floor.max(state.frontier) } else { stood.floor };
         partition.last_record = stood.last_record;
         partition.ended = stood.ended;
     }

@@ -38,6 +38,8 @@ pub struct Crew<'a> {
 impl StreamJob {
     /// Reaches out to the source; nothing is read yet.
     pub async fn prepare(spec: Arc<StreamSpec>, settings: &Settings) -> Result<StreamJob> {
+        // What the decoder refuses is refused here, before anything is durable.
+        Intake::new(&spec, &[])?;
         let source = spec.source.clone();
         let discovery = blocking(move || source::open(&source)).await?;
         Ok(StreamJob {
@@ -107,11 +109,11 @@ impl StreamJob {
 
     /// Starts the workers, each with every n-th partition.
     pub fn start(&mut self, crew: Crew<'_>, starts: &[(PartitionId, Offset)]) -> Result<()> {
-        self.workers = starts.len().clamp(1, self.workers_max);
+        let workers = starts.len().clamp(1, self.workers_max);
         let views = self.plan().views.clone();
         let with_keys = Intake::new(&self.spec, &views)?.needs_keys() || self.declares_key();
-        for number in 0..self.workers {
-            let mine: Vec<_> = starts.iter().skip(number).step_by(self.workers).copied().collect();
+        for number in 0..workers {
+            let mine: Vec<_> = starts.iter().skip(number).step_by(workers).copied().collect();
             let partitions: Vec<PartitionId> = mine.iter().map(|(id, _)| *id).collect();
             let reader = {
                 let mut discovery =
@@ -134,6 +136,7 @@ impl StreamJob {
                 .name(format!("{}-{number}", self.spec.name))
                 .spawn(move || worker.run(epoch, &partitions))
                 .map_err(|error| Error::Unavailable(format!("cannot start a worker thread: {error}")))?;
+            self.workers += 1;
         }
         Ok(())
     }

@@ -142,3 +142,35 @@ async fn a_lost_batch_stops_the_commit() {
     assert!(error.to_string().contains("not conserved"), "{error}");
     assert_eq!(rows(&engine), (0, 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_cannot_be_decoded_is_refused_and_leaves_nothing_behind() {
+    let data = TempDir::new().expect("a folder");
+    let engine = start(&data, settings()).await.expect("the engine starts");
+    let mut blob = clicks();
+    blob.schema = Arc::new(Schema::new(vec![
+        Field::new("blob", DataType::BinaryView, true),
+        Field::new("event_ts", timestamp(), true),
+    ]));
+    let error =
+        engine.apply(CatalogChange::CreateStream(Arc::new(blob))).await.expect_err("JSON has no bytes");
+    assert!(error.to_string().contains("blob"), "{error}");
+    assert!(engine.streams().is_empty());
+    engine.apply(CatalogChange::CreateStream(Arc::new(clicks()))).await.expect("a right one is still taken");
+    engine.stop().await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_created_again_counts_from_nothing() {
+    let data = TempDir::new().expect("a folder");
+    let engine = start(&data, settings()).await.expect("the engine starts");
+    engine.apply(CatalogChange::CreateStream(Arc::new(clicks()))).await.expect("the stream is created");
+    read_to_the_end(&engine).await;
+    engine.apply(CatalogChange::DropStream("clicks".into())).await.expect("the stream is dropped");
+    engine.apply(CatalogChange::CreateStream(Arc::new(clicks()))).await.expect("the stream is created again");
+    read_to_the_end(&engine).await;
+    engine.stop().await.expect("it stops");
+    let engine = start(&data, settings()).await.expect("the engine starts again");
+    assert_eq!(engine.status().streams[0].records, ROWS);
+    engine.stop().await.expect("it stops");
+}

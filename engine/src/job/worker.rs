@@ -4,6 +4,7 @@
 //! whole micro-batches: a prefix of each partition. Epochs end between two micro-batches.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -116,7 +117,11 @@ impl Worker {
     pub fn run(self, epoch: Epoch, partitions: &[PartitionId]) {
         let (stream, number) = (self.stream.name.clone(), self.number);
         let reports = self.reports.clone();
-        let outcome = Running::new(self, epoch, partitions).and_then(|mut running| running.run());
+        let work = || Running::new(self, epoch, partitions).and_then(|mut running| running.run());
+        // A panic that ended the thread in silence would keep the barrier waiting.
+        let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            Err(Error::Internal(format!("a worker panicked: {}", panic_text(&*panic))))
+        });
         if let Err(error) = outcome {
             // The coordinator may be gone already; then nobody waits for the word.
             let _ = reports.blocking_send(Report { stream, worker: number, outcome: Err(error) });
@@ -167,12 +172,12 @@ impl Running {
                 }
             }
             if self.worker.shared.is_held() {
-                std::thread::sleep(POLL);
+                self.pause();
                 continue;
             }
             if self.worker.shared.lock().filed_bytes() > FILED_BYTES_MAX {
                 // The store is slower than the source. The next commit makes room; barriers are answered meanwhile.
-                std::thread::sleep(POLL);
+                self.pause();
                 continue;
             }
             match self.worker.reader.poll(BATCH, POLL)? {
@@ -187,6 +192,15 @@ impl Running {
                 Polled::Ended(partition) => self.ended(partition),
                 Polled::Nothing => {}
             }
+        }
+    }
+
+    /// Reads nothing for a moment. A silence of our own making is no partition's idleness.
+    fn pause(&mut self) {
+        std::thread::sleep(POLL);
+        let now = self.worker.clock.elapsed();
+        for quiet in self.quiet.values_mut() {
+            quiet.since = now;
         }
     }
 
@@ -409,11 +423,17 @@ impl Running {
         if let Some(partition) = stream.partitions.get_mut(&raw.partition) {
             partition.time = time;
             partition.next_offset = raw.next_offset;
+            partition.ended = false;
             partition.last_record = last_record.or(partition.last_record);
             partition.end_offset = partition.end_offset.max(Some(raw.next_offset));
         }
         Ok(())
     }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
 }
 
 fn row_part(batch: RecordBatch) -> Result<Part> {

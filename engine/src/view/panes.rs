@@ -134,7 +134,7 @@ impl Panes {
     /// INV-3, when an epoch has become whole.
     pub fn check_joining(&self, view: &str, fresh: &[Part]) -> Result<()> {
         let (Some(window), Some(closed)) = (self.window, self.closed_through) else { return Ok(()) };
-        match fresh.iter().find(|part| window.last_end(part.pane) <= closed) {
+        match fresh.iter().find(|part| window.last_end_of_rows_in(part.pane) <= closed) {
             None => Ok(()),
             Some(part) => Err(Error::Internal(format!(
                 "rows reached a window that has left. view={view:?}, pane={}, closed_through={closed}",

@@ -39,6 +39,12 @@ impl Window {
         }
     }
 
+    /// When the last window of any row of a pane ends. Later than the pane's own windows where rows were expanded: a
+    /// row has shares in windows that have left and in windows that have not.
+    pub fn last_end_of_rows_in(&self, pane: Micros) -> Micros {
+        self.last_end_of_row(pane + self.pane() - 1)
+    }
+
     /// When the last window of a row with this event time ends.
     pub fn last_end_of_row(&self, event_time: Micros) -> Micros {
         event_time.div_euclid(self.slide) * self.slide + self.size
@@ -70,5 +76,17 @@ mod tests {
         // A slide longer than the window leaves panes in no window.
         assert_eq!(starts(4, 10, 4), Vec::<Micros>::new());
         assert_eq!(starts(4, 10, 2), [0]);
+    }
+
+    #[test]
+    fn an_expanded_row_has_shares_in_windows_that_have_left() {
+        let window = Window { size: 10, slide: 5, expanded: true };
+        // A row at 12 lies in the windows from 5 and from 10; at watermark 16 only the first has left.
+        assert_eq!(window.last_end(5), 15);
+        assert_eq!(window.last_end_of_rows_in(5), 20);
+        let tumble = Window { size: 10, slide: 10, expanded: false };
+        assert_eq!(tumble.last_end_of_rows_in(20), tumble.last_end(20));
+        let shared = Window { size: 10, slide: 4, expanded: false };
+        assert_eq!(shared.last_end_of_rows_in(6), shared.last_end(6));
     }
 }
