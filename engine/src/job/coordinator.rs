@@ -26,7 +26,7 @@ use crate::job::stream::{Crew, StreamJob};
 use crate::job::worker::Report;
 use crate::job::{Settings, tables};
 use crate::sink::DeltaSink;
-use crate::spec::{CatalogChange, ViewSpec};
+use crate::spec::CatalogChange;
 use crate::status::{CheckpointStatus, LedgerRow};
 use crate::view::watermark::{Standing, frontier};
 use crate::{Error, Result};
@@ -135,7 +135,7 @@ impl Coordinator {
         self.commit(stood, stop).await
     }
 
-    async fn barrier(&mut self, leaving: Leaving<'_>) -> Result<Stood> {
+    pub(super) async fn barrier(&mut self, leaving: Leaving<'_>) -> Result<Stood> {
         let ending = self.epoch;
         self.epoch = ending.next();
         let mut stood = Stood::new();
@@ -166,7 +166,7 @@ impl Coordinator {
     }
 
     /// Makes the epoch that has just ended durable, and shows it.
-    async fn commit(&mut self, stood: Stood, stop: bool) -> Result<()> {
+    pub(super) async fn commit(&mut self, stood: Stood, stop: bool) -> Result<()> {
         let started = self.clock.elapsed();
         let ending = Epoch(self.epoch.0 - 1);
         let wall = self.clock.wall();
@@ -358,70 +358,6 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Checks a change of the catalog and does what may fail from outside, such as asking a broker. Nothing has changed
-    /// when it refuses.
-    async fn prepare(&self, change: CatalogChange) -> Result<Prepared> {
-        match change {
-            CatalogChange::CreateStream(spec) if self.streams.contains_key(&spec.name) => {
-                Err(Error::Invalid(format!("the stream exists already. stream={:?}", spec.name)))
-            }
-            CatalogChange::CreateStream(spec) => {
-                let stream = StreamJob::prepare(spec, &self.settings).await?;
-                let starts = stream.resolve_starts().await?;
-                Ok(Prepared::CreateStream(Box::new(stream), starts))
-            }
-            CatalogChange::CreateView(spec) => {
-                if self.shared.lock().tables.contains_key(&spec.name) {
-                    return Err(Error::Invalid(format!("the view exists already. view={:?}", spec.name)));
-                }
-                self.stream(&spec.stream)?;
-                let table = tables::created(&self.root, &spec, self.epoch).await?;
-                Ok(Prepared::CreateView(spec, Box::new(table)))
-            }
-            CatalogChange::DropView(name) => {
-                let stream = self.shared.lock().tables.get(&name).map(|table| table.spec.stream.clone());
-                let stream = stream.filter(|stream| self.streams.contains_key(stream));
-                let stream =
-                    stream.ok_or_else(|| Error::Invalid(format!("there is no such view. view={name:?}")))?;
-                Ok(Prepared::DropView { name, stream })
-            }
-            CatalogChange::DropStream(name) => {
-                self.stream(&name)?;
-                let tables = self.shared.lock();
-                match tables.tables.values().find(|table| table.spec.stream == name) {
-                    None => Ok(Prepared::DropStream(name)),
-                    Some(reader) => Err(Error::Invalid(format!(
-                        "a view reads the stream; drop it first. stream={name:?}, view={:?}",
-                        reader.spec.name
-                    ))),
-                }
-            }
-        }
-    }
-
-    /// Puts a change in force from the next epoch on; durable when this returns. From here on an error is the engine's.
-    async fn carry_out(&mut self, prepared: Prepared) -> Result<()> {
-        match prepared {
-            Prepared::CreateStream(stream, starts) => self.create_stream(*stream, &starts).await,
-            Prepared::CreateView(spec, table) => self.create_view(spec, *table).await,
-            Prepared::DropView { name, stream } => self.drop_view(&name, &stream).await,
-            Prepared::DropStream(name) => self.drop_stream(&name).await,
-        }
-    }
-
-    async fn create_stream(&mut self, stream: StreamJob, starts: &[(PartitionId, Offset)]) -> Result<()> {
-        let name = stream.spec.name.clone();
-        let entry = stream.entry(starts, self.clock.elapsed());
-        let mut stood = self.barrier(Leaving::Nobody).await?;
-        stood.insert(name.clone(), entry.partitions.clone());
-        self.shared.lock().streams.insert(name.clone(), entry);
-        stream.orders.epoch.store(self.epoch.0, Ordering::Release);
-        self.streams.insert(name.clone(), stream);
-        // INV-6: the start offsets are in a manifest before the first poll.
-        self.commit(stood, false).await?;
-        self.start_workers(&name, starts)
-    }
-
     pub fn start_workers(&mut self, name: &str, starts: &[(PartitionId, Offset)]) -> Result<()> {
         let Some(stream) = self.streams.get_mut(name) else { return Ok(()) };
         let crew = Crew {
@@ -434,56 +370,16 @@ impl Coordinator {
         stream.start(crew, starts)
     }
 
-    async fn create_view(&mut self, spec: Arc<ViewSpec>, table: Table) -> Result<()> {
-        // The table is there before the first worker runs the view; the epoch that ends here ran without it.
-        self.shared.lock().tables.insert(spec.name.clone(), table);
-        self.stream(&spec.stream)?.change_views(|views| views.push(Arc::clone(&spec)));
-        let stood = self.barrier(Leaving::Nobody).await?;
-        let partitions = stood.get(&spec.stream).into_iter().flat_map(BTreeMap::values);
-        let born_after = partitions.filter_map(|partition| partition.time.event_time_max).max();
-        if let Some(table) = self.shared.lock().tables.get_mut(&spec.name) {
-            table.panes.born_after = born_after;
-        }
-        self.commit(stood, false).await
-    }
-
-    async fn drop_view(&mut self, name: &str, stream: &str) -> Result<()> {
-        self.stream(stream)?.change_views(|views| views.retain(|view| view.name != name));
-        let stood = self.barrier(Leaving::Nobody).await?;
-        self.shared.lock().tables.remove(name);
-        self.sinks.remove(name);
-        self.commit(stood, false).await
-    }
-
-    async fn drop_stream(&mut self, name: &str) -> Result<()> {
-        let mut stood = self.barrier(Leaving::Stream(name)).await?;
-        stood.remove(name);
-        self.streams.remove(name);
-        self.shared.lock().streams.remove(name);
-        self.commit(stood, false).await?;
-        // The ledger of the last epoch has added to them.
-        self.totals.remove(name);
-        Ok(())
-    }
-
-    fn stream(&self, name: &str) -> Result<&StreamJob> {
+    pub(super) fn stream(&self, name: &str) -> Result<&StreamJob> {
         self.streams
             .get(name)
             .ok_or_else(|| Error::Invalid(format!("there is no such stream. stream={name:?}")))
     }
 }
 
-/// A change of the catalog that nothing outside can refuse any more.
-enum Prepared {
-    CreateStream(Box<StreamJob>, Vec<(PartitionId, Offset)>),
-    CreateView(Arc<ViewSpec>, Box<Table>),
-    DropView { name: String, stream: String },
-    DropStream(String),
-}
-
 /// Which workers leave at a barrier.
 #[derive(Clone, Copy)]
-enum Leaving<'a> {
+pub enum Leaving<'a> {
     Nobody,
     Stream(&'a str),
     Everybody,

@@ -3,6 +3,7 @@
 //! Only this folder starts tasks and threads. Read `coordinator` for the life of an epoch and `worker` for that of a
 //! micro-batch.
 
+mod catalog;
 mod coordinator;
 mod epoch;
 mod intake;

@@ -1,0 +1,122 @@
+//! Changes of the catalog: checked first, then carried out between two epochs.
+//!
+//! What may fail from outside (a broker that does not answer, a name that is taken) fails before the barrier is asked
+//! for, and changes nothing. After that an error is the engine's own, and stops it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::ids::{Offset, PartitionId};
+use crate::job::coordinator::{Coordinator, Leaving};
+use crate::job::shared::Table;
+use crate::job::stream::StreamJob;
+use crate::job::tables;
+use crate::spec::{CatalogChange, ViewSpec};
+use crate::{Error, Result};
+
+/// A change of the catalog that nothing outside can refuse any more.
+pub enum Prepared {
+    CreateStream(Box<StreamJob>, Vec<(PartitionId, Offset)>),
+    CreateView(Arc<ViewSpec>, Box<Table>),
+    DropView { name: String, stream: String },
+    DropStream(String),
+}
+
+impl Coordinator {
+    /// Checks a change of the catalog and does what may fail from outside, such as asking a broker. Nothing has changed
+    /// when it refuses.
+    pub(super) async fn prepare(&self, change: CatalogChange) -> Result<Prepared> {
+        match change {
+            CatalogChange::CreateStream(spec) if self.streams.contains_key(&spec.name) => {
+                Err(Error::Invalid(format!("the stream exists already. stream={:?}", spec.name)))
+            }
+            CatalogChange::CreateStream(spec) => {
+                let stream = StreamJob::prepare(spec, &self.settings).await?;
+                let starts = stream.resolve_starts().await?;
+                Ok(Prepared::CreateStream(Box::new(stream), starts))
+            }
+            CatalogChange::CreateView(spec) => {
+                if self.shared.lock().tables.contains_key(&spec.name) {
+                    return Err(Error::Invalid(format!("the view exists already. view={:?}", spec.name)));
+                }
+                self.stream(&spec.stream)?;
+                let table = tables::created(&self.root, &spec, self.epoch).await?;
+                Ok(Prepared::CreateView(spec, Box::new(table)))
+            }
+            CatalogChange::DropView(name) => {
+                let stream = self.shared.lock().tables.get(&name).map(|table| table.spec.stream.clone());
+                let stream = stream.filter(|stream| self.streams.contains_key(stream));
+                let stream =
+                    stream.ok_or_else(|| Error::Invalid(format!("there is no such view. view={name:?}")))?;
+                Ok(Prepared::DropView { name, stream })
+            }
+            CatalogChange::DropStream(name) => {
+                self.stream(&name)?;
+                let tables = self.shared.lock();
+                match tables.tables.values().find(|table| table.spec.stream == name) {
+                    None => Ok(Prepared::DropStream(name)),
+                    Some(reader) => Err(Error::Invalid(format!(
+                        "a view reads the stream; drop it first. stream={name:?}, view={:?}",
+                        reader.spec.name
+                    ))),
+                }
+            }
+        }
+    }
+
+    /// Puts a change in force from the next epoch on; durable when this returns. From here on an error is the engine's.
+    pub(super) async fn carry_out(&mut self, prepared: Prepared) -> Result<()> {
+        match prepared {
+            Prepared::CreateStream(stream, starts) => self.create_stream(*stream, &starts).await,
+            Prepared::CreateView(spec, table) => self.create_view(spec, *table).await,
+            Prepared::DropView { name, stream } => self.drop_view(&name, &stream).await,
+            Prepared::DropStream(name) => self.drop_stream(&name).await,
+        }
+    }
+
+    async fn create_stream(&mut self, stream: StreamJob, starts: &[(PartitionId, Offset)]) -> Result<()> {
+        let name = stream.spec.name.clone();
+        let entry = stream.entry(starts, self.clock.elapsed());
+        let mut stood = self.barrier(Leaving::Nobody).await?;
+        stood.insert(name.clone(), entry.partitions.clone());
+        self.shared.lock().streams.insert(name.clone(), entry);
+        stream.orders.epoch.store(self.epoch.0, Ordering::Release);
+        self.streams.insert(name.clone(), stream);
+        // INV-6: the start offsets are in a manifest before the first poll.
+        self.commit(stood, false).await?;
+        self.start_workers(&name, starts)
+    }
+
+    async fn create_view(&mut self, spec: Arc<ViewSpec>, table: Table) -> Result<()> {
+        // The table is there before the first worker runs the view; the epoch that ends here ran without it.
+        self.shared.lock().tables.insert(spec.name.clone(), table);
+        self.stream(&spec.stream)?.change_views(|views| views.push(Arc::clone(&spec)));
+        let stood = self.barrier(Leaving::Nobody).await?;
+        let partitions = stood.get(&spec.stream).into_iter().flat_map(BTreeMap::values);
+        let born_after = partitions.filter_map(|partition| partition.time.event_time_max).max();
+        if let Some(table) = self.shared.lock().tables.get_mut(&spec.name) {
+            table.panes.born_after = born_after;
+        }
+        self.commit(stood, false).await
+    }
+
+    async fn drop_view(&mut self, name: &str, stream: &str) -> Result<()> {
+        self.stream(stream)?.change_views(|views| views.retain(|view| view.name != name));
+        let stood = self.barrier(Leaving::Nobody).await?;
+        self.shared.lock().tables.remove(name);
+        self.sinks.remove(name);
+        self.commit(stood, false).await
+    }
+
+    async fn drop_stream(&mut self, name: &str) -> Result<()> {
+        let mut stood = self.barrier(Leaving::Stream(name)).await?;
+        stood.remove(name);
+        self.streams.remove(name);
+        self.shared.lock().streams.remove(name);
+        self.commit(stood, false).await?;
+        // The ledger of the last epoch has added to them.
+        self.totals.remove(name);
+        Ok(())
+    }
+}
