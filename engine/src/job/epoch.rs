@@ -17,7 +17,7 @@ use crate::job::refused::RefusedTable;
 use crate::job::shared::{Table, Tail};
 use crate::sink::{encode_parts, put_parts};
 use crate::spec::{ViewShape, ViewSpec};
-use crate::view::panes::{Panes, Run};
+use crate::view::panes::{Panes, Run, due_merge};
 use crate::view::part::Part;
 use crate::view::upper::{finish, reduce};
 use crate::view::without_time;
@@ -41,13 +41,14 @@ pub struct Whole {
 }
 
 impl Whole {
-    pub fn of(table: &Table) -> Whole {
+    /// `late_since` are the late rows of the epochs that run already.
+    pub fn of(table: &Table, late_since: u64) -> Whole {
         Whole {
             spec: Arc::clone(&table.spec),
             panes: table.panes.clone(),
             tail: table.tail.clone(),
             delta: table.delta.clone(),
-            late: table.late,
+            late: table.late - late_since,
         }
     }
 }
@@ -120,7 +121,6 @@ impl TableEpoch<'_> {
         closed_through: Option<Micros>,
     ) -> Result<(Vec<Arc<Run>>, u64)> {
         let mut written = 0;
-        let mut after = Panes::clone(panes);
         let mut runs: Vec<Arc<Run>> = vec![];
         for run in panes.runs() {
             let staying = panes.staying(&run.parts, closed_through);
@@ -137,15 +137,13 @@ impl TableEpoch<'_> {
             written += run.file.bytes;
             runs.push(Arc::new(run));
         }
-        after.install(self.epoch, runs.clone(), closed_through);
-        while let Some((range, level)) = after.due_merge() {
+        while let Some((range, level)) = due_merge(&runs) {
             let ViewShape::Windowed { cuts, .. } = &spec.shape else { break };
             let merging: Vec<Part> =
                 runs[range.clone()].iter().flat_map(|run| run.parts.iter().cloned()).collect();
             let run = self.write_run(level, reduce(cuts, &merging).await?).await?;
             written += run.file.bytes;
             runs.splice(range, [Arc::new(run)]);
-            after.install(self.epoch, runs.clone(), closed_through);
         }
         Ok((runs, written))
     }

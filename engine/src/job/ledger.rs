@@ -46,6 +46,10 @@ impl EpochLedger {
         sum.late += terms.late;
     }
 
+    pub fn late(&self, view: &str) -> u64 {
+        self.views.get(view).map_or(0, |terms| terms.late)
+    }
+
     /// The lines of the epoch, if they balance. `streams` says which stream each view reads: what a view was given
     /// must be what its stream's partitions decoded.
     pub fn balanced(&self, epoch: Epoch, streams: &BTreeMap<String, String>) -> Result<Vec<LedgerRow>> {

@@ -153,14 +153,6 @@ impl Panes {
         }
     }
 
-    /// The runs that should merge now, as a range of [`Panes::runs`], and the level of the merged one.
-    pub fn due_merge(&self) -> Option<(std::ops::Range<usize>, u32)> {
-        let last = self.runs.last()?;
-        let level = last.level;
-        let first = self.runs.iter().rposition(|run| run.level != level).map_or(0, |before| before + 1);
-        (self.runs.len() - first >= FAN).then(|| (first..self.runs.len(), level + 1))
-    }
-
     /// What a durable manifest has decided: the epoch's parts become a run, or leave.
     pub fn install(&mut self, epoch: Epoch, runs: Vec<Arc<Run>>, closed_through: Option<Micros>) {
         self.filed = self.filed.split_off(&epoch.next());
@@ -184,6 +176,13 @@ impl Panes {
         let open = |start: &&Micros| self.closed_through.is_none_or(|closed| **start + window.size > closed);
         starts.iter().filter(open).count()
     }
+}
+
+/// The runs that should merge now, as a range of `runs`, and the level of the merged one.
+pub fn due_merge(runs: &[Arc<Run>]) -> Option<(std::ops::Range<usize>, u32)> {
+    let level = runs.last()?.level;
+    let first = runs.iter().rposition(|run| run.level != level).map_or(0, |before| before + 1);
+    (runs.len() - first >= FAN).then(|| (first..runs.len(), level + 1))
 }
 
 fn whole(part: &Part) -> WindowPart {
