@@ -72,3 +72,29 @@ fn nothing_is_left_for_later() {
         }
     }
 }
+
+/// A promise that no line cites is kept by accident.
+#[test]
+fn every_invariant_is_cited_where_it_is_held() {
+    let document = std::fs::read_to_string(root().join("docs/INVARIANTS.md")).expect("the document is there");
+    let numbers = document.lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next());
+    let is_number =
+        |word: &&str| word.trim_start_matches("INV-").trim_start_matches('C').parse::<u32>().is_ok();
+    let cited: Vec<String> = numbers
+        .filter(is_number)
+        .map(|number| if number.starts_with('C') { format!("INV-{number}") } else { number.to_owned() })
+        .collect();
+    assert!(cited.len() > 20, "the document was read wrongly: {cited:?}");
+    let code: Vec<String> = rust_files()
+        .into_iter()
+        .filter(|file| file.starts_with(root().join("engine")))
+        .map(|file| std::fs::read_to_string(file).expect("the file is text"))
+        .collect();
+    for number in cited {
+        let whole = |text: &String| {
+            text.match_indices(&number)
+                .any(|(at, _)| !text[at + number.len()..].starts_with(|next: char| next.is_ascii_digit()))
+        };
+        assert!(code.iter().any(whole), "nothing in engine/ cites {number}");
+    }
+}

@@ -8,7 +8,7 @@
 //! A failed sync of a file is an error like any other: nothing has its name yet, and the next attempt writes anew. A
 //! failed sync of a folder leaves a name that may or may not last, so the process ends there (INV-C6).
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path as FilePath, PathBuf};
@@ -38,6 +38,7 @@ impl DurableLocal {
     /// `folder` exists and is absolute.
     pub(super) fn open(folder: PathBuf) -> Result<DurableLocal> {
         let inner = Arc::new(LocalFileSystem::new_with_prefix(&folder)?);
+        #[expect(clippy::disallowed_methods, reason = "names of files that nobody will ever read")]
         let unique = AtomicU64::new(uuid::Uuid::new_v4().as_u64_pair().0 >> 1);
         Ok(DurableLocal {
             inner,
@@ -168,7 +169,7 @@ struct Writer {
     root: PathBuf,
     unique: AtomicU64,
     /// Folders whose own entry is known to be on disk.
-    synced_folders: Mutex<HashSet<PathBuf>>,
+    synced_folders: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Writer {
@@ -211,7 +212,7 @@ impl Writer {
         Ok(())
     }
 
-    fn synced_folders(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
+    fn synced_folders(&self) -> std::sync::MutexGuard<'_, BTreeSet<PathBuf>> {
         self.synced_folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -101,8 +101,8 @@ impl ManifestLog {
         }
     }
 
-    /// A zombie can find its number free long after, when the manifests of its time were retired; its successor's are
-    /// in the listing.
+    /// INV-C9: a zombie can find its number free long after, when the manifests of its time were retired; its
+    /// successor's are in the listing.
     async fn refuse_when_overtaken(&self, epoch: Epoch) -> Result<()> {
         let mut failures = 0;
         let later = loop {

@@ -34,7 +34,8 @@ impl Manifest {
         self.tables.iter().flat_map(|table| table.runs.iter().map(|run| &run.file).chain(&table.tail))
     }
 
-    /// What must hold whatever the job does; looked at before a manifest is written and after it is read.
+    /// What must hold whatever the job does (INV-C11 among it); looked at before a manifest is written and after it is
+    /// read.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.format != FORMAT {
             return Err(format!("its format is {}, not {FORMAT}", self.format));

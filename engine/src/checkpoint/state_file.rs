@@ -5,7 +5,7 @@
 //! section = labels u32 | (index u32, cut u32, pane i64)… | length u64 | Arrow IPC stream of that many batches
 //! ```
 //! Batches of one schema share a section, so a file holds the partials of several cuts. Nothing is trusted on the way
-//! back: size, hash, magic, version and every length are checked before Arrow sees a byte.
+//! back: size, hash, magic, version and every length are checked before Arrow sees a byte (INV-C10).
 
 use std::io::Cursor;
 use std::sync::Arc;

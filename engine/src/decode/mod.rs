@@ -2,7 +2,7 @@
 //!
 //! `docs/JSON.md` says what each value means. There are two ways to the same answer: `fast` follows the shapes of the
 //! records before, accepts or passes on, and never refuses; `general` reads every legal JSON and has the last word. So
-//! what becomes of a record depends on its bytes alone, not on its neighbours, nor on the records before it.
+//! what becomes of a record depends on its bytes alone, not on its neighbours, nor on the records before it (INV-8).
 
 mod column;
 mod fast;

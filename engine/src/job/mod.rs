@@ -103,6 +103,7 @@ impl Opened {
     /// Takes the data over: refuses while another instance lives, then commits a claim, which fences whoever was here
     /// before.
     pub async fn claim(settings: Settings, root: DataRoot, clock: Arc<dyn Clock>) -> Result<Opened> {
+        #[expect(clippy::disallowed_methods, reason = "the one draw: no two instances may share a nonce")]
         let nonce = Uuid::new_v4();
         let owner = Owner::acquire(&root, nonce, clock.wall(), settings.take_over).await?;
         let (mut log, newest) = ManifestLog::open(root.clone(), nonce).await?;

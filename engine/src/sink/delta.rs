@@ -9,8 +9,8 @@
 //!         else commit from the very snapshot that was looked at, no retries inside ─► load again, whatever it said
 //! ```
 //! A commit is a put-if-absent of the snapshot's next version, so between the look and the commit nothing can come in.
+//! This is INV-C4.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
@@ -269,7 +269,7 @@ fn delta_schema(schema: &Schema) -> Result<StructType> {
 fn add(file: &DataFile) -> Add {
     Add {
         path: file.path.clone(),
-        partition_values: HashMap::from([(PARTITION_COLUMN.to_string(), Some(file.date.to_string()))]),
+        partition_values: [(PARTITION_COLUMN.to_string(), Some(file.date.to_string()))].into(),
         size: file.bytes as i64,
         modification_time: 0,
         data_change: true,

@@ -25,7 +25,8 @@ impl PartitionTime {
         own.max(self.floor)
     }
 
-    /// Takes in the event times of consecutive rows and tells the watermark that stood before each of them.
+    /// Takes in the event times of consecutive rows and tells the watermark that stood before each of them. INV-7: it
+    /// looks at nothing else, so a row's verdict is the same however batches were cut.
     pub fn observe(&mut self, times: &TimestampMicrosecondArray) -> Observed {
         debug_assert_eq!(times.null_count(), 0, "rows without an event time are rejected before");
         let mut max = self.event_time_max.unwrap_or(Micros::MIN);

@@ -4,8 +4,8 @@
 //! What happens to an operation depends on the seed, the instance, the object and how often it was asked for; not on
 //! the order in which a library's threads come by. So a seed replays.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -78,7 +78,7 @@ pub(super) struct FaultyStore {
     pub(super) inner: Arc<InMemory>,
     pub(super) control: Arc<Control>,
     pub(super) seed: u64,
-    asked: Arc<Mutex<HashMap<String, u64>>>,
+    asked: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 impl FaultyStore {

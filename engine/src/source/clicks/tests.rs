@@ -1,6 +1,6 @@
 //! The generator gives the same clicks at any offset, of the shape and spread that a shop has.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
@@ -74,7 +74,7 @@ fn the_shape_is_the_benchs() {
 fn sessions_have_one_user_and_about_12_events() {
     let clicks = Clicks::new(3, 2, None, None);
     let rounds = 24 * 4;
-    let mut sessions: HashMap<String, Vec<Value>> = HashMap::new();
+    let mut sessions: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for offset in 0..(LANES * rounds) as i64 {
         let click = json(&clicks, 1, offset);
         sessions.entry(click["session_id"].as_str().unwrap().to_owned()).or_default().push(click);

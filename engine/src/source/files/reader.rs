@@ -204,8 +204,7 @@ impl Reader for FilesReader {
     }
 }
 
-/// For how long a poll may block; nothing about a record depends on it.
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "for how long a poll may block; no record depends on it")]
 fn now() -> Instant {
     Instant::now()
 }
