@@ -42,11 +42,13 @@ pub trait Backend: Send + Sync + 'static {
     fn explain(&self, error: DataFusionError) -> Refusal;
 }
 
-/// Where unqualified names are looked up.
+/// Where unqualified names are looked up, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
     pub catalog: String,
     pub schema: String,
+    /// What the client calls itself; for people who look at running queries.
+    pub client: Option<String>,
 }
 
 /// A statement that has been planned.

@@ -11,7 +11,7 @@ const DEFAULT_SCHEMA: &str = "public";
 #[async_trait::async_trait]
 impl Backend for Database {
     fn defaults(&self) -> Scope {
-        Scope { catalog: Database::CATALOG.to_owned(), schema: DEFAULT_SCHEMA.to_owned() }
+        Scope { catalog: Database::CATALOG.to_owned(), schema: DEFAULT_SCHEMA.to_owned(), client: None }
     }
 
     async fn prepare(
@@ -62,7 +62,7 @@ impl Backend for Database {
 }
 
 fn session_in(database: &Database, scope: &Scope) -> Result<Session, Refusal> {
-    let mut session = database.session(Client::default());
+    let mut session = database.session(Client { user: None, name: scope.client.clone() });
     session.set_schema(&scope.schema)?;
     Ok(session)
 }

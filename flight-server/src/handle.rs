@@ -36,6 +36,9 @@ pub(crate) struct Handle {
     pub compression: String,
     #[prost(bool, tag = "8")]
     pub nanoseconds: bool,
+    /// What the client calls itself.
+    #[prost(string, optional, tag = "9")]
+    pub client: Option<String>,
 }
 
 impl Handle {
@@ -44,6 +47,7 @@ impl Handle {
             sql,
             catalog: settings.scope.catalog,
             schema: settings.scope.schema,
+            client: settings.scope.client,
             compression: settings.profile.compression,
             nanoseconds: settings.profile.nanoseconds,
             ..Handle::default()
@@ -51,7 +55,7 @@ impl Handle {
     }
 
     pub fn scope(&self) -> Scope {
-        Scope { catalog: self.catalog.clone(), schema: self.schema.clone() }
+        Scope { catalog: self.catalog.clone(), schema: self.schema.clone(), client: self.client.clone() }
     }
 
     pub fn profile(&self) -> Profile {

@@ -38,7 +38,12 @@ impl Service {
     }
 
     pub fn session<T>(&self, request: &Request<T>) -> Session {
-        Session::of(request.extensions()).unwrap_or_else(|| Session::new(self.backend.defaults()))
+        let session =
+            Session::of(request.extensions()).unwrap_or_else(|| Session::new(self.backend.defaults()));
+        if let Some(name) = request.metadata().get("user-agent").and_then(|name| name.to_str().ok()) {
+            session.name_client(name);
+        }
+        session
     }
 
     /// What a descriptor asks for. A path names a table.

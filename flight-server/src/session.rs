@@ -44,6 +44,13 @@ impl Session {
         extensions.get::<Session>().cloned()
     }
 
+    pub fn name_client(&self, name: &str) {
+        let mut settings = self.lock();
+        if settings.scope.client.as_deref() != Some(name) {
+            settings.scope.client = Some(name.to_owned());
+        }
+    }
+
     pub fn settings(&self) -> Settings {
         self.lock().clone()
     }

@@ -44,6 +44,11 @@ def test_json_is_an_object_a_line(shell):
     ]
 
 
+def test_running_queries_name_their_client(shell):
+    rows = shell("-o", "json", "-c", "SELECT client FROM system.queries WHERE state = 'running'").stdout
+    assert any(json.loads(row)["client"].startswith("thalweg-sql/") for row in rows.splitlines())
+
+
 def test_a_script_stops_at_its_first_error_and_points_at_it(shell, tmp_path):
     script = tmp_path / "script.sql"
     script.write_text("-- one\nSELECT 'first';\n\nSELECT\n  1 FRM x y;\nSELECT 'last';\n")

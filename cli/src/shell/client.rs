@@ -38,7 +38,9 @@ impl Client {
         let endpoint = Endpoint::from_shared(url)
             .map_err(|_| format!("\"{address}\" is not an address; it should look like 127.0.0.1:50051"))?
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true);
+            .tcp_nodelay(true)
+            .user_agent(concat!("thalweg-sql/", env!("CARGO_PKG_VERSION")))
+            .expect("the name is a legal header");
         let channel = endpoint.connect().await.map_err(|error| unreachable(address, &error))?;
         let service = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX);
         Ok(Client(FlightSqlServiceClient::new_from_inner(service)))

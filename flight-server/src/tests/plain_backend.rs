@@ -83,7 +83,7 @@ impl PlainBackend {
 #[async_trait::async_trait]
 impl Backend for PlainBackend {
     fn defaults(&self) -> Scope {
-        Scope { catalog: "thalweg".to_owned(), schema: "public".to_owned() }
+        Scope { catalog: "thalweg".to_owned(), schema: "public".to_owned(), client: None }
     }
 
     async fn prepare(
