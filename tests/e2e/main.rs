@@ -3,6 +3,7 @@
 mod commit_steps;
 mod instance;
 mod kill_loop;
+mod memory;
 mod place;
 mod reader;
 mod shop;

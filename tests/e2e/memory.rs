@@ -1,0 +1,82 @@
+//! What a view remembers stays small, or the engine says whose state it is that grows and what to do.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::place::Place;
+
+const WITHIN: Duration = Duration::from_secs(60);
+const MINUTE: u64 = 60;
+
+/// One line a record: the n-th at the second `second(n)`, by the user `user(n)`.
+fn records(count: u64, second: impl Fn(u64) -> u64, user: impl Fn(u64) -> u64) -> String {
+    let mut lines = String::new();
+    for number in 0..count {
+        let (second, user) = (second(number), user(number));
+        writeln!(lines, r#"{{"ts":{second},"user":"u{user}","price":{}}}"#, number % 100)
+            .expect("a String takes what it is given");
+    }
+    lines
+}
+
+/// A file of records that are all within the delay, so no window closes before the file ends.
+fn place(records: &str, flags: &[&str]) -> Result<Place> {
+    let place = Place::folder("", flags)?;
+    let file = place.launch.script.with_file_name("records.ndjson");
+    std::fs::write(&file, records)?;
+    let script = format!(
+        "CREATE STREAM clicks (ts TIMESTAMP, user STRING, price BIGINT,
+           WATERMARK FOR ts AS ts - INTERVAL '30' DAY) WITH (connector = 'files', path = '{}');
+         CREATE MATERIALIZED VIEW by_user AS
+         SELECT window_start, window_end, user, count(*) AS events, sum(price) AS price
+         FROM TUMBLE(clicks, ts, INTERVAL '1 minute') GROUP BY window_start, window_end, user;",
+        file.display()
+    );
+    std::fs::write(&place.launch.script, script)?;
+    Ok(place)
+}
+
+/// Each micro-batch meets all of them: the worst there is for state that is kept window by window.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_open_windows_are_no_burden() -> Result<()> {
+    const RECORDS: u64 = 400_000;
+    const WINDOWS: u64 = 10_000;
+    let scattered = |number: u64| number * 7_919 % WINDOWS * MINUTE;
+    let place = place(&records(RECORDS, scattered, |number| number % 4), &["--roll", "1s"])?;
+    let instance = place.launch.start(&[]).await?;
+    let events = "SELECT coalesce(sum(events), 0) FROM history.by_user";
+    instance.until(events, WITHIN, |events| events == RECORDS as i64).await?;
+    let windows = instance.number("SELECT count(DISTINCT window_start) FROM history.by_user").await?;
+    ensure!(windows == WINDOWS as i64, "{windows} windows");
+    let peak = instance.peak_memory_bytes()?;
+    println!("{WINDOWS} open windows, {RECORDS} records: a peak of {} MiB", peak >> 20);
+    ensure!(peak < 600 << 20, "a peak of {} MiB", peak >> 20);
+    instance.terminate().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hot_key_costs_no_more_than_another() -> Result<()> {
+    const RECORDS: u64 = 1_000_000;
+    let place = place(&records(RECORDS, |_| 0, |_| 7), &["--roll", "1s", "--state-max", "1MiB"])?;
+    let instance = place.launch.start(&[]).await?;
+    let events = "SELECT coalesce(sum(events), 0) FROM history.by_user";
+    instance.until(events, WITHIN, |events| events == RECORDS as i64).await?;
+    let price = instance.number("SELECT price FROM history.by_user").await?;
+    ensure!(price == (RECORDS / 100 * (0..100).sum::<u64>()) as i64, "a sum of {price}");
+    instance.terminate().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn state_beyond_its_cap_stops_the_engine_and_names_the_view() -> Result<()> {
+    let place = place(&records(200_000, |_| 0, |number| number), &["--state-max", "1MiB"])?;
+    let mut instance = place.launch.start(&[]).await?;
+    let status = instance.ended().await?;
+    ensure!(status.code() == Some(1), "it left with {status}");
+    let log = instance.logged();
+    for said in ["by_user", "outgrown its cap", "--state-max"] {
+        ensure!(log.contains(said), "nothing of {said:?}\n{log}");
+    }
+    Ok(())
+}
