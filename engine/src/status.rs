@@ -1,5 +1,8 @@
 //! What the job knows of itself, as plain rows: the ground of `system.*` and of the line of progress.
 
+use std::ops::AddAssign;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
@@ -25,6 +28,27 @@ pub struct StreamStatus {
     pub bytes: u64,
     /// Event time before which nothing can come any more; `None` before the first.
     pub frontier: Option<Micros>,
+    /// Of its workers, since the engine started.
+    pub effort: Effort,
+}
+
+/// Where the workers of a stream spend their time, added up. What is missing to the time that has passed, they waited.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Effort {
+    /// Taking records from the source.
+    pub reading: Duration,
+    /// Turning them into rows, and judging which are late.
+    pub decoding: Duration,
+    /// The lower halves of all views.
+    pub aggregating: Duration,
+}
+
+impl AddAssign for Effort {
+    fn add_assign(&mut self, more: Effort) {
+        self.reading += more.reading;
+        self.decoding += more.decoding;
+        self.aggregating += more.aggregating;
+    }
 }
 
 #[derive(Debug, Clone)]

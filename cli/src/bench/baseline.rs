@@ -1,4 +1,5 @@
-//! The same questions over the same file by batch DataFusion: what its own JSON reader and aggregates need.
+//! The same questions over the same file by batch DataFusion. Its JSON is decoded once, into memory, for both views, as
+//! somebody would write it who wants it fast; it owes nobody a checkpoint or a file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,22 +9,22 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::prelude::{JsonReadOptions, SessionContext};
 
 use super::VIEWS;
-use super::usage::Usage;
+use super::usage::{Spent, Usage};
 
-pub async fn measure(file: &Path) -> Result<()> {
+pub async fn measure(file: &Path, events: u64) -> Result<Spent> {
     let path = file.to_str().context("the file's name is not UTF-8")?;
     let schema = schema();
-    let options = || JsonReadOptions::default().schema(&schema).file_extension("");
-    let ctx = SessionContext::new();
-    ctx.register_json("clicks", path, options()).await?;
-    let counted = ctx.sql("SELECT count(*) FROM clicks").await?.collect().await?;
-    let events = arrow::util::display::array_value_to_string(counted[0].column(0), 0)?.parse::<u64>()?;
+    let options = JsonReadOptions::default().schema(&schema).file_extension("");
     let before = Usage::now();
+    let ctx = SessionContext::new();
+    let clicks = ctx.read_json(path, options).await?.cache().await?;
+    ctx.register_table("clicks", clicks.into_view())?;
     for (_, _, query) in VIEWS {
         ctx.sql(query).await?.collect().await?;
     }
-    println!("{} (each view reads the file for itself)", before.until_now().line("batch DataFusion", events));
-    Ok(())
+    let spent = before.until_now();
+    println!("{}", spent.line("batch DataFusion", events));
+    Ok(spent)
 }
 
 /// The columns that the views read.

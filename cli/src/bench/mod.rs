@@ -1,12 +1,14 @@
 //! `thalweg bench`: how many events a second, at what cost of CPU and memory, and how soon an event can be read.
 //!
 //! Two views, as a shop would have them, into Delta; the same engine and the same statements that `serve` runs. With
-//! `--baseline` the same file goes through batch DataFusion in the same run, because a figure alone says little on a
+//! `--baseline` the same clicks go through batch DataFusion in the same run, because a figure alone says little on a
 //! shared machine.
 
 mod baseline;
 mod clicks_file;
 mod latency;
+mod stages;
+mod topic;
 mod usage;
 
 use std::path::PathBuf;
@@ -20,6 +22,8 @@ use thalweg_engine::clock::{Clock, SystemClock};
 use thalweg_engine::job::{Engine, Opened, Settings};
 use thalweg_sql::session::{Answer, Client, Database, Settings as QuerySettings};
 
+use stages::Threads;
+use topic::Topic;
 use usage::Usage;
 
 #[derive(clap::Args)]
@@ -36,7 +40,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 
-    /// The file to read, with --from file; written first if it is not there
+    /// The file to read, with --from file, or to fill the topic from; written first if it is not there
     #[arg(long, value_name = "FILE", default_value = "bench-clicks.ndjson")]
     file: PathBuf,
 
@@ -44,7 +48,7 @@ pub struct Arguments {
     #[arg(long, value_name = "HOST:PORT", default_value = "localhost:9092")]
     brokers: String,
 
-    /// The topic to read to its end, with --from kafka: fill it first
+    /// The topic to read, with --from kafka; created and filled first if it is not there
     #[arg(long, default_value = "clicks")]
     topic: String,
 
@@ -56,7 +60,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
 
-    /// Run the file through batch DataFusion too (with --from file)
+    /// Run the file through batch DataFusion too (with --from file or kafka)
     #[arg(long)]
     baseline: bool,
 
@@ -116,11 +120,11 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("this build is not optimized; for figures: make bench");
     }
-    if arguments.baseline && arguments.from != Source::File {
-        return Err(anyhow!("--baseline reads a file; add --from file"));
+    if arguments.latency.is_some() && (arguments.baseline || arguments.from != Source::Generator) {
+        return Err(anyhow!("--latency measures the generator's clicks; leave --from and --baseline away"));
     }
-    if arguments.from == Source::File && arguments.latency.is_none() {
-        clicks_file::write_if_absent(&arguments.file, arguments.seed, arguments.rows)?;
+    if arguments.baseline && arguments.from == Source::Generator {
+        return Err(anyhow!("--baseline reads a file; add --from file or --from kafka"));
     }
     let scratch = std::env::temp_dir().join(format!("thalweg-bench-{}", std::process::id()));
     let data = arguments.data.clone().unwrap_or_else(|| scratch.display().to_string());
@@ -131,23 +135,46 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     if arguments.data.is_none() {
         std::fs::remove_dir_all(&scratch).ok();
     }
-    outcome?;
+    outcome
+}
+
+async fn throughput(data: &str, arguments: &Arguments) -> Result<()> {
+    let expected = make_ready(arguments).await?;
+    let engine = start(data, arguments, &source_options(arguments, None)?).await?;
+    let (before, threads_before) = (Usage::now(), Threads::now()?);
+    engine.begin();
+    let records = read_all(&engine, expected).await?;
+    let (read, status, threads) = (before.until_now(), engine.status(), Threads::now()?);
+    engine.stop().await?;
+    let spent = before.until_now();
+    println!("{}", spent.line("thalweg", records));
+    println!("  peak memory {} MiB", Usage::peak_memory_bytes() >> 20);
+    println!("  the workers' time: {}", stages::of_workers(&status, workers(arguments), read.wall));
+    println!("  CPU by thread:     {}", threads.since(&threads_before));
+    println!("  {}", stages::of_commits(&status));
     if arguments.baseline {
-        baseline::measure(&arguments.file).await?;
+        let baseline = baseline::measure(&arguments.file, records).await?;
+        let ratio = baseline.cpu.as_secs_f64() / spent.cpu.as_secs_f64();
+        println!("events per CPU-second: thalweg has {ratio:.1} times those of batch DataFusion");
     }
     Ok(())
 }
 
-async fn throughput(data: &str, arguments: &Arguments) -> Result<()> {
-    let engine = start(data, arguments, &source_options(arguments, None)?).await?;
-    let before = Usage::now();
-    engine.begin();
-    let records = read_all(&engine).await?;
-    engine.stop().await?;
-    let spent = before.until_now();
-    println!("{}", spent.line("thalweg", records));
-    println!("peak memory {} MiB", Usage::peak_memory_bytes() >> 20);
-    Ok(())
+/// Writes what is to be read, where it is not there yet. How many records will come, where only that tells the end.
+async fn make_ready(arguments: &Arguments) -> Result<Option<u64>> {
+    if arguments.from == Source::Generator {
+        return Ok(None);
+    }
+    clicks_file::write_if_absent(&arguments.file, arguments.seed, arguments.rows)?;
+    if arguments.from == Source::File {
+        return Ok(None);
+    }
+    let topic = Topic { brokers: &arguments.brokers, name: &arguments.topic };
+    Ok(Some(topic.fill_if_empty(&arguments.file).await?))
+}
+
+fn workers(arguments: &Arguments) -> usize {
+    arguments.workers.unwrap_or(Settings::default().workers).max(1)
 }
 
 /// The options of the stream, for the `WITH (…)`.
@@ -164,7 +191,7 @@ fn source_options(arguments: &Arguments, rate: Option<f64>) -> Result<String> {
         }
         (None, Source::Kafka) => {
             format!(
-                "connector = 'kafka', brokers = '{}', topic = '{}', idle = '1s'",
+                "connector = 'kafka', brokers = '{}', topic = '{}', start = 'earliest'",
                 arguments.brokers, arguments.topic
             )
         }
@@ -175,8 +202,7 @@ fn source_options(arguments: &Arguments, rate: Option<f64>) -> Result<String> {
 async fn start(data: &str, arguments: &Arguments, options: &str) -> Result<Engine> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let defaults = Settings::default();
-    let workers = arguments.workers.unwrap_or(defaults.workers).max(1);
-    let settings = Settings { workers, hold: true, ..defaults };
+    let settings = Settings { workers: workers(arguments), hold: true, ..defaults };
     let root = DataRoot::open(data, &Default::default())?;
     let opened = Opened::claim(settings, root, Arc::clone(&clock)).await?;
     if !opened.streams().is_empty() {
@@ -198,17 +224,21 @@ async fn start(data: &str, arguments: &Arguments, options: &str) -> Result<Engin
     Ok(engine)
 }
 
-/// Waits until a bounded source has ended, or a topic has been read to its end; says how many records came.
-async fn read_all(engine: &Engine) -> Result<u64> {
+/// Waits until a bounded source has ended, or the expected records have come; says how many came.
+async fn read_all(engine: &Engine, expected: Option<u64>) -> Result<u64> {
     let mut ticks = tokio::time::interval(Duration::from_millis(5));
     loop {
         ticks.tick().await;
         let status = engine.status();
-        let mut partitions = status.partitions.iter();
-        if !status.partitions.is_empty()
-            && partitions.all(|partition| partition.ended || partition.idle_since.is_some())
-        {
-            return Ok(status.streams.iter().map(|stream| stream.records).sum());
+        let records = status.streams.iter().map(|stream| stream.records).sum();
+        let done = match expected {
+            Some(expected) => records >= expected,
+            None => {
+                !status.partitions.is_empty() && status.partitions.iter().all(|partition| partition.ended)
+            }
+        };
+        if done {
+            return Ok(records);
         }
         if let Some(outcome) = futures::FutureExt::now_or_never(engine.ended()) {
             outcome?;

@@ -31,6 +31,7 @@ fn stream_status(stream: &Stream) -> StreamStatus {
         rejected: stream.rejected,
         bytes: stream.bytes,
         frontier: stream.frontier,
+        effort: stream.effort,
     }
 }
 

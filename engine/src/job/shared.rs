@@ -16,7 +16,7 @@ use crate::job::ledger::EpochLedger;
 use crate::sink::HistoryFiles;
 use crate::snapshot::{Snapshot, TableSnapshot};
 use crate::spec::{StreamSpec, ViewSpec};
-use crate::status::{CheckpointStatus, LedgerRow};
+use crate::status::{CheckpointStatus, Effort, LedgerRow};
 use crate::view::OpenPanes;
 use crate::view::panes::Panes;
 use crate::view::watermark::PartitionTime;
@@ -68,6 +68,7 @@ pub struct Stream {
     pub bytes: u64,
     /// On the clock's elapsed time: when the last record of any partition came.
     pub last_record_at: Duration,
+    pub effort: Effort,
 }
 
 #[derive(Debug, Clone)]

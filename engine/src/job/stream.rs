@@ -15,6 +15,7 @@ use crate::job::shared::{Partition, Shared, Stream};
 use crate::job::worker::{Orders, Report, StreamPlan, Worker};
 use crate::source::{self, Discovery};
 use crate::spec::{StreamSpec, ViewSpec};
+use crate::status::Effort;
 use crate::view::watermark::PartitionTime;
 use crate::{Error, Result};
 
@@ -91,6 +92,7 @@ impl StreamJob {
             rejected: 0,
             bytes: 0,
             last_record_at: now,
+            effort: Effort::default(),
         }
     }
 

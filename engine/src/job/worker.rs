@@ -1,7 +1,7 @@
 //! One worker: reads some partitions of one stream, decodes each batch once, and runs every view's lower half on it.
 //!
 //! A micro-batch joins all its views, the ledger and its partition's watermark in one step, so every snapshot holds
-//! whole micro-batches: a prefix of each partition. Epochs end between two micro-batches.
+//! whole micro-batches (INV-10): a prefix of each partition. Epochs end between two micro-batches.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +24,7 @@ use crate::job::refused::{RefusedRow, RefusedRows, RefusedTable};
 use crate::job::shared::{Partition, Shared};
 use crate::source::{BatchLimit, Polled, RawBatch, Reader};
 use crate::spec::{StreamSpec, ViewShape, ViewSpec};
+use crate::status::Effort;
 use crate::view::lower::LowerHalf;
 use crate::view::part::{Part, compacted};
 use crate::view::plain_planning_state;
@@ -110,6 +111,8 @@ struct Running {
     rejected: RefusedRows,
     late: RefusedRows,
     batches: u64,
+    /// Since the last micro-batch joined.
+    effort: Effort,
 }
 
 impl Worker {
@@ -148,6 +151,7 @@ impl Running {
             rejected: RefusedRows::default(),
             late: RefusedRows::default(),
             batches: 0,
+            effort: Effort::default(),
         };
         running.views = running.lower_halves()?;
         Ok(running)
@@ -180,8 +184,10 @@ impl Running {
                 self.pause();
                 continue;
             }
+            let asked = self.worker.clock.elapsed();
             match self.worker.reader.poll(BATCH, POLL)? {
                 Polled::Batch(raw) => {
+                    self.effort.reading += self.worker.clock.elapsed().saturating_sub(asked);
                     let small = raw.offsets.len() < SMALL_BATCH_ROWS;
                     self.take_in(raw)?;
                     if small {
@@ -287,10 +293,12 @@ impl Running {
     fn take_in(&mut self, mut raw: RawBatch) -> Result<()> {
         let count = raw.records.spans.len() as u64;
         let bytes = raw.records.bytes.len() as u64;
+        let begun = self.worker.clock.elapsed();
         let accepted = self.intake.accept(&mut raw, &mut self.rejected)?;
         let mut time = self.wake(raw.partition)?;
         let times = accepted.event_times(&self.worker.stream);
         let observed = times.as_ref().map(|times| time.observe(times));
+        let decoded = self.worker.clock.elapsed();
         let mut lowered = Vec::with_capacity(self.views.len());
         let watch = times.as_ref().zip(observed.as_ref());
         self.batches += u64::from(!self.views.is_empty());
@@ -303,6 +311,8 @@ impl Running {
             lowered.push(self.lower(view, half, &raw, &accepted, watch)?);
         }
         self.views = views;
+        self.effort.decoding += decoded.saturating_sub(begun);
+        self.effort.aggregating += self.worker.clock.elapsed().saturating_sub(decoded);
         let terms = PartitionTerms {
             records: count,
             decoded: accepted.batch.num_rows() as u64,
@@ -420,6 +430,7 @@ impl Running {
         stream.rejected += terms.rejected;
         stream.bytes += bytes;
         stream.last_record_at = now;
+        stream.effort += std::mem::take(&mut self.effort);
         if let Some(partition) = stream.partitions.get_mut(&raw.partition) {
             partition.time = time;
             partition.next_offset = raw.next_offset;

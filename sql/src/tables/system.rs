@@ -122,6 +122,9 @@ fn streams(rows: &[StreamStatus]) -> Vec<Column> {
         count("bytes", rows, |row| row.bytes),
         instant_or_null("frontier", rows, |row| row.frontier),
         flag("ended", rows, |row| row.frontier == Some(END_OF_TIME)),
+        count("reading_ms", rows, |row| row.effort.reading.as_millis() as u64),
+        count("decoding_ms", rows, |row| row.effort.decoding.as_millis() as u64),
+        count("aggregating_ms", rows, |row| row.effort.aggregating.as_millis() as u64),
     ]
 }
 

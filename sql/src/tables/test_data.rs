@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -16,7 +17,7 @@ use thalweg_engine::sink::{HistoryFile, HistoryFiles};
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot};
 use thalweg_engine::spec::{CatalogChange, StreamSpec, ViewSpec};
 use thalweg_engine::status::{
-    CheckpointStatus, LedgerRow, PartitionStatus, Status, StreamStatus, ViewStatus,
+    CheckpointStatus, Effort, LedgerRow, PartitionStatus, Status, StreamStatus, ViewStatus,
 };
 use thalweg_engine::view::OpenPanes;
 
@@ -157,6 +158,11 @@ fn status() -> Status {
             rejected: 1,
             bytes: 2950,
             frontier: Some(END_OF_TIME),
+            effort: Effort {
+                reading: Duration::from_millis(1),
+                decoding: Duration::from_millis(20),
+                aggregating: Duration::from_micros(3999),
+            },
         }],
         partitions: vec![PartitionStatus {
             stream: "clicks".into(),

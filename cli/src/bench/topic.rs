@@ -1,0 +1,93 @@
+//! A topic that holds the clicks of a file, line by line: the same JSON for the broker and for the baseline.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+const PARTITIONS: i32 = 4;
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+pub struct Topic<'a> {
+    pub brokers: &'a str,
+    pub name: &'a str,
+}
+
+impl Topic<'_> {
+    /// Creates and fills the topic if it holds nothing, and says how many records it holds.
+    pub async fn fill_if_empty(&self, file: &Path) -> Result<u64> {
+        self.create_if_absent().await?;
+        let producer: BaseProducer = self.config().create()?;
+        let held = self.records(&producer)?;
+        if held > 0 {
+            eprintln!("reading topic {:?} as it is", self.name);
+            return Ok(held);
+        }
+        eprintln!("filling topic {:?} from {}", self.name, file.display());
+        self.fill(&producer, file)?;
+        self.records(&producer)
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", self.brokers)
+            .set("compression.codec", "lz4")
+            .set("linger.ms", "50")
+            .set("batch.size", "1000000")
+            // The peak of this process's memory is to tell of Thalweg, not of its producer.
+            .set("queue.buffering.max.kbytes", "32768");
+        config
+    }
+
+    async fn create_if_absent(&self) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.config().create()?;
+        // Clicks carry event times of their own day, which a broker's default retention would find too old.
+        let topic =
+            NewTopic::new(self.name, PARTITIONS, TopicReplication::Fixed(1)).set("retention.ms", "-1");
+        let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
+        let created = admin.create_topics([&topic], &options).await;
+        let created = created.with_context(|| format!("cannot ask the broker at {}", self.brokers))?;
+        match created.into_iter().next() {
+            None | Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
+            Some(Err((name, code))) => Err(anyhow!("topic {name:?} cannot be created: {code}")),
+        }
+    }
+
+    fn records(&self, producer: &BaseProducer) -> Result<u64> {
+        let client = producer.client();
+        let metadata = client.fetch_metadata(Some(self.name), ANSWER_WITHIN)?;
+        let topic = metadata.topics().first().context("the broker says nothing of the topic")?;
+        topic
+            .partitions()
+            .iter()
+            .map(|partition| {
+                let (first, end) = client.fetch_watermarks(self.name, partition.id(), ANSWER_WITHIN)?;
+                Ok((end - first) as u64)
+            })
+            .sum()
+    }
+
+    fn fill(&self, producer: &BaseProducer, file: &Path) -> Result<()> {
+        let lines = BufReader::with_capacity(1 << 20, File::open(file)?).lines();
+        for (partition, line) in (0..PARTITIONS).cycle().zip(lines) {
+            let line = line?;
+            let mut record = BaseRecord::<(), str>::to(self.name).partition(partition).payload(&line);
+            while let Err((error, refused)) = producer.send(record) {
+                if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
+                    return Err(error.into());
+                }
+                record = refused;
+                producer.poll(Duration::from_millis(5));
+            }
+        }
+        Ok(producer.flush(ANSWER_WITHIN)?)
+    }
+}
