@@ -52,7 +52,7 @@ async fn ten_thousand_open_windows_are_no_burden() -> Result<()> {
     ensure!(windows == WINDOWS as i64, "{windows} windows");
     let peak = instance.peak_memory_bytes()?;
     println!("{WINDOWS} open windows, {RECORDS} records: a peak of {} MiB", peak >> 20);
-    ensure!(peak < 600 << 20, "a peak of {} MiB", peak >> 20);
+    ensure!(peak < 300 << 20, "a peak of {} MiB", peak >> 20);
     instance.terminate().await
 }
 

@@ -1,8 +1,9 @@
-//! State on its way to storage and back: batches with the pane and the cut they belong to, in one file.
+//! State on its way to storage and back: batches with the cut and the panes they belong to, in one file.
 //!
 //! ```text
 //! magic "thalwegS" | version u32 | sections u32 | section… | xxh3 of all before, u64      (little endian)
-//! section = labels u32 | (index u32, cut u32, pane i64)… | length u64 | Arrow IPC stream of that many batches
+//! section = labels u32 | label… | length u64 | Arrow IPC stream of that many batches
+//! label   = index u32 | cut u32 | panes u32 | (start i64, rows u32)…
 //! ```
 //! Batches of one schema share a section, so a file holds the partials of several cuts. Nothing is trusted on the way
 //! back: size, hash, magic, version and every length are checked before Arrow sees a byte (INV-C10).
@@ -22,11 +23,11 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::data::DataRoot;
 use super::failpoint::Step;
 use super::manifest::StateFile;
-use crate::view::part::Part;
+use crate::view::part::{PaneRows, Part};
 use crate::{Error, Result};
 
 const MAGIC: &[u8; 8] = b"thalwegS";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HASH_BYTES: usize = 8;
 
 /// Durable once it returns. `path` is of [`FileNames::state`](super::FileNames::state).
@@ -90,7 +91,11 @@ fn encode_section(batches: &[Part], schema: &SchemaRef, indices: &[usize], out: 
     for &index in indices {
         out.extend_from_slice(&count(index)?.to_le_bytes());
         out.extend_from_slice(&batches[index].cut.to_le_bytes());
-        out.extend_from_slice(&batches[index].pane.to_le_bytes());
+        out.extend_from_slice(&count(batches[index].panes.len())?.to_le_bytes());
+        for pane in batches[index].panes.iter() {
+            out.extend_from_slice(&pane.start.to_le_bytes());
+            out.extend_from_slice(&pane.rows.to_le_bytes());
+        }
     }
     let length_at = out.len();
     out.extend_from_slice(&[0; 8]);
@@ -168,15 +173,18 @@ fn decode(bytes: &Bytes) -> Result<Vec<Part>, String> {
 fn decode_section(body: &mut Reader, batches: &mut Vec<(u32, Part)>) -> Result<(), String> {
     let mut labels = Vec::new();
     for _ in 0..body.u32()? {
-        labels.push((body.u32()?, body.u32()?, body.i64()?));
+        labels.push((body.u32()?, body.u32()?, body.panes()?));
     }
     let length = usize::try_from(body.i64()?).map_err(|_| "a section's length is wrong")?;
     let stream = body.take(length)?;
     let mut reader = StreamReader::try_new(Cursor::new(stream), None).map_err(|error| error.to_string())?;
-    for (index, cut, pane) in labels {
+    for (index, cut, panes) in labels {
         let batch =
             reader.next().ok_or("a section has too few batches")?.map_err(|error| error.to_string())?;
-        batches.push((index, Part { pane, cut, batch }));
+        if panes.iter().map(|pane| pane.rows as usize).sum::<usize>() != batch.num_rows() {
+            return Err("the panes of a batch have not its rows".to_string());
+        }
+        batches.push((index, Part { cut, batch, panes }));
     }
     match reader.next() {
         Some(_) => Err("a section has too many batches".to_string()),
@@ -194,6 +202,11 @@ impl Reader {
             return Err("it ends too early".to_string());
         }
         Ok(self.bytes.split_to(n))
+    }
+
+    fn panes(&mut self) -> Result<Arc<[PaneRows]>, String> {
+        // A wrong count meets the end of the file before it meets the end of memory.
+        (0..self.u32()?).map(|_| Ok(PaneRows { start: self.i64()?, rows: self.u32()? })).collect()
     }
 
     fn u32(&mut self) -> Result<u32, String> {
@@ -228,14 +241,18 @@ mod tests {
         RecordBatch::try_from_iter([(name, Arc::new(Int64Array::from(values)) as ArrayRef)]).unwrap()
     }
 
+    fn rows(start: i64, rows: u32) -> PaneRows {
+        PaneRows { start, rows }
+    }
+
     fn sample() -> Vec<Part> {
         let long = "a string that is longer than twelve bytes";
         let strings: ArrayRef = Arc::new(StringViewArray::from(vec![Some(long), None, Some("x")]));
         vec![
-            Part { pane: -60, cut: 0, batch: numbers("n", vec![1, 2]) },
-            Part { pane: 0, cut: 1, batch: RecordBatch::try_from_iter([("s", strings)]).unwrap() },
-            Part { pane: 60, cut: 0, batch: numbers("n", vec![]) },
-            Part { pane: i64::MAX, cut: 7, batch: numbers("n", vec![3]).slice(0, 1) },
+            Part { cut: 0, batch: numbers("n", vec![1, 2, 3]), panes: Arc::new([rows(-60, 1), rows(0, 2)]) },
+            Part::of_one_pane(0, 1, RecordBatch::try_from_iter([("s", strings)]).unwrap()),
+            Part::of_one_pane(60, 0, numbers("n", vec![])),
+            Part::of_one_pane(i64::MAX, 7, numbers("n", vec![3]).slice(0, 1)),
         ]
     }
 
@@ -269,7 +286,7 @@ mod tests {
     fn a_wrong_length_under_a_right_checksum_is_an_error_and_no_panic() {
         let whole = encode(&sample()).unwrap();
         // Up to the first section's stream, which Arrow reads; it relies on the checksum.
-        let framing = MAGIC.len() + 3 * 4 + 3 * 16 + 8;
+        let framing = MAGIC.len() + 3 * 4 + 3 * 12 + 4 * 12 + 8;
         for at in 0..framing {
             let mut wrong = whole[..whole.len() - HASH_BYTES].to_vec();
             wrong[at] = wrong[at].wrapping_add(1);
@@ -300,7 +317,7 @@ mod tests {
             ("within", within, true),
         ]);
         let batch = batch.unwrap().slice(499, 3);
-        let labelled = Part { pane: 0, cut: 0, batch };
+        let labelled = Part::of_one_pane(0, 0, batch);
         let bytes = encode(std::slice::from_ref(&labelled)).unwrap();
         assert!(bytes.len() < 5000, "{} bytes for three short rows", bytes.len());
         assert_eq!(decode(&bytes).unwrap(), [labelled]);

@@ -82,8 +82,8 @@ impl TableEpoch<'_> {
         whole.panes.check_joining(&spec.name, &fresh)?;
         let (rows, fresh, closed_through) = match &spec.shape {
             ViewShape::Copy { .. } => (fresh.into_iter().map(|part| part.batch).collect(), vec![], None),
-            ViewShape::Windowed { allowed_lateness, cuts, upper, .. } => {
-                let fresh = reduce(cuts, &fresh).await?;
+            ViewShape::Windowed { allowed_lateness, cuts, upper, window } => {
+                let fresh = reduce(cuts, *window, &fresh).await?;
                 let passed = frontier.map(|frontier| frontier.saturating_sub(*allowed_lateness));
                 let closed_through = whole.panes.closed_through.max(passed);
                 let closing = match closed_through {
@@ -123,25 +123,19 @@ impl TableEpoch<'_> {
         let mut written = 0;
         let mut runs: Vec<Arc<Run>> = vec![];
         for run in panes.runs() {
-            let staying = panes.staying(&run.parts, closed_through);
-            if staying.len() == run.parts.len() {
-                runs.push(Arc::clone(run));
-            } else if !staying.is_empty() {
-                let parts = staying.into_iter().cloned().collect();
-                runs.push(Arc::new(Run { level: run.level, file: run.file.clone(), parts }));
-            }
+            runs.extend(panes.staying_run(run, closed_through)?);
         }
-        let staying: Vec<Part> = panes.staying(fresh, closed_through).into_iter().cloned().collect();
+        let staying = panes.staying(fresh, closed_through)?;
         if !staying.is_empty() {
             let run = self.write_run(0, staying).await?;
             written += run.file.bytes;
             runs.push(Arc::new(run));
         }
         while let Some((range, level)) = due_merge(&runs) {
-            let ViewShape::Windowed { cuts, .. } = &spec.shape else { break };
+            let ViewShape::Windowed { cuts, window, .. } = &spec.shape else { break };
             let merging: Vec<Part> =
                 runs[range.clone()].iter().flat_map(|run| run.parts.iter().cloned()).collect();
-            let run = self.write_run(level, reduce(cuts, &merging).await?).await?;
+            let run = self.write_run(level, reduce(cuts, *window, &merging).await?).await?;
             written += run.file.bytes;
             runs.splice(range, [Arc::new(run)]);
         }
@@ -187,7 +181,7 @@ impl TableEpoch<'_> {
             return Ok((Tail::default(), delta, files));
         }
         if !rows.is_empty() {
-            let parts: Vec<Part> = rows.into_iter().map(|batch| Part { pane: 0, cut: 0, batch }).collect();
+            let parts: Vec<Part> = rows.into_iter().map(|batch| Part::of_one_pane(0, 0, batch)).collect();
             let path = self.names.state();
             tail.files.push(write_batches(self.root, path, &parts).await?);
         }

@@ -50,8 +50,8 @@ pub async fn restored(root: &DataRoot, spec: &Arc<ViewSpec>, state: &TableState)
     let mut runs = vec![];
     for run in &state.runs {
         let parts = read_batches(root, &run.file).await?;
-        let staying = panes.staying(&parts, closed_through).into_iter().cloned().collect();
-        runs.push(Run { level: run.level, file: run.file.clone(), parts: staying });
+        let parts = panes.staying(&parts, closed_through)?;
+        runs.push(Run { level: run.level, file: run.file.clone(), parts });
     }
     panes.restore(runs, closed_through);
     let tail = restored_tail(root, spec, state).await?;

@@ -448,7 +448,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 fn row_part(batch: RecordBatch) -> Result<Part> {
-    Ok(Part { pane: 0, cut: 0, batch: compacted(batch)? })
+    Ok(Part::of_one_pane(0, 0, compacted(batch)?))
 }
 
 fn last_record(raw: &RawBatch) -> Option<RecordFingerprint> {

@@ -13,7 +13,7 @@ use datafusion::prelude::SessionConfig;
 
 use crate::spec::{Cut, ViewShape, ViewSpec, Window};
 use crate::view::micro_batch::MicroBatch;
-use crate::view::part::{Part, compacted, split_by_pane};
+use crate::view::part::{Part, compacted};
 use crate::view::tally::{Counts, Tallies, as_aggregate};
 use crate::{Error, Result};
 
@@ -60,10 +60,10 @@ impl LowerHalf {
         for (number, plan) in self.plans.iter_mut().enumerate() {
             let batches = plan.run(Arc::clone(&context)).await?;
             match &plan.cut {
-                Some((cut, window)) => parts.extend(split_by_pane(&batches, number as u32, cut, *window)?),
+                Some((cut, window)) => parts.extend(Part::of_batches(number as u32, &batches, cut, *window)?),
                 None => {
                     for batch in batches.into_iter().filter(|batch| batch.num_rows() > 0) {
-                        parts.push(Part { pane: 0, cut: 0, batch: compacted(batch)? });
+                        parts.push(Part::of_one_pane(0, 0, compacted(batch)?));
                     }
                 }
             }

@@ -37,7 +37,7 @@ impl OpenPanes {
         };
         let parts = panes.open_parts();
         let rows = match &view.shape {
-            ViewShape::Copy { .. } => parts.into_iter().map(|part| part.part.batch).collect(),
+            ViewShape::Copy { .. } => parts.into_iter().map(|part| part.batch).collect(),
             ViewShape::Windowed { cuts, upper, .. } => finish(cuts, upper, &parts).await?,
         };
         rows.iter().map(|batch| without_time(view, batch)).collect()

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+
 use crate::checkpoint::manifest::StateFile;
 use crate::ids::{Epoch, Micros};
 use crate::spec::{ViewShape, ViewSpec, Window};
@@ -120,37 +122,53 @@ impl Panes {
     }
 
     fn windows_of(&self, window: Window, part: &Part, wanted: &dyn Fn(Micros) -> bool) -> Vec<WindowPart> {
-        window
-            .starts_over(part.pane)
-            .filter(|start| wanted(start + window.size))
-            .filter(|start| self.born_after.is_none_or(|born| *start > born))
-            .map(|start| WindowPart {
-                part: part.clone(),
-                bounds: (!window.owns_panes()).then_some((start, start + window.size)),
+        let wanted =
+            |start: Micros| wanted(start + window.size) && self.born_after.is_none_or(|born| start > born);
+        let cut = part.cut;
+        if window.owns_panes() {
+            let pieces = part.pieces(wanted).into_iter();
+            return pieces.map(|batch| WindowPart { cut, batch, bounds: None }).collect();
+        }
+        let of_pane = |(pane, batch): (Micros, RecordBatch)| {
+            let starts = window.starts_over(pane).filter(|start| wanted(*start));
+            starts.map(move |start| WindowPart {
+                cut,
+                batch: batch.clone(),
+                bounds: Some((start, start + window.size)),
             })
-            .collect()
+        };
+        part.by_pane().flat_map(of_pane).collect()
     }
 
     /// INV-3, when an epoch has become whole.
     pub fn check_joining(&self, view: &str, fresh: &[Part]) -> Result<()> {
         let (Some(window), Some(closed)) = (self.window, self.closed_through) else { return Ok(()) };
-        match fresh.iter().find(|part| window.last_end_of_rows_in(part.pane) <= closed) {
+        let mut panes = fresh.iter().flat_map(|part| part.panes.iter());
+        match panes.find(|pane| window.last_end_of_rows_in(pane.start) <= closed) {
             None => Ok(()),
-            Some(part) => Err(Error::Internal(format!(
+            Some(pane) => Err(Error::Internal(format!(
                 "rows reached a window that has left. view={view:?}, pane={}, closed_through={closed}",
-                part.pane
+                pane.start
             ))),
         }
     }
 
-    /// The parts that stay in memory when windows up to `through` leave.
-    pub fn staying<'a>(&self, parts: &'a [Part], through: Option<Micros>) -> Vec<&'a Part> {
-        match (self.window, through) {
-            (Some(window), Some(through)) => {
-                parts.iter().filter(|part| window.last_end(part.pane) > through).collect()
-            }
-            _ => parts.iter().collect(),
-        }
+    /// What stays of the parts when windows up to `through` leave.
+    pub fn staying(&self, parts: &[Part], through: Option<Micros>) -> Result<Vec<Part>> {
+        let (Some(window), Some(through)) = (self.window, through) else { return Ok(parts.to_vec()) };
+        let staying = parts.iter().map(|part| part.staying(|pane| window.last_end(pane) > through));
+        staying.filter_map(Result::transpose).collect()
+    }
+
+    /// Of a run likewise; one that stays whole is shared.
+    pub fn staying_run(&self, run: &Arc<Run>, through: Option<Micros>) -> Result<Option<Arc<Run>>> {
+        let parts = self.staying(&run.parts, through)?;
+        let rows = |parts: &[Part]| parts.iter().map(|part| part.batch.num_rows()).sum::<usize>();
+        Ok(match rows(&parts) {
+            0 => None,
+            left if left == rows(&run.parts) => Some(Arc::clone(run)),
+            _ => Some(Arc::new(Run { level: run.level, file: run.file.clone(), parts })),
+        })
     }
 
     /// What a durable manifest has decided: the epoch's parts become a run, or leave.
@@ -170,7 +188,8 @@ impl Panes {
     /// Distinct windows that are open.
     pub fn open_windows(&self) -> usize {
         let Some(window) = self.window else { return 0 };
-        let panes: std::collections::BTreeSet<Micros> = self.parts().map(|part| part.pane).collect();
+        let panes = self.parts().flat_map(|part| part.panes.iter());
+        let panes: std::collections::BTreeSet<Micros> = panes.map(|pane| pane.start).collect();
         let starts: std::collections::BTreeSet<Micros> =
             panes.into_iter().flat_map(|pane| window.starts_over(pane)).collect();
         let open = |start: &&Micros| self.closed_through.is_none_or(|closed| **start + window.size > closed);
@@ -186,5 +205,5 @@ pub fn due_merge(runs: &[Arc<Run>]) -> Option<(std::ops::Range<usize>, u32)> {
 }
 
 fn whole(part: &Part) -> WindowPart {
-    WindowPart { part: part.clone(), bounds: None }
+    WindowPart { cut: part.cut, batch: part.batch.clone(), bounds: None }
 }

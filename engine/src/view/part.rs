@@ -1,6 +1,9 @@
-//! The one form in which a view remembers: an immutable batch of partial aggregates of one pane and one cut.
+//! The one form in which a view remembers: an immutable batch of partial aggregates of one cut, in the order of their
+//! panes.
+//!
+//! One batch for many panes, because a batch of a few rows weighs more by itself than by its rows: ten thousand open
+//! windows would be ten thousand batches for each micro-batch.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -11,44 +14,98 @@ use crate::ids::Micros;
 use crate::spec::{Cut, Window};
 use crate::{Error, Result};
 
-/// Partial aggregates of cut `cut` in the pane that starts at `pane`; or finished rows of a view without a window, where
-/// both are 0.
+/// Partial aggregates of cut `cut`; or finished rows of a view without a window, all in one pane 0 of cut 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
-    pub pane: Micros,
     pub cut: u32,
     pub batch: RecordBatch,
+    /// Ascending, and together all rows.
+    pub panes: Arc<[PaneRows]>,
+}
+
+/// The rows of one pane, which follow those of the pane before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PaneRows {
+    pub start: Micros,
+    pub rows: u32,
 }
 
 impl Part {
-    pub fn bytes(&self) -> usize {
-        self.batch.get_array_memory_size()
+    pub fn of_one_pane(start: Micros, cut: u32, batch: RecordBatch) -> Part {
+        Part { cut, panes: Arc::new([PaneRows { start, rows: batch.num_rows() as u32 }]), batch }
     }
-}
 
-/// Cuts one run's partial batches by pane. Each part owns its buffers, so nothing pins the decoder's.
-pub fn split_by_pane(batches: &[RecordBatch], cut: u32, spec: &Cut, window: Window) -> Result<Vec<Part>> {
-    let Some(first) = batches.first() else { return Ok(vec![]) };
-    let whole = concat_batches(first.schema_ref(), batches)?;
-    if whole.num_rows() == 0 {
-        return Ok(vec![]);
+    /// What the rows of one cut became, or nothing. It owns its buffers, so nothing pins the decoder's.
+    pub fn of_batches(cut: u32, batches: &[RecordBatch], spec: &Cut, window: Window) -> Result<Option<Part>> {
+        let Some(first) = batches.first() else { return Ok(None) };
+        let whole = concat_batches(first.schema_ref(), batches)?;
+        if whole.num_rows() == 0 {
+            return Ok(None);
+        }
+        let mut starts = pane_starts(&whole, spec, window)?;
+        let batch = if starts.is_sorted() {
+            whole
+        } else {
+            let mut order: Vec<u32> = (0..starts.len() as u32).collect();
+            order.sort_by_key(|row| starts[*row as usize]);
+            starts.sort();
+            take_record_batch(&whole, &UInt32Array::from(order))?
+        };
+        let panes = starts.chunk_by(|a, b| a == b);
+        let panes = panes.map(|rows| PaneRows { start: rows[0], rows: rows.len() as u32 }).collect();
+        Ok(Some(Part { cut, batch: compacted(batch)?, panes }))
     }
-    let starts = pane_starts(&whole, spec, window)?;
-    let (least, most) = (starts.iter().min().copied(), starts.iter().max().copied());
-    if least == most {
-        let pane = starts[0];
-        return Ok(vec![Part { pane, cut, batch: compacted(whole)? }]);
+
+    pub fn bytes(&self) -> usize {
+        self.batch.get_array_memory_size() + size_of_val(&*self.panes)
     }
-    let mut rows: BTreeMap<Micros, Vec<u32>> = BTreeMap::new();
-    for (row, start) in starts.iter().enumerate() {
-        rows.entry(*start).or_default().push(row as u32);
-    }
-    rows.into_iter()
-        .map(|(pane, rows)| {
-            let batch = take_record_batch(&whole, &UInt32Array::from(rows))?;
-            Ok(Part { pane, cut, batch: compacted(batch)? })
+
+    /// Each pane with its rows, which share the part's buffers.
+    pub fn by_pane(&self) -> impl Iterator<Item = (Micros, RecordBatch)> {
+        let mut at = 0;
+        self.panes.iter().map(move |pane| {
+            let rows = self.batch.slice(at, pane.rows as usize);
+            at += pane.rows as usize;
+            (pane.start, rows)
         })
-        .collect()
+    }
+
+    /// The rows of the panes that are wanted, in as few pieces as can be, which share the part's buffers.
+    pub fn pieces(&self, wanted: impl Fn(Micros) -> bool) -> Vec<RecordBatch> {
+        let mut pieces: Vec<(usize, usize)> = vec![];
+        let mut at = 0;
+        for pane in self.panes.iter() {
+            let (first, end) = (at, at + pane.rows as usize);
+            at = end;
+            match pieces.last_mut() {
+                _ if !wanted(pane.start) => {}
+                Some(last) if last.1 == first => last.1 = end,
+                _ => pieces.push((first, end)),
+            }
+        }
+        pieces.into_iter().map(|(first, end)| self.batch.slice(first, end - first)).collect()
+    }
+
+    /// What is left of it when only the wanted panes stay, with buffers no larger than that.
+    pub fn staying(&self, wanted: impl Fn(Micros) -> bool) -> Result<Option<Part>> {
+        let panes: Arc<[PaneRows]> = self.panes.iter().filter(|pane| wanted(pane.start)).copied().collect();
+        if panes.len() == self.panes.len() {
+            return Ok(Some(self.clone()));
+        }
+        if panes.is_empty() {
+            return Ok(None);
+        }
+        let mut at = 0;
+        let mut rows: Vec<u32> = vec![];
+        for pane in self.panes.iter() {
+            if wanted(pane.start) {
+                rows.extend(at..at + pane.rows);
+            }
+            at += pane.rows;
+        }
+        let batch = take_record_batch(&self.batch, &UInt32Array::from(rows))?;
+        Ok(Some(Part { cut: self.cut, batch: compacted(batch)?, panes }))
+    }
 }
 
 /// The start of each row's pane, from whichever bound the query groups by.

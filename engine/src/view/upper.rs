@@ -1,11 +1,9 @@
 //! What happens to parts above the cut: merging them (`PartialReduce`), and finishing them into rows (`Final`, and the
 //! query above it). Pure functions of their parts; the panes stay as they are.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
-use arrow::compute::concat_batches;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
@@ -14,31 +12,29 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use crate::ids::Micros;
-use crate::spec::{Cut, Upper};
+use crate::spec::{Cut, Upper, Window};
 use crate::view::lower::partial_of;
-use crate::view::part::{Part, compacted};
+use crate::view::part::Part;
 use crate::view::state_scan::StateScanPlanner;
 use crate::view::tally::as_aggregate;
 use crate::{Error, Result};
 
-/// Merges the parts of each pane and cut into one.
-pub async fn reduce(cuts: &[Cut], parts: &[Part]) -> Result<Vec<Part>> {
-    let mut groups: BTreeMap<(Micros, u32), Vec<RecordBatch>> = BTreeMap::new();
-    for part in parts {
-        groups.entry((part.pane, part.cut)).or_default().push(part.batch.clone());
-    }
-    let mut reduced = Vec::with_capacity(groups.len());
-    for ((pane, cut), mut batches) in groups {
-        let batch = match batches.len() {
-            1 => batches.swap_remove(0),
-            _ => reduce_batches(&cuts[cut as usize], batches).await?,
-        };
-        reduced.push(Part { pane, cut, batch });
+/// Merges the parts of each cut into one. A cut groups by its pane, so one plan merges all panes and mixes none.
+pub async fn reduce(cuts: &[Cut], window: Window, parts: &[Part]) -> Result<Vec<Part>> {
+    let mut reduced = Vec::with_capacity(cuts.len());
+    for (number, cut) in (0..).zip(cuts) {
+        let of_cut: Vec<&Part> = parts.iter().filter(|part| part.cut == number).collect();
+        if let [only] = of_cut[..] {
+            reduced.push(only.clone());
+        } else {
+            let batches = of_cut.iter().map(|part| part.batch.clone()).collect();
+            reduced.extend(Part::of_batches(number, &reduce_batches(cut, batches).await?, cut, window)?);
+        }
     }
     Ok(reduced)
 }
 
-async fn reduce_batches(cut: &Cut, batches: Vec<RecordBatch>) -> Result<RecordBatch> {
+async fn reduce_batches(cut: &Cut, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
     let last = as_aggregate(&cut.aggregate).ok_or_else(|| Error::Internal("a cut has no Final".into()))?;
     let source = source(cut, batches)?;
     let aggregates = last.aggr_expr().to_vec();
@@ -51,9 +47,7 @@ async fn reduce_batches(cut: &Cut, batches: Vec<RecordBatch>) -> Result<RecordBa
         source,
         last.input_schema(),
     )?;
-    let schema = plan.schema();
-    let batches = collect(Arc::new(plan), Arc::new(TaskContext::default())).await?;
-    compacted(concat_batches(&schema, &batches)?)
+    Ok(collect(Arc::new(plan), Arc::new(TaskContext::default())).await?)
 }
 
 /// Finishes the windows that `parts` are of. For windows that share panes, `shared` says how the bounds of a part's
@@ -61,7 +55,7 @@ async fn reduce_batches(cut: &Cut, batches: Vec<RecordBatch>) -> Result<RecordBa
 pub async fn finish(cuts: &[Cut], upper: &Upper, parts: &[WindowPart]) -> Result<Vec<RecordBatch>> {
     let mut finals: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(cuts.len());
     for (number, cut) in cuts.iter().enumerate() {
-        let of_cut = parts.iter().filter(|part| part.part.cut as usize == number);
+        let of_cut = parts.iter().filter(|part| part.cut as usize == number);
         let batches = of_cut.map(|part| part.rebound(cut)).collect::<Result<Vec<_>>>()?;
         finals.push(replace_children_if_necessary(Arc::clone(&cut.aggregate), vec![source(cut, batches)?])?);
     }
@@ -72,27 +66,27 @@ pub async fn finish(cuts: &[Cut], upper: &Upper, parts: &[WindowPart]) -> Result
     Ok(collect(plan, upper.session.task_ctx()).await?)
 }
 
-/// A part standing for its share of one window.
+/// Rows of a part that stand for their shares of windows.
 #[derive(Debug, Clone)]
 pub struct WindowPart {
-    pub part: Part,
-    /// The window's bounds, where they are not the part's own.
+    pub cut: u32,
+    pub batch: RecordBatch,
+    /// The window's bounds, where they are not the rows' own.
     pub bounds: Option<(Micros, Micros)>,
 }
 
 impl WindowPart {
     fn rebound(&self, cut: &Cut) -> Result<RecordBatch> {
-        let batch = &self.part.batch;
-        let Some((start, end)) = self.bounds else { return Ok(batch.clone()) };
-        let mut columns = batch.columns().to_vec();
-        let rows = batch.num_rows();
+        let Some((start, end)) = self.bounds else { return Ok(self.batch.clone()) };
+        let mut columns = self.batch.columns().to_vec();
+        let rows = self.batch.num_rows();
         for (position, bound) in [(cut.window_start, start), (cut.window_end, end)] {
             if let Some(position) = position {
                 let bounds = TimestampMicrosecondArray::from_value(bound, rows).with_timezone("UTC");
                 columns[position] = Arc::new(bounds) as ArrayRef;
             }
         }
-        Ok(RecordBatch::try_new(batch.schema(), columns)?)
+        Ok(RecordBatch::try_new(self.batch.schema(), columns)?)
     }
 }
 

@@ -111,9 +111,9 @@ async fn epoch(
         tail.clear();
     }
     let panes: Vec<Part> =
-        open.iter().map(|(pane, of)| Part { pane: *pane, cut: 0, batch: rows(of, false) }).collect();
+        open.iter().map(|(pane, of)| Part::of_one_pane(*pane, 0, rows(of, false))).collect();
     table.runs = vec![RunFile { level: 0, file: write_batches(root, names.state(), &panes).await? }];
-    let labelled = [Part { pane: 0, cut: 0, batch: rows(tail, true) }];
+    let labelled = [Part::of_one_pane(0, 0, rows(tail, true))];
     table.tail = vec![write_batches(root, names.state(), &labelled).await?];
     next.streams[0].partitions[0].next_offset = Offset(read_to);
     Ok(next)
@@ -122,13 +122,13 @@ async fn epoch(
 async fn recover(root: &DataRoot, manifest: &Manifest) -> Result<(BTreeMap<i64, Vec<i64>>, Vec<i64>)> {
     let (mut open, mut tail) = (BTreeMap::new(), Vec::new());
     for run in &manifest.tables[0].runs {
-        for labelled in read_batches(root, &run.file).await? {
-            open.insert(labelled.pane, numbers(&labelled.batch));
+        for part in read_batches(root, &run.file).await? {
+            open.extend(part.by_pane().map(|(pane, rows)| (pane, numbers(&rows))));
         }
     }
     for file in &manifest.tables[0].tail {
-        for labelled in read_batches(root, file).await? {
-            tail.extend(numbers(&labelled.batch));
+        for part in read_batches(root, file).await? {
+            tail.extend(numbers(&part.batch));
         }
     }
     Ok((open, tail))
