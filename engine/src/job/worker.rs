@@ -31,8 +31,8 @@ use crate::view::plain_planning_state;
 use crate::view::watermark::{Observed, PartitionTime};
 use crate::{Error, Result};
 
-/// Rows of one micro-batch: enough to make the plan's fixed cost small, few enough to stay in the cache.
-const BATCH: BatchLimit = BatchLimit { rows: 16 << 10, bytes: 8 << 20 };
+/// Bytes of one micro-batch, at most; its rows are a setting.
+const BATCH_BYTES: usize = 8 << 20;
 
 /// Parts that wait for their manifest, over all views, before the workers pause.
 const FILED_BYTES_MAX: usize = 256 << 20;
@@ -82,7 +82,9 @@ pub struct Worker {
     pub reports: mpsc::Sender<Report>,
     pub clock: Arc<dyn Clock>,
     pub state_bytes_max: usize,
+    pub batch_rows: usize,
     pub drop_batch: Option<u64>,
+    pub read_until: Option<Offset>,
 }
 
 /// A partition between barriers, as only its worker knows it.
@@ -175,17 +177,13 @@ impl Running {
                     return Ok(());
                 }
             }
-            if self.worker.shared.is_held() {
-                self.pause();
-                continue;
-            }
-            if self.worker.shared.lock().filed_bytes() > FILED_BYTES_MAX {
-                // The store is slower than the source. The next commit makes room; barriers are answered meanwhile.
+            if self.must_wait() {
                 self.pause();
                 continue;
             }
             let asked = self.worker.clock.elapsed();
-            match self.worker.reader.poll(BATCH, POLL)? {
+            let limit = BatchLimit { rows: self.worker.batch_rows, bytes: BATCH_BYTES };
+            match self.worker.reader.poll(limit, POLL)? {
                 Polled::Batch(raw) => {
                     self.effort.reading += self.worker.clock.elapsed().saturating_sub(asked);
                     let small = raw.offsets.len() < SMALL_BATCH_ROWS;
@@ -199,6 +197,22 @@ impl Running {
                 Polled::Nothing => {}
             }
         }
+    }
+
+    /// Whether nothing may be read for now. Barriers are answered meanwhile.
+    fn must_wait(&self) -> bool {
+        if self.worker.shared.is_held() {
+            return true;
+        }
+        let tables = self.worker.shared.lock();
+        // The store is slower than the source. The next commit makes room.
+        if tables.filed_bytes() > FILED_BYTES_MAX {
+            return true;
+        }
+        let stream = tables.streams.get(&self.worker.stream.name);
+        let (Some(until), Some(stream)) = (self.worker.read_until, stream) else { return false };
+        let mut mine = self.quiet.keys().filter_map(|id| stream.partitions.get(id));
+        mine.all(|partition| partition.ended || partition.next_offset >= until)
     }
 
     /// Reads nothing for a moment. A silence of our own making is no partition's idleness.
