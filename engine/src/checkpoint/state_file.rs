@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! magic "thalwegS" | version u32 | sections u32 | section… | xxh3 of all before, u64      (little endian)
-//! section = labels u32 | (index u32, cut u32, pane i64)… | length u64 | Arrow IPC stream of that many batches
+//! section = labels u32 | (index u32, cut u32, pane i64, after i64)… | length u64 | Arrow IPC stream of that many batches
 //! ```
 //! Batches of one schema share a section, so a file holds the partials of several cuts. Nothing is trusted on the way
 //! back: size, hash, magic, version and every length are checked before Arrow sees a byte (INV-C10).
@@ -26,7 +26,7 @@ use crate::view::part::Part;
 use crate::{Error, Result};
 
 const MAGIC: &[u8; 8] = b"thalwegS";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HASH_BYTES: usize = 8;
 
 /// Durable once it returns. `path` is of [`FileNames::state`](super::FileNames::state).
@@ -91,6 +91,7 @@ fn encode_section(batches: &[Part], schema: &SchemaRef, indices: &[usize], out: 
         out.extend_from_slice(&count(index)?.to_le_bytes());
         out.extend_from_slice(&batches[index].cut.to_le_bytes());
         out.extend_from_slice(&batches[index].pane.to_le_bytes());
+        out.extend_from_slice(&batches[index].after.to_le_bytes());
     }
     let length_at = out.len();
     out.extend_from_slice(&[0; 8]);
@@ -168,15 +169,15 @@ fn decode(bytes: &Bytes) -> Result<Vec<Part>, String> {
 fn decode_section(body: &mut Reader, batches: &mut Vec<(u32, Part)>) -> Result<(), String> {
     let mut labels = Vec::new();
     for _ in 0..body.u32()? {
-        labels.push((body.u32()?, body.u32()?, body.i64()?));
+        labels.push((body.u32()?, body.u32()?, body.i64()?, body.i64()?));
     }
     let length = usize::try_from(body.i64()?).map_err(|_| "a section's length is wrong")?;
     let stream = body.take(length)?;
     let mut reader = StreamReader::try_new(Cursor::new(stream), None).map_err(|error| error.to_string())?;
-    for (index, cut, pane) in labels {
+    for (index, cut, pane, after) in labels {
         let batch =
             reader.next().ok_or("a section has too few batches")?.map_err(|error| error.to_string())?;
-        batches.push((index, Part { pane, cut, batch }));
+        batches.push((index, Part { pane, after, cut, batch }));
     }
     match reader.next() {
         Some(_) => Err("a section has too many batches".to_string()),
@@ -232,10 +233,10 @@ mod tests {
         let long = "a string that is longer than twelve bytes";
         let strings: ArrayRef = Arc::new(StringViewArray::from(vec![Some(long), None, Some("x")]));
         vec![
-            Part { pane: -60, cut: 0, batch: numbers("n", vec![1, 2]) },
-            Part { pane: 0, cut: 1, batch: RecordBatch::try_from_iter([("s", strings)]).unwrap() },
-            Part { pane: 60, cut: 0, batch: numbers("n", vec![]) },
-            Part { pane: i64::MAX, cut: 7, batch: numbers("n", vec![3]).slice(0, 1) },
+            Part::new(-60, 0, numbers("n", vec![1, 2])),
+            Part::new(0, 1, RecordBatch::try_from_iter([("s", strings)]).unwrap()),
+            Part { after: 120, ..Part::new(60, 0, numbers("n", vec![])) },
+            Part::new(i64::MAX, 7, numbers("n", vec![3]).slice(0, 1)),
         ]
     }
 
@@ -269,7 +270,7 @@ mod tests {
     fn a_wrong_length_under_a_right_checksum_is_an_error_and_no_panic() {
         let whole = encode(&sample()).unwrap();
         // Up to the first section's stream, which Arrow reads; it relies on the checksum.
-        let framing = MAGIC.len() + 3 * 4 + 3 * 16 + 8;
+        let framing = MAGIC.len() + 3 * 4 + 3 * 24 + 8;
         for at in 0..framing {
             let mut wrong = whole[..whole.len() - HASH_BYTES].to_vec();
             wrong[at] = wrong[at].wrapping_add(1);
@@ -300,7 +301,7 @@ mod tests {
             ("within", within, true),
         ]);
         let batch = batch.unwrap().slice(499, 3);
-        let labelled = Part { pane: 0, cut: 0, batch };
+        let labelled = Part::new(0, 0, batch);
         let bytes = encode(std::slice::from_ref(&labelled)).unwrap();
         assert!(bytes.len() < 5000, "{} bytes for three short rows", bytes.len());
         assert_eq!(decode(&bytes).unwrap(), [labelled]);

@@ -187,7 +187,7 @@ impl TableEpoch<'_> {
             return Ok((Tail::default(), delta, files));
         }
         if !rows.is_empty() {
-            let parts: Vec<Part> = rows.into_iter().map(|batch| Part { pane: 0, cut: 0, batch }).collect();
+            let parts: Vec<Part> = rows.into_iter().map(|batch| Part::new(0, 0, batch)).collect();
             let path = self.names.state();
             tail.files.push(write_batches(self.root, path, &parts).await?);
         }

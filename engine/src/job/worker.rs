@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray};
-use arrow::compute::{filter_record_batch, not};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use tokio::sync::mpsc;
 
@@ -100,6 +99,16 @@ struct Share {
     view: Arc<ViewSpec>,
     parts: Vec<Part>,
     terms: ViewTerms,
+}
+
+impl Share {
+    /// Runs the view's lower half on some of the rows.
+    fn take_in(&mut self, half: &mut LowerHalf, rows: &RecordBatch) -> Result<Vec<Part>> {
+        let lowered = futures::executor::block_on(half.run(rows))?;
+        self.terms.aggregated += (lowered.counts.aggregated as i64 - lowered.counts.expanded) as u64;
+        self.terms.filtered += lowered.counts.filtered;
+        Ok(lowered.parts)
+    }
 }
 
 struct Running {
@@ -366,20 +375,26 @@ impl Running {
         accepted: &Accepted,
         watch: Option<(&TimestampMicrosecondArray, &Observed)>,
     ) -> Result<Share> {
-        let mut batch = accepted.batch.clone();
-        let mut terms = ViewTerms { decoded: batch.num_rows() as u64, ..ViewTerms::default() };
+        let batch = &accepted.batch;
+        let mut share = Share {
+            view: Arc::clone(view),
+            parts: vec![],
+            terms: ViewTerms { decoded: batch.num_rows() as u64, ..ViewTerms::default() },
+        };
         if let (ViewShape::Windowed { window, allowed_lateness, .. }, Some((times, observed))) =
             (&view.shape, watch)
-            && let Some(mask) = observed.late(times, *window, *allowed_lateness)
+            && let Some(verdicts) = observed.verdicts(times, *window, *allowed_lateness)
         {
-            terms.late = mask.true_count() as u64;
-            self.keep_late(view, raw, accepted, times, observed, &mask);
-            batch = filter_record_batch(&batch, &not(&mask)?)?;
+            share.terms.late = verdicts.late.true_count() as u64;
+            self.keep_late(view, raw, accepted, times, observed, &verdicts.late);
+            for (after, rows) in verdicts.shares(batch)? {
+                let parts = share.take_in(half, &rows)?.into_iter();
+                share.parts.extend(parts.filter_map(|part| part.ending_after(after, *window)));
+            }
+        } else {
+            share.parts = share.take_in(half, batch)?;
         }
-        let lowered = futures::executor::block_on(half.run(&batch))?;
-        terms.aggregated = (lowered.counts.aggregated as i64 - lowered.counts.expanded) as u64;
-        terms.filtered = lowered.counts.filtered;
-        Ok(Share { view: Arc::clone(view), parts: lowered.parts, terms })
+        Ok(share)
     }
 
     fn keep_late(
@@ -462,7 +477,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 fn row_part(batch: RecordBatch) -> Result<Part> {
-    Ok(Part { pane: 0, cut: 0, batch: compacted(batch)? })
+    Ok(Part::new(0, 0, compacted(batch)?))
 }
 
 fn last_record(raw: &RawBatch) -> Option<RecordFingerprint> {

@@ -63,7 +63,7 @@ impl LowerHalf {
                 Some((cut, window)) => parts.extend(split_by_pane(&batches, number as u32, cut, *window)?),
                 None => {
                     for batch in batches.into_iter().filter(|batch| batch.num_rows() > 0) {
-                        parts.push(Part { pane: 0, cut: 0, batch: compacted(batch)? });
+                        parts.push(Part::new(0, 0, compacted(batch)?));
                     }
                 }
             }

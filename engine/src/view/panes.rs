@@ -3,7 +3,7 @@
 //! Owns: which parts are open, which windows may close, when runs merge. Leaves to others: files, epochs, locks.
 //! INV-3: a part never joins a pane all of whose windows have left. INV-4: a window leaves once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::checkpoint::manifest::StateFile;
@@ -122,7 +122,7 @@ impl Panes {
     fn windows_of(&self, window: Window, part: &Part, wanted: &dyn Fn(Micros) -> bool) -> Vec<WindowPart> {
         window
             .starts_over(part.pane)
-            .filter(|start| wanted(start + window.size))
+            .filter(|start| wanted(start + window.size) && start + window.size > part.after)
             .filter(|start| self.born_after.is_none_or(|born| *start > born))
             .map(|start| WindowPart {
                 part: part.clone(),
@@ -170,11 +170,12 @@ impl Panes {
     /// Distinct windows that are open.
     pub fn open_windows(&self) -> usize {
         let Some(window) = self.window else { return 0 };
-        let panes: std::collections::BTreeSet<Micros> = self.parts().map(|part| part.pane).collect();
-        let starts: std::collections::BTreeSet<Micros> =
-            panes.into_iter().flat_map(|pane| window.starts_over(pane)).collect();
-        let open = |start: &&Micros| self.closed_through.is_none_or(|closed| **start + window.size > closed);
-        starts.iter().filter(open).count()
+        let panes: BTreeSet<(Micros, Micros)> = self.parts().map(|part| (part.pane, part.after)).collect();
+        let starts = panes.into_iter().flat_map(|(pane, after)| {
+            let least = self.closed_through.map_or(after, |closed| closed.max(after));
+            window.starts_over(pane).filter(move |start| start + window.size > least)
+        });
+        starts.collect::<BTreeSet<Micros>>().len()
     }
 }
 

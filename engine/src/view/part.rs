@@ -16,11 +16,23 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
     pub pane: Micros,
+    /// Only windows that end after this instant take its rows in: the others had passed when the rows came. `Micros::MIN`
+    /// for all windows of the pane.
+    pub after: Micros,
     pub cut: u32,
     pub batch: RecordBatch,
 }
 
 impl Part {
+    pub fn new(pane: Micros, cut: u32, batch: RecordBatch) -> Part {
+        Part { pane, after: Micros::MIN, cut, batch }
+    }
+
+    /// The part without the windows that end at or before an instant, if any is left.
+    pub fn ending_after(self, after: Micros, window: Window) -> Option<Part> {
+        (window.last_end(self.pane) > after).then(|| Part { after: self.after.max(after), ..self })
+    }
+
     pub fn bytes(&self) -> usize {
         self.batch.get_array_memory_size()
     }
@@ -37,7 +49,7 @@ pub fn split_by_pane(batches: &[RecordBatch], cut: u32, spec: &Cut, window: Wind
     let (least, most) = (starts.iter().min().copied(), starts.iter().max().copied());
     if least == most {
         let pane = starts[0];
-        return Ok(vec![Part { pane, cut, batch: compacted(whole)? }]);
+        return Ok(vec![Part::new(pane, cut, compacted(whole)?)]);
     }
     let mut rows: BTreeMap<Micros, Vec<u32>> = BTreeMap::new();
     for (row, start) in starts.iter().enumerate() {
@@ -46,7 +58,7 @@ pub fn split_by_pane(batches: &[RecordBatch], cut: u32, spec: &Cut, window: Wind
     rows.into_iter()
         .map(|(pane, rows)| {
             let batch = take_record_batch(&whole, &UInt32Array::from(rows))?;
-            Ok(Part { pane, cut, batch: compacted(batch)? })
+            Ok(Part::new(pane, cut, compacted(batch)?))
         })
         .collect()
 }

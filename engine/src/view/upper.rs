@@ -21,19 +21,19 @@ use crate::view::state_scan::StateScanPlanner;
 use crate::view::tally::as_aggregate;
 use crate::{Error, Result};
 
-/// Merges the parts of each pane and cut into one.
+/// Merges the parts of each pane and cut that count in the same windows into one.
 pub async fn reduce(cuts: &[Cut], parts: &[Part]) -> Result<Vec<Part>> {
-    let mut groups: BTreeMap<(Micros, u32), Vec<RecordBatch>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Micros, Micros, u32), Vec<RecordBatch>> = BTreeMap::new();
     for part in parts {
-        groups.entry((part.pane, part.cut)).or_default().push(part.batch.clone());
+        groups.entry((part.pane, part.after, part.cut)).or_default().push(part.batch.clone());
     }
     let mut reduced = Vec::with_capacity(groups.len());
-    for ((pane, cut), mut batches) in groups {
+    for ((pane, after, cut), mut batches) in groups {
         let batch = match batches.len() {
             1 => batches.swap_remove(0),
             _ => reduce_batches(&cuts[cut as usize], batches).await?,
         };
-        reduced.push(Part { pane, cut, batch });
+        reduced.push(Part { pane, after, cut, batch });
     }
     Ok(reduced)
 }

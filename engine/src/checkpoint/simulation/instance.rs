@@ -111,9 +111,9 @@ async fn epoch(
         tail.clear();
     }
     let panes: Vec<Part> =
-        open.iter().map(|(pane, of)| Part { pane: *pane, cut: 0, batch: rows(of, false) }).collect();
+        open.iter().map(|(pane, of)| Part::new(*pane, 0, rows(of, false))).collect();
     table.runs = vec![RunFile { level: 0, file: write_batches(root, names.state(), &panes).await? }];
-    let labelled = [Part { pane: 0, cut: 0, batch: rows(tail, true) }];
+    let labelled = [Part::new(0, 0, rows(tail, true))];
     table.tail = vec![write_batches(root, names.state(), &labelled).await?];
     next.streams[0].partitions[0].next_offset = Offset(read_to);
     Ok(next)
