@@ -78,7 +78,7 @@ pub struct ViewStatus {
     pub history_files: u64,
     pub history_rows: u64,
     pub late_rows: u64,
-    /// End of the newest window that has closed.
+    /// Windows that end at or before this instant have closed.
     pub closed_through: Option<Micros>,
     /// When a view emits only windows that began after it was born: that instant.
     pub born_after: Option<Micros>,

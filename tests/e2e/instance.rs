@@ -59,10 +59,15 @@ impl Launch {
     pub fn spawn(&self, more: &[&str]) -> Result<Instance> {
         let log = self.script.with_file_name("log");
         let stderr = std::fs::File::options().create(true).append(true).open(&log)?;
+        let epoch =
+            if self.flags.iter().any(|flag| flag == "--epoch") { &[][..] } else { &["--epoch", "100ms"] };
         let child = Command::new(binary()?)
+            // Where the paths of a script's files begin.
+            .current_dir(self.script.parent().context("a script lies in a folder")?)
             .arg("serve")
             .arg(&self.script)
-            .args(["--data", &self.data, "--flight", "127.0.0.1:0", "--epoch", "100ms"])
+            .args(["--data", &self.data, "--flight", "127.0.0.1:0"])
+            .args(epoch)
             .args(&self.flags)
             .args(more)
             .envs(self.environment.iter().cloned())
@@ -131,8 +136,13 @@ impl Instance {
         }
     }
 
+    /// A connection of one's own, for who wants to see errors as clients do.
+    pub fn client(&self) -> Result<FlightSqlServiceClient<Channel>> {
+        self.client.clone().context("nobody waited for the address")
+    }
+
     async fn batches(&self, sql: &str) -> Result<Vec<RecordBatch>> {
-        let mut client = self.client.clone().context("nobody waited for the address")?;
+        let mut client = self.client()?;
         let info = client.execute(sql.to_owned(), None).await?;
         let endpoint = info.endpoint.into_iter().next();
         let ticket = endpoint.and_then(|endpoint| endpoint.ticket).context("the answer has no rows")?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use thalweg_engine::checkpoint::{Failpoints, Step};
+use thalweg_engine::ids::Offset;
 use thalweg_engine::job::Settings;
 use thalweg_sql::plan::values;
 
@@ -68,6 +69,14 @@ pub struct Common {
     #[arg(long, hide = true, value_name = "N")]
     drop_batch: Option<u64>,
 
+    /// For tests: rows of a micro-batch, at most
+    #[arg(long, hide = true, value_name = "N", default_value_t = Settings::default().batch_rows)]
+    batch_rows: usize,
+
+    /// For tests: partitions are read to about this offset, and then no more
+    #[arg(long, hide = true, value_name = "OFFSET")]
+    read_until: Option<i64>,
+
     /// For tests: how many old manifests stay
     #[arg(long, hide = true, value_name = "N", default_value_t = Settings::default().manifests_kept)]
     keep_manifests: usize,
@@ -86,10 +95,12 @@ impl Common {
             roll_bytes: self.roll_size,
             state_bytes_max: self.state_max,
             workers: self.workers(),
+            batch_rows: self.batch_rows.max(1),
             take_over: self.takeover,
             hold: true,
             manifests_kept: self.keep_manifests.max(1),
             drop_batch: self.drop_batch,
+            read_until: self.read_until.map(Offset),
         }
     }
 

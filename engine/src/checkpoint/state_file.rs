@@ -3,7 +3,7 @@
 //! ```text
 //! magic "thalwegS" | version u32 | sections u32 | section… | xxh3 of all before, u64      (little endian)
 //! section = labels u32 | label… | length u64 | Arrow IPC stream of that many batches
-//! label   = index u32 | cut u32 | panes u32 | (start i64, rows u32)…
+//! label   = index u32 | cut u32 | after i64 | panes u32 | (start i64, rows u32)…
 //! ```
 //! Batches of one schema share a section, so a file holds the partials of several cuts. Nothing is trusted on the way
 //! back: size, hash, magic, version and every length are checked before Arrow sees a byte (INV-C10).
@@ -91,6 +91,7 @@ fn encode_section(batches: &[Part], schema: &SchemaRef, indices: &[usize], out: 
     for &index in indices {
         out.extend_from_slice(&count(index)?.to_le_bytes());
         out.extend_from_slice(&batches[index].cut.to_le_bytes());
+        out.extend_from_slice(&batches[index].after.to_le_bytes());
         out.extend_from_slice(&count(batches[index].panes.len())?.to_le_bytes());
         for pane in batches[index].panes.iter() {
             out.extend_from_slice(&pane.start.to_le_bytes());
@@ -173,18 +174,18 @@ fn decode(bytes: &Bytes) -> Result<Vec<Part>, String> {
 fn decode_section(body: &mut Reader, batches: &mut Vec<(u32, Part)>) -> Result<(), String> {
     let mut labels = Vec::new();
     for _ in 0..body.u32()? {
-        labels.push((body.u32()?, body.u32()?, body.panes()?));
+        labels.push((body.u32()?, body.u32()?, body.i64()?, body.panes()?));
     }
     let length = usize::try_from(body.i64()?).map_err(|_| "a section's length is wrong")?;
     let stream = body.take(length)?;
     let mut reader = StreamReader::try_new(Cursor::new(stream), None).map_err(|error| error.to_string())?;
-    for (index, cut, panes) in labels {
+    for (index, cut, after, panes) in labels {
         let batch =
             reader.next().ok_or("a section has too few batches")?.map_err(|error| error.to_string())?;
         if panes.iter().map(|pane| pane.rows as usize).sum::<usize>() != batch.num_rows() {
             return Err("the panes of a batch have not its rows".to_string());
         }
-        batches.push((index, Part { cut, batch, panes }));
+        batches.push((index, Part { cut, after, batch, panes }));
     }
     match reader.next() {
         Some(_) => Err("a section has too many batches".to_string()),
@@ -249,7 +250,12 @@ mod tests {
         let long = "a string that is longer than twelve bytes";
         let strings: ArrayRef = Arc::new(StringViewArray::from(vec![Some(long), None, Some("x")]));
         vec![
-            Part { cut: 0, batch: numbers("n", vec![1, 2, 3]), panes: Arc::new([rows(-60, 1), rows(0, 2)]) },
+            Part {
+                cut: 0,
+                after: 120,
+                batch: numbers("n", vec![1, 2, 3]),
+                panes: Arc::new([rows(-60, 1), rows(0, 2)]),
+            },
             Part::of_one_pane(0, 1, RecordBatch::try_from_iter([("s", strings)]).unwrap()),
             Part::of_one_pane(60, 0, numbers("n", vec![])),
             Part::of_one_pane(i64::MAX, 7, numbers("n", vec![3]).slice(0, 1)),
@@ -286,7 +292,7 @@ mod tests {
     fn a_wrong_length_under_a_right_checksum_is_an_error_and_no_panic() {
         let whole = encode(&sample()).unwrap();
         // Up to the first section's stream, which Arrow reads; it relies on the checksum.
-        let framing = MAGIC.len() + 3 * 4 + 3 * 12 + 4 * 12 + 8;
+        let framing = MAGIC.len() + 3 * 4 + 3 * 20 + 4 * 12 + 8;
         for at in 0..framing {
             let mut wrong = whole[..whole.len() - HASH_BYTES].to_vec();
             wrong[at] = wrong[at].wrapping_add(1);

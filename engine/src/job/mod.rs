@@ -54,6 +54,8 @@ pub struct Settings {
     pub state_bytes_max: usize,
     /// Workers for each stream, at most.
     pub workers: usize,
+    /// Rows of one micro-batch, at most: enough to make the plan's fixed cost small, few enough to stay in the cache.
+    pub batch_rows: usize,
     /// Push aside an owner that seems alive.
     pub take_over: bool,
     /// Read nothing before [`Engine::begin`], so that views can be there before the first record.
@@ -62,6 +64,8 @@ pub struct Settings {
     pub manifests_kept: usize,
     /// A hook for tests: each worker loses its n-th batch, which the ledger must find.
     pub drop_batch: Option<u64>,
+    /// A hook for tests: partitions are read to about this offset, and then no more, so that a crash comes in the middle.
+    pub read_until: Option<Offset>,
 }
 
 impl Default for Settings {
@@ -72,10 +76,12 @@ impl Default for Settings {
             roll_bytes: 128 << 20,
             state_bytes_max: 1 << 30,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
+            batch_rows: 16 << 10,
             take_over: false,
             hold: false,
             manifests_kept: 10_000,
             drop_batch: None,
+            read_until: None,
         }
     }
 }

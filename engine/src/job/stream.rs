@@ -131,7 +131,9 @@ impl StreamJob {
                 reports: crew.reporter.clone(),
                 clock: Arc::clone(crew.clock),
                 state_bytes_max: crew.settings.state_bytes_max,
+                batch_rows: crew.settings.batch_rows,
                 drop_batch: crew.settings.drop_batch,
+                read_until: crew.settings.read_until,
             };
             let epoch = crew.epoch;
             std::thread::Builder::new()

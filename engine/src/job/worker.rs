@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray};
-use arrow::compute::{filter_record_batch, not};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use tokio::sync::mpsc;
 
@@ -31,8 +30,8 @@ use crate::view::plain_planning_state;
 use crate::view::watermark::{Observed, PartitionTime};
 use crate::{Error, Result};
 
-/// Rows of one micro-batch: enough to make the plan's fixed cost small, few enough to stay in the cache.
-const BATCH: BatchLimit = BatchLimit { rows: 16 << 10, bytes: 8 << 20 };
+/// Bytes of one micro-batch, at most; its rows are a setting.
+const BATCH_BYTES: usize = 8 << 20;
 
 /// Parts that wait for their manifest, over all views, before the workers pause.
 const FILED_BYTES_MAX: usize = 256 << 20;
@@ -82,7 +81,9 @@ pub struct Worker {
     pub reports: mpsc::Sender<Report>,
     pub clock: Arc<dyn Clock>,
     pub state_bytes_max: usize,
+    pub batch_rows: usize,
     pub drop_batch: Option<u64>,
+    pub read_until: Option<Offset>,
 }
 
 /// A partition between barriers, as only its worker knows it.
@@ -98,6 +99,16 @@ struct Share {
     view: Arc<ViewSpec>,
     parts: Vec<Part>,
     terms: ViewTerms,
+}
+
+impl Share {
+    /// Runs the view's lower half on some of the rows.
+    fn take_in(&mut self, half: &mut LowerHalf, rows: &RecordBatch) -> Result<Vec<Part>> {
+        let lowered = futures::executor::block_on(half.run(rows))?;
+        self.terms.aggregated += (lowered.counts.aggregated as i64 - lowered.counts.expanded) as u64;
+        self.terms.filtered += lowered.counts.filtered;
+        Ok(lowered.parts)
+    }
 }
 
 struct Running {
@@ -175,17 +186,13 @@ impl Running {
                     return Ok(());
                 }
             }
-            if self.worker.shared.is_held() {
-                self.pause();
-                continue;
-            }
-            if self.worker.shared.lock().filed_bytes() > FILED_BYTES_MAX {
-                // The store is slower than the source. The next commit makes room; barriers are answered meanwhile.
+            if self.must_wait() {
                 self.pause();
                 continue;
             }
             let asked = self.worker.clock.elapsed();
-            match self.worker.reader.poll(BATCH, POLL)? {
+            let limit = BatchLimit { rows: self.worker.batch_rows, bytes: BATCH_BYTES };
+            match self.worker.reader.poll(limit, POLL)? {
                 Polled::Batch(raw) => {
                     self.effort.reading += self.worker.clock.elapsed().saturating_sub(asked);
                     let small = raw.offsets.len() < SMALL_BATCH_ROWS;
@@ -199,6 +206,22 @@ impl Running {
                 Polled::Nothing => {}
             }
         }
+    }
+
+    /// Whether nothing may be read for now. Barriers are answered meanwhile.
+    fn must_wait(&self) -> bool {
+        if self.worker.shared.is_held() {
+            return true;
+        }
+        let tables = self.worker.shared.lock();
+        // The store is slower than the source. The next commit makes room.
+        if tables.filed_bytes() > FILED_BYTES_MAX {
+            return true;
+        }
+        let stream = tables.streams.get(&self.worker.stream.name);
+        let (Some(until), Some(stream)) = (self.worker.read_until, stream) else { return false };
+        let mut mine = self.quiet.keys().filter_map(|id| stream.partitions.get(id));
+        mine.all(|partition| partition.ended || partition.next_offset >= until)
     }
 
     /// Reads nothing for a moment. A silence of our own making is no partition's idleness.
@@ -352,20 +375,27 @@ impl Running {
         accepted: &Accepted,
         watch: Option<(&TimestampMicrosecondArray, &Observed)>,
     ) -> Result<Share> {
-        let mut batch = accepted.batch.clone();
-        let mut terms = ViewTerms { decoded: batch.num_rows() as u64, ..ViewTerms::default() };
+        let batch = &accepted.batch;
+        let mut share = Share {
+            view: Arc::clone(view),
+            parts: vec![],
+            terms: ViewTerms { decoded: batch.num_rows() as u64, ..ViewTerms::default() },
+        };
         if let (ViewShape::Windowed { window, allowed_lateness, .. }, Some((times, observed))) =
             (&view.shape, watch)
-            && let Some(mask) = observed.late(times, *window, *allowed_lateness)
+            && let Some(verdicts) = observed.verdicts(times, *window, *allowed_lateness)
         {
-            terms.late = mask.true_count() as u64;
-            self.keep_late(view, raw, accepted, times, observed, &mask);
-            batch = filter_record_batch(&batch, &not(&mask)?)?;
+            share.terms.late = verdicts.late.true_count() as u64;
+            self.keep_late(view, raw, accepted, times, observed, &verdicts.late);
+            for (after, rows) in verdicts.shares(batch)? {
+                for part in share.take_in(half, &rows)? {
+                    share.parts.extend(part.ending_after(after, *window)?);
+                }
+            }
+        } else {
+            share.parts = share.take_in(half, batch)?;
         }
-        let lowered = futures::executor::block_on(half.run(&batch))?;
-        terms.aggregated = (lowered.counts.aggregated as i64 - lowered.counts.expanded) as u64;
-        terms.filtered = lowered.counts.filtered;
-        Ok(Share { view: Arc::clone(view), parts: lowered.parts, terms })
+        Ok(share)
     }
 
     fn keep_late(

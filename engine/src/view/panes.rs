@@ -3,7 +3,7 @@
 //! Owns: which parts are open, which windows may close, when runs merge. Leaves to others: files, epochs, locks.
 //! INV-3: a part never joins a pane all of whose windows have left. INV-4: a window leaves once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -122,8 +122,10 @@ impl Panes {
     }
 
     fn windows_of(&self, window: Window, part: &Part, wanted: &dyn Fn(Micros) -> bool) -> Vec<WindowPart> {
-        let wanted =
-            |start: Micros| wanted(start + window.size) && self.born_after.is_none_or(|born| start > born);
+        let wanted = |start: Micros| {
+            let end = start + window.size;
+            wanted(end) && end > part.after && self.born_after.is_none_or(|born| start > born)
+        };
         let cut = part.cut;
         if window.owns_panes() {
             let pieces = part.pieces(wanted).into_iter();
@@ -188,12 +190,12 @@ impl Panes {
     /// Distinct windows that are open.
     pub fn open_windows(&self) -> usize {
         let Some(window) = self.window else { return 0 };
-        let panes = self.parts().flat_map(|part| part.panes.iter());
-        let panes: std::collections::BTreeSet<Micros> = panes.map(|pane| pane.start).collect();
-        let starts: std::collections::BTreeSet<Micros> =
-            panes.into_iter().flat_map(|pane| window.starts_over(pane)).collect();
-        let open = |start: &&Micros| self.closed_through.is_none_or(|closed| **start + window.size > closed);
-        starts.iter().filter(open).count()
+        let panes = self.parts().flat_map(|part| part.panes.iter().map(|pane| (pane.start, part.after)));
+        let starts = panes.collect::<BTreeSet<_>>().into_iter().flat_map(|(pane, after)| {
+            let least = self.closed_through.map_or(after, |closed| closed.max(after));
+            window.starts_over(pane).filter(move |start| start + window.size > least)
+        });
+        starts.collect::<BTreeSet<Micros>>().len()
     }
 }
 

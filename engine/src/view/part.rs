@@ -18,6 +18,9 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
     pub cut: u32,
+    /// Only windows that end after this instant take its rows in: the others had passed when the rows came. `Micros::MIN`
+    /// for all windows of its panes.
+    pub after: Micros,
     pub batch: RecordBatch,
     /// Ascending, and together all rows.
     pub panes: Arc<[PaneRows]>,
@@ -32,7 +35,8 @@ pub struct PaneRows {
 
 impl Part {
     pub fn of_one_pane(start: Micros, cut: u32, batch: RecordBatch) -> Part {
-        Part { cut, panes: Arc::new([PaneRows { start, rows: batch.num_rows() as u32 }]), batch }
+        let panes = Arc::new([PaneRows { start, rows: batch.num_rows() as u32 }]);
+        Part { cut, after: Micros::MIN, batch, panes }
     }
 
     /// What the rows of one cut became, or nothing. It owns its buffers, so nothing pins the decoder's.
@@ -53,7 +57,13 @@ impl Part {
         };
         let panes = starts.chunk_by(|a, b| a == b);
         let panes = panes.map(|rows| PaneRows { start: rows[0], rows: rows.len() as u32 }).collect();
-        Ok(Some(Part { cut, batch: compacted(batch)?, panes }))
+        Ok(Some(Part { cut, after: Micros::MIN, batch: compacted(batch)?, panes }))
+    }
+
+    /// The part without the windows that end at or before an instant, if any is left.
+    pub fn ending_after(&self, after: Micros, window: Window) -> Result<Option<Part>> {
+        let left = self.staying(|pane| window.last_end(pane) > after)?;
+        Ok(left.map(|part| Part { after: part.after.max(after), ..part }))
     }
 
     pub fn bytes(&self) -> usize {
@@ -104,7 +114,7 @@ impl Part {
             at += pane.rows;
         }
         let batch = take_record_batch(&self.batch, &UInt32Array::from(rows))?;
-        Ok(Some(Part { cut: self.cut, batch: compacted(batch)?, panes }))
+        Ok(Some(Part { batch: compacted(batch)?, panes, ..*self }))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What happens to parts above the cut: merging them (`PartialReduce`), and finishing them into rows (`Final`, and the
 //! query above it). Pure functions of their parts; the panes stay as they are.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
@@ -19,17 +20,23 @@ use crate::view::state_scan::StateScanPlanner;
 use crate::view::tally::as_aggregate;
 use crate::{Error, Result};
 
-/// Merges the parts of each cut into one. A cut groups by its pane, so one plan merges all panes and mixes none.
+/// Merges the parts of each cut that count in the same windows into one. A cut groups by its pane, so one plan merges
+/// all panes and mixes none.
 pub async fn reduce(cuts: &[Cut], window: Window, parts: &[Part]) -> Result<Vec<Part>> {
-    let mut reduced = Vec::with_capacity(cuts.len());
-    for (number, cut) in (0..).zip(cuts) {
-        let of_cut: Vec<&Part> = parts.iter().filter(|part| part.cut == number).collect();
-        if let [only] = of_cut[..] {
+    let mut groups: BTreeMap<(u32, Micros), Vec<&Part>> = BTreeMap::new();
+    for part in parts {
+        groups.entry((part.cut, part.after)).or_default().push(part);
+    }
+    let mut reduced = Vec::with_capacity(groups.len());
+    for ((number, after), parts) in groups {
+        if let [only] = parts[..] {
             reduced.push(only.clone());
-        } else {
-            let batches = of_cut.iter().map(|part| part.batch.clone()).collect();
-            reduced.extend(Part::of_batches(number, &reduce_batches(cut, batches).await?, cut, window)?);
+            continue;
         }
+        let cut = &cuts[number as usize];
+        let batches = parts.iter().map(|part| part.batch.clone()).collect();
+        let merged = Part::of_batches(number, &reduce_batches(cut, batches).await?, cut, window)?;
+        reduced.extend(merged.map(|part| Part { after, ..part }));
     }
     Ok(reduced)
 }

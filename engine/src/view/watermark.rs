@@ -1,11 +1,16 @@
 //! How far event time has come: the watermark of a partition, and the frontier of a stream.
 //!
-//! Lateness is judged row by row, against the running maximum of the row's own partition before that row, and its
-//! floor. So the verdict does not depend on how batches were cut, on threads, or on other partitions.
+//! Lateness is judged row by row and window by window, against the running maximum of the row's own partition before
+//! that row, and its floor. So the verdict does not depend on how batches were cut, on threads, on other partitions, or
+//! on which windows have left already.
 //! INV-2: a partition's watermark and a stream's frontier never fall.
 
-use arrow::array::{Array, BooleanArray, TimestampMicrosecondArray};
+use std::collections::BTreeMap;
 
+use arrow::array::{Array, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
+use arrow::compute::take_record_batch;
+
+use crate::Result;
 use crate::ids::{END_OF_TIME, Micros};
 use crate::spec::Window;
 
@@ -55,28 +60,54 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Which rows are late for a view: all their windows had passed, allowed lateness included. `None` if no row is.
-    pub fn late(
+    /// Which windows take each row in: those that had not passed, allowed lateness included. `None` if no window of any
+    /// row had.
+    pub fn verdicts(
         &self,
         times: &TimestampMicrosecondArray,
         window: Window,
         allowed_lateness: Micros,
-    ) -> Option<BooleanArray> {
-        let passed = |time: Micros, watermark: Micros| {
-            window.last_end_of_row(time).saturating_add(allowed_lateness) <= watermark
-        };
-        let rows = || times.values().iter().zip(&self.before);
+    ) -> Option<Verdicts> {
+        let passed = |end: Micros, watermark: Micros| end.saturating_add(allowed_lateness) <= watermark;
+        let touched = |time: Micros, watermark: Micros| passed(window.first_end_of_row(time), watermark);
+        let rows = || times.values().iter().copied().zip(self.before.iter().copied());
         // The earliest row against the highest watermark settles nearly every batch with one comparison.
         let earliest = times.values().iter().min().copied()?;
         let highest = self.before.last().copied()?;
-        if !passed(earliest, highest) || !rows().any(|(time, watermark)| passed(*time, *watermark)) {
+        if !touched(earliest, highest) || !rows().any(|(time, watermark)| touched(time, watermark)) {
             return None;
         }
-        Some(rows().map(|(time, watermark)| Some(passed(*time, *watermark))).collect())
+        let late = rows().map(|(time, watermark)| Some(passed(window.last_end_of_row(time), watermark)));
+        let after = rows().map(|(time, watermark)| match touched(time, watermark) {
+            true => window.newest_end(watermark.saturating_sub(allowed_lateness)),
+            false => Micros::MIN,
+        });
+        Some(Verdicts { late: late.collect(), after: after.collect() })
     }
 
     pub fn before(&self, row: usize) -> Micros {
         self.before[row]
+    }
+}
+
+/// Of a batch of which some row came after some window of its own had passed.
+#[derive(Debug)]
+pub struct Verdicts {
+    /// All windows of the row had passed.
+    pub late: BooleanArray,
+    /// The row counts in those of its windows that end after this instant.
+    after: Vec<Micros>,
+}
+
+impl Verdicts {
+    /// The rows that are not late, by the instant after which the windows end that they count in.
+    pub fn shares(&self, batch: &RecordBatch) -> Result<Vec<(Micros, RecordBatch)>> {
+        let mut rows: BTreeMap<Micros, Vec<u32>> = BTreeMap::from([(Micros::MIN, vec![])]);
+        for (row, after) in self.after.iter().enumerate().filter(|(row, _)| !self.late.value(*row)) {
+            rows.entry(*after).or_default().push(row as u32);
+        }
+        let share = |(after, rows)| Ok((after, take_record_batch(batch, &UInt32Array::from(rows))?));
+        rows.into_iter().map(share).collect()
     }
 }
 
@@ -127,8 +158,10 @@ mod tests {
         for cut in cuts {
             let times = TimestampMicrosecondArray::from(cut.to_vec());
             let observed = partition.observe(&times);
-            if let Some(mask) = observed.late(&times, TUMBLE, 0) {
-                late.extend((0..times.len()).filter(|row| mask.value(*row)).map(|row| times.value(row)));
+            if let Some(verdicts) = observed.verdicts(&times, TUMBLE, 0) {
+                late.extend(
+                    (0..times.len()).filter(|row| verdicts.late.value(*row)).map(|row| times.value(row)),
+                );
             }
         }
         late
@@ -145,11 +178,26 @@ mod tests {
     }
 
     #[test]
+    fn a_row_counts_in_the_windows_that_had_not_passed() {
+        let hop = Window { size: 10, slide: 5, expanded: false };
+        let mut partition = PartitionTime { delay: 2, event_time_max: None, floor: None };
+        let times = TimestampMicrosecondArray::from(vec![1, 13, 4, 18, 9, 12, 30, 3]);
+        let verdicts = partition.observe(&times).verdicts(&times, hop, 0).expect("some windows had passed");
+        // Before 4 the watermark was 11, and its windows end at 5 and 10; before 9 it was 16, and they end at 10 and 15.
+        let late: Vec<bool> = verdicts.late.iter().flatten().collect();
+        assert_eq!(late, [false, false, true, false, true, false, false, true]);
+        // Before 12 it was 16 too, and its windows end at 15 and 20.
+        const ALL: Micros = Micros::MIN;
+        assert_eq!(verdicts.after[..2], [ALL, ALL]);
+        assert_eq!((verdicts.after[3], verdicts.after[5], verdicts.after[6]), (ALL, 15, ALL));
+    }
+
+    #[test]
     fn a_floor_makes_old_rows_late() {
         let mut partition = PartitionTime { delay: 2, event_time_max: None, floor: Some(20) };
         let times = TimestampMicrosecondArray::from(vec![9, 21]);
-        let mask = partition.observe(&times).late(&times, TUMBLE, 0).expect("the first row is late");
-        assert_eq!(mask, BooleanArray::from(vec![true, false]));
+        let verdicts = partition.observe(&times).verdicts(&times, TUMBLE, 0).expect("the first row is late");
+        assert_eq!(verdicts.late, BooleanArray::from(vec![true, false]));
         assert_eq!(partition.watermark(), Some(20));
     }
 

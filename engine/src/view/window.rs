@@ -45,6 +45,16 @@ impl Window {
         self.last_end_of_row(pane + self.pane() - 1)
     }
 
+    /// When the first window of a row with this event time ends.
+    pub fn first_end_of_row(&self, event_time: Micros) -> Micros {
+        (event_time - self.size).div_euclid(self.slide) * self.slide + self.slide + self.size
+    }
+
+    /// The end of the newest window that has ended at an instant.
+    pub fn newest_end(&self, instant: Micros) -> Micros {
+        (instant - self.size).div_euclid(self.slide) * self.slide + self.size
+    }
+
     /// When the last window of a row with this event time ends.
     pub fn last_end_of_row(&self, event_time: Micros) -> Micros {
         event_time.div_euclid(self.slide) * self.slide + self.size
@@ -76,6 +86,22 @@ mod tests {
         // A slide longer than the window leaves panes in no window.
         assert_eq!(starts(4, 10, 4), Vec::<Micros>::new());
         assert_eq!(starts(4, 10, 2), [0]);
+    }
+
+    #[test]
+    fn the_ends_of_a_rows_windows() {
+        for (size, slide) in [(10, 10), (10, 5), (10, 4), (7, 2)] {
+            let window = Window { size, slide, expanded: false };
+            for time in -30..30 {
+                let ends =
+                    (-50..50).map(|n| n * slide).filter(|start| (*start..start + size).contains(&time));
+                let ends: Vec<Micros> = ends.map(|start| start + size).collect();
+                assert_eq!(ends.first(), Some(&window.first_end_of_row(time)), "{time} in {window:?}");
+                assert_eq!(ends.last(), Some(&window.last_end_of_row(time)), "{time} in {window:?}");
+                let newest = (-50..50).map(|n| n * slide + size).filter(|end| *end <= time).max();
+                assert_eq!(newest, Some(window.newest_end(time)), "{time} in {window:?}");
+            }
+        }
     }
 
     #[test]
