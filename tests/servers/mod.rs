@@ -16,6 +16,9 @@ pub struct Kafka {
     folder: Folder,
 }
 
+/// A broker that was stopped in its tracks; goes on when this is dropped.
+pub struct Paused<'a>(&'a Kafka);
+
 /// MinIO with one empty bucket.
 pub struct Minio {
     pub endpoint: String,
@@ -50,11 +53,25 @@ impl Kafka {
         self.folder.run("stop").map(drop)
     }
 
+    /// Stops it in its tracks: connections stay, and nothing answers.
+    pub fn pause(&self) -> Result<Paused<'_>> {
+        self.folder.signal("STOP")?;
+        Ok(Paused(self))
+    }
+
     /// Starts the broker again after a stop or a kill, at the same address.
     pub fn start_again(&self) -> Result<()> {
         let again = take(&mut self.folder.start()?, "bootstrap")?;
         anyhow::ensure!(again == self.bootstrap, "the broker moved from {} to {again}", self.bootstrap);
         Ok(())
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.folder.signal("CONT") {
+            eprintln!("a broker was left stopped: {error:#}");
+        }
     }
 }
 
@@ -116,6 +133,13 @@ impl Folder {
         let said = self.run("start")?;
         let pairs = said.lines().filter_map(|line| line.split_once('='));
         Ok(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    }
+
+    fn signal(&self, name: &str) -> Result<()> {
+        let pid = std::fs::read_to_string(self.dir.path().join("pid"))?;
+        let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", pid.trim())]).status()?;
+        anyhow::ensure!(status.success(), "cannot send {name} to {pid}");
+        Ok(())
     }
 
     fn run(&self, action: &str) -> Result<String> {

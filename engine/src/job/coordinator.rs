@@ -234,7 +234,6 @@ impl Coordinator {
 
     /// The frontiers after the barrier, shown at once: a partition that comes back from idleness must adopt them.
     fn frontiers(&self, stood: &Stood) -> BTreeMap<String, Option<Micros>> {
-        let now = self.clock.elapsed();
         let mut tables = self.shared.lock();
         let mut frontiers = BTreeMap::new();
         for (name, partitions) in stood {
@@ -249,7 +248,9 @@ impl Coordinator {
                 (None, _) => Standing::Active(now.time.floor),
             };
             let standings: Vec<Standing> = stream.partitions.iter().map(standing).collect();
-            let silence = now.saturating_sub(stream.last_record_at).as_micros() as Micros;
+            // Where all are idle, as long as every source vouches for it.
+            let heard = partitions.values().filter_map(|stood| stood.heard).min();
+            let silence = heard.map_or(0, |heard| micros(heard.saturating_sub(stream.silent_since)));
             stream.frontier = frontier(stream.frontier, &standings, silence);
             frontiers.insert(name.clone(), stream.frontier);
         }

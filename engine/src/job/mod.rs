@@ -8,6 +8,7 @@ mod coordinator;
 mod epoch;
 mod intake;
 mod ledger;
+mod quiet;
 mod refused;
 mod report;
 mod shared;

@@ -91,7 +91,7 @@ impl StreamJob {
             records: 0,
             rejected: 0,
             bytes: 0,
-            last_record_at: now,
+            silent_since: now,
             effort: Effort::default(),
         }
     }
@@ -105,6 +105,7 @@ impl StreamJob {
             last_record: None,
             ended: false,
             idle_since: None,
+            heard: None,
             returned: None,
         }
     }

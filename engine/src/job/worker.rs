@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::job::intake::{Accepted, Intake, timestamp_of};
 use crate::job::ledger::{PartitionTerms, ViewTerms};
+use crate::job::quiet::{Quiet, Verdict};
 use crate::job::refused::{RefusedRow, RefusedRows, RefusedTable};
 use crate::job::shared::{Partition, Shared};
 use crate::source::{BatchLimit, Polled, RawBatch, Reader};
@@ -85,14 +86,6 @@ pub struct Worker {
     pub drop_batch: Option<u64>,
 }
 
-/// A partition between barriers, as only its worker knows it.
-#[derive(Debug, Clone, Copy)]
-struct Quiet {
-    at_end: bool,
-    since: Duration,
-    idle: bool,
-}
-
 /// What one micro-batch became in one view.
 struct Share {
     view: Arc<ViewSpec>,
@@ -137,9 +130,7 @@ impl Running {
         let plan = Arc::clone(&worker.orders.plan.lock().expect("no thread panics while it holds the plan"));
         let runtime = Arc::new(RuntimeEnv::default());
         let intake = Intake::new(&worker.stream, &plan.views)?;
-        let now = worker.clock.elapsed();
-        let quiet =
-            partitions.iter().map(|id| (*id, Quiet { at_end: false, since: now, idle: false })).collect();
+        let quiet = partitions.iter().map(|id| (*id, Quiet::default())).collect();
         let mut running = Running {
             worker,
             epoch,
@@ -201,13 +192,10 @@ impl Running {
         }
     }
 
-    /// Reads nothing for a moment. A silence of our own making is no partition's idleness.
+    /// Reads nothing for a moment.
     fn pause(&mut self) {
         std::thread::sleep(POLL);
-        let now = self.worker.clock.elapsed();
-        for quiet in self.quiet.values_mut() {
-            quiet.since = now;
-        }
+        self.quiet.values_mut().for_each(Quiet::not_listened);
     }
 
     /// Ends the epoch: says where each partition stands, and takes up what the coordinator has changed.
@@ -221,14 +209,23 @@ impl Running {
             let Some(stream) = tables.streams.get_mut(&self.worker.stream.name) else { return Ok(()) };
             for (id, quiet) in &mut self.quiet {
                 let Some(partition) = stream.partitions.get_mut(id) else { continue };
-                quiet.idle = quiet.at_end && now.saturating_sub(quiet.since) >= idle_after;
+                let verdict = quiet.barrier(now, idle_after);
                 partition.returned = None;
                 partition.end_offset = ends.get(id).copied().or(partition.end_offset);
-                partition.idle_since = match (quiet.idle, partition.idle_since) {
-                    (false, _) => None,
-                    (true, Some(since)) => Some(since),
-                    (true, None) => Some(self.worker.clock.wall()),
-                };
+                partition.heard = None;
+                match verdict {
+                    Verdict::Idle { heard } => {
+                        partition.idle_since.get_or_insert_with(|| self.worker.clock.wall());
+                        partition.heard = Some(heard);
+                    }
+                    Verdict::Active | Verdict::Returns | Verdict::Silent => partition.idle_since = None,
+                }
+                if verdict == Verdict::Returns {
+                    partition.time.floor = partition.time.floor.max(stream.frontier);
+                }
+                if matches!(verdict, Verdict::Active | Verdict::Returns) && !partition.ended {
+                    stream.silent_since = now;
+                }
                 partitions.push((*id, partition.clone()));
             }
         }
@@ -256,11 +253,10 @@ impl Running {
         self.plan = plan;
         self.intake = Intake::new(&self.worker.stream, &self.plan.views)?;
         self.views = self.lower_halves()?;
-        let now = self.worker.clock.elapsed();
         for (worker, partition, offset) in &self.plan.found {
             if *worker == self.worker.number && !self.quiet.contains_key(partition) {
                 self.worker.reader.add(*partition, *offset)?;
-                self.quiet.insert(*partition, Quiet { at_end: false, since: now, idle: false });
+                self.quiet.insert(*partition, Quiet::default());
             }
         }
         Ok(())
@@ -268,11 +264,8 @@ impl Running {
 
     fn at_end(&mut self, partition: PartitionId, next_offset: Offset) {
         let now = self.worker.clock.elapsed();
-        if let Some(quiet) = self.quiet.get_mut(&partition)
-            && !quiet.at_end
-        {
-            quiet.at_end = true;
-            quiet.since = now;
+        if let Some(quiet) = self.quiet.get_mut(&partition) {
+            quiet.at_end(now);
         }
         let mut tables = self.worker.shared.lock();
         let stream = tables.streams.get_mut(&self.worker.stream.name);
@@ -323,11 +316,7 @@ impl Running {
 
     /// The partition's event time. One that comes back from idleness first adopts the frontier as its floor.
     fn wake(&mut self, partition: PartitionId) -> Result<PartitionTime> {
-        let now = self.worker.clock.elapsed();
-        let quiet = self.quiet.entry(partition).or_insert(Quiet { at_end: false, since: now, idle: false });
-        quiet.at_end = false;
-        quiet.since = now;
-        let returns = std::mem::take(&mut quiet.idle);
+        let returns = self.quiet.entry(partition).or_default().record();
         let mut tables = self.worker.shared.lock();
         let stream = tables
             .streams
@@ -429,7 +418,7 @@ impl Running {
         stream.records += terms.records;
         stream.rejected += terms.rejected;
         stream.bytes += bytes;
-        stream.last_record_at = now;
+        stream.silent_since = now;
         stream.effort += std::mem::take(&mut self.effort);
         if let Some(partition) = stream.partitions.get_mut(&raw.partition) {
             partition.time = time;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clicks::Clicks;
-use super::{BatchLimit, Discovery, PartitionRange, Polled, RawBatch, Reader, Records};
+use super::{BatchLimit, Discovery, END_IS_TOLD_EVERY, PartitionRange, Polled, RawBatch, Reader, Records};
 use crate::clock::{Clock, SystemClock};
 use crate::ids::{Micros, Offset, PartitionId};
 use crate::spec::{GeneratorSpec, Start};
@@ -54,8 +54,8 @@ enum Pace {
 struct Lane {
     partition: PartitionId,
     next: i64,
-    /// The caller knows that the lane is at its end for now, or for ever.
-    told_end: bool,
+    /// On the clock's elapsed time: when the caller was told that the lane is at its end, for now or for ever.
+    told: Option<Duration>,
 }
 
 impl Generator {
@@ -155,20 +155,21 @@ impl Reader for GeneratorReader {
             {
                 return Ok(Polled::Batch(self.read(lane, now, limit)));
             }
-            if let Some(told) = self.lanes.iter_mut().find(|lane| !lane.told_end) {
-                told.told_end = true;
-                let partition = told.partition;
-                let bounded = self.shared.last(partition).is_some_and(|last| told.next >= last);
-                let next_offset = Offset(told.next);
-                return Ok(if bounded {
-                    Polled::Ended(partition)
-                } else {
-                    Polled::AtEnd { partition, next_offset }
+            let elapsed = self.shared.clock.elapsed();
+            let fresh = |lane: &Lane| {
+                lane.told.is_some_and(|told| ended(lane) || elapsed.saturating_sub(told) < END_IS_TOLD_EVERY)
+            };
+            if let Some(lane) = (0..self.lanes.len()).find(|&i| !fresh(&self.lanes[i])) {
+                let ended = ended(&self.lanes[lane]);
+                let lane = &mut self.lanes[lane];
+                lane.told = Some(elapsed);
+                let (partition, next_offset) = (lane.partition, Offset(lane.next));
+                return Ok(match ended {
+                    true => Polled::Ended(partition),
+                    false => Polled::AtEnd { partition, next_offset },
                 });
             }
-            let Some(left) =
-                timeout.checked_sub(self.shared.clock.elapsed() - asked).filter(|left| !left.is_zero())
-            else {
+            let Some(left) = timeout.checked_sub(elapsed - asked).filter(|left| !left.is_zero()) else {
                 return Ok(Polled::Nothing);
             };
             let wait = due.map_or(left, |due| Duration::from_micros(due.saturating_sub(now).max(0) as u64));
@@ -187,7 +188,7 @@ impl Reader for GeneratorReader {
         if let Pace::SinceOpen { arrival: first, .. } = &mut self.pace {
             *first = Some(first.map_or(arrival, |first| first.min(arrival)));
         }
-        self.lanes.push(Lane { partition, next: offset.0, told_end: false });
+        self.lanes.push(Lane { partition, next: offset.0, told: None });
         Ok(())
     }
 
@@ -242,7 +243,7 @@ impl GeneratorReader {
         }
         assert!(lane.next > first, "a batch of a click that is due holds it");
         records.bytes = bytes;
-        lane.told_end = false;
+        lane.told = None;
         RawBatch { partition, records, offsets, timestamps, keys, next_offset: Offset(lane.next) }
     }
 }
@@ -354,6 +355,20 @@ mod tests {
         *clock.0.lock().unwrap() = Duration::from_millis(9);
         assert_eq!(said(&mut *reader, ALL), "1:500..505 0:501..505 0@505 1@505");
         assert_eq!(reader.ends(), []);
+    }
+
+    #[test]
+    fn an_end_is_told_again_and_the_last_one_once() {
+        let clock = Arc::new(HandClock::default());
+        let mut reader = open(&GeneratorSpec { rate: Some(0.2), rows: None, ..spec() }, [500, 500], &clock);
+        assert_eq!(said(&mut *reader, ALL), "0:500..501 0@501 1@500");
+        assert_eq!(said(&mut *reader, ALL), "");
+        *clock.0.lock().unwrap() += END_IS_TOLD_EVERY;
+        assert_eq!(said(&mut *reader, ALL), "0@501 1@500");
+        let mut reader = open(&spec(), [51, 50], &clock);
+        assert_eq!(said(&mut *reader, ALL), "0. 1.");
+        *clock.0.lock().unwrap() += END_IS_TOLD_EVERY;
+        assert_eq!(said(&mut *reader, ALL), "");
     }
 
     #[test]

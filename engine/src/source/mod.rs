@@ -26,6 +26,9 @@ pub fn open(spec: &SourceSpec) -> Result<Box<dyn Discovery>> {
     })
 }
 
+/// How often a reader says again that a partition is at its end, as long as its source vouches for it.
+pub const END_IS_TOLD_EVERY: Duration = Duration::from_secs(1);
+
 /// Record values, end to end in one buffer.
 #[derive(Debug, Default, Clone)]
 pub struct Records {
@@ -87,7 +90,8 @@ pub struct RawBatch {
 #[derive(Debug)]
 pub enum Polled {
     Batch(RawBatch),
-    /// The partition has been read to its present end; `next_offset` moves over a gap at the end.
+    /// The partition has been read to its present end; `next_offset` moves over a gap at the end. Said again every
+    /// [`END_IS_TOLD_EVERY`] while it stays so, but not while the source cannot be reached: then nobody knows.
     AtEnd {
         partition: PartitionId,
         next_offset: Offset,

@@ -7,6 +7,7 @@
 mod config;
 mod native;
 mod reader;
+mod sorter;
 
 use std::time::Duration;
 
