@@ -45,7 +45,7 @@ async fn objects_are_read_in_the_order_of_their_names_from_any_offset() -> Resul
     put(&store, "in-order/_marker.json", 7..8).await?;
     for (location, from, end) in [("in-order", 0, 500_000), ("in-order/*-02.json", 400_000, 499_000)] {
         let mut discovery = source::open(&spec(&minio, location))?;
-        let mut reader = discovery.open(&[(PartitionId(0), Offset(from))], false)?;
+        let mut reader = discovery.open(&[(PartitionId(0), Offset(from)).into()], false)?;
         let first = if location == "in-order" { 0 } else { 1000 };
         let mut next = from;
         loop {
@@ -73,7 +73,7 @@ async fn an_object_replaced_while_it_is_read_is_bad_data() -> Result<()> {
     let store = store(&minio)?;
     put(&store, "replaced/a.json", 0..1_000_000).await?;
     let mut discovery = source::open(&spec(&minio, "replaced"))?;
-    let mut reader = discovery.open(&[(PartitionId(0), Offset(0))], false)?;
+    let mut reader = discovery.open(&[(PartitionId(0), Offset(0)).into()], false)?;
     assert!(matches!(reader.poll(LIMIT, WITHIN)?, Polled::Batch(_)));
     put(&store, "replaced/a.json", 5..1_000_005).await?;
     let error = loop {

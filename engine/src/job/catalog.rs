@@ -7,17 +7,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::ids::{Offset, PartitionId};
 use crate::job::coordinator::{Coordinator, Leaving};
 use crate::job::shared::Table;
 use crate::job::stream::StreamJob;
 use crate::job::tables;
+use crate::source::Assignment;
 use crate::spec::{CatalogChange, ViewSpec};
 use crate::{Error, Result};
 
 /// A change of the catalog that nothing outside can refuse any more.
 pub enum Prepared {
-    CreateStream(Box<StreamJob>, Vec<(PartitionId, Offset)>),
+    CreateStream(Box<StreamJob>, Vec<Assignment>),
     CreateView(Arc<ViewSpec>, Box<Table>),
     DropView { name: String, stream: String },
     DropStream(String),
@@ -75,7 +75,7 @@ impl Coordinator {
         }
     }
 
-    async fn create_stream(&mut self, stream: StreamJob, starts: &[(PartitionId, Offset)]) -> Result<()> {
+    async fn create_stream(&mut self, stream: StreamJob, starts: &[Assignment]) -> Result<()> {
         let name = stream.spec.name.clone();
         let entry = stream.entry(starts, self.clock.elapsed());
         let mut stood = self.barrier(Leaving::Nobody).await?;

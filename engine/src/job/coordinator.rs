@@ -19,13 +19,14 @@ use crate::checkpoint::Owner;
 use crate::checkpoint::Step;
 use crate::checkpoint::manifest::{FORMAT, Manifest, ManifestKind, PartitionState, StreamState};
 use crate::clock::Clock;
-use crate::ids::{Epoch, Micros, Offset, PartitionId};
+use crate::ids::{Epoch, Micros, PartitionId};
 use crate::job::epoch::{Closed, Roll, TableEpoch, Whole};
 use crate::job::shared::{Partition, Shared, Table};
 use crate::job::stream::{Crew, StreamJob};
 use crate::job::worker::Report;
 use crate::job::{Settings, tables};
 use crate::sink::DeltaSink;
+use crate::source::Assignment;
 use crate::spec::CatalogChange;
 use crate::status::{CheckpointStatus, LedgerRow};
 use crate::view::watermark::{Standing, frontier};
@@ -361,7 +362,7 @@ impl Coordinator {
         Ok(())
     }
 
-    pub fn start_workers(&mut self, name: &str, starts: &[(PartitionId, Offset)]) -> Result<()> {
+    pub fn start_workers(&mut self, name: &str, starts: &[Assignment]) -> Result<()> {
         let Some(stream) = self.streams.get_mut(name) else { return Ok(()) };
         let crew = Crew {
             shared: &self.shared,

@@ -28,11 +28,14 @@ use uuid::Uuid;
 
 use crate::checkpoint::DataRoot;
 use crate::checkpoint::ManifestLog;
-use crate::checkpoint::manifest::{FORMAT, Manifest, ManifestKind, StreamState, TableKind, TableState};
+use crate::checkpoint::manifest::{
+    FORMAT, Manifest, ManifestKind, PartitionState, StreamState, TableKind, TableState,
+};
 use crate::checkpoint::{Owner, sweep_orphans};
 use crate::clock::Clock;
-use crate::ids::{Epoch, Offset, PartitionId};
+use crate::ids::Epoch;
 use crate::snapshot::Snapshot;
+use crate::source::Assignment;
 use crate::spec::{CatalogChange, StreamSpec, ViewSpec};
 use crate::status::Status;
 use crate::{Error, Result};
@@ -223,8 +226,12 @@ async fn resume_stream(
     stream.change_views(|running| {
         running.extend(views.iter().filter(|view| view.stream == name).cloned().map(Arc::new));
     });
-    let starts: Vec<(PartitionId, Offset)> =
-        state.partitions.iter().map(|partition| (partition.partition, partition.next_offset)).collect();
+    let assignment = |stood: &PartitionState| Assignment {
+        partition: stood.partition,
+        next_offset: stood.next_offset,
+        last_record: stood.last_record,
+    };
+    let starts: Vec<Assignment> = state.partitions.iter().map(assignment).collect();
     let mut entry: Stream = stream.entry(&starts, coordinator.clock.elapsed());
     entry.frontier = state.frontier;
     entry.records = state.records;

@@ -13,7 +13,7 @@ use crate::job::Settings;
 use crate::job::intake::Intake;
 use crate::job::shared::{Partition, Shared, Stream};
 use crate::job::worker::{Orders, Report, StreamPlan, Worker};
-use crate::source::{self, Discovery};
+use crate::source::{self, Assignment, Discovery};
 use crate::spec::{StreamSpec, ViewSpec};
 use crate::status::Effort;
 use crate::view::watermark::PartitionTime;
@@ -69,21 +69,21 @@ impl StreamJob {
     }
 
     /// Each partition with the offset that the stream's `start` means now.
-    pub async fn resolve_starts(&self) -> Result<Vec<(PartitionId, Offset)>> {
+    pub async fn resolve_starts(&self) -> Result<Vec<Assignment>> {
         let start = self.spec.options.start;
         self.ask(move |discovery| {
             let ranges = discovery.partitions()?;
             ranges
                 .iter()
-                .map(|range| Ok((range.partition, discovery.resolve(range.partition, start)?)))
+                .map(|range| Ok((range.partition, discovery.resolve(range.partition, start)?).into()))
                 .collect()
         })
         .await
     }
 
     /// The stream's place in the tables before anything was read.
-    pub fn entry(&self, starts: &[(PartitionId, Offset)], now: Duration) -> Stream {
-        let partition = |(id, offset): &(PartitionId, Offset)| (*id, self.partition(*offset));
+    pub fn entry(&self, starts: &[Assignment], now: Duration) -> Stream {
+        let partition = |start: &Assignment| (start.partition, self.partition(start.next_offset));
         Stream {
             spec: Arc::clone(&self.spec),
             partitions: starts.iter().map(partition).collect::<BTreeMap<_, _>>(),
@@ -111,13 +111,13 @@ impl StreamJob {
     }
 
     /// Starts the workers, each with every n-th partition.
-    pub fn start(&mut self, crew: Crew<'_>, starts: &[(PartitionId, Offset)]) -> Result<()> {
+    pub fn start(&mut self, crew: Crew<'_>, starts: &[Assignment]) -> Result<()> {
         let workers = starts.len().clamp(1, self.workers_max);
         let views = self.plan().views.clone();
         let with_keys = Intake::new(&self.spec, &views)?.needs_keys() || self.declares_key();
         for number in 0..workers {
             let mine: Vec<_> = starts.iter().skip(number).step_by(workers).copied().collect();
-            let partitions: Vec<PartitionId> = mine.iter().map(|(id, _)| *id).collect();
+            let partitions: Vec<PartitionId> = mine.iter().map(|start| start.partition).collect();
             let reader = {
                 let mut discovery =
                     self.discovery.lock().map_err(|_| Error::Internal("a source panicked".into()))?;

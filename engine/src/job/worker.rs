@@ -86,6 +86,13 @@ pub struct Worker {
     pub drop_batch: Option<u64>,
 }
 
+/// What came from the source, before decoding takes from it what is refused.
+struct Came {
+    records: u64,
+    bytes: u64,
+    last_record: Option<RecordFingerprint>,
+}
+
 /// What one micro-batch became in one view.
 struct Share {
     view: Arc<ViewSpec>,
@@ -284,8 +291,11 @@ impl Running {
     }
 
     fn take_in(&mut self, mut raw: RawBatch) -> Result<()> {
-        let count = raw.records.spans.len() as u64;
-        let bytes = raw.records.bytes.len() as u64;
+        let came = Came {
+            records: raw.records.spans.len() as u64,
+            bytes: raw.records.bytes.len() as u64,
+            last_record: raw.last_record(),
+        };
         let begun = self.worker.clock.elapsed();
         let accepted = self.intake.accept(&mut raw, &mut self.rejected)?;
         let mut time = self.wake(raw.partition)?;
@@ -307,11 +317,11 @@ impl Running {
         self.effort.decoding += decoded.saturating_sub(begun);
         self.effort.aggregating += self.worker.clock.elapsed().saturating_sub(decoded);
         let terms = PartitionTerms {
-            records: count,
+            records: came.records,
             decoded: accepted.batch.num_rows() as u64,
             rejected: accepted.rejected,
         };
-        self.join(&raw, time, terms, bytes, lowered)
+        self.join(&raw, came, time, terms, lowered)
     }
 
     /// The partition's event time. One that comes back from idleness first adopts the frontier as its floor.
@@ -386,15 +396,14 @@ impl Running {
     fn join(
         &mut self,
         raw: &RawBatch,
+        came: Came,
         time: PartitionTime,
         terms: PartitionTerms,
-        bytes: u64,
         lowered: Vec<Share>,
     ) -> Result<()> {
         let name = &self.worker.stream.name;
         let rejected = self.rejected.take(name)?.map(row_part).transpose()?;
         let late = self.late.take(name)?.map(row_part).transpose()?;
-        let last_record = last_record(raw);
         let now = self.worker.clock.elapsed();
         let mut tables = self.worker.shared.lock();
         let tables = &mut *tables;
@@ -417,14 +426,14 @@ impl Running {
         let Some(stream) = tables.streams.get_mut(name) else { return Ok(()) };
         stream.records += terms.records;
         stream.rejected += terms.rejected;
-        stream.bytes += bytes;
+        stream.bytes += came.bytes;
         stream.silent_since = now;
         stream.effort += std::mem::take(&mut self.effort);
         if let Some(partition) = stream.partitions.get_mut(&raw.partition) {
             partition.time = time;
             partition.next_offset = raw.next_offset;
             partition.ended = false;
-            partition.last_record = last_record.or(partition.last_record);
+            partition.last_record = came.last_record.or(partition.last_record);
             partition.end_offset = partition.end_offset.max(Some(raw.next_offset));
         }
         Ok(())
@@ -438,12 +447,6 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 
 fn row_part(batch: RecordBatch) -> Result<Part> {
     Ok(Part::of_one_pane(0, 0, compacted(batch)?))
-}
-
-fn last_record(raw: &RawBatch) -> Option<RecordFingerprint> {
-    let last = raw.offsets.len().checked_sub(1)?;
-    let hash = xxhash_rust::xxh3::xxh3_64(raw.records.value(last).unwrap_or_default());
-    Some(RecordFingerprint { offset: Offset(raw.offsets[last]), timestamp: raw.timestamps[last], hash })
 }
 
 fn over_cap(view: &str, most: usize) -> Error {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clicks::Clicks;
-use super::{BatchLimit, Discovery, END_IS_TOLD_EVERY, PartitionRange, Polled, RawBatch, Reader, Records};
+use super::{
+    Assignment, BatchLimit, Discovery, END_IS_TOLD_EVERY, PartitionRange, Polled, RawBatch, Reader, Records,
+};
 use crate::clock::{Clock, SystemClock};
 use crate::ids::{Micros, Offset, PartitionId};
 use crate::spec::{GeneratorSpec, Start};
@@ -120,7 +122,7 @@ impl Discovery for Generator {
         }))
     }
 
-    fn open(&mut self, assignment: &[(PartitionId, Offset)], with_keys: bool) -> Result<Box<dyn Reader>> {
+    fn open(&mut self, assignment: &[Assignment], with_keys: bool) -> Result<Box<dyn Reader>> {
         let pace = match (self.shared.spec.rate, self.shared.spec.start_micros) {
             (None, _) => Pace::Unbounded,
             (Some(_), Some(_)) => Pace::Wall,
@@ -128,8 +130,8 @@ impl Discovery for Generator {
         };
         let shared = Arc::clone(&self.shared);
         let mut reader = GeneratorReader { shared, pace, with_keys, lanes: Vec::new() };
-        for &(partition, offset) in assignment {
-            reader.add(partition, offset)?;
+        for assigned in assignment {
+            reader.add(assigned.partition, assigned.next_offset)?;
         }
         Ok(Box::new(reader))
     }
@@ -278,6 +280,7 @@ mod tests {
     fn open(spec: &GeneratorSpec, offsets: [i64; 2], clock: &Arc<HandClock>) -> Box<dyn Reader> {
         let clock: Arc<dyn Clock> = Arc::clone(clock) as _;
         let from = [(PartitionId(0), Offset(offsets[0])), (PartitionId(1), Offset(offsets[1]))];
+        let from = from.map(Assignment::from);
         Generator::with_clock(spec, clock).unwrap().open(&from, true).unwrap()
     }
 
@@ -412,6 +415,6 @@ mod tests {
             assert!(matches!(Generator::new(&bad), Err(Error::Invalid(_))), "{bad:?}");
         }
         let mut generator = Generator::new(&spec()).unwrap();
-        assert!(generator.open(&[(PartitionId(2), Offset(0))], false).is_err());
+        assert!(generator.open(&[(PartitionId(2), Offset(0)).into()], false).is_err());
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::Result;
+use crate::checkpoint::manifest::RecordFingerprint;
 use crate::ids::{Micros, Offset, PartitionId};
 use crate::spec::SourceSpec;
 
@@ -86,6 +87,35 @@ pub struct RawBatch {
     pub next_offset: Offset,
 }
 
+impl RawBatch {
+    /// What tells the last record from any other.
+    pub fn last_record(&self) -> Option<RecordFingerprint> {
+        let last = self.offsets.len().checked_sub(1)?;
+        Some(fingerprint(self.offsets[last], self.timestamps[last], self.records.value(last)))
+    }
+}
+
+fn fingerprint(offset: i64, timestamp: Micros, value: Option<&[u8]>) -> RecordFingerprint {
+    let hash = xxhash_rust::xxh3::xxh3_64(value.unwrap_or_default());
+    RecordFingerprint { offset: Offset(offset), timestamp, hash }
+}
+
+/// A partition to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assignment {
+    pub partition: PartitionId,
+    pub next_offset: Offset,
+    /// What was read last, where something was. A source whose records may be exchanged behind its back looks whether
+    /// it is there still.
+    pub last_record: Option<RecordFingerprint>,
+}
+
+impl From<(PartitionId, Offset)> for Assignment {
+    fn from((partition, next_offset): (PartitionId, Offset)) -> Assignment {
+        Assignment { partition, next_offset, last_record: None }
+    }
+}
+
 /// What a reader has to say.
 #[derive(Debug)]
 pub enum Polled {
@@ -124,7 +154,7 @@ pub trait Discovery: Send {
     fn partitions(&mut self) -> Result<Vec<PartitionRange>>;
     /// Resolves `Start` for one partition to an offset.
     fn resolve(&mut self, partition: PartitionId, start: crate::spec::Start) -> Result<Offset>;
-    fn open(&mut self, assignment: &[(PartitionId, Offset)], with_keys: bool) -> Result<Box<dyn Reader>>;
+    fn open(&mut self, assignment: &[Assignment], with_keys: bool) -> Result<Box<dyn Reader>>;
     /// Writes the offsets to the source for people's monitoring; never read back. May do nothing.
     fn publish(&mut self, offsets: &[(PartitionId, Offset)]);
 }

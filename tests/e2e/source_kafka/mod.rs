@@ -14,7 +14,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use thalweg_engine::ids::{Offset, PartitionId};
-use thalweg_engine::source::{self, BatchLimit, Discovery, Polled, RawBatch, Reader};
+use thalweg_engine::source::{self, Assignment, BatchLimit, Discovery, Polled, RawBatch, Reader};
 use thalweg_engine::spec::{KafkaSpec, SourceSpec};
 use thalweg_tests::servers::Kafka;
 
@@ -73,8 +73,8 @@ impl Topic {
     }
 
     fn reader(&self, from: &[(i32, i64)]) -> Result<Box<dyn Reader>> {
-        let from: Vec<_> =
-            from.iter().map(|&(partition, offset)| (PartitionId(partition), Offset(offset))).collect();
+        let assigned = |&(partition, offset): &_| Assignment::from((PartitionId(partition), Offset(offset)));
+        let from: Vec<_> = from.iter().map(assigned).collect();
         Ok(self.discovery()?.open(&from, true)?)
     }
 

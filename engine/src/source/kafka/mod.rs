@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::{Discovery, PartitionRange, Reader};
+use super::{Assignment, Discovery, PartitionRange, Reader};
 use crate::ids::{Micros, Offset, PartitionId};
 use crate::spec::{KafkaSpec, Start};
 use crate::{Error, Result};
@@ -127,7 +127,7 @@ impl Discovery for Kafka {
         Ok(Offset(offset))
     }
 
-    fn open(&mut self, assignment: &[(PartitionId, Offset)], with_keys: bool) -> Result<Box<dyn Reader>> {
+    fn open(&mut self, assignment: &[Assignment], with_keys: bool) -> Result<Box<dyn Reader>> {
         let mut reader = KafkaReader::new(&self.spec, consumer(&self.spec)?, with_keys);
         reader.assign(assignment)?;
         Ok(Box::new(reader))

@@ -172,18 +172,18 @@ impl Consumer {
     }
 
     /// Reads these partitions too, from these offsets.
-    pub(super) fn assign(&self, partitions: &[(PartitionId, Offset)]) -> Result<(), String> {
-        let list = self.list(partitions.iter().map(|&(partition, offset)| (partition, offset.0)));
-        // SAFETY: client and list are alive, and the list is copied. The error, if any, is ours to destroy.
-        unsafe {
-            let error = ffi::rd_kafka_incremental_assign(self.client.native_ptr(), list.ptr());
-            if error.is_null() {
-                return Ok(());
-            }
-            let reason = text(ffi::rd_kafka_error_string(error));
-            ffi::rd_kafka_error_destroy(error);
-            Err(reason)
-        }
+    pub(super) fn assign(&self, partitions: impl Iterator<Item = (PartitionId, i64)>) -> Result<(), String> {
+        let list = self.list(partitions);
+        // SAFETY: client and list are alive, and the list is copied.
+        unsafe { outcome(ffi::rd_kafka_incremental_assign(self.client.native_ptr(), list.ptr())) }
+    }
+
+    /// Reads an assigned partition from another offset; what is queued of it is forgotten.
+    pub(super) fn assign_again(&self, partition: PartitionId, offset: i64) -> Result<(), String> {
+        let list = self.list(std::iter::once((partition, offset)));
+        // SAFETY: client and list are alive, and the list is copied.
+        unsafe { outcome(ffi::rd_kafka_incremental_unassign(self.client.native_ptr(), list.ptr()))? };
+        self.assign(std::iter::once((partition, offset)))
     }
 
     /// Shows up to `max` entries of the queue, waiting up to `timeout` until there are so many. Says how many.
@@ -327,6 +327,20 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         // SAFETY: the client is alive. Without this its destruction would try to leave the group in the background.
         unsafe { ffi::rd_kafka_consumer_close(self.client.native_ptr()) };
+    }
+}
+
+/// # Safety
+/// `error` is null or an error that is the caller's to destroy.
+unsafe fn outcome(error: *mut ffi::rd_kafka_error_t) -> Result<(), String> {
+    if error.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        let reason = text(ffi::rd_kafka_error_string(error));
+        ffi::rd_kafka_error_destroy(error);
+        Err(reason)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reads assigned partitions by the batch: drains the consumer's one queue and gives out one partition's batch at a time.
 //!
 //! A broker that is away is no error here: the reader has nothing to say until it is back, also not that a partition is
-//! at its end. An error is what waiting does not cure: a lost range, a damaged record, a topic that is gone.
+//! at its end. An error is what waiting does not cure: a lost range, a damaged record, a topic that is gone or another.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,9 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::native::Consumer;
 use super::sorter::{Complaint, Sorter};
 use super::{ANSWER_WITHIN, END, FIRST};
+use crate::checkpoint::manifest::RecordFingerprint;
 use crate::ids::{Offset, PartitionId};
-use crate::source::{BatchLimit, END_IS_TOLD_EVERY, Polled, Reader};
+use crate::source::{Assignment, BatchLimit, END_IS_TOLD_EVERY, Polled, Reader};
 use crate::spec::KafkaSpec;
 use crate::{Error, Result};
 
@@ -36,20 +37,29 @@ impl KafkaReader {
         KafkaReader { spec: spec.clone(), consumer, sorter, asked: None, answered: true }
     }
 
-    pub(super) fn assign(&mut self, assignment: &[(PartitionId, Offset)]) -> Result<()> {
+    /// Begins with the record that was read last, where there is one, to see whether the topic is still the same.
+    pub(super) fn assign(&mut self, assignment: &[Assignment]) -> Result<()> {
         let topic = &self.spec.topic;
-        if let Some((partition, offset)) = assignment.iter().find(|(_, offset)| offset.0 < 0) {
-            let values = format!("topic={topic:?}, partition={partition}, offset={offset}");
+        if let Some(Assignment { partition, next_offset, .. }) =
+            assignment.iter().find(|assigned| assigned.next_offset.0 < 0)
+        {
+            let values = format!("topic={topic:?}, partition={partition}, offset={next_offset}");
             return Err(Error::Internal(format!("a reader starts at a real offset. {values}")));
         }
         if assignment.is_empty() {
             return Ok(());
         }
-        self.consumer.assign(assignment).map_err(|reason| {
-            Error::Internal(format!("librdkafka refuses an assignment. topic={topic:?}, reason={reason:?}"))
-        })?;
+        let begin =
+            |assigned: &Assignment| assigned.last_record.map_or(assigned.next_offset, |last| last.offset);
+        let begins = assignment.iter().map(|assigned| (assigned.partition, begin(assigned).0));
+        self.consumer.assign(begins).map_err(|reason| self.refused(&reason))?;
         self.sorter.add_lanes(assignment);
         Ok(())
+    }
+
+    fn refused(&self, reason: &str) -> Error {
+        let topic = &self.spec.topic;
+        Error::Internal(format!("librdkafka refuses an assignment. topic={topic:?}, reason={reason:?}"))
     }
 
     /// Has the brokers say again where partitions end that seem to be read to their end: a broker that does not answer
@@ -96,12 +106,21 @@ impl KafkaReader {
     }
 
     /// Whether a complaint stops the stream.
-    fn judge(&self, complaint: Complaint) -> Result<()> {
+    fn judge(&mut self, complaint: Complaint) -> Result<()> {
         let topic = &self.spec.topic;
-        let Complaint { code, text, partition, offset } = complaint;
+        let (code, text, partition, offset) = match complaint {
+            Complaint::Said { code, text, partition, offset } => (code, text, partition, offset),
+            Complaint::Changed { partition, last, found } => return Err(self.changed(partition, last, found)),
+        };
         let values = format!("topic={topic:?}, partition={partition}, offset={offset}, reason={text:?}");
         match code {
-            RDKafkaErrorCode::AutoOffsetReset => Err(self.lost(partition, offset)),
+            RDKafkaErrorCode::AutoOffsetReset => match self.sorter.forget_last_record(partition) {
+                // It has gone, as by retention, which is no loss if what comes after it is there.
+                Some(next) => {
+                    self.consumer.assign_again(partition, next).map_err(|reason| self.refused(&reason))
+                }
+                None => Err(self.lost(partition, offset)),
+            },
             RDKafkaErrorCode::BadMessage
             | RDKafkaErrorCode::BadCompression
             | RDKafkaErrorCode::NotImplemented
@@ -124,6 +143,24 @@ impl KafkaReader {
                 Ok(())
             }
         }
+    }
+
+    /// The error for a topic that is not the one that was read.
+    fn changed(&self, partition: PartitionId, last: RecordFingerprint, found: RecordFingerprint) -> Error {
+        let (topic, brokers) = (&self.spec.topic, &self.spec.brokers);
+        let values = format!(
+            "brokers={brokers:?}, topic={topic:?}, partition={partition}, last read offset={} of timestamp={} ms, \
+             found offset={} of timestamp={} ms",
+            last.offset,
+            last.timestamp / 1000,
+            found.offset,
+            found.timestamp / 1000
+        );
+        Error::BadData(format!(
+            "the topic is not the one that was read before. {values}; it was deleted and created again, or brokers \
+             leads to another cluster, so an offset of old means nothing in it. Bring the topic back, or DROP the \
+             stream and CREATE it again to begin anew"
+        ))
     }
 
     /// The error for records that were to be read and are not there.
@@ -179,7 +216,7 @@ impl Reader for KafkaReader {
     }
 
     fn add(&mut self, partition: PartitionId, offset: Offset) -> Result<()> {
-        self.assign(&[(partition, offset)])
+        self.assign(&[(partition, offset).into()])
     }
 
     fn ends(&self) -> Vec<(PartitionId, Offset)> {

@@ -1,12 +1,14 @@
-//! Makes batches of messages, which come mixed: sorts them by partition, and tells a partition's end.
+//! Makes batches of messages, which come mixed: sorts them by partition, and tells a partition's end. After a restart it
+//! also looks whether the record that was read last is still the one that is there.
 
 use std::collections::VecDeque;
 
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::native::Message;
+use crate::checkpoint::manifest::RecordFingerprint;
 use crate::ids::{Offset, PartitionId};
-use crate::source::{Polled, RawBatch, Records};
+use crate::source::{Assignment, Polled, RawBatch, Records, fingerprint};
 
 pub(super) struct Sorter {
     with_keys: bool,
@@ -26,16 +28,26 @@ struct Lane {
     partition: PartitionId,
     /// No record before this one may be given out.
     next: i64,
+    /// Read before a restart. Until it has been passed, the records before `next` are compared with it.
+    last_record: Option<RecordFingerprint>,
     at_end: bool,
     open: Option<RawBatch>,
 }
 
 /// Bad news of a partition.
-pub(super) struct Complaint {
-    pub(super) code: RDKafkaErrorCode,
-    pub(super) text: String,
-    pub(super) partition: PartitionId,
-    pub(super) offset: i64,
+pub(super) enum Complaint {
+    Said {
+        code: RDKafkaErrorCode,
+        text: String,
+        partition: PartitionId,
+        offset: i64,
+    },
+    /// Where the last record was, or right behind it, there is another.
+    Changed {
+        partition: PartitionId,
+        last: RecordFingerprint,
+        found: RecordFingerprint,
+    },
 }
 
 impl Sorter {
@@ -44,8 +56,14 @@ impl Sorter {
         Sorter { with_keys, lanes: Vec::new(), current: 0, rows: 0, bytes: 0, ready, complaints }
     }
 
-    pub(super) fn add_lanes(&mut self, assignment: &[(PartitionId, Offset)]) {
-        let lane = |&(partition, Offset(next)): &(_, _)| Lane { partition, next, at_end: false, open: None };
+    pub(super) fn add_lanes(&mut self, assignment: &[Assignment]) {
+        let lane = |assigned: &Assignment| Lane {
+            partition: assigned.partition,
+            next: assigned.next_offset.0,
+            last_record: assigned.last_record,
+            at_end: false,
+            open: None,
+        };
         self.lanes.extend(assignment.iter().map(lane));
     }
 
@@ -68,13 +86,19 @@ impl Sorter {
         }
     }
 
+    /// Where to read on when the last record cannot be compared; `None` if it need not be.
+    pub(super) fn forget_last_record(&mut self, partition: PartitionId) -> Option<i64> {
+        let lane = self.lane(partition);
+        lane.last_record.take().map(|_| lane.next)
+    }
+
     pub(super) fn take(&mut self, message: &Message<'_>) {
         match message.error() {
             None => self.add(message),
             Some(RDKafkaErrorCode::PartitionEOF) => self.end(message.partition(), message.offset()),
             Some(code) => {
                 let (text, partition, offset) = (message.error_text(), message.partition(), message.offset());
-                self.complaints.push(Complaint { code, text, partition, offset });
+                self.complaints.push(Complaint::Said { code, text, partition, offset });
             }
         }
     }
@@ -83,6 +107,17 @@ impl Sorter {
         let with_keys = self.with_keys;
         let lane = self.lane(message.partition());
         let offset = message.offset();
+        if let Some(last) = lane.last_record {
+            if offset < lane.next {
+                let found = fingerprint(offset, message.timestamp(), message.value());
+                if found != last {
+                    let partition = lane.partition;
+                    self.complaints.push(Complaint::Changed { partition, last, found });
+                }
+                return;
+            }
+            lane.last_record = None;
+        }
         assert!(
             offset >= lane.next,
             "offsets ascend. partition={}, offset={offset}, expected at least {}",
@@ -114,6 +149,13 @@ impl Sorter {
 
     fn end(&mut self, partition: PartitionId, offset: i64) {
         let lane = self.lane(partition);
+        if lane.last_record.is_some() && offset < lane.next {
+            // The partition ends at the last record or before: read on behind it, and hear that that is out of range.
+            let (code, text) = (RDKafkaErrorCode::AutoOffsetReset, String::new());
+            self.complaints.push(Complaint::Said { code, text, partition, offset });
+            return;
+        }
+        lane.last_record = None;
         lane.at_end = true;
         lane.next = lane.next.max(offset);
         let next_offset = Offset(lane.next);
