@@ -11,6 +11,7 @@ mod ledger;
 mod quiet;
 mod refused;
 mod report;
+mod scout;
 mod shared;
 mod stream;
 mod tables;
@@ -40,6 +41,7 @@ use crate::spec::{CatalogChange, StreamSpec, ViewSpec};
 use crate::status::Status;
 use crate::{Error, Result};
 
+use catalog::Request;
 use coordinator::{Command, Coordinator, Totals};
 use refused::RefusedTable;
 use shared::{Shared, Stream};
@@ -160,6 +162,7 @@ impl Opened {
     pub async fn resume(self, streams: Vec<StreamSpec>, views: Vec<ViewSpec>) -> Result<Engine> {
         let (commands, commands_rx) = mpsc::channel(64);
         let (reporter, reports) = mpsc::channel(1024);
+        let (scout, sightings) = mpsc::channel(64);
         let shared = Arc::new(Shared::default());
         shared.hold(self.settings.hold);
         let epoch = self.manifest.epoch.next();
@@ -179,6 +182,8 @@ impl Opened {
             commands: commands_rx,
             reports,
             reporter,
+            sightings,
+            scout,
         };
         coordinator.settle().await?;
         for state in &self.manifest.streams {
@@ -196,7 +201,7 @@ impl Opened {
             }
             ended.send_replace(Some(outcome));
         });
-        Ok(Engine { shared, commands, outcome })
+        Ok(Engine { settings: self.settings, shared, commands, outcome })
     }
 
     async fn restore_tables(&self, shared: &Shared, views: &[ViewSpec]) -> Result<()> {
@@ -255,6 +260,7 @@ async fn resume_stream(
 /// The handle on a running engine.
 #[derive(Clone)]
 pub struct Engine {
+    settings: Settings,
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
     outcome: watch::Receiver<Option<Result<()>>>,
@@ -289,7 +295,9 @@ impl Engine {
     pub async fn apply(&self, change: CatalogChange) -> Result<()> {
         let (reply, answer) = oneshot::channel();
         let stopped = || Error::Unavailable("the engine has stopped".into());
-        self.commands.send(Command::Apply(change, reply)).await.map_err(|_| stopped())?;
+        // A source may take long to answer, and commits go on meanwhile.
+        let request = Request::of(change, &self.shared, &self.settings).await?;
+        self.commands.send(Command::Apply(request, reply)).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 

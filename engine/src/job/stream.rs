@@ -11,9 +11,10 @@ use crate::clock::Clock;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::job::Settings;
 use crate::job::intake::Intake;
+use crate::job::scout::{Scout, Sighting};
 use crate::job::shared::{Partition, Shared, Stream};
 use crate::job::worker::{Orders, Report, StreamPlan, Worker};
-use crate::source::{self, Assignment, Discovery};
+use crate::source::{self, Assignment, Discovery, PartitionRange};
 use crate::spec::{StreamSpec, ViewSpec};
 use crate::status::Effort;
 use crate::view::watermark::PartitionTime;
@@ -25,6 +26,7 @@ pub struct StreamJob {
     pub workers: usize,
     workers_max: usize,
     discovery: Arc<Mutex<Box<dyn Discovery>>>,
+    scout: Option<Scout>,
 }
 
 /// What a worker is given besides its partitions.
@@ -32,6 +34,7 @@ pub struct Crew<'a> {
     pub shared: &'a Arc<Shared>,
     pub clock: &'a Arc<dyn Clock>,
     pub reporter: &'a mpsc::Sender<Report>,
+    pub scout: &'a mpsc::Sender<Sighting>,
     pub settings: &'a Settings,
     pub epoch: Epoch,
 }
@@ -53,6 +56,7 @@ impl StreamJob {
             workers: 0,
             workers_max: settings.workers,
             discovery: Arc::new(Mutex::new(discovery)),
+            scout: None,
         })
     }
 
@@ -110,7 +114,7 @@ impl StreamJob {
         }
     }
 
-    /// Starts the workers, each with every n-th partition.
+    /// Starts the workers, each with every n-th partition, and the scout.
     pub fn start(&mut self, crew: Crew<'_>, starts: &[Assignment]) -> Result<()> {
         let workers = starts.len().clamp(1, self.workers_max);
         let views = self.plan().views.clone();
@@ -141,6 +145,7 @@ impl StreamJob {
                 .map_err(|error| Error::Unavailable(format!("cannot start a worker thread: {error}")))?;
             self.workers += 1;
         }
+        self.scout = Some(Scout::start(&self.spec, Arc::clone(&self.discovery), crew.scout.clone())?);
         Ok(())
     }
 
@@ -161,18 +166,10 @@ impl StreamJob {
         *plan = Arc::new(StreamPlan { views, found: plan.found.clone() });
     }
 
-    /// Looks for partitions that nobody reads yet. They start at their first record, with the frontier as floor.
-    pub async fn discover(&mut self, shared: &Shared) -> Result<()> {
-        let ranges = match self.ask(|discovery| discovery.partitions()).await {
-            Ok(ranges) => ranges,
-            Err(error) if error.kind() == crate::ErrorKind::Unavailable => {
-                tracing::warn!(stream = self.spec.name, %error, "cannot look for new partitions");
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
+    /// Has the partitions read that nobody reads yet, from their first record, with the frontier as floor.
+    pub fn take_up(&self, ranges: Vec<PartitionRange>, shared: &Shared) {
         let mut tables = shared.lock();
-        let Some(stream) = tables.streams.get_mut(&self.spec.name) else { return Ok(()) };
+        let Some(stream) = tables.streams.get_mut(&self.spec.name) else { return };
         for range in ranges {
             if stream.partitions.contains_key(&range.partition) {
                 continue;
@@ -187,7 +184,6 @@ impl StreamJob {
             found.push((worker, range.partition, range.first));
             *plan = Arc::new(StreamPlan { views: plan.views.clone(), found });
         }
-        Ok(())
     }
 
     /// For people's monitoring alone; never waited for.

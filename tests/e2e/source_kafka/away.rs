@@ -1,4 +1,4 @@
-//! A broker that is away: nobody becomes idle meanwhile, and what comes afterwards is read on.
+//! A broker that is away: nobody becomes idle meanwhile, no commit waits, and what comes afterwards is read on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,11 +43,11 @@ fn a_broker_that_comes_back_is_read_on() -> Result<()> {
     Ok(())
 }
 
-/// Longer than the declared silence, and than an end is believed.
+/// Longer than the declared silence, than an end is believed, and than the time between two looks for partitions.
 const AWAY: Duration = Duration::from_secs(11);
 
 #[test]
-fn nobody_is_idle_while_the_broker_is_away() -> Result<()> {
+fn nobody_is_idle_and_no_commit_waits_while_the_broker_is_away() -> Result<()> {
     let kafka = Arc::new(Kafka::start()?);
     let topic = Topic::create_on(Arc::clone(&kafka), "away", 2)?;
     let place = Place::folder(&topic.script(&kafka.bootstrap, ""), &[])?;
@@ -72,5 +72,30 @@ fn nobody_is_idle_while_the_broker_is_away() -> Result<()> {
     until("SELECT late_rows FROM system.views", 0)?;
     // Now both are silent, and their broker says so.
     until(CLOSED_EVENTS, 3)?;
+
+    let longest = "SELECT max(gap) / 1000000 FROM (SELECT CAST(committed_at AS BIGINT)
+                     - lag(CAST(committed_at AS BIGINT)) OVER (ORDER BY epoch) AS gap FROM system.checkpoints)";
+    let longest = runtime.block_on(instance.number(longest))?;
+    ensure!(
+        longest < 5,
+        "there was no checkpoint for {longest} s, of which the broker was away for {AWAY:?}"
+    );
     runtime.block_on(instance.terminate())
+}
+
+#[test]
+fn a_start_without_a_broker_fails_and_names_it() -> Result<()> {
+    let port = thalweg_tests::servers::free_port()?;
+    let brokers = format!("127.0.0.1:{port},localhost:{port}");
+    let topic = Topic { kafka: Kafka::shared()?, name: "nowhere" };
+    let place = Place::folder(&topic.script(&brokers, ""), &[])?;
+    let runtime = Runtime::new()?;
+    let _guard = runtime.enter();
+    let mut instance = place.launch.spawn(&[])?;
+    let status = runtime.block_on(instance.ended())?;
+    let logged = instance.logged();
+    ensure!(!status.success(), "it served\n{logged}");
+    let said = format!("no broker answers. request=metadata, brokers={brokers:?}, topic=\"nowhere\"");
+    ensure!(logged.contains(&said) && logged.contains("Connection refused"), "{logged}");
+    Ok(())
 }
