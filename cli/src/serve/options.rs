@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use thalweg_engine::checkpoint::{Failpoints, Step};
 use thalweg_engine::job::Settings;
+use thalweg_engine::secrets::Secrets;
 use thalweg_sql::plan::values;
 
 #[derive(clap::Args)]
@@ -56,6 +57,10 @@ pub struct Common {
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
 
+    /// Where '${file:NAME}' in the options of a stream is looked up
+    #[arg(long, value_name = "DIR", default_value = "/run/secrets")]
+    pub secrets: PathBuf,
+
     /// Push aside an instance that seems to be alive on the same data; it stops at its next commit
     #[arg(long)]
     pub takeover: bool,
@@ -90,6 +95,7 @@ impl Common {
             hold: true,
             manifests_kept: self.keep_manifests.max(1),
             drop_batch: self.drop_batch,
+            secrets: Secrets::new(variables(), Some(self.secrets.clone())),
         }
     }
 
@@ -99,4 +105,10 @@ impl Common {
         let step: Step = step.parse().map_err(|error: String| anyhow!(error))?;
         Ok(Failpoints::abort_at(step, hit.parse()?))
     }
+}
+
+/// The environment, as far as it is text.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

@@ -35,6 +35,7 @@ use crate::checkpoint::manifest::{
 use crate::checkpoint::{Owner, sweep_orphans};
 use crate::clock::Clock;
 use crate::ids::Epoch;
+use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use crate::source::Assignment;
 use crate::spec::{CatalogChange, StreamSpec, ViewSpec};
@@ -66,6 +67,8 @@ pub struct Settings {
     pub hold: bool,
     /// Old manifests stay so long that a zombie's next number is still taken.
     pub manifests_kept: usize,
+    /// What options of a source may name instead of saying it.
+    pub secrets: Secrets,
     /// A hook for tests: each worker loses its n-th batch, which the ledger must find.
     pub drop_batch: Option<u64>,
 }
@@ -81,6 +84,7 @@ impl Default for Settings {
             take_over: false,
             hold: false,
             manifests_kept: 10_000,
+            secrets: Secrets::default(),
             drop_batch: None,
         }
     }

@@ -44,8 +44,8 @@ impl StreamJob {
     pub async fn prepare(spec: Arc<StreamSpec>, settings: &Settings) -> Result<StreamJob> {
         // What the decoder refuses is refused here, before anything is durable.
         Intake::new(&spec, &[])?;
-        let source = spec.source.clone();
-        let discovery = blocking(move || source::open(&source)).await?;
+        let (source, secrets) = (spec.source.clone(), settings.secrets.clone());
+        let discovery = blocking(move || source::open(&source, &secrets)).await?;
         Ok(StreamJob {
             spec,
             orders: Arc::new(Orders {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::Result;
 use crate::checkpoint::manifest::RecordFingerprint;
 use crate::ids::{Micros, Offset, PartitionId};
-use crate::spec::SourceSpec;
+use crate::secrets::Secrets;
+use crate::spec::{FilesSpec, KafkaSpec, SourceSpec};
 
 pub mod clicks;
 mod files;
@@ -19,11 +20,17 @@ mod zipf;
 pub const NO_TIMESTAMP: Micros = Micros::MAX;
 
 /// Checks the options of a source and makes ready to find its partitions.
-pub fn open(spec: &SourceSpec) -> Result<Box<dyn Discovery>> {
+pub fn open(spec: &SourceSpec, secrets: &Secrets) -> Result<Box<dyn Discovery>> {
     Ok(match spec {
         SourceSpec::Generator(spec) => Box::new(generator::Generator::new(spec)?),
-        SourceSpec::Kafka(spec) => Box::new(kafka::Kafka::new(spec)?),
-        SourceSpec::Files(spec) => Box::new(files::Files::find(spec)?),
+        SourceSpec::Kafka(spec) => {
+            let properties = secrets.resolve(&spec.properties)?;
+            Box::new(kafka::Kafka::new(&KafkaSpec { properties, ..spec.clone() })?)
+        }
+        SourceSpec::Files(spec) => {
+            let properties = secrets.resolve(&spec.properties)?;
+            Box::new(files::Files::find(&FilesSpec { properties, ..spec.clone() })?)
+        }
     })
 }
 

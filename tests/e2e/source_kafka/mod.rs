@@ -3,6 +3,7 @@
 mod anew;
 mod away;
 mod reading;
+mod secure;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use thalweg_engine::ids::{Offset, PartitionId};
+use thalweg_engine::secrets::Secrets;
 use thalweg_engine::source::{self, Assignment, BatchLimit, Discovery, Polled, RawBatch, Reader};
 use thalweg_engine::spec::{KafkaSpec, SourceSpec};
 use thalweg_tests::servers::Kafka;
@@ -69,7 +71,7 @@ impl Topic {
     }
 
     fn discovery(&self) -> Result<Box<dyn Discovery>> {
-        Ok(source::open(&SourceSpec::Kafka(self.spec()))?)
+        Ok(source::open(&SourceSpec::Kafka(self.spec()), &Secrets::default())?)
     }
 
     fn reader(&self, from: &[(i32, i64)]) -> Result<Box<dyn Reader>> {
