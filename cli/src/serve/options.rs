@@ -96,6 +96,7 @@ impl Common {
             manifests_kept: self.keep_manifests.max(1),
             drop_batch: self.drop_batch,
             secrets: Secrets::new(variables(), Some(self.secrets.clone())),
+            ..Settings::default()
         }
     }
 

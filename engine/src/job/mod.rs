@@ -59,6 +59,9 @@ pub struct Settings {
     pub roll_bytes: usize,
     /// The most that the state of one view may weigh in memory.
     pub state_bytes_max: usize,
+    /// Parts that wait for their manifest, over all views, before the workers pause. With less room for a state, a
+    /// quarter of that: parts that wait are part of it.
+    pub filed_bytes_max: usize,
     /// Workers for each stream, at most.
     pub workers: usize,
     /// Push aside an owner that seems alive.
@@ -80,6 +83,7 @@ impl Default for Settings {
             roll: Duration::from_secs(60),
             roll_bytes: 128 << 20,
             state_bytes_max: 1 << 30,
+            filed_bytes_max: 256 << 20,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             take_over: false,
             hold: false,

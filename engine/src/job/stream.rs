@@ -136,6 +136,7 @@ impl StreamJob {
                 reports: crew.reporter.clone(),
                 clock: Arc::clone(crew.clock),
                 state_bytes_max: crew.settings.state_bytes_max,
+                filed_bytes_max: crew.settings.filed_bytes_max.min(crew.settings.state_bytes_max / 4),
                 drop_batch: crew.settings.drop_batch,
             };
             let epoch = crew.epoch;

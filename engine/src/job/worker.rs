@@ -35,9 +35,6 @@ use crate::{Error, Result};
 /// Rows of one micro-batch: enough to make the plan's fixed cost small, few enough to stay in the cache.
 const BATCH: BatchLimit = BatchLimit { rows: 16 << 10, bytes: 8 << 20 };
 
-/// Parts that wait for their manifest, over all views, before the workers pause.
-const FILED_BYTES_MAX: usize = 256 << 20;
-
 /// After a micro-batch of fewer rows than this the worker lingers, so that a slow stream does not become a thousand tiny
 /// batches a second: each costs its plans' fixed time now, and a place in every live read until its epoch is whole.
 const SMALL_BATCH_ROWS: usize = 1024;
@@ -83,6 +80,7 @@ pub struct Worker {
     pub reports: mpsc::Sender<Report>,
     pub clock: Arc<dyn Clock>,
     pub state_bytes_max: usize,
+    pub filed_bytes_max: usize,
     pub drop_batch: Option<u64>,
 }
 
@@ -177,7 +175,7 @@ impl Running {
                 self.pause();
                 continue;
             }
-            if self.worker.shared.lock().filed_bytes() > FILED_BYTES_MAX {
+            if self.worker.shared.lock().filed_bytes() > self.worker.filed_bytes_max {
                 // The store is slower than the source. The next commit makes room; barriers are answered meanwhile.
                 self.pause();
                 continue;
