@@ -16,6 +16,7 @@ pub mod source;
 pub mod view;
 
 pub mod clock;
+pub mod secrets;
 pub mod snapshot;
 pub mod status;
 

@@ -3,6 +3,9 @@
 #
 #   kafka.sh install        fetches Kafka by Maven into ${THALWEG_CACHE:-~/.cache/thalweg}/kafka-VERSION, once
 #   kafka.sh start DIR      installs if need be, starts, waits until it serves, prints bootstrap=127.0.0.1:PORT
+#   kafka.sh start DIR secure
+#                           the same with a second listener, SASL_SSL with SCRAM-SHA-256 and a certificate of its own;
+#                           prints also secure=, ca=, user= and password=, one a line
 #   kafka.sh stop DIR       stops it; the data stays, and another start goes on with it on the same port
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -30,8 +33,32 @@ install() {
     exec 9>&-
 }
 
+user=thalweg
+password=open-sesame-4711
+
+# A listener of its own for strangers; the other one stays, for the test's own producers.
+secure() {
+    local dir=$1 port=$2
+    rm -f "$dir/broker.p12"
+    keytool -genkeypair -alias broker -keyalg RSA -keysize 2048 -validity 3650 -dname CN=localhost -ext bc=ca:true \
+        -ext SAN=dns:localhost,ip:127.0.0.1 -storetype PKCS12 -keystore "$dir/broker.p12" -storepass "$password" \
+        >>"$dir/log" 2>&1 || { show_log "$dir"; fail "no certificate was made. dir=$dir"; }
+    keytool -exportcert -rfc -alias broker -keystore "$dir/broker.p12" -storepass "$password" >"$dir/ca.pem" 2>>"$dir/log"
+    sed -i "s,^\(listeners=.*\),\1\,SASL_SSL://127.0.0.1:$port,; s,^\(advertised.listeners=.*\),\1\,SASL_SSL://127.0.0.1:$port," \
+        "$dir/server.properties"
+    cat >>"$dir/server.properties" <<PROPERTIES
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL
+ssl.keystore.location=$dir/broker.p12
+ssl.keystore.type=PKCS12
+ssl.keystore.password=$password
+ssl.key.password=$password
+sasl.enabled.mechanisms=SCRAM-SHA-256
+listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+PROPERTIES
+}
+
 configure() {
-    local dir=$1 broker controller
+    local dir=$1 broker controller strangers more=()
     broker=$(free_port)
     controller=$(free_port)
     cat >"$dir/server.properties" <<PROPERTIES
@@ -67,20 +94,25 @@ rootLogger.appenderRef.out.ref=out
 logger.server.name=kafka.server.KafkaRaftServer
 logger.server.level=info
 PROPERTIES
+    if [ "$2" = secure ]; then
+        strangers=$(free_port)
+        secure "$dir" "$strangers"
+        more=(--add-scram "SCRAM-SHA-256=[name=$user,password=$password]")
+    fi
     rm -rf "$dir/data"
     # The cluster's id is a constant: nothing here ever meets another cluster.
     java "${java_options[@]}" -cp "$home/libs/*" kafka.tools.StorageTool format -t dGhhbHdlZy10ZXN0cy0wMQ -c "$dir/server.properties" \
-        >>"$dir/log" 2>&1 || { show_log "$dir"; fail "the broker's folder could not be formatted. dir=$dir"; }
-    echo "$broker" >"$dir/ports"
+        "${more[@]}" >>"$dir/log" 2>&1 || { show_log "$dir"; fail "the broker's folder could not be formatted. dir=$dir"; }
+    echo "$broker ${strangers:-}" >"$dir/ports"
 }
 
 serves() {
     # Clients are let in before the line is written.
-    tail -c "+$2" "$1/log" | grep -q "Kafka Server started" && port_open "$(cat "$1/ports")"
+    tail -c "+$2" "$1/log" | grep -q "Kafka Server started" && port_open "$(cut -d' ' -f1 "$1/ports")"
 }
 
 start() {
-    local dir=$1
+    local dir=$1 kind=$2 broker strangers
     mkdir -p "$dir"
     dir=$(cd "$dir" && pwd)
     exec 8>"$dir/lock"
@@ -90,7 +122,7 @@ start() {
         local from
         # Another process may take a port between the choice and the bind: then others are chosen.
         for attempt in 1 2 3 4 5; do
-            [ -s "$dir/ports" ] || configure "$dir"
+            [ -s "$dir/ports" ] || configure "$dir" "$kind"
             from=$(($(stat -c %s "$dir/log") + 1))
             launch "$dir" java "${java_options[@]}" "-Dlog4j2.configurationFile=$dir/log4j2.properties" \
                 -cp "$home/libs/*" kafka.Kafka "$dir/server.properties"
@@ -103,13 +135,20 @@ start() {
             rm -f "$dir/ports"
         done
     fi
-    echo "bootstrap=127.0.0.1:$(cat "$dir/ports")"
+    read -r broker strangers <"$dir/ports"
+    echo "bootstrap=127.0.0.1:$broker"
+    if [ -n "$strangers" ]; then
+        echo "secure=127.0.0.1:$strangers"
+        echo "ca=$dir/ca.pem"
+        echo "user=$user"
+        echo "password=$password"
+    fi
 }
 
-usage="usage: kafka.sh install | start DIR | stop DIR"
+usage="usage: kafka.sh install | start DIR [secure] | stop DIR"
 case ${1:-} in
     install) install ;;
-    start) start "${2:?$usage}" ;;
+    start) start "${2:?$usage}" "${3:-}" ;;
     stop) if [ -d "${2:?$usage}" ]; then stop_server "$(cd "$2" && pwd)"; fi ;;
     *) fail "$usage" ;;
 esac

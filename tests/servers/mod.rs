@@ -16,6 +16,18 @@ pub struct Kafka {
     folder: Folder,
 }
 
+/// Another way into a broker: SASL_SSL, with SCRAM-SHA-256.
+pub struct Secure {
+    pub bootstrap: String,
+    /// The file of the certificate to trust.
+    pub ca: String,
+    pub user: String,
+    pub password: String,
+}
+
+/// A broker that was stopped in its tracks; goes on when this is dropped.
+pub struct Paused<'a>(&'a Kafka);
+
 /// MinIO with one empty bucket.
 pub struct Minio {
     pub endpoint: String,
@@ -35,8 +47,21 @@ impl Kafka {
     /// A broker of one's own, to be stopped and killed.
     pub fn start() -> Result<Kafka> {
         let folder = Folder::new("kafka.sh")?;
-        let mut said = folder.start()?;
+        let mut said = folder.start(&[])?;
         Ok(Kafka { bootstrap: take(&mut said, "bootstrap")?, folder })
+    }
+
+    /// A broker of one's own with a second way in.
+    pub fn start_secure() -> Result<(Kafka, Secure)> {
+        let folder = Folder::new("kafka.sh")?;
+        let mut said = folder.start(&["secure"])?;
+        let secure = Secure {
+            bootstrap: take(&mut said, "secure")?,
+            ca: take(&mut said, "ca")?,
+            user: take(&mut said, "user")?,
+            password: take(&mut said, "password")?,
+        };
+        Ok((Kafka { bootstrap: take(&mut said, "bootstrap")?, folder }, secure))
     }
 
     /// A broker that other tests use too; make topics of your own.
@@ -47,14 +72,28 @@ impl Kafka {
 
     /// Stops the broker; its topics stay.
     pub fn stop(&self) -> Result<()> {
-        self.folder.run("stop").map(drop)
+        self.folder.run("stop", &[]).map(drop)
+    }
+
+    /// Stops it in its tracks: connections stay, and nothing answers.
+    pub fn pause(&self) -> Result<Paused<'_>> {
+        self.folder.signal("STOP")?;
+        Ok(Paused(self))
     }
 
     /// Starts the broker again after a stop or a kill, at the same address.
     pub fn start_again(&self) -> Result<()> {
-        let again = take(&mut self.folder.start()?, "bootstrap")?;
+        let again = take(&mut self.folder.start(&[])?, "bootstrap")?;
         anyhow::ensure!(again == self.bootstrap, "the broker moved from {} to {again}", self.bootstrap);
         Ok(())
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.folder.signal("CONT") {
+            eprintln!("a broker was left stopped: {error:#}");
+        }
     }
 }
 
@@ -62,7 +101,7 @@ impl Minio {
     /// A server of one's own.
     pub fn start() -> Result<Minio> {
         let folder = Folder::new("minio.sh")?;
-        let mut said = folder.start()?;
+        let mut said = folder.start(&[])?;
         Ok(Minio {
             endpoint: take(&mut said, "endpoint")?,
             bucket: take(&mut said, "bucket")?,
@@ -80,12 +119,12 @@ impl Minio {
 
     /// Stops the server; its objects stay.
     pub fn stop(&self) -> Result<()> {
-        self.folder.run("stop").map(drop)
+        self.folder.run("stop", &[]).map(drop)
     }
 
     /// Starts the server again at the same address.
     pub fn start_again(&self) -> Result<()> {
-        self.folder.start().map(drop)
+        self.folder.start(&[]).map(drop)
     }
 
     /// What an S3 client needs, in the names of object_store and delta-rs.
@@ -112,15 +151,22 @@ impl Folder {
     }
 
     /// Starts the server and returns what its script says, by key.
-    fn start(&self) -> Result<HashMap<String, String>> {
-        let said = self.run("start")?;
+    fn start(&self, more: &[&str]) -> Result<HashMap<String, String>> {
+        let said = self.run("start", more)?;
         let pairs = said.lines().filter_map(|line| line.split_once('='));
         Ok(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
     }
 
-    fn run(&self, action: &str) -> Result<String> {
+    fn signal(&self, name: &str) -> Result<()> {
+        let pid = std::fs::read_to_string(self.dir.path().join("pid"))?;
+        let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", pid.trim())]).status()?;
+        anyhow::ensure!(status.success(), "cannot send {name} to {pid}");
+        Ok(())
+    }
+
+    fn run(&self, action: &str, more: &[&str]) -> Result<String> {
         let script: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers").join(self.script);
-        let output = Command::new(&script).arg(action).arg(self.dir.path()).output();
+        let output = Command::new(&script).arg(action).arg(self.dir.path()).args(more).output();
         let output = output.with_context(|| format!("cannot run {}", script.display()))?;
         if !output.status.success() {
             bail!("{} {action} failed\n{}", self.script, String::from_utf8_lossy(&output.stderr));
@@ -131,7 +177,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if let Err(error) = self.run("stop") {
+        if let Err(error) = self.run("stop", &[]) {
             eprintln!("a server was left running: {error:#}");
         }
     }

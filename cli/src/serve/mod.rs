@@ -82,8 +82,9 @@ fn run(common: Common, scripts: Vec<Script>, greeting: Option<String>) -> ExitCo
     match runtimes(&common).and_then(|(main, queries)| {
         let outcome =
             main.block_on(serve_until_stopped(common, scripts, greeting, watched, queries.handle().clone()));
-        // A query may sit in a long computation; it is not waited for.
+        // A query may sit in a long computation, and a CREATE STREAM wait for a broker; neither is waited for.
         queries.shutdown_background();
+        main.shutdown_background();
         outcome
     }) {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow};
 use thalweg_engine::checkpoint::{Failpoints, Step};
 use thalweg_engine::ids::Offset;
 use thalweg_engine::job::Settings;
+use thalweg_engine::secrets::Secrets;
 use thalweg_sql::plan::values;
 
 #[derive(clap::Args)]
@@ -57,6 +58,10 @@ pub struct Common {
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
 
+    /// Where '${file:NAME}' in the options of a stream is looked up
+    #[arg(long, value_name = "DIR", default_value = "/run/secrets")]
+    pub secrets: PathBuf,
+
     /// Push aside an instance that seems to be alive on the same data; it stops at its next commit
     #[arg(long)]
     pub takeover: bool,
@@ -101,6 +106,8 @@ impl Common {
             manifests_kept: self.keep_manifests.max(1),
             drop_batch: self.drop_batch,
             read_until: self.read_until.map(Offset),
+            secrets: Secrets::new(variables(), Some(self.secrets.clone())),
+            ..Settings::default()
         }
     }
 
@@ -110,4 +117,10 @@ impl Common {
         let step: Step = step.parse().map_err(|error: String| anyhow!(error))?;
         Ok(Failpoints::abort_at(step, hit.parse()?))
     }
+}
+
+/// The environment, as far as it is text.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

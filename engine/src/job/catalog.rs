@@ -1,40 +1,66 @@
 //! Changes of the catalog: checked first, then carried out between two epochs.
 //!
 //! What may fail from outside (a broker that does not answer, a name that is taken) fails before the barrier is asked
-//! for, and changes nothing. After that an error is the engine's own, and stops it.
+//! for, and changes nothing; a broker is asked before the coordinator hears of the change, so that no commit waits for
+//! it. After that an error is the engine's own, and stops it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::ids::{Offset, PartitionId};
+use crate::job::Settings;
 use crate::job::coordinator::{Coordinator, Leaving};
-use crate::job::shared::Table;
+use crate::job::shared::{Shared, Table};
 use crate::job::stream::StreamJob;
 use crate::job::tables;
+use crate::source::Assignment;
 use crate::spec::{CatalogChange, ViewSpec};
 use crate::{Error, Result};
 
+/// A change that was asked for, with what its source, if it has one, answered.
+pub enum Request {
+    CreateStream(Box<StreamJob>, Vec<Assignment>),
+    Other(CatalogChange),
+}
+
+impl Request {
+    /// Reaches out to the source of a new stream, which may take long: in the task of whoever asks.
+    pub async fn of(change: CatalogChange, shared: &Shared, settings: &Settings) -> Result<Request> {
+        let CatalogChange::CreateStream(spec) = change else { return Ok(Request::Other(change)) };
+        if shared.lock().streams.contains_key(&spec.name) {
+            return Err(exists(&spec.name));
+        }
+        let stream = StreamJob::prepare(spec, settings).await?;
+        let starts = stream.resolve_starts().await?;
+        Ok(Request::CreateStream(Box::new(stream), starts))
+    }
+}
+
+fn exists(stream: &str) -> Error {
+    Error::Invalid(format!("the stream exists already. stream={stream:?}"))
+}
+
 /// A change of the catalog that nothing outside can refuse any more.
 pub enum Prepared {
-    CreateStream(Box<StreamJob>, Vec<(PartitionId, Offset)>),
+    CreateStream(Box<StreamJob>, Vec<Assignment>),
     CreateView(Arc<ViewSpec>, Box<Table>),
     DropView { name: String, stream: String },
     DropStream(String),
 }
 
 impl Coordinator {
-    /// Checks a change of the catalog and does what may fail from outside, such as asking a broker. Nothing has changed
-    /// when it refuses.
-    pub(super) async fn prepare(&self, change: CatalogChange) -> Result<Prepared> {
-        match change {
-            CatalogChange::CreateStream(spec) if self.streams.contains_key(&spec.name) => {
-                Err(Error::Invalid(format!("the stream exists already. stream={:?}", spec.name)))
+    /// Checks a change of the catalog against what is there. Nothing has changed when it refuses.
+    pub(super) async fn prepare(&self, request: Request) -> Result<Prepared> {
+        let change = match request {
+            Request::CreateStream(stream, _) if self.streams.contains_key(&stream.spec.name) => {
+                return Err(exists(&stream.spec.name));
             }
+            Request::CreateStream(stream, starts) => return Ok(Prepared::CreateStream(stream, starts)),
+            Request::Other(change) => change,
+        };
+        match change {
             CatalogChange::CreateStream(spec) => {
-                let stream = StreamJob::prepare(spec, &self.settings).await?;
-                let starts = stream.resolve_starts().await?;
-                Ok(Prepared::CreateStream(Box::new(stream), starts))
+                Err(Error::Internal(format!("the source of a stream was not asked. stream={:?}", spec.name)))
             }
             CatalogChange::CreateView(spec) => {
                 if self.shared.lock().tables.contains_key(&spec.name) {
@@ -75,7 +101,7 @@ impl Coordinator {
         }
     }
 
-    async fn create_stream(&mut self, stream: StreamJob, starts: &[(PartitionId, Offset)]) -> Result<()> {
+    async fn create_stream(&mut self, stream: StreamJob, starts: &[Assignment]) -> Result<()> {
         let name = stream.spec.name.clone();
         let entry = stream.entry(starts, self.clock.elapsed());
         let mut stood = self.barrier(Leaving::Nobody).await?;

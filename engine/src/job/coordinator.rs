@@ -19,14 +19,16 @@ use crate::checkpoint::Owner;
 use crate::checkpoint::Step;
 use crate::checkpoint::manifest::{FORMAT, Manifest, ManifestKind, PartitionState, StreamState};
 use crate::clock::Clock;
-use crate::ids::{Epoch, Micros, Offset, PartitionId};
+use crate::ids::{Epoch, Micros, PartitionId};
+use crate::job::catalog::Request;
 use crate::job::epoch::{Closed, Roll, TableEpoch, Whole};
+use crate::job::scout::Sighting;
 use crate::job::shared::{Partition, Shared, Table};
 use crate::job::stream::{Crew, StreamJob};
 use crate::job::worker::Report;
 use crate::job::{Settings, tables};
 use crate::sink::DeltaSink;
-use crate::spec::CatalogChange;
+use crate::source::Assignment;
 use crate::status::{CheckpointStatus, LedgerRow};
 use crate::view::watermark::{Standing, frontier};
 use crate::{Error, Result};
@@ -35,14 +37,11 @@ use crate::{Error, Result};
 const KEPT_CHECKPOINTS: usize = 1_000;
 const KEPT_LEDGER_ROWS: usize = 10_000;
 
-/// How often a source is asked for partitions nobody reads yet.
-const DISCOVERY: Duration = Duration::from_secs(5);
-
 /// A worker that does not answer a barrier for so long is taken for dead.
 const BARRIER: Duration = Duration::from_secs(120);
 
 pub enum Command {
-    Apply(CatalogChange, oneshot::Sender<Result<()>>),
+    Apply(Request, oneshot::Sender<Result<()>>),
     Stop(oneshot::Sender<Result<()>>),
 }
 
@@ -62,6 +61,8 @@ pub struct Coordinator {
     pub commands: mpsc::Receiver<Command>,
     pub reports: mpsc::Receiver<Report>,
     pub reporter: mpsc::Sender<Report>,
+    pub sightings: mpsc::Receiver<Sighting>,
+    pub scout: mpsc::Sender<Sighting>,
 }
 
 /// Of a stream, over all durable epochs.
@@ -77,7 +78,6 @@ type Stood = BTreeMap<String, BTreeMap<PartitionId, Partition>>;
 impl Coordinator {
     /// Turns epochs until told to stop, or until something fails.
     pub async fn run(mut self) -> Result<()> {
-        let mut discovered_at = self.clock.elapsed();
         let mut renewed_at = self.clock.elapsed();
         loop {
             let command = tokio::select! {
@@ -88,10 +88,7 @@ impl Coordinator {
             };
             match command {
                 None => {
-                    if self.clock.elapsed().saturating_sub(discovered_at) >= DISCOVERY {
-                        discovered_at = self.clock.elapsed();
-                        self.discover().await?;
-                    }
+                    self.hear_scouts()?;
                     if self.clock.elapsed().saturating_sub(renewed_at) >= Owner::RENEW_EVERY {
                         renewed_at = self.clock.elapsed();
                         fenced_or_passing(
@@ -101,8 +98,8 @@ impl Coordinator {
                     }
                     self.turn(false).await?;
                 }
-                Some(Some(Command::Apply(change, reply))) => {
-                    let outcome = match self.prepare(change).await {
+                Some(Some(Command::Apply(request, reply))) => {
+                    let outcome = match self.prepare(request).await {
                         // Refused; nothing has changed, and whoever asked is told.
                         Err(error) => Err(error),
                         Ok(prepared) => {
@@ -234,7 +231,6 @@ impl Coordinator {
 
     /// The frontiers after the barrier, shown at once: a partition that comes back from idleness must adopt them.
     fn frontiers(&self, stood: &Stood) -> BTreeMap<String, Option<Micros>> {
-        let now = self.clock.elapsed();
         let mut tables = self.shared.lock();
         let mut frontiers = BTreeMap::new();
         for (name, partitions) in stood {
@@ -249,7 +245,9 @@ impl Coordinator {
                 (None, _) => Standing::Active(now.time.floor),
             };
             let standings: Vec<Standing> = stream.partitions.iter().map(standing).collect();
-            let silence = now.saturating_sub(stream.last_record_at).as_micros() as Micros;
+            // Where all are idle, as long as every source vouches for it.
+            let heard = partitions.values().filter_map(|stood| stood.heard).min();
+            let silence = heard.map_or(0, |heard| micros(heard.saturating_sub(stream.silent_since)));
             stream.frontier = frontier(stream.frontier, &standings, silence);
             frontiers.insert(name.clone(), stream.frontier);
         }
@@ -352,20 +350,24 @@ impl Coordinator {
         }
     }
 
-    /// Partitions found while running start at their first record, with the frontier as their floor.
-    async fn discover(&mut self) -> Result<()> {
-        for stream in self.streams.values_mut() {
-            stream.discover(&self.shared).await?;
+    /// What scouts have found since the last turn.
+    fn hear_scouts(&mut self) -> Result<()> {
+        while let Ok(Sighting { stream, found }) = self.sightings.try_recv() {
+            // The stream may have been dropped meanwhile.
+            if let Some(job) = self.streams.values().find(|job| job.spec.id == stream) {
+                job.take_up(found?, &self.shared);
+            }
         }
         Ok(())
     }
 
-    pub fn start_workers(&mut self, name: &str, starts: &[(PartitionId, Offset)]) -> Result<()> {
+    pub fn start_workers(&mut self, name: &str, starts: &[Assignment]) -> Result<()> {
         let Some(stream) = self.streams.get_mut(name) else { return Ok(()) };
         let crew = Crew {
             shared: &self.shared,
             clock: &self.clock,
             reporter: &self.reporter,
+            scout: &self.scout,
             settings: &self.settings,
             epoch: self.epoch,
         };

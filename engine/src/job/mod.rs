@@ -8,8 +8,10 @@ mod coordinator;
 mod epoch;
 mod intake;
 mod ledger;
+mod quiet;
 mod refused;
 mod report;
+mod scout;
 mod shared;
 mod stream;
 mod tables;
@@ -27,15 +29,20 @@ use uuid::Uuid;
 
 use crate::checkpoint::DataRoot;
 use crate::checkpoint::ManifestLog;
-use crate::checkpoint::manifest::{FORMAT, Manifest, ManifestKind, StreamState, TableKind, TableState};
+use crate::checkpoint::manifest::{
+    FORMAT, Manifest, ManifestKind, PartitionState, StreamState, TableKind, TableState,
+};
 use crate::checkpoint::{Owner, sweep_orphans};
 use crate::clock::Clock;
-use crate::ids::{Epoch, Offset, PartitionId};
+use crate::ids::Epoch;
+use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
+use crate::source::Assignment;
 use crate::spec::{CatalogChange, StreamSpec, ViewSpec};
 use crate::status::Status;
 use crate::{Error, Result};
 
+use catalog::Request;
 use coordinator::{Command, Coordinator, Totals};
 use refused::RefusedTable;
 use shared::{Shared, Stream};
@@ -52,6 +59,9 @@ pub struct Settings {
     pub roll_bytes: usize,
     /// The most that the state of one view may weigh in memory.
     pub state_bytes_max: usize,
+    /// Parts that wait for their manifest, over all views, before the workers pause. With less room for a state, a
+    /// quarter of that: parts that wait are part of it.
+    pub filed_bytes_max: usize,
     /// Workers for each stream, at most.
     pub workers: usize,
     /// Rows of one micro-batch, at most: enough to make the plan's fixed cost small, few enough to stay in the cache.
@@ -62,6 +72,8 @@ pub struct Settings {
     pub hold: bool,
     /// Old manifests stay so long that a zombie's next number is still taken.
     pub manifests_kept: usize,
+    /// What options of a source may name instead of saying it.
+    pub secrets: Secrets,
     /// A hook for tests: each worker loses its n-th batch, which the ledger must find.
     pub drop_batch: Option<u64>,
     /// A hook for tests: partitions are read to about this offset, and then no more, so that a crash comes in the middle.
@@ -75,11 +87,13 @@ impl Default for Settings {
             roll: Duration::from_secs(60),
             roll_bytes: 128 << 20,
             state_bytes_max: 1 << 30,
+            filed_bytes_max: 256 << 20,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             batch_rows: 16 << 10,
             take_over: false,
             hold: false,
             manifests_kept: 10_000,
+            secrets: Secrets::default(),
             drop_batch: None,
             read_until: None,
         }
@@ -162,6 +176,7 @@ impl Opened {
     pub async fn resume(self, streams: Vec<StreamSpec>, views: Vec<ViewSpec>) -> Result<Engine> {
         let (commands, commands_rx) = mpsc::channel(64);
         let (reporter, reports) = mpsc::channel(1024);
+        let (scout, sightings) = mpsc::channel(64);
         let shared = Arc::new(Shared::default());
         shared.hold(self.settings.hold);
         let epoch = self.manifest.epoch.next();
@@ -181,6 +196,8 @@ impl Opened {
             commands: commands_rx,
             reports,
             reporter,
+            sightings,
+            scout,
         };
         coordinator.settle().await?;
         for state in &self.manifest.streams {
@@ -198,7 +215,7 @@ impl Opened {
             }
             ended.send_replace(Some(outcome));
         });
-        Ok(Engine { shared, commands, outcome })
+        Ok(Engine { settings: self.settings, shared, commands, outcome })
     }
 
     async fn restore_tables(&self, shared: &Shared, views: &[ViewSpec]) -> Result<()> {
@@ -228,8 +245,12 @@ async fn resume_stream(
     stream.change_views(|running| {
         running.extend(views.iter().filter(|view| view.stream == name).cloned().map(Arc::new));
     });
-    let starts: Vec<(PartitionId, Offset)> =
-        state.partitions.iter().map(|partition| (partition.partition, partition.next_offset)).collect();
+    let assignment = |stood: &PartitionState| Assignment {
+        partition: stood.partition,
+        next_offset: stood.next_offset,
+        last_record: stood.last_record,
+    };
+    let starts: Vec<Assignment> = state.partitions.iter().map(assignment).collect();
     let mut entry: Stream = stream.entry(&starts, coordinator.clock.elapsed());
     entry.frontier = state.frontier;
     entry.records = state.records;
@@ -253,6 +274,7 @@ async fn resume_stream(
 /// The handle on a running engine.
 #[derive(Clone)]
 pub struct Engine {
+    settings: Settings,
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
     outcome: watch::Receiver<Option<Result<()>>>,
@@ -287,7 +309,9 @@ impl Engine {
     pub async fn apply(&self, change: CatalogChange) -> Result<()> {
         let (reply, answer) = oneshot::channel();
         let stopped = || Error::Unavailable("the engine has stopped".into());
-        self.commands.send(Command::Apply(change, reply)).await.map_err(|_| stopped())?;
+        // A source may take long to answer, and commits go on meanwhile.
+        let request = Request::of(change, &self.shared, &self.settings).await?;
+        self.commands.send(Command::Apply(request, reply)).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 

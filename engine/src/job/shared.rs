@@ -66,8 +66,9 @@ pub struct Stream {
     pub records: u64,
     pub rejected: u64,
     pub bytes: u64,
-    /// On the clock's elapsed time: when the last record of any partition came.
-    pub last_record_at: Duration,
+    /// On the clock's elapsed time: when the last record of any partition came, or a partition was last not known to be
+    /// at its end.
+    pub silent_since: Duration,
     pub effort: Effort,
 }
 
@@ -80,6 +81,8 @@ pub struct Partition {
     pub ended: bool,
     /// Idle at the last barrier, since this wall time.
     pub idle_since: Option<Micros>,
+    /// Then also when, on the clock's elapsed time, its source last said that it was at its end.
+    pub heard: Option<Duration>,
     /// Came back from idleness after the last barrier, with the floor it then adopted: until the next barrier it holds
     /// the frontier there.
     pub returned: Option<Option<Micros>>,

@@ -11,9 +11,10 @@ use crate::clock::Clock;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::job::Settings;
 use crate::job::intake::Intake;
+use crate::job::scout::{Scout, Sighting};
 use crate::job::shared::{Partition, Shared, Stream};
 use crate::job::worker::{Orders, Report, StreamPlan, Worker};
-use crate::source::{self, Discovery};
+use crate::source::{self, Assignment, Discovery, PartitionRange};
 use crate::spec::{StreamSpec, ViewSpec};
 use crate::status::Effort;
 use crate::view::watermark::PartitionTime;
@@ -25,6 +26,7 @@ pub struct StreamJob {
     pub workers: usize,
     workers_max: usize,
     discovery: Arc<Mutex<Box<dyn Discovery>>>,
+    scout: Option<Scout>,
 }
 
 /// What a worker is given besides its partitions.
@@ -32,6 +34,7 @@ pub struct Crew<'a> {
     pub shared: &'a Arc<Shared>,
     pub clock: &'a Arc<dyn Clock>,
     pub reporter: &'a mpsc::Sender<Report>,
+    pub scout: &'a mpsc::Sender<Sighting>,
     pub settings: &'a Settings,
     pub epoch: Epoch,
 }
@@ -41,8 +44,8 @@ impl StreamJob {
     pub async fn prepare(spec: Arc<StreamSpec>, settings: &Settings) -> Result<StreamJob> {
         // What the decoder refuses is refused here, before anything is durable.
         Intake::new(&spec, &[])?;
-        let source = spec.source.clone();
-        let discovery = blocking(move || source::open(&source)).await?;
+        let (source, secrets) = (spec.source.clone(), settings.secrets.clone());
+        let discovery = blocking(move || source::open(&source, &secrets)).await?;
         Ok(StreamJob {
             spec,
             orders: Arc::new(Orders {
@@ -53,6 +56,7 @@ impl StreamJob {
             workers: 0,
             workers_max: settings.workers,
             discovery: Arc::new(Mutex::new(discovery)),
+            scout: None,
         })
     }
 
@@ -69,21 +73,21 @@ impl StreamJob {
     }
 
     /// Each partition with the offset that the stream's `start` means now.
-    pub async fn resolve_starts(&self) -> Result<Vec<(PartitionId, Offset)>> {
+    pub async fn resolve_starts(&self) -> Result<Vec<Assignment>> {
         let start = self.spec.options.start;
         self.ask(move |discovery| {
             let ranges = discovery.partitions()?;
             ranges
                 .iter()
-                .map(|range| Ok((range.partition, discovery.resolve(range.partition, start)?)))
+                .map(|range| Ok((range.partition, discovery.resolve(range.partition, start)?).into()))
                 .collect()
         })
         .await
     }
 
     /// The stream's place in the tables before anything was read.
-    pub fn entry(&self, starts: &[(PartitionId, Offset)], now: Duration) -> Stream {
-        let partition = |(id, offset): &(PartitionId, Offset)| (*id, self.partition(*offset));
+    pub fn entry(&self, starts: &[Assignment], now: Duration) -> Stream {
+        let partition = |start: &Assignment| (start.partition, self.partition(start.next_offset));
         Stream {
             spec: Arc::clone(&self.spec),
             partitions: starts.iter().map(partition).collect::<BTreeMap<_, _>>(),
@@ -91,7 +95,7 @@ impl StreamJob {
             records: 0,
             rejected: 0,
             bytes: 0,
-            last_record_at: now,
+            silent_since: now,
             effort: Effort::default(),
         }
     }
@@ -105,18 +109,19 @@ impl StreamJob {
             last_record: None,
             ended: false,
             idle_since: None,
+            heard: None,
             returned: None,
         }
     }
 
-    /// Starts the workers, each with every n-th partition.
-    pub fn start(&mut self, crew: Crew<'_>, starts: &[(PartitionId, Offset)]) -> Result<()> {
+    /// Starts the workers, each with every n-th partition, and the scout.
+    pub fn start(&mut self, crew: Crew<'_>, starts: &[Assignment]) -> Result<()> {
         let workers = starts.len().clamp(1, self.workers_max);
         let views = self.plan().views.clone();
         let with_keys = Intake::new(&self.spec, &views)?.needs_keys() || self.declares_key();
         for number in 0..workers {
             let mine: Vec<_> = starts.iter().skip(number).step_by(workers).copied().collect();
-            let partitions: Vec<PartitionId> = mine.iter().map(|(id, _)| *id).collect();
+            let partitions: Vec<PartitionId> = mine.iter().map(|start| start.partition).collect();
             let reader = {
                 let mut discovery =
                     self.discovery.lock().map_err(|_| Error::Internal("a source panicked".into()))?;
@@ -132,6 +137,7 @@ impl StreamJob {
                 clock: Arc::clone(crew.clock),
                 state_bytes_max: crew.settings.state_bytes_max,
                 batch_rows: crew.settings.batch_rows,
+                filed_bytes_max: crew.settings.filed_bytes_max.min(crew.settings.state_bytes_max / 4),
                 drop_batch: crew.settings.drop_batch,
                 read_until: crew.settings.read_until,
             };
@@ -142,6 +148,7 @@ impl StreamJob {
                 .map_err(|error| Error::Unavailable(format!("cannot start a worker thread: {error}")))?;
             self.workers += 1;
         }
+        self.scout = Some(Scout::start(&self.spec, Arc::clone(&self.discovery), crew.scout.clone())?);
         Ok(())
     }
 
@@ -162,18 +169,10 @@ impl StreamJob {
         *plan = Arc::new(StreamPlan { views, found: plan.found.clone() });
     }
 
-    /// Looks for partitions that nobody reads yet. They start at their first record, with the frontier as floor.
-    pub async fn discover(&mut self, shared: &Shared) -> Result<()> {
-        let ranges = match self.ask(|discovery| discovery.partitions()).await {
-            Ok(ranges) => ranges,
-            Err(error) if error.kind() == crate::ErrorKind::Unavailable => {
-                tracing::warn!(stream = self.spec.name, %error, "cannot look for new partitions");
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
+    /// Has the partitions read that nobody reads yet, from their first record, with the frontier as floor.
+    pub fn take_up(&self, ranges: Vec<PartitionRange>, shared: &Shared) {
         let mut tables = shared.lock();
-        let Some(stream) = tables.streams.get_mut(&self.spec.name) else { return Ok(()) };
+        let Some(stream) = tables.streams.get_mut(&self.spec.name) else { return };
         for range in ranges {
             if stream.partitions.contains_key(&range.partition) {
                 continue;
@@ -188,7 +187,6 @@ impl StreamJob {
             found.push((worker, range.partition, range.first));
             *plan = Arc::new(StreamPlan { views: plan.views.clone(), found });
         }
-        Ok(())
     }
 
     /// For people's monitoring alone; never waited for.

@@ -7,6 +7,8 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::physical_expr::expressions::col;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use object_store::memory::InMemory;
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -85,7 +87,11 @@ fn settings() -> Settings {
 }
 
 async fn start(data: &TempDir, settings: Settings) -> crate::Result<Engine> {
-    let root = DataRoot::open(data.path().to_str().expect("the path is text"), &BTreeMap::new())?;
+    start_on(DataRoot::open(data.path().to_str().expect("the path is text"), &BTreeMap::new())?, settings)
+        .await
+}
+
+async fn start_on(root: DataRoot, settings: Settings) -> crate::Result<Engine> {
     let opened = Opened::claim(settings, root, Arc::new(SystemClock::new())).await?;
     let streams = opened.streams().iter().map(|_| clicks()).collect();
     let views = opened.views().iter().map(|_| archive()).collect();
@@ -173,4 +179,32 @@ async fn a_stream_created_again_counts_from_nothing() {
     let engine = start(&data, settings()).await.expect("the engine starts again");
     assert_eq!(engine.status().streams[0].records, ROWS);
     engine.stop().await.expect("it stops");
+}
+
+/// Each put takes a tenth of a second, in which the workers could read and file most of the clicks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_store_holds_the_workers_back_and_loses_nothing() {
+    const CLICKS: u64 = 400_000;
+    const FILED_BYTES_MAX: usize = 2 << 20;
+    let slow = ThrottleConfig { wait_put_per_call: Duration::from_millis(100), ..ThrottleConfig::default() };
+    let store = ThrottledStore::new(InMemory::new(), slow);
+    let root = DataRoot::over(Arc::new(store), url::Url::parse("memory:///").expect("it is a URL"));
+    let settings = Settings { hold: true, filed_bytes_max: FILED_BYTES_MAX, ..settings() };
+    let engine = start_on(root, settings).await.expect("the engine starts");
+    let clicks = Arc::new(clicks_of(Some(CLICKS)));
+    engine.apply(CatalogChange::CreateStream(clicks)).await.expect("the stream is created");
+    engine.apply(CatalogChange::CreateView(Arc::new(archive()))).await.expect("the view is created");
+    engine.begin();
+    let (mut filed_most, mut read) = (0, 0);
+    while read < CLICKS {
+        filed_most = filed_most.max(engine.shared.lock().filed_bytes());
+        read = engine.status().streams[0].records;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    engine.stop().await.expect("it stops");
+    assert_eq!(rows(&engine), (CLICKS, 0));
+    assert!(filed_most > FILED_BYTES_MAX, "the store was never too slow, so nothing was shown");
+    // Each of the two workers may have been in a micro-batch when the bound was reached.
+    let most = FILED_BYTES_MAX + 2 * (2 << 20);
+    assert!(filed_most <= most, "{filed_most} bytes waited for the store, of at most {most}");
 }

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::job::intake::{Accepted, Intake, timestamp_of};
 use crate::job::ledger::{PartitionTerms, ViewTerms};
+use crate::job::quiet::{Quiet, Verdict};
 use crate::job::refused::{RefusedRow, RefusedRows, RefusedTable};
 use crate::job::shared::{Partition, Shared};
 use crate::source::{BatchLimit, Polled, RawBatch, Reader};
@@ -32,9 +33,6 @@ use crate::{Error, Result};
 
 /// Bytes of one micro-batch, at most; its rows are a setting.
 const BATCH_BYTES: usize = 8 << 20;
-
-/// Parts that wait for their manifest, over all views, before the workers pause.
-const FILED_BYTES_MAX: usize = 256 << 20;
 
 /// After a micro-batch of fewer rows than this the worker lingers, so that a slow stream does not become a thousand tiny
 /// batches a second: each costs its plans' fixed time now, and a place in every live read until its epoch is whole.
@@ -82,16 +80,16 @@ pub struct Worker {
     pub clock: Arc<dyn Clock>,
     pub state_bytes_max: usize,
     pub batch_rows: usize,
+    pub filed_bytes_max: usize,
     pub drop_batch: Option<u64>,
     pub read_until: Option<Offset>,
 }
 
-/// A partition between barriers, as only its worker knows it.
-#[derive(Debug, Clone, Copy)]
-struct Quiet {
-    at_end: bool,
-    since: Duration,
-    idle: bool,
+/// What came from the source, before decoding takes from it what is refused.
+struct Came {
+    records: u64,
+    bytes: u64,
+    last_record: Option<RecordFingerprint>,
 }
 
 /// What one micro-batch became in one view.
@@ -148,9 +146,7 @@ impl Running {
         let plan = Arc::clone(&worker.orders.plan.lock().expect("no thread panics while it holds the plan"));
         let runtime = Arc::new(RuntimeEnv::default());
         let intake = Intake::new(&worker.stream, &plan.views)?;
-        let now = worker.clock.elapsed();
-        let quiet =
-            partitions.iter().map(|id| (*id, Quiet { at_end: false, since: now, idle: false })).collect();
+        let quiet = partitions.iter().map(|id| (*id, Quiet::default())).collect();
         let mut running = Running {
             worker,
             epoch,
@@ -215,7 +211,7 @@ impl Running {
         }
         let tables = self.worker.shared.lock();
         // The store is slower than the source. The next commit makes room.
-        if tables.filed_bytes() > FILED_BYTES_MAX {
+        if tables.filed_bytes() > self.worker.filed_bytes_max {
             return true;
         }
         let stream = tables.streams.get(&self.worker.stream.name);
@@ -224,13 +220,10 @@ impl Running {
         mine.all(|partition| partition.ended || partition.next_offset >= until)
     }
 
-    /// Reads nothing for a moment. A silence of our own making is no partition's idleness.
+    /// Reads nothing for a moment.
     fn pause(&mut self) {
         std::thread::sleep(POLL);
-        let now = self.worker.clock.elapsed();
-        for quiet in self.quiet.values_mut() {
-            quiet.since = now;
-        }
+        self.quiet.values_mut().for_each(Quiet::not_listened);
     }
 
     /// Ends the epoch: says where each partition stands, and takes up what the coordinator has changed.
@@ -244,14 +237,23 @@ impl Running {
             let Some(stream) = tables.streams.get_mut(&self.worker.stream.name) else { return Ok(()) };
             for (id, quiet) in &mut self.quiet {
                 let Some(partition) = stream.partitions.get_mut(id) else { continue };
-                quiet.idle = quiet.at_end && now.saturating_sub(quiet.since) >= idle_after;
+                let verdict = quiet.barrier(now, idle_after);
                 partition.returned = None;
                 partition.end_offset = ends.get(id).copied().or(partition.end_offset);
-                partition.idle_since = match (quiet.idle, partition.idle_since) {
-                    (false, _) => None,
-                    (true, Some(since)) => Some(since),
-                    (true, None) => Some(self.worker.clock.wall()),
-                };
+                partition.heard = None;
+                match verdict {
+                    Verdict::Idle { heard } => {
+                        partition.idle_since.get_or_insert_with(|| self.worker.clock.wall());
+                        partition.heard = Some(heard);
+                    }
+                    Verdict::Active | Verdict::Returns | Verdict::Silent => partition.idle_since = None,
+                }
+                if verdict == Verdict::Returns {
+                    partition.time.floor = partition.time.floor.max(stream.frontier);
+                }
+                if matches!(verdict, Verdict::Active | Verdict::Returns) && !partition.ended {
+                    stream.silent_since = now;
+                }
                 partitions.push((*id, partition.clone()));
             }
         }
@@ -279,11 +281,10 @@ impl Running {
         self.plan = plan;
         self.intake = Intake::new(&self.worker.stream, &self.plan.views)?;
         self.views = self.lower_halves()?;
-        let now = self.worker.clock.elapsed();
         for (worker, partition, offset) in &self.plan.found {
             if *worker == self.worker.number && !self.quiet.contains_key(partition) {
                 self.worker.reader.add(*partition, *offset)?;
-                self.quiet.insert(*partition, Quiet { at_end: false, since: now, idle: false });
+                self.quiet.insert(*partition, Quiet::default());
             }
         }
         Ok(())
@@ -291,11 +292,8 @@ impl Running {
 
     fn at_end(&mut self, partition: PartitionId, next_offset: Offset) {
         let now = self.worker.clock.elapsed();
-        if let Some(quiet) = self.quiet.get_mut(&partition)
-            && !quiet.at_end
-        {
-            quiet.at_end = true;
-            quiet.since = now;
+        if let Some(quiet) = self.quiet.get_mut(&partition) {
+            quiet.at_end(now);
         }
         let mut tables = self.worker.shared.lock();
         let stream = tables.streams.get_mut(&self.worker.stream.name);
@@ -314,8 +312,11 @@ impl Running {
     }
 
     fn take_in(&mut self, mut raw: RawBatch) -> Result<()> {
-        let count = raw.records.spans.len() as u64;
-        let bytes = raw.records.bytes.len() as u64;
+        let came = Came {
+            records: raw.records.spans.len() as u64,
+            bytes: raw.records.bytes.len() as u64,
+            last_record: raw.last_record(),
+        };
         let begun = self.worker.clock.elapsed();
         let accepted = self.intake.accept(&mut raw, &mut self.rejected)?;
         let mut time = self.wake(raw.partition)?;
@@ -337,20 +338,16 @@ impl Running {
         self.effort.decoding += decoded.saturating_sub(begun);
         self.effort.aggregating += self.worker.clock.elapsed().saturating_sub(decoded);
         let terms = PartitionTerms {
-            records: count,
+            records: came.records,
             decoded: accepted.batch.num_rows() as u64,
             rejected: accepted.rejected,
         };
-        self.join(&raw, time, terms, bytes, lowered)
+        self.join(&raw, came, time, terms, lowered)
     }
 
     /// The partition's event time. One that comes back from idleness first adopts the frontier as its floor.
     fn wake(&mut self, partition: PartitionId) -> Result<PartitionTime> {
-        let now = self.worker.clock.elapsed();
-        let quiet = self.quiet.entry(partition).or_insert(Quiet { at_end: false, since: now, idle: false });
-        quiet.at_end = false;
-        quiet.since = now;
-        let returns = std::mem::take(&mut quiet.idle);
+        let returns = self.quiet.entry(partition).or_default().record();
         let mut tables = self.worker.shared.lock();
         let stream = tables
             .streams
@@ -427,15 +424,14 @@ impl Running {
     fn join(
         &mut self,
         raw: &RawBatch,
+        came: Came,
         time: PartitionTime,
         terms: PartitionTerms,
-        bytes: u64,
         lowered: Vec<Share>,
     ) -> Result<()> {
         let name = &self.worker.stream.name;
         let rejected = self.rejected.take(name)?.map(row_part).transpose()?;
         let late = self.late.take(name)?.map(row_part).transpose()?;
-        let last_record = last_record(raw);
         let now = self.worker.clock.elapsed();
         let mut tables = self.worker.shared.lock();
         let tables = &mut *tables;
@@ -458,14 +454,14 @@ impl Running {
         let Some(stream) = tables.streams.get_mut(name) else { return Ok(()) };
         stream.records += terms.records;
         stream.rejected += terms.rejected;
-        stream.bytes += bytes;
-        stream.last_record_at = now;
+        stream.bytes += came.bytes;
+        stream.silent_since = now;
         stream.effort += std::mem::take(&mut self.effort);
         if let Some(partition) = stream.partitions.get_mut(&raw.partition) {
             partition.time = time;
             partition.next_offset = raw.next_offset;
             partition.ended = false;
-            partition.last_record = last_record.or(partition.last_record);
+            partition.last_record = came.last_record.or(partition.last_record);
             partition.end_offset = partition.end_offset.max(Some(raw.next_offset));
         }
         Ok(())
@@ -479,12 +475,6 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 
 fn row_part(batch: RecordBatch) -> Result<Part> {
     Ok(Part::of_one_pane(0, 0, compacted(batch)?))
-}
-
-fn last_record(raw: &RawBatch) -> Option<RecordFingerprint> {
-    let last = raw.offsets.len().checked_sub(1)?;
-    let hash = xxhash_rust::xxh3::xxh3_64(raw.records.value(last).unwrap_or_default());
-    Some(RecordFingerprint { offset: Offset(raw.offsets[last]), timestamp: raw.timestamps[last], hash })
 }
 
 fn over_cap(view: &str, most: usize) -> Error {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clicks::Clicks;
-use super::{BatchLimit, Discovery, PartitionRange, Polled, RawBatch, Reader, Records};
+use super::{
+    Assignment, BatchLimit, Discovery, END_IS_TOLD_EVERY, PartitionRange, Polled, RawBatch, Reader, Records,
+};
 use crate::clock::{Clock, SystemClock};
 use crate::ids::{Micros, Offset, PartitionId};
 use crate::spec::{GeneratorSpec, Start};
@@ -54,8 +56,8 @@ enum Pace {
 struct Lane {
     partition: PartitionId,
     next: i64,
-    /// The caller knows that the lane is at its end for now, or for ever.
-    told_end: bool,
+    /// On the clock's elapsed time: when the caller was told that the lane is at its end, for now or for ever.
+    told: Option<Duration>,
 }
 
 impl Generator {
@@ -120,7 +122,7 @@ impl Discovery for Generator {
         }))
     }
 
-    fn open(&mut self, assignment: &[(PartitionId, Offset)], with_keys: bool) -> Result<Box<dyn Reader>> {
+    fn open(&mut self, assignment: &[Assignment], with_keys: bool) -> Result<Box<dyn Reader>> {
         let pace = match (self.shared.spec.rate, self.shared.spec.start_micros) {
             (None, _) => Pace::Unbounded,
             (Some(_), Some(_)) => Pace::Wall,
@@ -128,8 +130,8 @@ impl Discovery for Generator {
         };
         let shared = Arc::clone(&self.shared);
         let mut reader = GeneratorReader { shared, pace, with_keys, lanes: Vec::new() };
-        for &(partition, offset) in assignment {
-            reader.add(partition, offset)?;
+        for assigned in assignment {
+            reader.add(assigned.partition, assigned.next_offset)?;
         }
         Ok(Box::new(reader))
     }
@@ -155,20 +157,21 @@ impl Reader for GeneratorReader {
             {
                 return Ok(Polled::Batch(self.read(lane, now, limit)));
             }
-            if let Some(told) = self.lanes.iter_mut().find(|lane| !lane.told_end) {
-                told.told_end = true;
-                let partition = told.partition;
-                let bounded = self.shared.last(partition).is_some_and(|last| told.next >= last);
-                let next_offset = Offset(told.next);
-                return Ok(if bounded {
-                    Polled::Ended(partition)
-                } else {
-                    Polled::AtEnd { partition, next_offset }
+            let elapsed = self.shared.clock.elapsed();
+            let fresh = |lane: &Lane| {
+                lane.told.is_some_and(|told| ended(lane) || elapsed.saturating_sub(told) < END_IS_TOLD_EVERY)
+            };
+            if let Some(lane) = (0..self.lanes.len()).find(|&i| !fresh(&self.lanes[i])) {
+                let ended = ended(&self.lanes[lane]);
+                let lane = &mut self.lanes[lane];
+                lane.told = Some(elapsed);
+                let (partition, next_offset) = (lane.partition, Offset(lane.next));
+                return Ok(match ended {
+                    true => Polled::Ended(partition),
+                    false => Polled::AtEnd { partition, next_offset },
                 });
             }
-            let Some(left) =
-                timeout.checked_sub(self.shared.clock.elapsed() - asked).filter(|left| !left.is_zero())
-            else {
+            let Some(left) = timeout.checked_sub(elapsed - asked).filter(|left| !left.is_zero()) else {
                 return Ok(Polled::Nothing);
             };
             let wait = due.map_or(left, |due| Duration::from_micros(due.saturating_sub(now).max(0) as u64));
@@ -187,7 +190,7 @@ impl Reader for GeneratorReader {
         if let Pace::SinceOpen { arrival: first, .. } = &mut self.pace {
             *first = Some(first.map_or(arrival, |first| first.min(arrival)));
         }
-        self.lanes.push(Lane { partition, next: offset.0, told_end: false });
+        self.lanes.push(Lane { partition, next: offset.0, told: None });
         Ok(())
     }
 
@@ -242,7 +245,7 @@ impl GeneratorReader {
         }
         assert!(lane.next > first, "a batch of a click that is due holds it");
         records.bytes = bytes;
-        lane.told_end = false;
+        lane.told = None;
         RawBatch { partition, records, offsets, timestamps, keys, next_offset: Offset(lane.next) }
     }
 }
@@ -277,6 +280,7 @@ mod tests {
     fn open(spec: &GeneratorSpec, offsets: [i64; 2], clock: &Arc<HandClock>) -> Box<dyn Reader> {
         let clock: Arc<dyn Clock> = Arc::clone(clock) as _;
         let from = [(PartitionId(0), Offset(offsets[0])), (PartitionId(1), Offset(offsets[1]))];
+        let from = from.map(Assignment::from);
         Generator::with_clock(spec, clock).unwrap().open(&from, true).unwrap()
     }
 
@@ -357,6 +361,20 @@ mod tests {
     }
 
     #[test]
+    fn an_end_is_told_again_and_the_last_one_once() {
+        let clock = Arc::new(HandClock::default());
+        let mut reader = open(&GeneratorSpec { rate: Some(0.2), rows: None, ..spec() }, [500, 500], &clock);
+        assert_eq!(said(&mut *reader, ALL), "0:500..501 0@501 1@500");
+        assert_eq!(said(&mut *reader, ALL), "");
+        *clock.0.lock().unwrap() += END_IS_TOLD_EVERY;
+        assert_eq!(said(&mut *reader, ALL), "0@501 1@500");
+        let mut reader = open(&spec(), [51, 50], &clock);
+        assert_eq!(said(&mut *reader, ALL), "0. 1.");
+        *clock.0.lock().unwrap() += END_IS_TOLD_EVERY;
+        assert_eq!(said(&mut *reader, ALL), "");
+    }
+
+    #[test]
     fn a_rate_with_a_start_follows_the_wall() {
         let clock = Arc::new(HandClock::default());
         *clock.0.lock().unwrap() = Duration::from_secs(60);
@@ -397,6 +415,6 @@ mod tests {
             assert!(matches!(Generator::new(&bad), Err(Error::Invalid(_))), "{bad:?}");
         }
         let mut generator = Generator::new(&spec()).unwrap();
-        assert!(generator.open(&[(PartitionId(2), Offset(0))], false).is_err());
+        assert!(generator.open(&[(PartitionId(2), Offset(0)).into()], false).is_err());
     }
 }

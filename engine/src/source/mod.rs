@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use crate::Result;
+use crate::checkpoint::manifest::RecordFingerprint;
 use crate::ids::{Micros, Offset, PartitionId};
-use crate::spec::SourceSpec;
+use crate::secrets::Secrets;
+use crate::spec::{FilesSpec, KafkaSpec, SourceSpec};
 
 pub mod clicks;
 mod files;
@@ -18,13 +20,22 @@ mod zipf;
 pub const NO_TIMESTAMP: Micros = Micros::MAX;
 
 /// Checks the options of a source and makes ready to find its partitions.
-pub fn open(spec: &SourceSpec) -> Result<Box<dyn Discovery>> {
+pub fn open(spec: &SourceSpec, secrets: &Secrets) -> Result<Box<dyn Discovery>> {
     Ok(match spec {
         SourceSpec::Generator(spec) => Box::new(generator::Generator::new(spec)?),
-        SourceSpec::Kafka(spec) => Box::new(kafka::Kafka::new(spec)?),
-        SourceSpec::Files(spec) => Box::new(files::Files::find(spec)?),
+        SourceSpec::Kafka(spec) => {
+            let properties = secrets.resolve(&spec.properties)?;
+            Box::new(kafka::Kafka::new(&KafkaSpec { properties, ..spec.clone() })?)
+        }
+        SourceSpec::Files(spec) => {
+            let properties = secrets.resolve(&spec.properties)?;
+            Box::new(files::Files::find(&FilesSpec { properties, ..spec.clone() })?)
+        }
     })
 }
+
+/// How often a reader says again that a partition is at its end, as long as its source vouches for it.
+pub const END_IS_TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// Record values, end to end in one buffer.
 #[derive(Debug, Default, Clone)]
@@ -83,11 +94,41 @@ pub struct RawBatch {
     pub next_offset: Offset,
 }
 
+impl RawBatch {
+    /// What tells the last record from any other.
+    pub fn last_record(&self) -> Option<RecordFingerprint> {
+        let last = self.offsets.len().checked_sub(1)?;
+        Some(fingerprint(self.offsets[last], self.timestamps[last], self.records.value(last)))
+    }
+}
+
+fn fingerprint(offset: i64, timestamp: Micros, value: Option<&[u8]>) -> RecordFingerprint {
+    let hash = xxhash_rust::xxh3::xxh3_64(value.unwrap_or_default());
+    RecordFingerprint { offset: Offset(offset), timestamp, hash }
+}
+
+/// A partition to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assignment {
+    pub partition: PartitionId,
+    pub next_offset: Offset,
+    /// What was read last, where something was. A source whose records may be exchanged behind its back looks whether
+    /// it is there still.
+    pub last_record: Option<RecordFingerprint>,
+}
+
+impl From<(PartitionId, Offset)> for Assignment {
+    fn from((partition, next_offset): (PartitionId, Offset)) -> Assignment {
+        Assignment { partition, next_offset, last_record: None }
+    }
+}
+
 /// What a reader has to say.
 #[derive(Debug)]
 pub enum Polled {
     Batch(RawBatch),
-    /// The partition has been read to its present end; `next_offset` moves over a gap at the end.
+    /// The partition has been read to its present end; `next_offset` moves over a gap at the end. Said again every
+    /// [`END_IS_TOLD_EVERY`] while it stays so, but not while the source cannot be reached: then nobody knows.
     AtEnd {
         partition: PartitionId,
         next_offset: Offset,
@@ -120,7 +161,7 @@ pub trait Discovery: Send {
     fn partitions(&mut self) -> Result<Vec<PartitionRange>>;
     /// Resolves `Start` for one partition to an offset.
     fn resolve(&mut self, partition: PartitionId, start: crate::spec::Start) -> Result<Offset>;
-    fn open(&mut self, assignment: &[(PartitionId, Offset)], with_keys: bool) -> Result<Box<dyn Reader>>;
+    fn open(&mut self, assignment: &[Assignment], with_keys: bool) -> Result<Box<dyn Reader>>;
     /// Writes the offsets to the source for people's monitoring; never read back. May do nothing.
     fn publish(&mut self, offsets: &[(PartitionId, Offset)]);
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use thalweg_engine::ids::Micros;
+use thalweg_engine::secrets;
 use thalweg_engine::spec::{
     ColumnOrigin, EventTime, FilesSpec, GeneratorSpec, KafkaSpec, RecordColumn, SourceSpec, Start,
     StreamOptions, StreamSpec, TIME_COLUMN,
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use super::column_type::{column_type, moment};
 use super::values::{self, Options, value_of};
 use crate::error::{Error, Result, suggestion};
-use crate::parse::{ColumnDeclaration, CreateStream, Name, Watermark};
+use crate::parse::{ColumnDeclaration, CreateStream, Name, OptionEntry, Watermark};
 
 const CONNECTORS: [&str; 3] = ["kafka", "generator", "files"];
 const COMMON: [&str; 4] = ["connector", "idle", "future_guard", "record_bytes_max"];
@@ -161,7 +162,7 @@ fn kafka(create: &CreateStream, given: &mut Options<'_>, options: &mut StreamOpt
     Ok(KafkaSpec {
         brokers: required(create, given, "brokers")?,
         topic: required(create, given, "topic")?,
-        properties: properties(given),
+        properties: properties(given)?,
     })
 }
 
@@ -187,7 +188,7 @@ fn moment_or_birth(text: &str, id: Uuid) -> Result<Micros, String> {
 
 fn files(create: &CreateStream, given: &mut Options<'_>) -> Result<FilesSpec> {
     check_format(given)?;
-    Ok(FilesSpec { location: required(create, given, "path")?, properties: properties(given) })
+    Ok(FilesSpec { location: required(create, given, "path")?, properties: properties(given)? })
 }
 
 fn check_format(given: &mut Options<'_>) -> Result<()> {
@@ -207,8 +208,20 @@ fn required(create: &CreateStream, given: &mut Options<'_>, key: &str) -> Result
     value_of(entry, |text| if text.is_empty() { Err("it is empty".into()) } else { Ok(text.to_owned()) })
 }
 
-fn properties(given: &mut Options<'_>) -> BTreeMap<String, String> {
-    given.take_prefixed("properties.").into_iter().map(|(key, entry)| (key, entry.value.clone())).collect()
+fn properties(given: &mut Options<'_>) -> Result<BTreeMap<String, String>> {
+    let property = |(key, entry): (String, &OptionEntry)| {
+        if secrets::is_secret(&key) && secrets::reference(&entry.value).is_none() {
+            return Err(Error::invalid(format!("option \"{}\" holds a secret in the open", entry.key))
+                .at(entry.value_position)
+                .detail("a statement is kept as it is written, in every manifest")
+                .hint(format!(
+                    "write '${{env:{}NAME}}' or '${{file:NAME}}', and give the secret to the server",
+                    secrets::VARIABLE_PREFIX
+                )));
+        }
+        Ok((key, entry.value.clone()))
+    };
+    given.take_prefixed("properties.").into_iter().map(property).collect()
 }
 
 fn start(text: &str) -> Result<Start, String> {

@@ -12,7 +12,7 @@ mod reader;
 
 use std::sync::Arc;
 
-use super::{Discovery, PartitionRange, Reader};
+use super::{Assignment, Discovery, PartitionRange, Reader};
 use crate::ids::{Offset, PartitionId};
 use crate::spec::{FilesSpec, Start};
 use crate::{Error, Result};
@@ -50,10 +50,10 @@ impl Discovery for Files {
         }
     }
 
-    fn open(&mut self, assignment: &[(PartitionId, Offset)], with_keys: bool) -> Result<Box<dyn Reader>> {
+    fn open(&mut self, assignment: &[Assignment], with_keys: bool) -> Result<Box<dyn Reader>> {
         let mut reader = FilesReader::new(Arc::clone(&self.place), with_keys);
-        for &(partition, offset) in assignment {
-            reader.add(partition, offset)?;
+        for assigned in assignment {
+            reader.add(assigned.partition, assigned.next_offset)?;
         }
         Ok(Box::new(reader))
     }

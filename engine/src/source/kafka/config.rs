@@ -21,6 +21,10 @@ const FIXED: [(&str, &str, &str); 6] = [
 /// Properties that say what options of the stream say.
 const OPTIONS: [(&str, &str); 2] = [("bootstrap.servers", "brokers"), ("metadata.broker.list", "brokers")];
 
+/// What would load a library into this process or run a program: not by a statement.
+const REFUSED: [&str; 4] =
+    ["plugin.library.paths", "ssl.engine.location", "ssl.providers", "sasl.kerberos.kinit.cmd"];
+
 const DEFAULTS: [(&str, &str); 8] = [
     ("client.id", "thalweg"),
     // Kept small, for there is one queue per worker; at a gigabyte a second it still holds 30 ms.
@@ -45,6 +49,11 @@ pub(super) fn client_config(spec: &KafkaSpec) -> Result<(ClientConfig, NativeCli
         if let Some((key, fixed, why)) = FIXED.iter().find(|(fixed, ..)| fixed == key) {
             return Err(Error::Invalid(format!(
                 "a Kafka property cannot be set. key={key:?}, value={value:?}, always={fixed:?}; {why}"
+            )));
+        }
+        if REFUSED.contains(&key.as_str()) {
+            return Err(Error::Invalid(format!(
+                "a Kafka property cannot be set. key={key:?}; a statement loads and runs nothing"
             )));
         }
         if let Some((key, option)) = OPTIONS.iter().find(|(name, _)| name == key) {
@@ -113,6 +122,7 @@ mod tests {
             "a Kafka property cannot be set. key=\"auto.offset.reset\", value=\"earliest\", always=\"error\"; a lost \
              range must stop the stream, not be skipped"
         );
+        assert!(refusal("plugin.library.paths", "/tmp/x.so").unwrap().contains("loads and runs nothing"));
         assert!(refusal("bootstrap.servers", "b:9092").unwrap().contains("the option \"brokers\""));
     }
 

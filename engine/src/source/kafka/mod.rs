@@ -7,20 +7,25 @@
 mod config;
 mod native;
 mod reader;
+mod sorter;
 
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
 
-use super::{Discovery, PartitionRange, Reader};
+use super::{Assignment, Discovery, PartitionRange, Reader};
 use crate::ids::{Micros, Offset, PartitionId};
 use crate::spec::{KafkaSpec, Start};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use native::Consumer;
 use reader::KafkaReader;
 
 /// How long a broker may take to answer before it counts as unreachable.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// The same time, cut so that what no waiting cures is told soon.
+const ANSWER_WITHIN_CUT: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(7)];
 /// The times that ask a broker for a partition's first offset and for its end.
 const FIRST: i64 = -2;
 const END: i64 = -1;
@@ -39,6 +44,24 @@ impl Kafka {
         let offsets = self.consumer.offsets_at([(partition, time)].into_iter(), ANSWER_WITHIN);
         let offsets = offsets.map_err(|code| self.failure(code, "offsets"))?;
         Ok(offsets[0].1)
+    }
+
+    fn metadata(&self) -> Result<Metadata> {
+        let mut failure = Error::Unavailable("no broker was asked".into());
+        for within in ANSWER_WITHIN_CUT {
+            failure = match self.consumer.client().fetch_metadata(Some(&self.spec.topic), within) {
+                Ok(metadata) => {
+                    self.consumer.connection().recovered();
+                    return Ok(metadata);
+                }
+                Err(KafkaError::MetadataFetch(code)) => self.failure(code, "metadata"),
+                Err(error) => Error::Unavailable(format!("no broker answers. {error}")),
+            };
+            if failure.kind() != ErrorKind::Unavailable {
+                break;
+            }
+        }
+        Err(failure)
     }
 
     /// The error for a request that was not answered as hoped.
@@ -64,8 +87,16 @@ fn failure(code: RDKafkaErrorCode, values: String) -> Error {
             Error::Invalid(format!("the broker does not let this user read the topic. {values}"))
         }
         RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
-            Error::Invalid(format!("the broker refuses these credentials. {values}"))
+            Error::Invalid(format!(
+                "the broker refuses these credentials. {values}; see 'properties.sasl.mechanism', \
+             'properties.sasl.username' and 'properties.sasl.password'"
+            ))
         }
+        // Another failure of a handshake may be one of the network.
+        RDKafkaErrorCode::SSL if values.contains("certificate") => Error::Invalid(format!(
+            "no TLS connection can be made, for a certificate is not trusted. {values}; see \
+             'properties.ssl.ca.location', and where the broker asks for one 'properties.ssl.certificate.location'"
+        )),
         RDKafkaErrorCode::Resolve => Error::Unavailable(format!("the broker's name is not known. {values}")),
         _ => Error::Unavailable(format!("no broker answers. {values}")),
     }
@@ -82,11 +113,7 @@ fn consumer(spec: &KafkaSpec) -> Result<Consumer> {
 impl Discovery for Kafka {
     fn partitions(&mut self) -> Result<Vec<PartitionRange>> {
         self.consumer.serve();
-        let metadata = match self.consumer.client().fetch_metadata(Some(&self.spec.topic), ANSWER_WITHIN) {
-            Ok(metadata) => metadata,
-            Err(KafkaError::MetadataFetch(code)) => return Err(self.failure(code, "metadata")),
-            Err(error) => return Err(Error::Unavailable(format!("no broker answers. {error}"))),
-        };
+        let metadata = self.metadata()?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == self.spec.topic);
         let ids: Vec<PartitionId> = match topic.map(|topic| (topic.error(), topic.partitions())) {
             Some((None, partitions)) if !partitions.is_empty() => {
@@ -126,7 +153,7 @@ impl Discovery for Kafka {
         Ok(Offset(offset))
     }
 
-    fn open(&mut self, assignment: &[(PartitionId, Offset)], with_keys: bool) -> Result<Box<dyn Reader>> {
+    fn open(&mut self, assignment: &[Assignment], with_keys: bool) -> Result<Box<dyn Reader>> {
         let mut reader = KafkaReader::new(&self.spec, consumer(&self.spec)?, with_keys);
         reader.assign(assignment)?;
         Ok(Box::new(reader))

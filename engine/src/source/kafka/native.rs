@@ -24,8 +24,9 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// A consumer, and the queue that its partitions feed.
 pub(super) struct Consumer {
-    /// Declared, and so dropped, before the client whose queue it is.
+    /// Declared, and so dropped, before the client whose queues they are.
     queue: Queue,
+    answers: Queue,
     client: Client<Connection>,
     topic: CString,
     /// Room for the messages of one call.
@@ -39,8 +40,7 @@ struct Queue(*mut ffi::rd_kafka_queue_t);
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        // SAFETY: the queue was given to us by `rd_kafka_queue_get_consumer`, with a reference that is ours to give
-        // back, and its client is still alive.
+        // SAFETY: the queue was given to us with a reference that is ours to give back, and its client is still alive.
         unsafe { ffi::rd_kafka_queue_destroy(self.0) }
     }
 }
@@ -151,7 +151,9 @@ impl Consumer {
         // SAFETY: the client is alive. It has a group, so it has a consumer queue.
         let queue = Queue(unsafe { ffi::rd_kafka_queue_get_consumer(client.native_ptr()) });
         assert!(!queue.0.is_null(), "a consumer with a group has a queue");
-        Ok(Consumer { queue, client, topic, messages: Vec::new() })
+        // SAFETY: the client is alive.
+        let answers = Queue(unsafe { ffi::rd_kafka_queue_new(client.native_ptr()) });
+        Ok(Consumer { queue, answers, client, topic, messages: Vec::new() })
     }
 
     /// For metadata, which the crate wraps well.
@@ -170,18 +172,18 @@ impl Consumer {
     }
 
     /// Reads these partitions too, from these offsets.
-    pub(super) fn assign(&self, partitions: &[(PartitionId, Offset)]) -> Result<(), String> {
-        let list = self.list(partitions.iter().map(|&(partition, offset)| (partition, offset.0)));
-        // SAFETY: client and list are alive, and the list is copied. The error, if any, is ours to destroy.
-        unsafe {
-            let error = ffi::rd_kafka_incremental_assign(self.client.native_ptr(), list.ptr());
-            if error.is_null() {
-                return Ok(());
-            }
-            let reason = text(ffi::rd_kafka_error_string(error));
-            ffi::rd_kafka_error_destroy(error);
-            Err(reason)
-        }
+    pub(super) fn assign(&self, partitions: impl Iterator<Item = (PartitionId, i64)>) -> Result<(), String> {
+        let list = self.list(partitions);
+        // SAFETY: client and list are alive, and the list is copied.
+        unsafe { outcome(ffi::rd_kafka_incremental_assign(self.client.native_ptr(), list.ptr())) }
+    }
+
+    /// Reads an assigned partition from another offset; what is queued of it is forgotten.
+    pub(super) fn assign_again(&self, partition: PartitionId, offset: i64) -> Result<(), String> {
+        let list = self.list(std::iter::once((partition, offset)));
+        // SAFETY: client and list are alive, and the list is copied.
+        unsafe { outcome(ffi::rd_kafka_incremental_unassign(self.client.native_ptr(), list.ptr()))? };
+        self.assign(std::iter::once((partition, offset)))
     }
 
     /// Shows up to `max` entries of the queue, waiting up to `timeout` until there are so many. Says how many.
@@ -221,6 +223,52 @@ impl Consumer {
         };
         let known = error == ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && low >= 0 && high >= 0;
         known.then_some((Offset(low), Offset(high)))
+    }
+
+    /// Asks the brokers where the partitions end, what is in open transactions included. Does not block; the answer
+    /// comes within the time, and if it cannot it names no partition.
+    pub(super) fn ask_ends(&self, partitions: impl Iterator<Item = PartitionId>, within: Duration) {
+        const END: i64 = ffi::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST as i64;
+        let list = self.list(partitions.map(|partition| (partition, END)));
+        let millis = c_int::try_from(within.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: client, list and queue are alive; list and options are copied, and the options are ours to destroy.
+        // A timeout out of range would be refused, and then the client's own holds.
+        unsafe {
+            let options = ffi::rd_kafka_AdminOptions_new(
+                self.client.native_ptr(),
+                ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS,
+            );
+            ffi::rd_kafka_AdminOptions_set_request_timeout(options, millis, std::ptr::null_mut(), 0);
+            ffi::rd_kafka_ListOffsets(self.client.native_ptr(), list.ptr(), options, self.answers.0);
+            ffi::rd_kafka_AdminOptions_destroy(options);
+        }
+    }
+
+    /// The answer to [`ask_ends`](Self::ask_ends), if it has come. A partition about which there is none is left out.
+    pub(super) fn answered_ends(&self) -> Option<Vec<(PartitionId, Offset)>> {
+        // SAFETY: the queue is alive. The event is ours to destroy; what is read from it lives as long as it.
+        unsafe {
+            let event = ffi::rd_kafka_queue_poll(self.answers.0, 0);
+            if event.is_null() {
+                return None;
+            }
+            let mut ends = Vec::new();
+            let result = ffi::rd_kafka_event_ListOffsets_result(event);
+            if !result.is_null()
+                && ffi::rd_kafka_event_error(event) == ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+            {
+                let mut count = 0;
+                let infos = ffi::rd_kafka_ListOffsets_result_infos(result, &mut count);
+                for place in 0..count {
+                    let end = &*ffi::rd_kafka_ListOffsetsResultInfo_topic_partition(*infos.add(place));
+                    if end.err == ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && end.offset >= 0 {
+                        ends.push((PartitionId(end.partition), Offset(end.offset)));
+                    }
+                }
+            }
+            ffi::rd_kafka_event_destroy(event);
+            Some(ends)
+        }
     }
 
     /// For each partition the first offset whose record is not older than so many milliseconds, or −1 if none is. The
@@ -279,6 +327,20 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         // SAFETY: the client is alive. Without this its destruction would try to leave the group in the background.
         unsafe { ffi::rd_kafka_consumer_close(self.client.native_ptr()) };
+    }
+}
+
+/// # Safety
+/// `error` is null or an error that is the caller's to destroy.
+unsafe fn outcome(error: *mut ffi::rd_kafka_error_t) -> Result<(), String> {
+    if error.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        let reason = text(ffi::rd_kafka_error_string(error));
+        ffi::rd_kafka_error_destroy(error);
+        Err(reason)
     }
 }
 

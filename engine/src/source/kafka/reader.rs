@@ -1,83 +1,84 @@
-//! Reads assigned partitions by the batch: drains the consumer's one queue, sorts the messages by partition, and gives
-//! out one partition's batch at a time.
+//! Reads assigned partitions by the batch: drains the consumer's one queue and gives out one partition's batch at a time.
 //!
-//! A broker that is away is no error here: the reader has nothing to say until it is back. An error is what waiting
-//! does not cure: a lost range, a damaged record, a topic that is gone.
+//! A broker that is away is no error here: the reader has nothing to say until it is back, also not that a partition is
+//! at its end. An error is what waiting does not cure: a lost range, a damaged record, a topic that is gone or another.
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::native::{Consumer, Message};
+use super::native::Consumer;
+use super::sorter::{Complaint, Sorter};
 use super::{ANSWER_WITHIN, END, FIRST};
+use crate::checkpoint::manifest::RecordFingerprint;
 use crate::ids::{Offset, PartitionId};
-use crate::source::{BatchLimit, Polled, RawBatch, Reader, Records};
+use crate::source::{Assignment, BatchLimit, END_IS_TOLD_EVERY, Polled, Reader};
 use crate::spec::KafkaSpec;
 use crate::{Error, Result};
 
 /// Messages taken from librdkafka's queue in one call; bytes are counted between calls.
 const CHUNK: usize = 1024;
 
+/// What brokers say of ends is not believed when it took longer, for the records of that time are not in it.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+
 pub(super) struct KafkaReader {
     spec: KafkaSpec,
     consumer: Consumer,
     sorter: Sorter,
-}
-
-/// Makes batches of messages, which come mixed.
-struct Sorter {
-    with_keys: bool,
-    lanes: Vec<Lane>,
-    /// The lane of the last message, for the next one is mostly of the same.
-    current: usize,
-    /// Since the batches were last closed.
-    rows: usize,
-    bytes: usize,
-    /// What has been read and not yet given out; of bounded size, for it is only filled when it is empty.
-    ready: VecDeque<Polled>,
-    complaint: Option<Complaint>,
-}
-
-/// One partition being read.
-struct Lane {
-    partition: PartitionId,
-    /// No record before this one may come.
-    next: i64,
-    open: Option<RawBatch>,
-}
-
-/// Bad news of a partition.
-struct Complaint {
-    code: RDKafkaErrorCode,
-    text: String,
-    partition: PartitionId,
-    offset: i64,
+    /// When brokers were last asked for the ends of partitions, and whether they have answered.
+    asked: Option<Instant>,
+    answered: bool,
 }
 
 impl KafkaReader {
     pub(super) fn new(spec: &KafkaSpec, consumer: Consumer, with_keys: bool) -> KafkaReader {
-        let ready = VecDeque::new();
-        let sorter =
-            Sorter { with_keys, lanes: Vec::new(), current: 0, rows: 0, bytes: 0, ready, complaint: None };
-        KafkaReader { spec: spec.clone(), consumer, sorter }
+        let sorter = Sorter::new(with_keys);
+        KafkaReader { spec: spec.clone(), consumer, sorter, asked: None, answered: true }
     }
 
-    pub(super) fn assign(&mut self, assignment: &[(PartitionId, Offset)]) -> Result<()> {
+    /// Begins with the record that was read last, where there is one, to see whether the topic is still the same.
+    pub(super) fn assign(&mut self, assignment: &[Assignment]) -> Result<()> {
         let topic = &self.spec.topic;
-        if let Some((partition, offset)) = assignment.iter().find(|(_, offset)| offset.0 < 0) {
-            let values = format!("topic={topic:?}, partition={partition}, offset={offset}");
+        if let Some(Assignment { partition, next_offset, .. }) =
+            assignment.iter().find(|assigned| assigned.next_offset.0 < 0)
+        {
+            let values = format!("topic={topic:?}, partition={partition}, offset={next_offset}");
             return Err(Error::Internal(format!("a reader starts at a real offset. {values}")));
         }
         if assignment.is_empty() {
             return Ok(());
         }
-        self.consumer.assign(assignment).map_err(|reason| {
-            Error::Internal(format!("librdkafka refuses an assignment. topic={topic:?}, reason={reason:?}"))
-        })?;
-        let lane = |&(partition, Offset(next)): &(_, _)| Lane { partition, next, open: None };
-        self.sorter.lanes.extend(assignment.iter().map(lane));
+        let begin =
+            |assigned: &Assignment| assigned.last_record.map_or(assigned.next_offset, |last| last.offset);
+        let begins = assignment.iter().map(|assigned| (assigned.partition, begin(assigned).0));
+        self.consumer.assign(begins).map_err(|reason| self.refused(&reason))?;
+        self.sorter.add_lanes(assignment);
         Ok(())
+    }
+
+    fn refused(&self, reason: &str) -> Error {
+        let topic = &self.spec.topic;
+        Error::Internal(format!("librdkafka refuses an assignment. topic={topic:?}, reason={reason:?}"))
+    }
+
+    /// Has the brokers say again where partitions end that seem to be read to their end: a broker that does not answer
+    /// may hold records.
+    #[allow(clippy::disallowed_methods)] // The clock decides when to ask, and not what is heard.
+    fn ask_for_ends(&mut self) {
+        let since = self.asked.map_or(Duration::MAX, |asked| asked.elapsed());
+        if !self.answered {
+            let Some(ends) = self.consumer.answered_ends() else { return };
+            self.answered = true;
+            if since <= ENDS_WITHIN {
+                self.sorter.confirm(&ends);
+            }
+        }
+        if since >= END_IS_TOLD_EVERY && self.sorter.at_end().next().is_some() {
+            self.consumer.ask_ends(self.sorter.at_end(), ENDS_WITHIN);
+            self.asked = Some(Instant::now());
+            self.answered = false;
+        }
     }
 
     /// Reads what is there, or else the first that comes within the timeout.
@@ -92,30 +93,34 @@ impl KafkaReader {
         while count > 0
             && sorter.rows < limit.rows
             && sorter.bytes < limit.bytes
-            && sorter.complaint.is_none()
+            && sorter.complaints.is_empty()
         {
             let room = CHUNK.min(limit.rows - sorter.rows);
             count = consumer.consume(room, Duration::ZERO, |message| sorter.take(&message));
         }
         sorter.close_all();
-        match sorter.complaint.take() {
-            Some(complaint) => self.judge(complaint),
-            None => {
-                if !self.sorter.ready.is_empty() {
-                    self.consumer.connection().recovered();
-                }
-                Ok(())
-            }
+        if sorter.complaints.is_empty() && !sorter.ready.is_empty() {
+            consumer.connection().recovered();
         }
+        std::mem::take(&mut sorter.complaints).into_iter().try_for_each(|complaint| self.judge(complaint))
     }
 
     /// Whether a complaint stops the stream.
-    fn judge(&self, complaint: Complaint) -> Result<()> {
-        let Complaint { code, text, partition, offset } = complaint;
+    fn judge(&mut self, complaint: Complaint) -> Result<()> {
         let topic = &self.spec.topic;
+        let (code, text, partition, offset) = match complaint {
+            Complaint::Said { code, text, partition, offset } => (code, text, partition, offset),
+            Complaint::Changed { partition, last, found } => return Err(self.changed(partition, last, found)),
+        };
         let values = format!("topic={topic:?}, partition={partition}, offset={offset}, reason={text:?}");
         match code {
-            RDKafkaErrorCode::AutoOffsetReset => Err(self.lost(partition, offset)),
+            RDKafkaErrorCode::AutoOffsetReset => match self.sorter.forget_last_record(partition) {
+                // It has gone, as by retention, which is no loss if what comes after it is there.
+                Some(next) => {
+                    self.consumer.assign_again(partition, next).map_err(|reason| self.refused(&reason))
+                }
+                None => Err(self.lost(partition, offset)),
+            },
             RDKafkaErrorCode::BadMessage
             | RDKafkaErrorCode::BadCompression
             | RDKafkaErrorCode::NotImplemented
@@ -138,6 +143,24 @@ impl KafkaReader {
                 Ok(())
             }
         }
+    }
+
+    /// The error for a topic that is not the one that was read.
+    fn changed(&self, partition: PartitionId, last: RecordFingerprint, found: RecordFingerprint) -> Error {
+        let (topic, brokers) = (&self.spec.topic, &self.spec.brokers);
+        let values = format!(
+            "brokers={brokers:?}, topic={topic:?}, partition={partition}, last read offset={} of timestamp={} ms, \
+             found offset={} of timestamp={} ms",
+            last.offset,
+            last.timestamp / 1000,
+            found.offset,
+            found.timestamp / 1000
+        );
+        Error::BadData(format!(
+            "the topic is not the one that was read before. {values}; it was deleted and created again, or brokers \
+             leads to another cluster, so an offset of old means nothing in it. Bring the topic back, or DROP the \
+             stream and CREATE it again to begin anew"
+        ))
     }
 
     /// The error for records that were to be read and are not there.
@@ -177,6 +200,7 @@ impl Reader for KafkaReader {
     fn poll(&mut self, limit: BatchLimit, timeout: Duration) -> Result<Polled> {
         if self.sorter.ready.is_empty() {
             self.consumer.serve();
+            self.ask_for_ends();
             // Batches that were read before a complaint are given up with it; the stream stops.
             self.read(limit, timeout)?;
         }
@@ -192,84 +216,11 @@ impl Reader for KafkaReader {
     }
 
     fn add(&mut self, partition: PartitionId, offset: Offset) -> Result<()> {
-        self.assign(&[(partition, offset)])
+        self.assign(&[(partition, offset).into()])
     }
 
     fn ends(&self) -> Vec<(PartitionId, Offset)> {
-        let end = |lane: &Lane| {
-            let (_, end) = self.consumer.known_range(lane.partition)?;
-            Some((lane.partition, end))
-        };
-        self.sorter.lanes.iter().filter_map(end).collect()
-    }
-}
-
-impl Sorter {
-    fn take(&mut self, message: &Message<'_>) {
-        match message.error() {
-            None => self.add(message),
-            Some(RDKafkaErrorCode::PartitionEOF) => self.end(message.partition(), message.offset()),
-            Some(code) => {
-                let (text, partition, offset) = (message.error_text(), message.partition(), message.offset());
-                self.complaint.get_or_insert(Complaint { code, text, partition, offset });
-            }
-        }
-    }
-
-    fn add(&mut self, message: &Message<'_>) {
-        let with_keys = self.with_keys;
-        let lane = self.lane(message.partition());
-        let offset = message.offset();
-        assert!(
-            offset >= lane.next,
-            "offsets ascend. partition={}, offset={offset}, expected at least {}",
-            lane.partition,
-            lane.next
-        );
-        lane.next = offset + 1;
-        let batch = lane.open.get_or_insert_with(|| RawBatch {
-            partition: lane.partition,
-            records: Records::default(),
-            offsets: Vec::new(),
-            timestamps: Vec::new(),
-            keys: Vec::new(),
-            next_offset: Offset(offset),
-        });
-        let value = message.value();
-        batch.records.push(value);
-        batch.offsets.push(offset);
-        batch.timestamps.push(message.timestamp());
-        batch.next_offset = Offset(offset + 1);
-        let key = if with_keys { message.key() } else { None };
-        if with_keys {
-            batch.keys.push(key.map(<[u8]>::to_vec));
-        }
-        self.rows += 1;
-        self.bytes += value.map_or(0, <[u8]>::len) + key.map_or(0, <[u8]>::len);
-    }
-
-    fn end(&mut self, partition: PartitionId, offset: i64) {
-        let lane = self.lane(partition);
-        lane.next = lane.next.max(offset);
-        let next_offset = Offset(lane.next);
-        let batch = lane.open.take();
-        self.ready.extend(batch.map(Polled::Batch));
-        self.ready.push_back(Polled::AtEnd { partition, next_offset });
-    }
-
-    fn close_all(&mut self) {
-        for lane in &mut self.lanes {
-            self.ready.extend(lane.open.take().map(Polled::Batch));
-        }
-        self.rows = 0;
-        self.bytes = 0;
-    }
-
-    fn lane(&mut self, partition: PartitionId) -> &mut Lane {
-        if self.lanes[self.current].partition != partition {
-            let found = self.lanes.iter().position(|lane| lane.partition == partition);
-            self.current = found.expect("librdkafka gives messages of assigned partitions only");
-        }
-        &mut self.lanes[self.current]
+        let end = |partition| Some((partition, self.consumer.known_range(partition)?.1));
+        self.sorter.partitions().filter_map(end).collect()
     }
 }

@@ -200,3 +200,23 @@ fn mistakes_are_named() {
         "#]],
     );
 }
+
+#[test]
+fn a_secret_in_the_open_is_refused_and_not_repeated() {
+    let text = "CREATE STREAM s (a STRING) WITH (connector = 'kafka', brokers = 'b', topic = 't',\n  \
+                'properties.sasl.password' = 'PASSWORD')";
+    check(
+        &text.replace("PASSWORD", "s3cret"),
+        expect![[r#"
+            line 2, column 32: option "properties.sasl.password" holds a secret in the open
+            a statement is kept as it is written, in every manifest
+            hint: write '${env:THALWEG_SECRET_NAME}' or '${file:NAME}', and give the secret to the server
+        "#]],
+    );
+    for reference in ["${env:THALWEG_SECRET_KAFKA}", "${file:kafka/password}"] {
+        let SourceSpec::Kafka(kafka) = planned(&text.replace("PASSWORD", reference)).unwrap().source else {
+            panic!()
+        };
+        assert_eq!(kafka.properties["sasl.password"], reference);
+    }
+}

@@ -1,158 +1,19 @@
-//! The Kafka source against a real broker: what is read, in which order, and what stops it.
+//! What is read, in which order, and what stops it.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use anyhow::Result;
+use rdkafka::admin::{AdminOptions, NewPartitions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use thalweg_engine::ErrorKind;
 use thalweg_engine::ids::{Offset, PartitionId};
-use thalweg_engine::source::{self, BatchLimit, Discovery, Polled, RawBatch, Reader};
-use thalweg_engine::spec::{KafkaSpec, SourceSpec, Start};
+use thalweg_engine::source::Polled;
+use thalweg_engine::spec::Start;
 use thalweg_tests::servers::Kafka;
 
-const WITHIN: Duration = Duration::from_secs(30);
-const LIMIT: BatchLimit = BatchLimit { rows: 1000, bytes: 1 << 20 };
-
-/// A topic of one test's own.
-struct Topic {
-    kafka: Arc<Kafka>,
-    name: &'static str,
-}
-
-impl Topic {
-    fn create(name: &'static str, partitions: i32) -> Result<Topic> {
-        Topic::create_on(Kafka::shared()?, name, partitions)
-    }
-
-    fn create_on(kafka: Arc<Kafka>, name: &'static str, partitions: i32) -> Result<Topic> {
-        let topic = Topic { kafka, name };
-        let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-        for result in block_on(topic.admin()?.create_topics([&new], &AdminOptions::new()))? {
-            result.map_err(|(name, code)| anyhow::anyhow!("topic {name} was not created: {code}"))?;
-        }
-        // A new topic is known to the controller before it is known to clients.
-        let mut discovery = topic.discovery()?;
-        until("the topic is there", || {
-            Ok(discovery.partitions().is_ok_and(|found| found.len() == partitions as usize))
-        })?;
-        Ok(topic)
-    }
-
-    fn config(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.kafka.bootstrap).set("linger.ms", "20");
-        config
-    }
-
-    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
-        Ok(self.config().create()?)
-    }
-
-    fn producer(&self, codec: &str) -> Result<BaseProducer> {
-        Ok(self.config().set("compression.codec", codec).create()?)
-    }
-
-    fn spec(&self) -> KafkaSpec {
-        KafkaSpec {
-            brokers: self.kafka.bootstrap.clone(),
-            topic: self.name.into(),
-            properties: BTreeMap::new(),
-        }
-    }
-
-    fn discovery(&self) -> Result<Box<dyn Discovery>> {
-        Ok(source::open(&SourceSpec::Kafka(self.spec()))?)
-    }
-
-    fn reader(&self, from: &[(i32, i64)]) -> Result<Box<dyn Reader>> {
-        let from: Vec<_> =
-            from.iter().map(|&(partition, offset)| (PartitionId(partition), Offset(offset))).collect();
-        Ok(self.discovery()?.open(&from, true)?)
-    }
-
-    /// Writes `value-N` with timestamp 1000 + N ms for each number N.
-    fn produce(&self, producer: &BaseProducer, partition: i32, numbers: std::ops::Range<i64>) -> Result<()> {
-        for number in numbers {
-            let value = value(number);
-            let record =
-                BaseRecord::<[u8], [u8]>::to(self.name).partition(partition).payload(value.as_bytes());
-            let key = number.to_string();
-            let record = record.key(key.as_bytes()).timestamp(1000 + number);
-            producer.send(record).map_err(|(error, _)| error)?;
-        }
-        Ok(producer.flush(WITHIN)?)
-    }
-}
-
-/// Long enough that every codec really compresses.
-fn value(number: i64) -> String {
-    format!("value-{number}-{}", "thalweg".repeat(20))
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    runtime.expect("a runtime without I/O starts").block_on(future)
-}
-
-/// Tries again until it is so.
-fn until(what: &str, mut so: impl FnMut() -> Result<bool>) -> Result<()> {
-    let begun = Instant::now();
-    while !so()? {
-        anyhow::ensure!(begun.elapsed() < WITHIN, "{what}: not within {WITHIN:?}");
-    }
-    Ok(())
-}
-
-/// All batches until each of so many partitions has been read to its end, and where those ends are.
-fn read_to_end(reader: &mut dyn Reader, partitions: usize) -> Result<(Vec<RawBatch>, BTreeMap<i32, i64>)> {
-    let (mut batches, mut ends) = (Vec::new(), BTreeMap::new());
-    until("the end of each partition", || {
-        match reader.poll(LIMIT, Duration::from_millis(100))? {
-            Polled::Batch(batch) => {
-                assert!(batch.offsets.len() <= LIMIT.rows);
-                ends.remove(&batch.partition.0);
-                batches.push(batch);
-            }
-            Polled::AtEnd { partition, next_offset } => drop(ends.insert(partition.0, next_offset.0)),
-            Polled::Ended(partition) => panic!("a topic never ends, but partition {partition} did"),
-            Polled::Nothing => {}
-        }
-        Ok(ends.len() == partitions)
-    })?;
-    Ok((batches, ends))
-}
-
-/// What stops the reader, however long that takes.
-fn failure(reader: &mut dyn Reader) -> Result<thalweg_engine::Error> {
-    let mut failed = None;
-    until("the reader stops", || {
-        failed = reader.poll(LIMIT, Duration::from_millis(100)).err();
-        Ok(failed.is_some())
-    })?;
-    failed.context("it stopped")
-}
-
-/// Offsets and values of one partition's batches, end to end.
-fn rows(batches: &[RawBatch], partition: i32) -> Vec<(i64, Option<String>)> {
-    let mut rows = Vec::new();
-    for batch in batches.iter().filter(|batch| batch.partition.0 == partition) {
-        let last = *batch.offsets.last().expect("a batch has rows");
-        assert_eq!(batch.next_offset, Offset(last + 1));
-        for (index, offset) in batch.offsets.iter().enumerate() {
-            let value = batch.records.value(index).map(|value| String::from_utf8(value.to_vec()).unwrap());
-            rows.push((*offset, value));
-        }
-    }
-    assert!(rows.is_sorted_by_key(|(offset, _)| *offset), "offsets ascend");
-    rows
-}
+use super::{LIMIT, Topic, WITHIN, block_on, failure, read_to_end, rows, until, value};
 
 #[test]
 fn every_compression_is_read_from_any_offset() -> Result<()> {
@@ -367,48 +228,5 @@ fn offsets_are_published_for_people() -> Result<()> {
     })?;
     // What is published is not where a reader begins.
     assert_eq!(rows(&read_to_end(&mut *topic.reader(&[(1, 0)])?, 1)?.0, 1).len(), 10);
-    Ok(())
-}
-
-#[test]
-fn a_broker_that_comes_back_is_read_on() -> Result<()> {
-    let kafka = Arc::new(Kafka::start()?);
-    let topic = Topic::create_on(Arc::clone(&kafka), "restarted", 1)?;
-    topic.produce(&topic.producer("none")?, 0, 0..10)?;
-    let mut reader = topic.reader(&[(0, 0)])?;
-    assert_eq!(rows(&read_to_end(&mut *reader, 1)?.0, 0).len(), 10);
-
-    kafka.stop()?;
-    for _ in 0..10 {
-        let polled = reader.poll(LIMIT, Duration::from_millis(50))?;
-        assert!(matches!(polled, Polled::Nothing), "{polled:?}");
-    }
-    kafka.start_again()?;
-    topic.produce(&topic.producer("none")?, 0, 10..15)?;
-    let (batches, ends) = read_to_end(&mut *reader, 1)?;
-    assert_eq!(rows(&batches, 0).first().map(|(offset, _)| *offset), Some(10));
-    assert_eq!(ends, [(0, 15)].into());
-    Ok(())
-}
-
-#[test]
-fn a_topic_created_anew_stops_the_reader() -> Result<()> {
-    let topic = Topic::create("anew", 1)?;
-    topic.produce(&topic.producer("none")?, 0, 0..100)?;
-    let mut reader = topic.reader(&[(0, 0)])?;
-    assert_eq!(rows(&read_to_end(&mut *reader, 1)?.0, 0).len(), 100);
-    for result in block_on(topic.admin()?.delete_topics(&[topic.name], &AdminOptions::new()))? {
-        result.map_err(|(name, code)| anyhow::anyhow!("{name} was not deleted: {code}"))?;
-    }
-    let mut discovery = topic.discovery()?;
-    until("the topic is gone", || Ok(discovery.partitions().is_err()))?;
-    let topic = Topic::create_on(Arc::clone(&topic.kafka), topic.name, 1)?;
-    topic.produce(&topic.producer("none")?, 0, 0..10)?;
-    for reader in [&mut reader, &mut topic.reader(&[(0, 100)])?] {
-        let error = failure(&mut **reader)?;
-        assert_eq!(error.kind(), ErrorKind::BadData);
-        let numbers = "partition=0, wanted offset=100, first available=0, end=10";
-        assert!(error.to_string().contains(numbers), "{error}");
-    }
     Ok(())
 }

@@ -1,0 +1,136 @@
+//! A topic that was deleted and created again, shorter or longer than it was, is another topic. One whose records went by
+//! retention is not.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use rdkafka::admin::AdminOptions;
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+use thalweg_engine::ErrorKind;
+use thalweg_engine::ids::{Offset, PartitionId};
+use thalweg_engine::source::{Assignment, Reader};
+use tokio::runtime::Runtime;
+
+use super::{EVENTS, Topic, WITHIN, block_on, failure, read_to_end, rows};
+use crate::place::Place;
+
+impl Topic {
+    /// Reads the first `count` records, as an instance does that is stopped then.
+    fn read(&self, count: i64) -> Result<Assignment> {
+        let (batches, _) = read_to_end(&mut *self.reader(&[(0, 0)])?, 1)?;
+        let mut batches = batches.into_iter();
+        let batch = batches.find(|batch| batch.offsets.contains(&(count - 1)));
+        let mut batch = batch.context("so many records were written")?;
+        batch.offsets.retain(|offset| *offset < count);
+        let next_offset = Offset(count);
+        Ok(Assignment { partition: PartitionId(0), next_offset, last_record: batch.last_record() })
+    }
+
+    fn resume(&self, at: Assignment) -> Result<Box<dyn Reader>> {
+        Ok(self.discovery()?.open(&[at], false)?)
+    }
+
+    /// The offsets that are read when it goes on there.
+    fn resumed(&self, at: Assignment) -> Result<Vec<i64>> {
+        let (batches, _) = read_to_end(&mut *self.resume(at)?, 1)?;
+        Ok(rows(&batches, 0).iter().map(|(offset, _)| *offset).collect())
+    }
+
+    fn trim(&self, first: i64) -> Result<()> {
+        let mut trim = TopicPartitionList::new();
+        trim.add_partition_offset(self.name, 0, KafkaOffset::Offset(first))?;
+        block_on(self.admin()?.delete_records(&trim, &AdminOptions::new()))?;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_topic_that_is_still_the_same_is_read_on() -> Result<()> {
+    let topic = Topic::create("same", 1)?;
+    topic.produce(&topic.producer("lz4")?, 0, 0..100)?;
+    let (middle, end) = (topic.read(50)?, topic.read(100)?);
+    assert_eq!(topic.resumed(middle)?, (50..100).collect::<Vec<_>>());
+    assert_eq!(topic.resumed(end)?, [0; 0]);
+    // The last record has gone by retention, and what comes after it is there.
+    topic.trim(50)?;
+    assert_eq!(topic.resumed(middle)?, (50..100).collect::<Vec<_>>());
+    topic.trim(51)?;
+    let error = failure(&mut *topic.resume(middle)?)?;
+    assert_eq!(error.kind(), ErrorKind::BadData);
+    assert!(error.to_string().contains("offsets 50 to 50 were deleted before they were read"), "{error}");
+    topic.trim(100)?;
+    assert_eq!(topic.resumed(end)?, [0; 0]);
+    Ok(())
+}
+
+#[test]
+fn a_topic_created_anew_and_longer_is_noticed_by_its_last_record() -> Result<()> {
+    let topic = Topic::create("longer", 1)?;
+    topic.produce(&topic.producer("none")?, 0, 0..100)?;
+    let (middle, end) = (topic.read(50)?, topic.read(100)?);
+    topic.delete()?;
+    let topic = Topic::create_on(Arc::clone(&topic.kafka), topic.name, 1)?;
+    // It ends right at the last record that was read: shorter, by the smallest amount.
+    topic.produce(&topic.producer("none")?, 0, 1000..1099)?;
+    let error = failure(&mut *topic.resume(end)?)?;
+    assert!(error.to_string().contains("wanted offset=100, first available=0, end=99"), "{error}");
+    topic.produce(&topic.producer("none")?, 0, 1099..1300)?;
+    for (at, last, found) in [(middle, "49 of timestamp=1049", 2049), (end, "99 of timestamp=1099", 2099)] {
+        let error = failure(&mut *topic.resume(at)?)?;
+        assert_eq!(error.kind(), ErrorKind::BadData);
+        let text = error.to_string();
+        let offset = at.next_offset.0 - 1;
+        assert!(
+            text.starts_with("the topic is not the one that was read before. ")
+                && text.contains("topic=\"longer\", partition=0")
+                && text.contains(&format!("last read offset={last} ms"))
+                && text.contains(&format!("found offset={offset} of timestamp={found} ms"))
+                && text.contains("DROP the stream"),
+            "{text}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn an_instance_does_not_go_on_in_another_topic() -> Result<()> {
+    let topic = Topic::create("exchanged", 1)?;
+    topic.tell(0, &["00:01.1", "00:01.2", "00:01.3"])?;
+    let place = Place::folder(&topic.script(&topic.kafka.bootstrap, ""), &[])?;
+    let runtime = Runtime::new()?;
+    let _guard = runtime.enter();
+    runtime.block_on(async {
+        let instance = place.launch.start(&[]).await?;
+        instance.until(EVENTS, WITHIN, |events| events == 3).await?;
+        instance.terminate().await
+    })?;
+    topic.delete()?;
+    let topic = Topic::create_on(Arc::clone(&topic.kafka), topic.name, 1)?;
+    topic.tell(0, &["00:02.1", "00:02.2", "00:02.3", "00:02.4", "00:02.5"])?;
+    let mut instance = place.launch.spawn(&[])?;
+    let status = runtime.block_on(instance.ended())?;
+    let logged = instance.logged();
+    ensure!(
+        !status.success() && logged.contains("the topic is not the one that was read before"),
+        "{logged}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_topic_created_anew_stops_the_reader() -> Result<()> {
+    let topic = Topic::create("anew", 1)?;
+    topic.produce(&topic.producer("none")?, 0, 0..100)?;
+    let mut reader = topic.reader(&[(0, 0)])?;
+    assert_eq!(rows(&read_to_end(&mut *reader, 1)?.0, 0).len(), 100);
+    topic.delete()?;
+    let topic = Topic::create_on(Arc::clone(&topic.kafka), topic.name, 1)?;
+    topic.produce(&topic.producer("none")?, 0, 0..10)?;
+    for reader in [&mut reader, &mut topic.reader(&[(0, 100)])?] {
+        let error = failure(&mut **reader)?;
+        assert_eq!(error.kind(), ErrorKind::BadData);
+        let numbers = "partition=0, wanted offset=100, first available=0, end=10";
+        assert!(error.to_string().contains(numbers), "{error}");
+    }
+    Ok(())
+}
