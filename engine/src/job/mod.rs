@@ -34,7 +34,7 @@ use crate::checkpoint::manifest::{
 };
 use crate::checkpoint::{Owner, sweep_orphans};
 use crate::clock::Clock;
-use crate::ids::Epoch;
+use crate::ids::{Epoch, Offset};
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use crate::source::Assignment;
