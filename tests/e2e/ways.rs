@@ -46,20 +46,17 @@ impl fmt::Display for Way {
 impl Way {
     /// Closed rows stay in the tail on some ways and become Parquet at once on others.
     fn flags(self, length: Option<Length>) -> Vec<String> {
-        let flags = match (self, length) {
-            (Way::Straight, _) => vec![],
-            (Way::Killed, Some(Length { longest, .. })) => {
+        let flags = match self {
+            Way::Straight => String::new(),
+            Way::Killed => {
                 // So small that several epochs end between two kills.
-                let rows = (longest / 32).max(1).to_string();
-                ["--batch-rows", &rows, "--epoch", "5ms", "--roll", "5ms"].map(str::to_owned).to_vec()
+                let rows = length.map_or(1, |length| length.longest / 32).max(1);
+                format!("--batch-rows {rows} --epoch 5ms --roll 5ms")
             }
-            (Way::Killed, None) => vec![],
-            (Way::Cut(rows), _) => {
-                ["--batch-rows", &rows.to_string(), "--roll", "50ms"].map(str::to_owned).to_vec()
-            }
-            (Way::Workers(workers), _) => vec!["--workers".into(), workers.to_string()],
+            Way::Cut(rows) => format!("--batch-rows {rows} --roll 50ms"),
+            Way::Workers(workers) => format!("--workers {workers}"),
         };
-        flags
+        flags.split_whitespace().map(str::to_owned).collect()
     }
 }
 
