@@ -23,7 +23,7 @@ pub struct Sighting {
 
 /// Keeps its thread looking until it is dropped.
 pub struct Scout {
-    _leave: std::sync::mpsc::Sender<()>,
+    _leave: std::sync::mpsc::SyncSender<()>,
 }
 
 impl Scout {
@@ -32,7 +32,7 @@ impl Scout {
         discovery: Arc<Mutex<Box<dyn Discovery>>>,
         reports: mpsc::Sender<Sighting>,
     ) -> Result<Scout> {
-        let (leave, left) = std::sync::mpsc::channel();
+        let (leave, left) = std::sync::mpsc::sync_channel(0);
         let (name, id) = (stream.name.clone(), stream.id);
         let look = move || {
             let mut failing = false;
