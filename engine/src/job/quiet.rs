@@ -2,7 +2,7 @@
 //! has vouched for that.
 //!
 //! A silence is over with the next record, and forgotten when the source no longer vouches: a broker that cannot be
-//! reached may hold records, so what is not heard of it is no silence.
+//! reached may hold records, so what is not heard of it is no silence (INV-11).
 
 use std::time::Duration;
 

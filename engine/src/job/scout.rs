@@ -1,5 +1,5 @@
 //! Looks for new partitions of one stream, in a thread of its own: a broker that does not answer keeps it for half a
-//! minute, and no commit may wait for that. It only reports; the coordinator decides.
+//! minute, and no commit may wait for that (INV-13). It only reports; the coordinator decides.
 
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex};

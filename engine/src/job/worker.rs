@@ -210,7 +210,7 @@ impl Running {
             return true;
         }
         let tables = self.worker.shared.lock();
-        // The store is slower than the source. The next commit makes room.
+        // INV-14: the store is slower than the source. The next commit makes room.
         if tables.filed_bytes() > self.worker.filed_bytes_max {
             return true;
         }

@@ -1,5 +1,5 @@
 //! Makes batches of messages, which come mixed: sorts them by partition, and tells a partition's end. After a restart it
-//! also looks whether the record that was read last is still the one that is there.
+//! also looks whether the record that was read last is still the one that is there, before it gives any (INV-12).
 
 use std::collections::VecDeque;
 
