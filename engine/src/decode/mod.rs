@@ -5,6 +5,7 @@
 //! what becomes of a record depends on its bytes alone, not on its neighbours, nor on the records before it.
 
 mod column;
+mod digits;
 mod fast;
 mod general;
 mod keys;
