@@ -1,5 +1,7 @@
 //! The engine's decoder without the engine: the same files, and as much around them as they need.
 
+#![allow(clippy::duplicate_mod, reason = "the decoder's tests have the samples as modules of their own")]
+
 #[path = "../../src/decode/mod.rs"]
 pub mod decode;
 pub mod fuzzing;

@@ -23,18 +23,11 @@ pub(super) struct Fast {
     calendar: Calendar,
     /// For a string with escapes.
     unescaped: Vec<u8>,
-    /// For a record at the end of the buffer.
-    padded: Vec<u8>,
 }
 
 impl Fast {
     pub(super) fn new(tree: &Tree) -> Fast {
-        Fast {
-            shapes: Shapes::new(tree.nodes.len()),
-            calendar: Calendar::default(),
-            unescaped: Vec::new(),
-            padded: Vec::new(),
-        }
+        Fast { shapes: Shapes::new(tree.nodes.len()), calendar: Calendar::default(), unescaped: Vec::new() }
     }
 
     /// Writes the record at `start` into the row at hand, or returns false and leaves remains there, which the caller
@@ -43,14 +36,10 @@ impl Fast {
     pub(super) fn read(&mut self, tree: &mut Tree, bytes: &[u8], start: usize, length: usize) -> bool {
         match bytes.get(start..start + length + PADDING) {
             Some(record) => self.read_padded(tree, record, length),
+            // One of the last few of its batch.
             None => {
-                let mut padded = std::mem::take(&mut self.padded);
-                padded.clear();
-                padded.extend_from_slice(&bytes[start..start + length]);
-                padded.resize(length + PADDING, 0);
-                let accepted = self.read_padded(tree, &padded, length);
-                self.padded = padded;
-                accepted
+                let padded = [&bytes[start..start + length], &[0; PADDING]].concat();
+                self.read_padded(tree, &padded, length)
             }
         }
     }

@@ -109,7 +109,7 @@ pub fn damage(seed: &mut Seed, text: &mut Vec<u8>) {
     const BYTES: &[u8] = b"\"\\{}[],:0123456789-+.eEtfn ux\t\n\r\0\x7f\x80\xc3\xa9\xed\xff";
     for _ in 0..=seed.below(3) {
         let at = seed.below(text.len() + 1);
-        let byte = if seed.one_in(4) { seed.next() as u8 } else { BYTES[seed.below(BYTES.len())] };
+        let byte = if seed.one_in(4) { seed.draw() as u8 } else { BYTES[seed.below(BYTES.len())] };
         match seed.below(5) {
             0 => text.insert(at, byte),
             1 => text.truncate(at),
@@ -149,10 +149,10 @@ pub fn any_value(seed: &mut Seed, data_type: &DataType) -> String {
     match data_type {
         DataType::Boolean => seed.pick(&["true", "false"]).to_owned(),
         DataType::Int8 | DataType::UInt16 | DataType::Decimal128(..) => seed.below(130).to_string(),
-        DataType::Int32 | DataType::Int64 => (seed.next() as i32 >> seed.below(30)).to_string(),
+        DataType::Int32 | DataType::Int64 => (seed.draw() as i32 >> seed.below(30)).to_string(),
         DataType::Float32 | DataType::Float64 => match seed.below(3) {
-            0 => f64::from_bits(seed.next()).to_string().replace("NaN", "0.5").replace("inf", "1"),
-            1 => format!("{:e}", seed.next() as f64 / 7e15),
+            0 => f64::from_bits(seed.draw()).to_string().replace("NaN", "0.5").replace("inf", "1"),
+            1 => format!("{:e}", seed.draw() as f64 / 7e15),
             _ => format!("{}.{:02}", seed.below(1000), seed.below(100)),
         },
         DataType::Date32 => {
