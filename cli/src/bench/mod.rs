@@ -60,6 +60,10 @@ pub struct Arguments {
     #[arg(long)]
     baseline: bool,
 
+    /// Read each record the decoder's general way, to see what its fast path is worth
+    #[arg(long, hide = true)]
+    general_decoder: bool,
+
     /// Instead: clicks at this rate, and how long each takes from its arrival until it can be read
     #[arg(long, value_name = "EVENTS/S")]
     latency: Option<f64>,
@@ -176,7 +180,8 @@ async fn start(data: &str, arguments: &Arguments, options: &str) -> Result<Engin
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let defaults = Settings::default();
     let workers = arguments.workers.unwrap_or(defaults.workers).max(1);
-    let settings = Settings { workers, hold: true, ..defaults };
+    let fast_decoding = !arguments.general_decoder;
+    let settings = Settings { workers, hold: true, fast_decoding, ..defaults };
     let root = DataRoot::open(data, &Default::default())?;
     let opened = Opened::claim(settings, root, Arc::clone(&clock)).await?;
     if !opened.streams().is_empty() {

@@ -90,6 +90,7 @@ impl Common {
             hold: true,
             manifests_kept: self.keep_manifests.max(1),
             drop_batch: self.drop_batch,
+            fast_decoding: true,
         }
     }
 

@@ -62,6 +62,8 @@ pub struct Settings {
     pub manifests_kept: usize,
     /// A hook for tests: each worker loses its n-th batch, which the ledger must find.
     pub drop_batch: Option<u64>,
+    /// A hook for the bench: without it, each record goes the decoder's general way.
+    pub fast_decoding: bool,
 }
 
 impl Default for Settings {
@@ -76,6 +78,7 @@ impl Default for Settings {
             hold: false,
             manifests_kept: 10_000,
             drop_batch: None,
+            fast_decoding: true,
         }
     }
 }

@@ -130,6 +130,7 @@ impl StreamJob {
                 clock: Arc::clone(crew.clock),
                 state_bytes_max: crew.settings.state_bytes_max,
                 drop_batch: crew.settings.drop_batch,
+                fast_decoding: crew.settings.fast_decoding,
             };
             let epoch = crew.epoch;
             std::thread::Builder::new()

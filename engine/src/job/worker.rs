@@ -82,6 +82,7 @@ pub struct Worker {
     pub clock: Arc<dyn Clock>,
     pub state_bytes_max: usize,
     pub drop_batch: Option<u64>,
+    pub fast_decoding: bool,
 }
 
 /// A partition between barriers, as only its worker knows it.
@@ -127,13 +128,18 @@ impl Worker {
             let _ = reports.blocking_send(Report { stream, worker: number, outcome: Err(error) });
         }
     }
+
+    fn intake(&self, plan: &StreamPlan) -> Result<Intake> {
+        let intake = Intake::new(&self.stream, &plan.views)?;
+        Ok(if self.fast_decoding { intake } else { intake.without_fast_decoding() })
+    }
 }
 
 impl Running {
     fn new(worker: Worker, epoch: Epoch, partitions: &[PartitionId]) -> Result<Running> {
         let plan = Arc::clone(&worker.orders.plan.lock().expect("no thread panics while it holds the plan"));
         let runtime = Arc::new(RuntimeEnv::default());
-        let intake = Intake::new(&worker.stream, &plan.views)?;
+        let intake = worker.intake(&plan)?;
         let now = worker.clock.elapsed();
         let quiet =
             partitions.iter().map(|id| (*id, Quiet { at_end: false, since: now, idle: false })).collect();
@@ -248,7 +254,7 @@ impl Running {
             return Ok(());
         }
         self.plan = plan;
-        self.intake = Intake::new(&self.worker.stream, &self.plan.views)?;
+        self.intake = self.worker.intake(&self.plan)?;
         self.views = self.lower_halves()?;
         let now = self.worker.clock.elapsed();
         for (worker, partition, offset) in &self.plan.found {
