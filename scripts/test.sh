@@ -8,6 +8,7 @@ say() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
 
 say "format"
 cargo fmt --all --check
+cargo fmt --manifest-path engine/decoder/Cargo.toml --check
 
 say "build"
 cargo build --workspace --all-targets
@@ -15,10 +16,14 @@ cargo build --workspace --all-targets
 say "unit, property and end-to-end tests"
 cargo test --workspace
 
+say "the decoder under a sanitizer"
+scripts/sanitize.sh
+
 say "Python clients, and readers of the lake"
 tests/python/real_server.sh "$CARGO_TARGET_DIR/debug/thalweg"
 
 say "clippy"
 cargo clippy --workspace --all-targets -- -D warnings
+cargo clippy --manifest-path engine/decoder/Cargo.toml --locked --all-targets -- -D warnings
 
 say "done"

@@ -64,6 +64,10 @@ pub struct Arguments {
     #[arg(long)]
     baseline: bool,
 
+    /// Read each record the decoder's general way, to see what its fast path is worth
+    #[arg(long, hide = true)]
+    general_decoder: bool,
+
     /// Instead: clicks at this rate, and how long each takes from its arrival until it can be read
     #[arg(long, value_name = "EVENTS/S")]
     latency: Option<f64>,
@@ -202,7 +206,12 @@ fn source_options(arguments: &Arguments, rate: Option<f64>) -> Result<String> {
 async fn start(data: &str, arguments: &Arguments, options: &str) -> Result<Engine> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let defaults = Settings::default();
-    let settings = Settings { workers: workers(arguments), hold: true, ..defaults };
+    let settings = Settings {
+        workers: workers(arguments),
+        hold: true,
+        fast_decoding: !arguments.general_decoder,
+        ..defaults
+    };
     let root = DataRoot::open(data, &Default::default())?;
     let opened = Opened::claim(settings, root, Arc::clone(&clock)).await?;
     if !opened.streams().is_empty() {

@@ -8,10 +8,11 @@
 //! arrives exactly at the record's end has never looked beyond it for an answer.
 
 use super::column::{Column, Texts};
+use super::digits::Number;
 use super::general::DEPTH_MAX;
-use super::number::{self, signed_quotient};
+use super::number;
 use super::scan::{self, PADDING};
-use super::shape::{LinkId, Shapes, UNKNOWN};
+use super::shape::{LinkId, Shapes, Step, UNKNOWN};
 use super::text::unescape;
 use super::time::{self, Calendar};
 use super::tree::{NodeId, ROOT, Tree};
@@ -22,18 +23,11 @@ pub(super) struct Fast {
     calendar: Calendar,
     /// For a string with escapes.
     unescaped: Vec<u8>,
-    /// For a record at the end of the buffer.
-    padded: Vec<u8>,
 }
 
 impl Fast {
     pub(super) fn new(tree: &Tree) -> Fast {
-        Fast {
-            shapes: Shapes::new(tree.nodes.len()),
-            calendar: Calendar::default(),
-            unescaped: Vec::new(),
-            padded: Vec::new(),
-        }
+        Fast { shapes: Shapes::new(tree.nodes.len()), calendar: Calendar::default(), unescaped: Vec::new() }
     }
 
     /// Writes the record at `start` into the row at hand, or returns false and leaves remains there, which the caller
@@ -42,14 +36,10 @@ impl Fast {
     pub(super) fn read(&mut self, tree: &mut Tree, bytes: &[u8], start: usize, length: usize) -> bool {
         match bytes.get(start..start + length + PADDING) {
             Some(record) => self.read_padded(tree, record, length),
+            // One of the last few of its batch.
             None => {
-                let mut padded = std::mem::take(&mut self.padded);
-                padded.clear();
-                padded.extend_from_slice(&bytes[start..start + length]);
-                padded.resize(length + PADDING, 0);
-                let accepted = self.read_padded(tree, &padded, length);
-                self.padded = padded;
-                accepted
+                let padded = [&bytes[start..start + length], &[0; PADDING]].concat();
+                self.read_padded(tree, &padded, length)
             }
         }
     }
@@ -81,79 +71,90 @@ struct Reader<'a> {
     bytes: &'a [u8],
 }
 
-/// What comes after a value, or after the brace that opens an object.
+/// What no shape foretold.
 enum Next {
-    Value { link: LinkId, column: NodeId, at: usize },
+    Key(Step),
+    /// The place behind the object.
     End(usize),
 }
 
 impl Reader<'_> {
     /// Behind the object whose brace should be at `at`. `depth` is how many levels it may have, its own included.
     fn object(&mut self, id: NodeId, row: usize, mut at: usize, depth: usize) -> Option<usize> {
+        let bytes = self.bytes;
         let depth = depth.checked_sub(1)?;
         let object = self.tree.new_object();
-        let mut link = id;
-        let mut first = true;
+        let mut step = match self.shapes.follow(id, bytes, at) {
+            Some(step) => step,
+            None => match self.first(id, at)? {
+                Next::Key(step) => step,
+                Next::End(end) => return Some(end),
+            },
+        };
         loop {
-            let column;
-            match self.shapes.follow(link, self.bytes, at) {
-                Some(step) => (link, column, at) = (step.link, step.column, at + step.length),
-                None => match self.find(id, link, at, first)? {
-                    Next::Value { link: found, column: leads_to, at: value } => {
-                        (link, column, at) = (found, leads_to, value);
-                    }
-                    Next::End(end) => return Some(end),
-                },
-            }
-            first = false;
+            at += step.length;
             // A guess may have been learned from a producer who puts no space there.
-            if self.bytes.get(at).is_some_and(|byte| *byte <= b' ') {
-                at = scan::space(self.bytes, at);
+            if *bytes.get(at)? <= b' ' {
+                at = scan::space(bytes, at);
             }
-            if column == UNKNOWN {
-                at = scan::value(self.bytes, at, depth)?;
-            } else if self.tree.see(column, object) {
-                at = self.value(column, row, at, depth)?;
+            if step.column == UNKNOWN {
+                at = scan::value(bytes, at, depth)?;
+            } else if self.tree.see(step.column, object) {
+                at = self.value(step.column, row, at, depth)?;
             } else {
                 return None;
             }
+            if bytes.get(at) == Some(&b'}') {
+                return Some(at + 1);
+            }
+            step = match self.shapes.follow(step.link, bytes, at) {
+                Some(step) => step,
+                None => match self.next(id, step.link, at)? {
+                    Next::Key(step) => step,
+                    Next::End(end) => return Some(end),
+                },
+            };
         }
     }
 
-    /// Reads what no shape foretold.
-    fn find(&mut self, id: NodeId, link: LinkId, begin: usize, first: bool) -> Option<Next> {
+    /// Reads an object's brace and what no shape foretold.
+    #[inline(never)]
+    fn first(&mut self, id: NodeId, begin: usize) -> Option<Next> {
+        let at = scan::space(self.bytes, scan::word(self.bytes, begin, b"{")?);
+        if self.bytes.get(at) == Some(&b'}') {
+            return Some(Next::End(at + 1));
+        }
+        self.key(id, id, begin, at)
+    }
+
+    /// Reads what follows a value, and no shape foretold.
+    #[inline(never)]
+    fn next(&mut self, id: NodeId, link: LinkId, begin: usize) -> Option<Next> {
+        let at = scan::space(self.bytes, begin);
+        match self.bytes.get(at)? {
+            b',' => self.key(id, link, begin, scan::space(self.bytes, at + 1)),
+            b'}' => Some(Next::End(at + 1)),
+            _ => None,
+        }
+    }
+
+    /// Reads the key at `at`, and remembers all from `begin` to its value.
+    fn key(&mut self, id: NodeId, link: LinkId, begin: usize, at: usize) -> Option<Next> {
         let bytes = self.bytes;
-        let mut at = begin;
-        if !first {
-            if bytes.get(at) == Some(&b'}') {
-                return Some(Next::End(at + 1));
-            }
-            at = scan::space(bytes, at);
-        }
-        match bytes.get(at)? {
-            b'{' if first => {
-                at = scan::space(bytes, at + 1);
-                if bytes.get(at) == Some(&b'}') {
-                    return Some(Next::End(at + 1));
-                }
-            }
-            b',' if !first => at = scan::space(bytes, at + 1),
-            b'}' if !first => return Some(Next::End(at + 1)),
-            _ => return None,
-        }
         let key = scan::word(bytes, at, b"\"")?;
         let (behind, escaped) = scan::string(bytes, key)?;
         if escaped {
             return None;
         }
         let column = self.tree.nodes[id as usize].keys.find(&bytes[key..behind - 1]).unwrap_or(UNKNOWN);
-        at = scan::word(bytes, scan::space(bytes, behind), b":")?;
-        at = scan::space(bytes, at);
-        let link = self.shapes.learn(link, id, &bytes[begin..at], column);
-        Some(Next::Value { link, column, at })
+        let colon = scan::word(bytes, scan::space(bytes, behind), b":")?;
+        let text = &bytes[begin..scan::space(bytes, colon)];
+        let link = self.shapes.learn(link, id, text, column);
+        Some(Next::Key(Step { link, column, length: text.len() }))
     }
 
     /// Behind the value of a declared column.
+    #[inline(always)]
     fn value(&mut self, id: NodeId, row: usize, at: usize, depth: usize) -> Option<usize> {
         let bytes = self.bytes;
         let first = *bytes.get(at)?;
@@ -201,9 +202,15 @@ impl Reader<'_> {
                 Some(end)
             }
             Column::Decimal { slots, precision, scale } => {
-                let end = scan::number(bytes, at)?;
-                slots.set(row, number::to_decimal(&bytes[at..end], *precision, *scale).ok()?);
-                Some(end)
+                let number = Number::read(bytes, at)?;
+                let fits = |value: &i64| (value.unsigned_abs() as u128) < 10u128.pow(u32::from(*precision));
+                let scaled = usize::try_from(*scale).ok().and_then(|scale| number.times_power_of_ten(scale));
+                let value = match scaled.filter(fits) {
+                    Some(value) => i128::from(value),
+                    None => number::to_decimal(number.text(bytes), *precision, *scale).ok()?,
+                };
+                slots.set(row, value);
+                Some(number.end)
             }
             Column::Boolean(slots) => {
                 let value = first == b't';
@@ -252,8 +259,9 @@ impl Reader<'_> {
 #[inline(always)]
 fn text(texts: &mut Texts, unescaped: &mut Vec<u8>, bytes: &[u8], row: usize, at: usize) -> Option<usize> {
     let chunk = scan::load(bytes, at + 1)?;
-    let length = scan::specials(chunk).trailing_zeros() as usize;
-    if length <= 12 && chunk[length] == b'"' {
+    if let Some(length) = scan::marks(chunk).plain_before_quote()
+        && length <= 12
+    {
         texts.set_short(row, chunk, length);
         return Some(at + length + 2);
     }
@@ -267,74 +275,4 @@ fn text(texts: &mut Texts, unescaped: &mut Vec<u8>, bytes: &[u8], row: usize, at
         texts.set(row, contents);
     }
     Some(end)
-}
-
-/// A number of the usual kind, read in one go: up to eighteen digits, perhaps a point. Others are only measured.
-struct Number {
-    begin: usize,
-    end: usize,
-    negative: bool,
-    /// All digits, if they are few.
-    digits: Option<u64>,
-    decimals: usize,
-}
-
-impl Number {
-    #[inline]
-    fn read(bytes: &[u8], begin: usize) -> Option<Number> {
-        let negative = *bytes.get(begin)? == b'-';
-        let start = begin + usize::from(negative);
-        let mut at = start;
-        let mut digits = 0u64;
-        while let Some(digit) = digit(bytes, at) {
-            digits = digits.wrapping_mul(10).wrapping_add(digit);
-            at += 1;
-        }
-        let whole = at - start;
-        let mut decimals = 0;
-        if bytes.get(at) == Some(&b'.') {
-            let point = at;
-            at += 1;
-            while let Some(digit) = digit(bytes, at) {
-                digits = digits.wrapping_mul(10).wrapping_add(digit);
-                at += 1;
-            }
-            decimals = at - point - 1;
-            if decimals == 0 {
-                return None;
-            }
-        }
-        if whole == 0 || (whole > 1 && bytes[start] == b'0') {
-            return None;
-        }
-        if whole + decimals > 18 || matches!(bytes.get(at), Some(b'e' | b'E')) {
-            return Some(Number {
-                begin,
-                end: scan::number(bytes, begin)?,
-                negative,
-                digits: None,
-                decimals,
-            });
-        }
-        Some(Number { begin, end: at, negative, digits: Some(digits), decimals })
-    }
-
-    fn integer(&self) -> Option<i64> {
-        let digits = self.digits.filter(|_| self.decimals == 0)? as i64;
-        Some(if self.negative { -digits } else { digits })
-    }
-
-    fn quotient(&self) -> Option<f64> {
-        signed_quotient(self.negative, self.digits?, self.decimals)
-    }
-
-    fn text<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        &bytes[self.begin..self.end]
-    }
-}
-
-#[inline]
-fn digit(bytes: &[u8], at: usize) -> Option<u64> {
-    let digit = bytes.get(at)?.wrapping_sub(b'0');
-    (digit < 10).then_some(u64::from(digit))
 }

@@ -5,9 +5,12 @@
 //! what becomes of a record depends on its bytes alone, not on its neighbours, nor on the records before it (INV-8).
 
 mod column;
+mod digits;
 mod fast;
 mod general;
 mod keys;
+#[cfg(test)]
+mod mutations;
 mod number;
 #[cfg(test)]
 mod samples;
@@ -35,7 +38,8 @@ use tree::Tree;
 #[derive(Debug)]
 pub struct Decoder {
     tree: Tree,
-    fast: Fast,
+    /// Absent if only the general path is wanted.
+    fast: Option<Fast>,
 }
 
 /// What became of a batch of records.
@@ -62,7 +66,7 @@ impl Decoder {
     /// those that are materialized, ascending. The batch's schema is `declared` projected to `wanted`.
     pub fn new(declared: SchemaRef, wanted: &[usize]) -> Result<Decoder> {
         let tree = Tree::new(&declared, wanted)?;
-        let fast = Fast::new(&tree);
+        let fast = Some(Fast::new(&tree));
         Ok(Decoder { tree, fast })
     }
 
@@ -71,38 +75,25 @@ impl Decoder {
         self.tree.schema()
     }
 
+    /// Every record goes the general way: for whoever wants to compare the two.
+    pub fn without_fast_path(self) -> Decoder {
+        Decoder { fast: None, ..self }
+    }
+
     pub fn decode(&mut self, records: &Records) -> Result<Decoded> {
         // Validating the whole buffer at once is cheap. It says nothing of a record that cuts a character in two, but
         // such a record has bytes outside of any string, which neither path accepts.
         let all_utf8 = simdutf8::basic::from_utf8(&records.bytes).is_ok();
-        self.decode_by(records, |decoder, index, record| {
-            let is_utf8 = all_utf8 || simdutf8::basic::from_utf8(record).is_ok();
-            let start = records.spans[index].start as usize;
-            is_utf8 && decoder.fast.read(&mut decoder.tree, &records.bytes, start, record.len())
-        })
-    }
-
-    /// The same without the fast path, for whoever wants to compare the two.
-    #[doc(hidden)]
-    pub fn decode_generally(&mut self, records: &Records) -> Result<Decoded> {
-        self.decode_by(records, |_, _, _| false)
-    }
-
-    /// `fast` writes a record into the row at hand, or gives up on it.
-    #[inline]
-    fn decode_by(
-        &mut self,
-        records: &Records,
-        fast: impl Fn(&mut Decoder, usize, &[u8]) -> bool,
-    ) -> Result<Decoded> {
         let mut refused = Vec::new();
         self.tree.begin(records.spans.len());
-        for index in 0..records.spans.len() {
+        for (index, span) in records.spans.iter().enumerate() {
             let Some(record) = records.value(index) else {
                 refused.push(Refused { index, reason: "the value is a tombstone".to_owned(), at: 0 });
                 continue;
             };
-            if fast(self, index, record) {
+            let fast = self.fast.as_mut().filter(|_| all_utf8 || simdutf8::basic::from_utf8(record).is_ok());
+            let start = span.start as usize;
+            if fast.is_some_and(|fast| fast.read(&mut self.tree, &records.bytes, start, record.len())) {
                 self.tree.keep();
                 continue;
             }

@@ -5,7 +5,7 @@
 
 use super::text;
 
-/// The end of a record must lie at least this far from the end of the bytes, so that wide loads find something.
+/// The end of a record must lie at least this far from the end of the bytes, so that wide loads find something (INV-15).
 pub(super) const PADDING: usize = 64;
 
 /// Behind the closing quote, and whether there are escapes (all legal). `at` is behind the opening quote.
@@ -23,9 +23,9 @@ pub(super) fn string(bytes: &[u8], at: usize) -> Option<(usize, bool)> {
 #[inline(always)]
 pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
-        let special = specials(load(bytes, at)?);
-        if special != 0 {
-            return Some(at + special.trailing_zeros() as usize);
+        let marks = marks(load(bytes, at)?);
+        if marks.any() != 0 {
+            return Some(at + marks.any().trailing_zeros() as usize);
         }
         at += 16;
     }
@@ -34,7 +34,7 @@ pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> Option<usize> {
 /// `N` bytes at `at`.
 #[inline(always)]
 pub(super) fn load<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
-    if at.checked_add(N)? > bytes.len() {
+    if at > bytes.len().checked_sub(N)? {
         return None;
     }
     // SAFETY: the bytes from `at` to `at + N` were just seen to be there, and an array of bytes has no alignment.
@@ -42,31 +42,58 @@ pub(super) fn load<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> 
     Some(unsafe { &*bytes.as_ptr().add(at).cast::<[u8; N]>() })
 }
 
-/// A bit per byte: quote, backslash or control character.
+/// A bit for each of sixteen bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Marks {
+    pub quotes: u32,
+    /// Backslashes and control characters.
+    pub others: u32,
+}
+
+impl Marks {
+    #[inline(always)]
+    fn any(self) -> u32 {
+        self.quotes | self.others
+    }
+
+    /// How many plain bytes a quote comes after, if one comes next.
+    #[inline(always)]
+    pub(super) fn plain_before_quote(self) -> Option<usize> {
+        // The first quote and all below it; everything, if there is none.
+        let until_quote = self.quotes ^ self.quotes.wrapping_sub(1);
+        if self.others & until_quote != 0 || self.quotes == 0 {
+            return None;
+        }
+        Some(self.quotes.trailing_zeros() as usize)
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub(super) fn specials(chunk: &[u8; 16]) -> u32 {
+pub(super) fn marks(chunk: &[u8; 16]) -> Marks {
     use std::arch::x86_64::{
         _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
     };
     // SAFETY: SSE2 is part of every x86-64, and the load needs no alignment and reads sixteen bytes that are there.
     unsafe {
         let chunk = _mm_loadu_si128(chunk.as_ptr().cast());
-        let quote = _mm_cmpeq_epi8(chunk, _mm_set1_epi8(b'"' as i8));
-        let backslash = _mm_cmpeq_epi8(chunk, _mm_set1_epi8(b'\\' as i8));
-        let control = _mm_cmpeq_epi8(_mm_min_epu8(chunk, _mm_set1_epi8(0x1F)), chunk);
-        _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, backslash), control)) as u32
+        let quotes = _mm_cmpeq_epi8(chunk, _mm_set1_epi8(b'"' as i8));
+        let backslashes = _mm_cmpeq_epi8(chunk, _mm_set1_epi8(b'\\' as i8));
+        let controls = _mm_cmpeq_epi8(_mm_min_epu8(chunk, _mm_set1_epi8(0x1F)), chunk);
+        let bits = |bytes| _mm_movemask_epi8(bytes) as u32;
+        Marks { quotes: bits(quotes), others: bits(_mm_or_si128(backslashes, controls)) }
     }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
 #[inline]
-pub(super) fn specials(chunk: &[u8; 16]) -> u32 {
-    let mut bits = 0;
+pub(super) fn marks(chunk: &[u8; 16]) -> Marks {
+    let mut marks = Marks { quotes: 0, others: 0 };
     for (index, byte) in chunk.iter().enumerate() {
-        bits |= u32::from(matches!(byte, b'"' | b'\\' | 0..0x20)) << index;
+        marks.quotes |= u32::from(*byte == b'"') << index;
+        marks.others |= u32::from(matches!(byte, b'\\' | 0..0x20)) << index;
     }
-    bits
+    marks
 }
 
 /// A bit per byte that is the same in both.
@@ -184,15 +211,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_is_special_or_plain() {
+    fn every_byte_is_marked_or_plain() {
         for byte in 0..=u8::MAX {
             for place in 0..16 {
                 let mut chunk = [b'a'; 16];
                 chunk[place] = byte;
-                let special = byte < 0x20 || byte == b'"' || byte == b'\\';
-                assert_eq!(specials(&chunk), u32::from(special) << place, "{byte} at {place}");
+                let quotes = u32::from(byte == b'"') << place;
+                let others = u32::from(byte < 0x20 || byte == b'\\') << place;
+                let found = marks(&chunk);
+                assert_eq!(found, Marks { quotes, others }, "{byte} at {place}");
+                assert_eq!(found.plain_before_quote(), (byte == b'"').then_some(place), "{byte} at {place}");
             }
         }
+    }
+
+    #[test]
+    fn a_quote_ends_a_text_unless_something_comes_before_it() {
+        assert_eq!(marks(b"twelve bytes\"\"\n\\").plain_before_quote(), Some(12));
+        assert_eq!(marks(b"\"           \\\"  ").plain_before_quote(), Some(0));
+        assert_eq!(marks(b"a\\\"          \"  ").plain_before_quote(), None);
+        assert_eq!(marks(b"a \n          \"  ").plain_before_quote(), None);
+        assert_eq!(marks(b"sixteen bytes of").plain_before_quote(), None);
     }
 
     #[test]

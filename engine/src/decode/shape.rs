@@ -42,7 +42,7 @@ pub(super) struct Shapes {
     by_text: BTreeMap<(NodeId, Box<[u8]>), LinkId>,
 }
 
-/// A guess that turned out right.
+/// From a value to the next one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
     pub link: LinkId,
@@ -65,21 +65,37 @@ impl Shapes {
     }
 
     /// The link that begins at `at` in the record, if it has followed `link` before.
-    #[inline]
+    #[inline(always)]
     pub(super) fn follow(&mut self, link: LinkId, bytes: &[u8], at: usize) -> Option<Step> {
-        let found = scan::load::<TEXT_MAX>(bytes, at)?;
-        let followers = &self.links.get(link as usize)?.followers;
-        for (place, &follower) in followers.iter().enumerate() {
-            let guess = self.links.get(follower as usize)?;
-            if scan::equals(found, &guess.text) & guess.need == guess.need {
-                let step = Step { link: follower, column: guess.column, length: guess.length as usize };
-                if place > 0 {
-                    self.links[link as usize].followers.swap(place, place - 1);
-                }
+        let found = scan::load(bytes, at)?;
+        let guess = self.links.get(link as usize)?.followers[0];
+        match self.check(guess, found) {
+            Some(step) => Some(step),
+            None => self.follow_another(link, found),
+        }
+    }
+
+    /// Tries the followers but the first. One that is right moves up a place.
+    #[inline(never)]
+    fn follow_another(&mut self, link: LinkId, found: &[u8; TEXT_MAX]) -> Option<Step> {
+        for place in 1..FOLLOWERS_MAX {
+            let guess = self.links[link as usize].followers[place];
+            if guess == NONE {
+                return None;
+            }
+            if let Some(step) = self.check(guess, found) {
+                self.links[link as usize].followers.swap(place, place - 1);
                 return Some(step);
             }
         }
         None
+    }
+
+    #[inline(always)]
+    fn check(&self, guess: LinkId, found: &[u8; TEXT_MAX]) -> Option<Step> {
+        let link = self.links.get(guess as usize)?;
+        let right = scan::equals(found, &link.text) & link.need == link.need;
+        right.then_some(Step { link: guess, column: link.column, length: link.length as usize })
     }
 
     /// Remembers that `text`, which leads to `column` of `object`, followed `link`.

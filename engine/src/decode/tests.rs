@@ -42,6 +42,8 @@ fn schema() -> SchemaRef {
 fn decode(decoder: &mut Decoder, values: &[Option<&[u8]>]) -> Decoded {
     let mut records = Records::default();
     values.iter().for_each(|value| records.push(*value));
+    // Nothing may lie behind the last record, or a sanitizer would not see it read.
+    records.bytes.shrink_to_fit();
     decoder.decode(&records).unwrap()
 }
 
@@ -357,6 +359,43 @@ fn nesting_is_bounded() {
     refuses(objects(65), 64 * 5, "the value nests deeper than 64 levels");
     assert!(verdict(Some("[".repeat(1_000_000).as_bytes())).is_err());
     assert!(verdict(Some("{\"q\":".repeat(1_000_000).as_bytes())).is_err());
+}
+
+/// What follows an unfinished record may look like more of it, up to the end of the buffer and no further: only a
+/// sanitizer sees that.
+#[test]
+fn an_unfinished_record_ends_where_it_ends() {
+    let every: Vec<usize> = (0..schema().fields().len()).collect();
+    let mut decoder = Decoder::new(schema(), &every).unwrap();
+    let unfinished = [
+        "{\"",
+        "{\"s\":\"",
+        "{\"s\":\"a",
+        "{\"q\":\"a",
+        "{\"i\":1",
+        "{\"d\":1.1",
+        "{\"m\":1.1",
+        "{\"q\":1",
+        "{\"ts\":1",
+        "{\"ts\":\"2025-06-01T00:00:00.1",
+        "{\"day\":\"2",
+        "{\"o\":{\"y\":\"a",
+        "{\"a\":[1",
+        "{\"i\":1,",
+    ];
+    for record in unfinished {
+        let finished = format!("{record}\":1}}");
+        for byte in [b'1', b'a', b' '] {
+            for length in 0..=130 {
+                let rest = vec![byte; length];
+                // The first one makes its shape known, if it is one.
+                let values = [finished.as_bytes(), record.as_bytes(), &rest].map(Some);
+                let refused = decode(&mut decoder, &values).refused;
+                let indices: Vec<_> = refused.iter().map(|refused| refused.index).collect();
+                assert!(indices.ends_with(&[1, 2]), "{record} {length} {indices:?}");
+            }
+        }
+    }
 }
 
 #[test]

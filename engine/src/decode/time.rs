@@ -20,27 +20,23 @@ pub(super) fn timestamp(text: &[u8]) -> Option<i64> {
     timestamp_by(text, days)
 }
 
-/// Reads the same as [`timestamp`], and remembers the last date: events of one day come together.
-#[derive(Debug)]
+/// Reads the same as [`timestamp`], and remembers the last month: events of one month come together.
+#[derive(Debug, Default)]
 pub(super) struct Calendar {
-    date: [u8; 10],
-    days: i32,
-}
-
-impl Default for Calendar {
-    fn default() -> Calendar {
-        Calendar { date: *b"1970-01-01", days: 0 }
-    }
+    /// Such as `2025-06-`.
+    text: [u8; 8],
+    month: Month,
 }
 
 impl Calendar {
     #[inline]
     pub(super) fn timestamp(&mut self, text: &[u8]) -> Option<i64> {
         timestamp_by(text, |date| {
-            if self.date != *date {
-                (self.days, self.date) = (days(date)?, *date);
+            let (text, day) = date.split_first_chunk()?;
+            if self.text != *text {
+                (self.month, self.text) = (month(text)?, *text);
             }
-            Some(self.days)
+            self.month.day(day)
         })
     }
 }
@@ -49,15 +45,11 @@ impl Calendar {
 fn timestamp_by(text: &[u8], days: impl FnOnce(&[u8; 10]) -> Option<i32>) -> Option<i64> {
     let (head, rest) = text.split_first_chunk::<19>()?;
     let day = i64::from(days(head.first_chunk()?)?);
-    if !matches!(head[10], b'T' | b't' | b' ') || head[13] != b':' || head[16] != b':' {
-        return None;
-    }
-    let (hour, minute, second) = (two(head, 11)?, two(head, 14)?, two(head, 17)?);
-    if hour > 23 || minute > 59 || second > 59 {
+    if !matches!(head[10], b'T' | b't' | b' ') {
         return None;
     }
     let (micros, zone) = fraction(rest)?;
-    let seconds = day * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second - zone_seconds(zone)?;
+    let seconds = day * SECONDS_PER_DAY + second_of_day(head.last_chunk()?)? - zone_seconds(zone)?;
     in_range(seconds * 1_000_000 + micros)
 }
 
@@ -102,10 +94,32 @@ fn in_range(micros: i64) -> Option<i64> {
 }
 
 fn days(text: &[u8; 10]) -> Option<i32> {
+    let (text, day) = text.split_first_chunk()?;
+    month(text)?.day(day)
+}
+
+/// Without a day, unless read by [`month`].
+#[derive(Debug, Default, Clone, Copy)]
+struct Month {
+    /// Days from 1970 until the day before its first.
+    before: i32,
+    length: i32,
+}
+
+impl Month {
+    #[inline]
+    fn day(self, text: &[u8]) -> Option<i32> {
+        let day = two(text, 0)? as i32;
+        (1..=self.length).contains(&day).then_some(self.before + day)
+    }
+}
+
+/// Of `2025-06-`.
+fn month(text: &[u8; 8]) -> Option<Month> {
     if text[4] != b'-' || text[7] != b'-' {
         return None;
     }
-    let (year, month, day) = (two(text, 0)? * 100 + two(text, 2)?, two(text, 5)?, two(text, 8)?);
+    let (year, month) = (two(text, 0)? * 100 + two(text, 2)?, two(text, 5)?);
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let length = match month {
         4 | 6 | 9 | 11 => 30,
@@ -114,16 +128,31 @@ fn days(text: &[u8; 10]) -> Option<i32> {
         1..=12 => 31,
         _ => return None,
     };
-    if year == 0 || day == 0 || day > length {
+    if year == 0 {
         return None;
     }
     // Years begin in March here, so that a leap day is the last of its year; 719468 days lie between 0000-03-01 and
     // 1970-01-01.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let (era, year_of_era) = (year / 400, year % 400);
-    let day_of_year = (153 * month + 2) / 5 + day - 1;
+    let day_of_year = (153 * month + 2) / 5;
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    Some((era * 146_097 + day_of_era - 719_468) as i32)
+    Some(Month { before: (era * 146_097 + day_of_era - 719_469) as i32, length })
+}
+
+/// Of `23:59:59`, all eight bytes at once.
+#[inline]
+fn second_of_day(text: &[u8; 8]) -> Option<i64> {
+    // Digits become their values, the colons 0; whatever is more sets the highest bit of its byte.
+    let digits = u64::from_le_bytes(*text) ^ u64::from_le_bytes(*b"00:00:00");
+    let excess = u64::from_le_bytes([0x76, 0x76, 0x7F, 0x76, 0x76, 0x7F, 0x76, 0x76]);
+    if (digits | digits.wrapping_add(excess)) & 0x8080_8080_8080_8080 != 0 {
+        return None;
+    }
+    // Each byte times ten and the next added: no byte is over 99.
+    let pairs = (digits * 10 + (digits >> 8)).to_le_bytes();
+    let (hour, minute, second) = (i64::from(pairs[0]), i64::from(pairs[3]), i64::from(pairs[6]));
+    (hour < 24 && minute < 60 && second < 60).then_some(hour * 3600 + minute * 60 + second)
 }
 
 /// Two digits at `at`.

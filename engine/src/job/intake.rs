@@ -69,6 +69,10 @@ impl Intake {
         Ok(Intake { stream: Arc::clone(stream), decoder, record_columns, needs_keys })
     }
 
+    pub fn without_fast_decoding(self) -> Intake {
+        Intake { decoder: self.decoder.without_fast_path(), ..self }
+    }
+
     /// Whether any view reads the records' keys.
     pub fn needs_keys(&self) -> bool {
         self.needs_keys

@@ -78,6 +78,8 @@ pub struct Settings {
     pub drop_batch: Option<u64>,
     /// A hook for tests: partitions are read to about this offset, and then no more, so that a crash comes in the middle.
     pub read_until: Option<Offset>,
+    /// A hook for the bench: without it, each record goes the decoder's general way.
+    pub fast_decoding: bool,
 }
 
 impl Default for Settings {
@@ -96,6 +98,7 @@ impl Default for Settings {
             secrets: Secrets::default(),
             drop_batch: None,
             read_until: None,
+            fast_decoding: true,
         }
     }
 }

@@ -140,6 +140,7 @@ impl StreamJob {
                 filed_bytes_max: crew.settings.filed_bytes_max.min(crew.settings.state_bytes_max / 4),
                 drop_batch: crew.settings.drop_batch,
                 read_until: crew.settings.read_until,
+                fast_decoding: crew.settings.fast_decoding,
             };
             let epoch = crew.epoch;
             std::thread::Builder::new()

@@ -83,6 +83,7 @@ pub struct Worker {
     pub filed_bytes_max: usize,
     pub drop_batch: Option<u64>,
     pub read_until: Option<Offset>,
+    pub fast_decoding: bool,
 }
 
 /// What came from the source, before decoding takes from it what is refused.
@@ -139,6 +140,11 @@ impl Worker {
             let _ = reports.blocking_send(Report { stream, worker: number, outcome: Err(error) });
         }
     }
+
+    fn intake(&self, plan: &StreamPlan) -> Result<Intake> {
+        let intake = Intake::new(&self.stream, &plan.views)?;
+        Ok(if self.fast_decoding { intake } else { intake.without_fast_decoding() })
+    }
 }
 
 impl Running {
@@ -147,6 +153,10 @@ impl Running {
         let runtime = Arc::new(RuntimeEnv::default());
         let intake = Intake::new(&worker.stream, &plan.views)?;
         let quiet = partitions.iter().map(|id| (*id, Quiet::default())).collect();
+        let intake = worker.intake(&plan)?;
+        let now = worker.clock.elapsed();
+        let quiet =
+            partitions.iter().map(|id| (*id, Quiet { at_end: false, since: now, idle: false })).collect();
         let mut running = Running {
             worker,
             epoch,
@@ -279,7 +289,7 @@ impl Running {
             return Ok(());
         }
         self.plan = plan;
-        self.intake = Intake::new(&self.worker.stream, &self.plan.views)?;
+        self.intake = self.worker.intake(&self.plan)?;
         self.views = self.lower_halves()?;
         for (worker, partition, offset) in &self.plan.found {
             if *worker == self.worker.number && !self.quiet.contains_key(partition) {

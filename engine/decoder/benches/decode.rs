@@ -1,4 +1,4 @@
-//! What decoding costs beside arrow-json, on one core: `cargo bench -p thalweg-engine --bench decode`.
+//! What decoding costs beside arrow-json, on one core: `cargo bench --bench decode`.
 //!
 //! Both decode the same records into the same columns. arrow-json is given the wanted columns alone and checks no others;
 //! the decoder checks all eleven.
@@ -9,14 +9,9 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use arrow_json::ReaderBuilder;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use thalweg_engine::decode::Decoder;
-use thalweg_engine::source::Records;
-
-#[allow(dead_code, reason = "the tests use the rest")]
-#[path = "../src/decode/samples.rs"]
-mod samples;
-
-use samples::{SHOPS, Seed, click, click_schema, object, shop_event, shops_schema};
+use thalweg_decoder::decode::Decoder;
+use thalweg_decoder::samples::{SHOPS, Seed, click, click_schema, object, shop_event, shops_schema};
+use thalweg_decoder::source::Records;
 
 const RECORDS: usize = 16 * 1024;
 
