@@ -151,12 +151,8 @@ impl Running {
     fn new(worker: Worker, epoch: Epoch, partitions: &[PartitionId]) -> Result<Running> {
         let plan = Arc::clone(&worker.orders.plan.lock().expect("no thread panics while it holds the plan"));
         let runtime = Arc::new(RuntimeEnv::default());
-        let intake = Intake::new(&worker.stream, &plan.views)?;
-        let quiet = partitions.iter().map(|id| (*id, Quiet::default())).collect();
         let intake = worker.intake(&plan)?;
-        let now = worker.clock.elapsed();
-        let quiet =
-            partitions.iter().map(|id| (*id, Quiet { at_end: false, since: now, idle: false })).collect();
+        let quiet = partitions.iter().map(|id| (*id, Quiet::default())).collect();
         let mut running = Running {
             worker,
             epoch,
