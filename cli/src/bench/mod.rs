@@ -155,7 +155,7 @@ async fn throughput(data: &str, arguments: &Arguments) -> Result<()> {
     println!("  peak memory {} MiB", Usage::peak_memory_bytes() >> 20);
     println!("  the workers' time: {}", stages::of_workers(&status, workers(arguments), read.wall));
     println!("  CPU by thread:     {}", threads.since(&threads_before));
-    println!("  {}", stages::of_commits(&status));
+    println!("  {}", stages::of_commits(&engine.status()));
     if arguments.baseline {
         let baseline = baseline::measure(&arguments.file, records).await?;
         let ratio = baseline.cpu.as_secs_f64() / spent.cpu.as_secs_f64();

@@ -70,7 +70,10 @@ pub fn of_commits(status: &Status) -> String {
     let commits = status.checkpoints.iter().filter(|checkpoint| checkpoint.records > 0);
     let (count, micros) =
         commits.fold((0, 0), |(count, micros), commit| (count + 1, micros + commit.duration_micros));
-    format!("{count} commits while reading, {:.0} ms each", micros as f64 / 1000.0 / f64::from(count.max(1)))
+    format!(
+        "{count} commits that had records, {:.0} ms each",
+        micros as f64 / 1000.0 / f64::from(count.max(1))
+    )
 }
 
 #[cfg(test)]
