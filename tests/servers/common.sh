@@ -41,9 +41,11 @@ launch() {
     shift
     THALWEG_SERVER=$dir setsid "$@" >>"$dir/log" 2>&1 </dev/null 8>&- &
     echo $! >"$dir/pid"
-    # Until the new program is in place, the process still has this shell's environment.
-    for _ in $(seq 50); do
+    # Until the new program is in place, the process still has this shell's environment. On a busy machine that takes
+    # seconds, and what does not run yet would be taken for dead.
+    for _ in $(seq 500); do
         running "$dir" >/dev/null && return
+        kill -0 "$(cat "$dir/pid")" 2>/dev/null || return 0
         sleep 0.02
     done
 }
