@@ -120,7 +120,8 @@ async fn fill(topic: &Block, brokers: &str) -> Result<()> {
     let records = topic.lines.iter().map(record).collect::<Result<Vec<_>>>()?;
     let partitions = 1 + records.iter().map(|(partition, ..)| *partition).max().context("no records")?;
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", brokers);
+    // A batch that is sent again keeps its place.
+    config.set("bootstrap.servers", brokers).set("enable.idempotence", "true");
     let admin: AdminClient<DefaultClientContext> = config.create()?;
     // The records are dated in 2025, long past a broker's default.
     let new = NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(1)).set("retention.ms", "-1");

@@ -51,6 +51,8 @@ impl Topic {
     fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.kafka.bootstrap).set("linger.ms", "20");
+        // A batch that is sent again keeps its place.
+        config.set("enable.idempotence", "true");
         config
     }
 
