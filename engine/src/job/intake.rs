@@ -11,9 +11,9 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType};
 
 use crate::decode::Decoder;
-use crate::ids::{Micros, Offset};
+use crate::ids::Micros;
 use crate::job::refused::{RefusedRow, RefusedRows};
-use crate::source::{NO_TIMESTAMP, RawBatch, Span};
+use crate::source::{RawBatch, Span};
 use crate::spec::{ColumnOrigin, RecordColumn, StreamSpec, ViewSpec};
 use crate::{Error, Result};
 
@@ -89,7 +89,7 @@ impl Intake {
             if oversize.binary_search(&refusal.index).is_err() {
                 rejected += 1;
                 let position = Some(refusal.at as i64);
-                refused.push(row(raw, refusal.index, refusal.reason, position, None));
+                refused.push(RefusedRow { position, ..RefusedRow::of(raw, refusal.index, refusal.reason) });
             }
         }
         let records: Vec<u32> = (0..count as u32).filter(|index| !gone[*index as usize]).collect();
@@ -118,7 +118,7 @@ impl Intake {
         for &index in &oversize {
             let bytes = raw.records.spans[index].len;
             let reason = format!("the record is larger than record_bytes_max. bytes={bytes}, most={most}");
-            let mut oversized = row(raw, index, reason, None, None);
+            let mut oversized = RefusedRow::of(raw, index, reason);
             oversized.record = oversized.record.map(|record| record[..most.min(1024)].to_vec());
             refused.push(oversized);
             raw.records.spans[index] = Span::TOMBSTONE;
@@ -159,9 +159,9 @@ impl Intake {
             if times.is_null(row) {
                 return Some("the event time is missing".into());
             }
-            let timestamp = raw.timestamps[accepted.records[row] as usize];
+            let timestamp = raw.timestamp(accepted.records[row] as usize)?;
             let ahead = times.value(row).saturating_sub(timestamp);
-            (timestamp != NO_TIMESTAMP && ahead > guard).then(|| {
+            (ahead > guard).then(|| {
                 let (ahead, guard) = (ahead / 1_000_000, guard / 1_000_000);
                 format!("the event is dated further ahead of its record than future_guard. ahead={ahead} s, future_guard={guard} s")
             })
@@ -174,7 +174,8 @@ impl Intake {
         for (row_index, reason) in reasons.into_iter().enumerate() {
             if let Some(reason) = reason {
                 let event_time = (!times.is_null(row_index)).then(|| times.value(row_index));
-                refused.push(row(raw, accepted.records[row_index] as usize, reason, None, event_time));
+                let index = accepted.records[row_index] as usize;
+                refused.push(RefusedRow { event_time, ..RefusedRow::of(raw, index, reason) });
             }
         }
         accepted.batch = filter_record_batch(&accepted.batch, &mask)?;
@@ -185,34 +186,6 @@ impl Intake {
         });
         accepted.rejected += (mask.len() - mask.true_count()) as u64;
         Ok(())
-    }
-}
-
-fn row(
-    raw: &RawBatch,
-    index: usize,
-    reason: String,
-    position: Option<i64>,
-    event_time: Option<Micros>,
-) -> RefusedRow {
-    RefusedRow {
-        view: None,
-        partition: raw.partition,
-        offset: Offset(raw.offsets[index]),
-        timestamp: timestamp_of(raw, index),
-        event_time,
-        watermark: None,
-        reason,
-        position,
-        record: raw.records.value(index).map(<[u8]>::to_vec),
-    }
-}
-
-/// The record's own timestamp, or 1970 for records that have none.
-pub fn timestamp_of(raw: &RawBatch, index: usize) -> Micros {
-    match raw.timestamps[index] {
-        NO_TIMESTAMP => 0,
-        timestamp => timestamp,
     }
 }
 
@@ -229,8 +202,7 @@ fn record_column(column: RecordColumn, field: &Field, raw: &RawBatch, records: &
             Arc::new(rows().map(|row| Some(raw.offsets[row])).collect::<Int64Array>())
         }
         (RecordColumn::Timestamp, _) => {
-            let times =
-                rows().map(|row| (raw.timestamps[row] != NO_TIMESTAMP).then_some(raw.timestamps[row]));
+            let times = rows().map(|row| raw.timestamp(row));
             Arc::new(times.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
         }
         (RecordColumn::Key, DataType::BinaryView) => {

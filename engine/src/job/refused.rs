@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::Result;
 use crate::ids::{Micros, Offset, PartitionId};
+use crate::source::RawBatch;
 use crate::spec::{TIME_COLUMN, ViewShape, ViewSpec};
 use crate::view::MicroBatchExec;
 
@@ -87,12 +88,29 @@ pub struct RefusedRow {
     pub view: Option<String>,
     pub partition: PartitionId,
     pub offset: Offset,
-    pub timestamp: Micros,
+    pub timestamp: Option<Micros>,
     pub event_time: Option<Micros>,
     pub watermark: Option<Micros>,
     pub reason: String,
     pub position: Option<i64>,
     pub record: Option<Vec<u8>>,
+}
+
+impl RefusedRow {
+    /// What the record itself says.
+    pub fn of(raw: &RawBatch, index: usize, reason: String) -> RefusedRow {
+        RefusedRow {
+            view: None,
+            partition: raw.partition,
+            offset: Offset(raw.offsets[index]),
+            timestamp: raw.timestamp(index),
+            event_time: None,
+            watermark: None,
+            reason,
+            position: None,
+            record: raw.records.value(index).map(<[u8]>::to_vec),
+        }
+    }
 }
 
 /// Collects the refused rows of one worker.
@@ -107,6 +125,8 @@ struct Run {
     row: RefusedRow,
     last_offset: Offset,
     records: i64,
+    /// Beyond the budget.
+    only_counted: bool,
 }
 
 impl RefusedRows {
@@ -115,12 +135,12 @@ impl RefusedRows {
         if self.bytes + weight <= BYTES_PER_EPOCH {
             self.bytes += weight;
             let last_offset = row.offset;
-            self.rows.push(Run { row, last_offset, records: 1 });
+            self.rows.push(Run { row, last_offset, records: 1, only_counted: false });
             return;
         }
         row.record = None;
         let like = |run: &&mut Run| {
-            run.row.record.is_none() && run.row.partition == row.partition && run.row.view == row.view
+            run.only_counted && run.row.partition == row.partition && run.row.view == row.view
         };
         // Over the budget there is one run per partition and view, so looking back is short.
         match self.rows.iter_mut().rev().take(64).find(like) {
@@ -131,7 +151,7 @@ impl RefusedRows {
             None => {
                 row.reason = format!("{} (and more; only counted from here)", row.reason);
                 let last_offset = row.offset;
-                self.rows.push(Run { row, last_offset, records: 1 });
+                self.rows.push(Run { row, last_offset, records: 1, only_counted: true });
             }
         }
     }
@@ -181,14 +201,14 @@ impl Columns {
         self.offset.append_value(row.offset.0);
         self.last_offset.append_value(run.last_offset.0);
         self.records.append_value(run.records);
-        self.timestamp.append_value(row.timestamp);
+        self.timestamp.append_option(row.timestamp);
         self.event_time.append_option(row.event_time);
         self.watermark.append_option(row.watermark);
         self.reason.append_value(&row.reason);
         self.position.append_option(row.position);
         self.record.append_option(row.record.as_deref());
-        // The record's own time, so that a replay puts the row into the same day.
-        self.time.append_value(row.timestamp);
+        // The record's own time, so that a replay puts the row into the same day; that of 1970 if it has none.
+        self.time.append_value(row.timestamp.unwrap_or(0));
     }
 
     fn finish(mut self) -> Result<RecordBatch> {

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::checkpoint::manifest::RecordFingerprint;
 use crate::clock::Clock;
 use crate::ids::{Epoch, Offset, PartitionId};
-use crate::job::intake::{Accepted, Intake, timestamp_of};
+use crate::job::intake::{Accepted, Intake};
 use crate::job::ledger::{PartitionTerms, ViewTerms};
 use crate::job::quiet::{Quiet, Verdict};
 use crate::job::refused::{RefusedRow, RefusedRows, RefusedTable};
@@ -414,14 +414,9 @@ impl Running {
             let index = accepted.records[row] as usize;
             self.late.push(RefusedRow {
                 view: Some(view.name.clone()),
-                partition: raw.partition,
-                offset: Offset(raw.offsets[index]),
-                timestamp: timestamp_of(raw, index),
                 event_time: Some(times.value(row)),
                 watermark: Some(observed.before(row)),
-                reason: "all its windows had closed".into(),
-                position: None,
-                record: raw.records.value(index).map(<[u8]>::to_vec),
+                ..RefusedRow::of(raw, index, "all its windows had closed".into())
             });
         }
     }

@@ -56,6 +56,11 @@ pub struct RawBatch {
 }
 
 impl RawBatch {
+    /// The record's own timestamp, if it has one.
+    pub fn timestamp(&self, index: usize) -> Option<Micros> {
+        Some(self.timestamps[index]).filter(|timestamp| *timestamp != NO_TIMESTAMP)
+    }
+
     /// What tells the last record from any other.
     pub fn last_record(&self) -> Option<RecordFingerprint> {
         let last = self.offsets.len().checked_sub(1)?;

@@ -4,6 +4,7 @@
 //! One batch for many panes, because a batch of a few rows weighs more by itself than by its rows: ten thousand open
 //! windows would be ten thousand batches for each micro-batch.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -70,30 +71,35 @@ impl Part {
         self.batch.get_array_memory_size() + size_of_val(&*self.panes)
     }
 
+    /// Where the rows of each pane lie in the batch.
+    fn ranges(&self) -> impl Iterator<Item = (Micros, Range<u32>)> {
+        let mut end = 0;
+        self.panes.iter().map(move |pane| {
+            let first = end;
+            end += pane.rows;
+            (pane.start, first..end)
+        })
+    }
+
+    fn slice(&self, rows: &Range<u32>) -> RecordBatch {
+        self.batch.slice(rows.start as usize, rows.len())
+    }
+
     /// Each pane with its rows, which share the part's buffers.
     pub fn by_pane(&self) -> impl Iterator<Item = (Micros, RecordBatch)> {
-        let mut at = 0;
-        self.panes.iter().map(move |pane| {
-            let rows = self.batch.slice(at, pane.rows as usize);
-            at += pane.rows as usize;
-            (pane.start, rows)
-        })
+        self.ranges().map(|(pane, rows)| (pane, self.slice(&rows)))
     }
 
     /// The rows of the panes that are wanted, in as few pieces as can be, which share the part's buffers.
     pub fn pieces(&self, wanted: impl Fn(Micros) -> bool) -> Vec<RecordBatch> {
-        let mut pieces: Vec<(usize, usize)> = vec![];
-        let mut at = 0;
-        for pane in self.panes.iter() {
-            let (first, end) = (at, at + pane.rows as usize);
-            at = end;
+        let mut pieces: Vec<Range<u32>> = vec![];
+        for (_, rows) in self.ranges().filter(|(pane, _)| wanted(*pane)) {
             match pieces.last_mut() {
-                _ if !wanted(pane.start) => {}
-                Some(last) if last.1 == first => last.1 = end,
-                _ => pieces.push((first, end)),
+                Some(last) if last.end == rows.start => last.end = rows.end,
+                _ => pieces.push(rows),
             }
         }
-        pieces.into_iter().map(|(first, end)| self.batch.slice(first, end - first)).collect()
+        pieces.iter().map(|rows| self.slice(rows)).collect()
     }
 
     /// What is left of it when only the wanted panes stay, with buffers no larger than that.
@@ -105,15 +111,8 @@ impl Part {
         if panes.is_empty() {
             return Ok(None);
         }
-        let mut at = 0;
-        let mut rows: Vec<u32> = vec![];
-        for pane in self.panes.iter() {
-            if wanted(pane.start) {
-                rows.extend(at..at + pane.rows);
-            }
-            at += pane.rows;
-        }
-        let batch = take_record_batch(&self.batch, &UInt32Array::from(rows))?;
+        let rows = self.ranges().filter(|(pane, _)| wanted(*pane)).flat_map(|(_, rows)| rows);
+        let batch = take_record_batch(&self.batch, &UInt32Array::from_iter_values(rows))?;
         Ok(Some(Part { batch: compacted(batch)?, panes, ..*self }))
     }
 }
