@@ -12,6 +12,7 @@ mod quiet;
 mod refused;
 mod report;
 mod scout;
+mod share;
 mod shared;
 mod stream;
 mod tables;

@@ -10,25 +10,24 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::RecordBatch;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use tokio::sync::mpsc;
 
 use crate::checkpoint::manifest::RecordFingerprint;
 use crate::clock::Clock;
 use crate::ids::{Epoch, Offset, PartitionId};
-use crate::job::intake::{Accepted, Intake};
-use crate::job::ledger::{PartitionTerms, ViewTerms};
+use crate::job::intake::Intake;
+use crate::job::ledger::PartitionTerms;
 use crate::job::quiet::{Quiet, Verdict};
-use crate::job::refused::{RefusedRow, RefusedRows, RefusedTable};
+use crate::job::refused::{RefusedRows, RefusedTable};
+use crate::job::share::{MicroBatch, RunningView, Share};
 use crate::job::shared::{Partition, Shared};
 use crate::source::{BatchLimit, Polled, RawBatch, Reader};
-use crate::spec::{StreamSpec, ViewShape, ViewSpec};
+use crate::spec::{StreamSpec, ViewSpec};
 use crate::status::Effort;
-use crate::view::lower::LowerHalf;
 use crate::view::part::{Part, compacted};
-use crate::view::plain_planning_state;
-use crate::view::watermark::{Observed, PartitionTime};
+use crate::view::watermark::PartitionTime;
 use crate::{Error, Result};
 
 /// Bytes of one micro-batch, at most; its rows are a setting.
@@ -93,29 +92,12 @@ struct Came {
     last_record: Option<RecordFingerprint>,
 }
 
-/// What one micro-batch became in one view.
-struct Share {
-    view: Arc<ViewSpec>,
-    parts: Vec<Part>,
-    terms: ViewTerms,
-}
-
-impl Share {
-    /// Runs the view's lower half on some of the rows.
-    fn take_in(&mut self, half: &mut LowerHalf, rows: &RecordBatch) -> Result<Vec<Part>> {
-        let lowered = futures::executor::block_on(half.run(rows))?;
-        self.terms.aggregated += (lowered.counts.aggregated as i64 - lowered.counts.expanded) as u64;
-        self.terms.filtered += lowered.counts.filtered;
-        Ok(lowered.parts)
-    }
-}
-
 struct Running {
     worker: Worker,
     epoch: Epoch,
     plan: Arc<StreamPlan>,
     intake: Intake,
-    views: Vec<(Arc<ViewSpec>, LowerHalf)>,
+    views: Vec<RunningView>,
     runtime: Arc<RuntimeEnv>,
     quiet: BTreeMap<PartitionId, Quiet>,
     rejected: RefusedRows,
@@ -166,17 +148,12 @@ impl Running {
             batches: 0,
             effort: Effort::default(),
         };
-        running.views = running.lower_halves()?;
+        running.views = running.running_views()?;
         Ok(running)
     }
 
-    fn lower_halves(&self) -> Result<Vec<(Arc<ViewSpec>, LowerHalf)>> {
-        let config = plain_planning_state().config().clone();
-        let half = |view: &Arc<ViewSpec>| {
-            let half = LowerHalf::new(view, config.clone(), Arc::clone(&self.runtime))?;
-            Ok((Arc::clone(view), half))
-        };
-        self.plan.views.iter().map(half).collect()
+    fn running_views(&self) -> Result<Vec<RunningView>> {
+        self.plan.views.iter().map(|view| RunningView::new(view, &self.runtime)).collect()
     }
 
     fn run(&mut self) -> Result<()> {
@@ -286,7 +263,7 @@ impl Running {
         }
         self.plan = plan;
         self.intake = self.worker.intake(&self.plan)?;
-        self.views = self.lower_halves()?;
+        self.views = self.running_views()?;
         for (worker, partition, offset) in &self.plan.found {
             if *worker == self.worker.number && !self.quiet.contains_key(partition) {
                 self.worker.reader.add(*partition, *offset)?;
@@ -329,18 +306,12 @@ impl Running {
         let times = accepted.event_times(&self.worker.stream);
         let observed = times.as_ref().map(|times| time.observe(times));
         let decoded = self.worker.clock.elapsed();
-        let mut lowered = Vec::with_capacity(self.views.len());
-        let watch = times.as_ref().zip(observed.as_ref());
+        let batch =
+            MicroBatch { raw: &raw, accepted: &accepted, times: times.as_ref().zip(observed.as_ref()) };
         self.batches += u64::from(!self.views.is_empty());
         let dropped = self.worker.drop_batch == Some(self.batches);
-        let mut views = std::mem::take(&mut self.views);
-        for (view, half) in &mut views {
-            if dropped {
-                continue;
-            }
-            lowered.push(self.lower(view, half, &raw, &accepted, watch)?);
-        }
-        self.views = views;
+        let views = self.views.iter_mut().filter(|_| !dropped);
+        let shares = views.map(|view| view.share(&batch, &mut self.late)).collect::<Result<Vec<_>>>()?;
         self.effort.decoding += decoded.saturating_sub(begun);
         self.effort.aggregating += self.worker.clock.elapsed().saturating_sub(decoded);
         let terms = PartitionTerms {
@@ -348,7 +319,7 @@ impl Running {
             decoded: accepted.batch.num_rows() as u64,
             rejected: accepted.rejected,
         };
-        self.join(&raw, came, time, terms, lowered)
+        self.join(&raw, came, time, terms, shares)
     }
 
     /// The partition's event time. One that comes back from idleness first adopts the frontier as its floor.
@@ -370,57 +341,6 @@ impl Running {
         Ok(known.time)
     }
 
-    fn lower(
-        &mut self,
-        view: &Arc<ViewSpec>,
-        half: &mut LowerHalf,
-        raw: &RawBatch,
-        accepted: &Accepted,
-        watch: Option<(&TimestampMicrosecondArray, &Observed)>,
-    ) -> Result<Share> {
-        let batch = &accepted.batch;
-        let mut share = Share {
-            view: Arc::clone(view),
-            parts: vec![],
-            terms: ViewTerms { decoded: batch.num_rows() as u64, ..ViewTerms::default() },
-        };
-        if let (ViewShape::Windowed { window, allowed_lateness, .. }, Some((times, observed))) =
-            (&view.shape, watch)
-            && let Some(verdicts) = observed.verdicts(times, *window, *allowed_lateness)
-        {
-            share.terms.late = verdicts.late.true_count() as u64;
-            self.keep_late(view, raw, accepted, times, observed, &verdicts.late);
-            for (after, rows) in verdicts.shares(batch)? {
-                for part in share.take_in(half, &rows)? {
-                    share.parts.extend(part.ending_after(after, *window)?);
-                }
-            }
-        } else {
-            share.parts = share.take_in(half, batch)?;
-        }
-        Ok(share)
-    }
-
-    fn keep_late(
-        &mut self,
-        view: &ViewSpec,
-        raw: &RawBatch,
-        accepted: &Accepted,
-        times: &TimestampMicrosecondArray,
-        observed: &Observed,
-        mask: &BooleanArray,
-    ) {
-        for row in (0..mask.len()).filter(|row| mask.value(*row)) {
-            let index = accepted.records[row] as usize;
-            self.late.push(RefusedRow {
-                view: Some(view.name.clone()),
-                event_time: Some(times.value(row)),
-                watermark: Some(observed.before(row)),
-                ..RefusedRow::of(raw, index, "all its windows had closed".into())
-            });
-        }
-    }
-
     /// Everything that the micro-batch became, in one step under the lock.
     fn join(
         &mut self,
@@ -428,7 +348,7 @@ impl Running {
         came: Came,
         time: PartitionTime,
         terms: PartitionTerms,
-        lowered: Vec<Share>,
+        shares: Vec<Share>,
     ) -> Result<()> {
         let name = &self.worker.stream.name;
         let rejected = self.rejected.take(name)?.map(row_part).transpose()?;
@@ -438,7 +358,7 @@ impl Running {
         let tables = &mut *tables;
         let ledger = tables.ledger.entry(self.epoch).or_default();
         ledger.add_partition(name, raw.partition, terms);
-        for Share { view, parts, terms } in lowered {
+        for Share { view, parts, terms } in shares {
             ledger.add_view(&view.name, terms);
             let Some(table) = tables.tables.get_mut(&view.name) else { continue };
             table.late += terms.late;

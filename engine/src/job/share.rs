@@ -1,0 +1,93 @@
+//! What one micro-batch becomes in one view: its lower half, run on the rows that are in time.
+
+use std::sync::Arc;
+
+use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray};
+use datafusion::execution::runtime_env::RuntimeEnv;
+
+use crate::Result;
+use crate::job::intake::Accepted;
+use crate::job::ledger::ViewTerms;
+use crate::job::refused::{RefusedRow, RefusedRows};
+use crate::source::RawBatch;
+use crate::spec::{ViewShape, ViewSpec};
+use crate::view::lower::LowerHalf;
+use crate::view::part::Part;
+use crate::view::plain_planning_state;
+use crate::view::watermark::Observed;
+
+/// A view's lower half as one worker runs it.
+pub struct RunningView {
+    spec: Arc<ViewSpec>,
+    half: LowerHalf,
+}
+
+/// The records of one partition that are taken in at once.
+pub struct MicroBatch<'a> {
+    pub raw: &'a RawBatch,
+    pub accepted: &'a Accepted,
+    /// When each row happened, and the watermark that it met; absent if the stream has no event time.
+    pub times: Option<(&'a TimestampMicrosecondArray, &'a Observed)>,
+}
+
+pub struct Share {
+    pub view: Arc<ViewSpec>,
+    pub parts: Vec<Part>,
+    pub terms: ViewTerms,
+}
+
+impl RunningView {
+    pub fn new(spec: &Arc<ViewSpec>, runtime: &Arc<RuntimeEnv>) -> Result<RunningView> {
+        let config = plain_planning_state().config().clone();
+        let half = LowerHalf::new(spec, config, Arc::clone(runtime))?;
+        Ok(RunningView { spec: Arc::clone(spec), half })
+    }
+
+    /// Rows that are too late for the view go to `late`.
+    pub fn share(&mut self, batch: &MicroBatch<'_>, late: &mut RefusedRows) -> Result<Share> {
+        let rows = &batch.accepted.batch;
+        let mut terms = ViewTerms { decoded: rows.num_rows() as u64, ..ViewTerms::default() };
+        let mut parts = vec![];
+        if let (ViewShape::Windowed { window, allowed_lateness, .. }, Some((times, observed))) =
+            (&self.spec.shape, batch.times)
+            && let Some(verdicts) = observed.verdicts(times, *window, *allowed_lateness)
+        {
+            terms.late = verdicts.late.true_count() as u64;
+            self.keep_late(batch, times, observed, &verdicts.late, late);
+            for (after, rows) in verdicts.shares(rows)? {
+                for part in lower(&mut self.half, &rows, &mut terms)? {
+                    parts.extend(part.ending_after(after, *window)?);
+                }
+            }
+        } else {
+            parts = lower(&mut self.half, rows, &mut terms)?;
+        }
+        Ok(Share { view: Arc::clone(&self.spec), parts, terms })
+    }
+
+    fn keep_late(
+        &self,
+        batch: &MicroBatch<'_>,
+        times: &TimestampMicrosecondArray,
+        observed: &Observed,
+        mask: &BooleanArray,
+        late: &mut RefusedRows,
+    ) {
+        for row in (0..mask.len()).filter(|row| mask.value(*row)) {
+            let index = batch.accepted.records[row] as usize;
+            late.push(RefusedRow {
+                view: Some(self.spec.name.clone()),
+                event_time: Some(times.value(row)),
+                watermark: Some(observed.before(row)),
+                ..RefusedRow::of(batch.raw, index, "all its windows had closed".into())
+            });
+        }
+    }
+}
+
+fn lower(half: &mut LowerHalf, rows: &RecordBatch, terms: &mut ViewTerms) -> Result<Vec<Part>> {
+    let lowered = futures::executor::block_on(half.run(rows))?;
+    terms.aggregated += (lowered.counts.aggregated as i64 - lowered.counts.expanded) as u64;
+    terms.filtered += lowered.counts.filtered;
+    Ok(lowered.parts)
+}
