@@ -60,6 +60,11 @@ fn columns(declared: &[ColumnDeclaration]) -> Result<(Schema, Vec<ColumnOrigin>)
             .map_err(|reason| Error::invalid(reason).at(column.type_position))?;
         origins.push(match &column.metadata {
             Some(source) => ColumnOrigin::Record(record_column(column, source, &data_type)?),
+            None if holds_bytes(&data_type) => {
+                return Err(Error::invalid("no JSON value is BYTES")
+                    .at(column.type_position)
+                    .hint("declare STRING; BYTES are for a record's key: BYTES METADATA FROM 'key'"));
+            }
             None => ColumnOrigin::Value,
         });
         fields.push(Field::new(&name.value, data_type, true));
@@ -68,6 +73,15 @@ fn columns(declared: &[ColumnDeclaration]) -> Result<(Schema, Vec<ColumnOrigin>)
         return Err(Error::invalid("a stream has at least one column"));
     }
     Ok((Schema::new(fields), origins))
+}
+
+fn holds_bytes(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::BinaryView => true,
+        DataType::Struct(fields) => fields.iter().any(|field| holds_bytes(field.data_type())),
+        DataType::List(element) => holds_bytes(element.data_type()),
+        _ => false,
+    }
 }
 
 fn record_column(column: &ColumnDeclaration, source: &Name, data_type: &DataType) -> Result<RecordColumn> {

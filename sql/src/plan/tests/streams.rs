@@ -161,6 +161,13 @@ fn mistakes_are_named() {
     "#]],
     );
     check(
+        "CREATE STREAM s (a STRUCT<b BYTES[]>) WITH (connector = 'generator')",
+        expect![[r#"
+        line 1, column 20: no JSON value is BYTES
+        hint: declare STRING; BYTES are for a record's key: BYTES METADATA FROM 'key'
+    "#]],
+    );
+    check(
         "CREATE STREAM s (a INT METADATA FROM 'offset') WITH (connector = 'generator')",
         expect![[r#"
         line 1, column 20: the record's offset is BIGINT, not INT
