@@ -15,7 +15,7 @@ const CUT: u8 = 0xFE;
 
 /// A few columns of the shops, so that their other keys are unknown, and one of each type that they lack.
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    use DataType::{Boolean, Date32, Float32, Float64, Int8, Int64, Struct, UInt16, Utf8View};
+    use DataType::{Boolean, Date32, Float32, Float64, Int8, Int64, Struct, Int16, Utf8View};
     const SHOPS: [&str; 9] = [
         "event_id",
         "event_type",
@@ -34,7 +34,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         ("b", Boolean),
         ("i", Int8),
         ("l", Int64),
-        ("u", UInt16),
+        ("u", Int16),
         ("f", Float32),
         ("day", Date32),
         ("o", inner.clone()),

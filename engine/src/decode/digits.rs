@@ -4,7 +4,7 @@
 //! `scan`).
 
 use super::number::signed_quotient;
-use super::scan;
+use super::{scan, wide};
 
 /// What surely fits an `i64`, and each power of ten that it may take to get there.
 const DIGITS_MAX: usize = 18;
@@ -91,7 +91,7 @@ impl Number {
 fn run(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
     let (mut value, mut length) = (0u64, 0);
     loop {
-        let eight = u64::from_le_bytes(*scan::load(bytes, at + length)?) ^ 0x3030_3030_3030_3030;
+        let eight = u64::from_le_bytes(*wide::load(bytes, at + length)?) ^ 0x3030_3030_3030_3030;
         // What is no digit sets the highest bit of its byte. A carry can falsify the bytes behind that one alone.
         let others = (eight | eight.wrapping_add(0x7676_7676_7676_7676)) & 0x8080_8080_8080_8080;
         let count = others.trailing_zeros() as usize / 8;
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Option<Number> {
-        Number::read(&[text.as_bytes(), &[0xFF; scan::PADDING]].concat(), 0)
+        Number::read(&[text.as_bytes(), &[0xFF; wide::PADDING]].concat(), 0)
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
             for length in 1..10 {
                 let mut text = vec![b'1'; length];
                 text.push(byte);
-                text.extend([b'2'; scan::PADDING]);
+                text.extend([b'2'; wide::PADDING]);
                 assert_eq!(Number::read(&text, 0).unwrap().end, length, "{byte} at {length}");
             }
         }

@@ -11,11 +11,12 @@ use super::column::{Column, Texts};
 use super::digits::Number;
 use super::general::DEPTH_MAX;
 use super::number;
-use super::scan::{self, PADDING};
+use super::scan;
 use super::shape::{LinkId, Shapes, Step, UNKNOWN};
 use super::text::unescape;
 use super::time::{self, Calendar};
 use super::tree::{NodeId, ROOT, Tree};
+use super::wide::{self, PADDING};
 
 #[derive(Debug)]
 pub(super) struct Fast {
@@ -238,7 +239,7 @@ impl Reader<'_> {
         let mut length = 0;
         if self.bytes.get(at) != Some(&b']') {
             loop {
-                let element = self.tree.add_element(id);
+                let element = self.tree.add_element(id)?;
                 at = scan::space(self.bytes, self.value(child, element, at, depth)?);
                 length += 1;
                 match self.bytes.get(at)? {
@@ -258,8 +259,8 @@ impl Reader<'_> {
 /// Behind the string whose opening quote is at `at`.
 #[inline(always)]
 fn text(texts: &mut Texts, unescaped: &mut Vec<u8>, bytes: &[u8], row: usize, at: usize) -> Option<usize> {
-    let chunk = scan::load(bytes, at + 1)?;
-    if let Some(length) = scan::marks(chunk).plain_before_quote()
+    let chunk = wide::load(bytes, at + 1)?;
+    if let Some(length) = wide::marks(chunk).plain_before_quote()
         && length <= 12
     {
         texts.set_short(row, chunk, length);
@@ -275,4 +276,35 @@ fn text(texts: &mut Texts, unescaped: &mut Vec<u8>, bytes: &[u8], row: usize, at
         texts.set(row, contents);
     }
     Some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::samples::{SHOPS, Seed, object, shop_event, shops_schema};
+
+    #[test]
+    fn what_comes_again_is_foretold() {
+        let schema = shops_schema();
+        let mut tree = Tree::new(&schema, &[0, 18, 24]).unwrap();
+        let mut fast = Fast::new(&tree);
+        let mut seed = Seed(3);
+        let bytes =
+            (0..200).map(|_| object(&shop_event(seed.below(SHOPS), &mut seed)) + "\n").collect::<String>();
+        let lengths: Vec<usize> = bytes.lines().map(str::len).collect();
+        let mut pass = || {
+            let mut start = 0;
+            tree.begin(lengths.len());
+            for length in &lengths {
+                assert!(fast.read(&mut tree, bytes.as_bytes(), start, *length));
+                tree.keep();
+                start += length + 1;
+            }
+            fast.shapes.learned()
+        };
+        let first = pass();
+        assert!(first > 0);
+        // A key that has to be read anew is learned anew.
+        assert_eq!(pass(), first);
+    }
 }

@@ -11,7 +11,7 @@ use sonic_rs::LazyValue;
 use super::column::Column;
 use super::number::NumberFault;
 use super::text::{TextFault, closing_quote, unescape};
-use super::tree::{NodeId, ROOT, Tree};
+use super::tree::{ELEMENT_BYTES_MAX, NodeId, ROOT, Tree};
 use super::{number, time};
 
 /// How many objects and arrays may lie within each other, the record itself included.
@@ -46,7 +46,7 @@ pub(super) fn read(tree: &mut Tree, record: &[u8]) -> Result<(), Refusal> {
     guard(record)?;
     // The crate tells the grammar of one value and what follows it; only then are its parts looked at.
     if let Err(error) = sonic_rs::from_str::<LazyValue>(text) {
-        return Err(not_json(&error));
+        return Err(not_json(&error, text));
     }
     if record[first] != b'{' {
         let found = kind_of(&text[first..]);
@@ -87,7 +87,7 @@ impl Reader<'_> {
     fn object(&mut self, id: NodeId, row: usize, text: &str) -> Result<(), Refusal> {
         let object = self.tree.new_object();
         for entry in sonic_rs::to_object_iter(text) {
-            let (key, value) = entry.map_err(|error| not_json(&error))?;
+            let (key, value) = entry.map_err(|error| not_json(&error, text))?;
             let Some(child) = self.tree.nodes[id as usize].keys.find(key.as_bytes()) else { continue };
             let raw = value.as_raw_str();
             if !self.tree.see(child, object) {
@@ -102,8 +102,12 @@ impl Reader<'_> {
         let child = self.tree.nodes[id as usize].children[0];
         let mut length = 0;
         for element in sonic_rs::to_array_iter(text) {
-            let element = element.map_err(|error| not_json(&error))?;
-            let row = self.tree.add_element(id);
+            let element = element.map_err(|error| not_json(&error, text))?;
+            let Some(row) = self.tree.add_element(id) else {
+                let most = ELEMENT_BYTES_MAX >> 20;
+                let reason = format!("the arrays hold too many elements, which would take over {most} MiB");
+                return self.refuse(id, text, &reason);
+            };
             self.value(child, row, element.as_raw_str())?;
             length += 1;
         }
@@ -143,11 +147,9 @@ impl Reader<'_> {
             Column::Timestamp(slots) if is_number => match time::epoch(bytes) {
                 Some(micros) => slots.set(row, micros),
                 None => {
-                    return self.refuse(
-                        id,
-                        raw,
-                        "no epoch seconds, milliseconds or microseconds of this era",
-                    );
+                    let reason =
+                        "not an epoch of seconds, milliseconds or microseconds from the years 1 to 9999";
+                    return self.refuse(id, raw, reason);
                 }
             },
             Column::Timestamp(slots) if bytes[0] == b'"' => match time::timestamp(&contents(bytes)) {
@@ -176,7 +178,7 @@ impl Reader<'_> {
         let reason = match (fault, &self.tree.columns[id as usize]) {
             (NumberFault::OutOfRange, column) => format!("out of the range of {}", name_of(column)),
             (NumberFault::Inexact, Column::Decimal { scale, .. }) => {
-                format!("not a multiple of 1e{} and would be rounded", -scale)
+                format!("more than {scale} decimals, which would be rounded away")
             }
             (NumberFault::Inexact, _) => "not a whole number".to_owned(),
         };
@@ -185,7 +187,9 @@ impl Reader<'_> {
 
     fn refuse(&self, id: NodeId, raw: &str, reason: &str) -> Result<(), Refusal> {
         let path = &self.tree.nodes[id as usize].path;
-        let mut quoted: String = raw.chars().take(QUOTE_CHARS_MAX).collect();
+        // A value of many lines is told in one.
+        let chars = raw.chars().map(|char| if char.is_control() { ' ' } else { char });
+        let mut quoted: String = chars.take(QUOTE_CHARS_MAX).collect();
         if quoted.len() < raw.len() {
             quoted.push('…');
         }
@@ -213,11 +217,31 @@ fn not_legal(reason: &str) -> String {
     format!("not legal JSON: {reason}")
 }
 
-fn not_json(error: &sonic_rs::Error) -> Refusal {
-    // The crate's text goes on with the line and a picture of the place.
-    let text = error.to_string();
-    let reason = text.split(" at line ").next().unwrap_or_default().split('\n').next().unwrap_or_default();
-    Refusal { reason: not_legal(&reason.to_lowercase()), at: error.offset() }
+fn not_json(error: &sonic_rs::Error, text: &str) -> Refusal {
+    if error.is_eof() {
+        return Refusal { reason: not_legal("the value ends too early"), at: text.len() };
+    }
+    // The crate's words go on with the line and a picture of the place.
+    let words = error.to_string();
+    let words = words.split(" at line ").next().unwrap_or_default();
+    let reason = match words {
+        "Expected this character to be a ':' while parsing" => "a key is not followed by ':'",
+        "Expected this character to be either a ',' or a ']' while parsing" => {
+            "an element is followed neither by ',' nor by ']'"
+        }
+        "Expected this character to be either a ',' or a '}' while parsing" => {
+            "a field is followed neither by ',' nor by '}'"
+        }
+        "Expected this character to be '\"' or '}'" => "a key must stand in double quotes",
+        "Invalid JSON value" => "no value begins so",
+        "JSON has a comma after the last value in an array or object" => "a comma behind the last value",
+        "JSON has non-whitespace trailing characters after the value" => "something comes behind the value",
+        "Invalid number" => "no number is written so",
+        other => other,
+    };
+    let at = error.offset().min(text.len());
+    let found: String = text.bytes().skip(at).take(12).map(|byte| byte.escape_ascii().to_string()).collect();
+    Refusal { reason: format!("{}. found={found}", not_legal(reason)), at }
 }
 
 fn kind_of(raw: &str) -> &'static str {
@@ -251,8 +275,7 @@ fn name_of(column: &Column) -> String {
         Column::Integer { min: -0x80, .. } => "TINYINT".to_owned(),
         Column::Integer { min: -0x8000, .. } => "SMALLINT".to_owned(),
         Column::Integer { min: -0x8000_0000, .. } => "INT".to_owned(),
-        Column::Integer { min: i64::MIN, .. } => "BIGINT".to_owned(),
-        Column::Integer { min, max, .. } => format!("its type, {min} to {max}"),
+        Column::Integer { .. } => "BIGINT".to_owned(),
         Column::Float32(_) => "FLOAT".to_owned(),
         Column::Decimal { precision, scale, .. } => format!("DECIMAL({precision}, {scale})"),
         _ => "DOUBLE".to_owned(),

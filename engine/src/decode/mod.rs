@@ -19,6 +19,7 @@ mod shape;
 mod text;
 mod time;
 mod tree;
+mod wide;
 
 #[cfg(test)]
 mod differential;
@@ -49,6 +50,9 @@ pub struct Decoded {
     pub batch: RecordBatch,
     /// One entry per refused record, ascending by index.
     pub refused: Vec<Refused>,
+    /// How many records were read. Fewer than there are if the elements of their arrays fill the memory that a batch
+    /// may take; never none. The others want another batch.
+    pub read: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,8 +89,13 @@ impl Decoder {
         // such a record has bytes outside of any string, which neither path accepts.
         let all_utf8 = simdutf8::basic::from_utf8(&records.bytes).is_ok();
         let mut refused = Vec::new();
+        let mut read = 0;
         self.tree.begin(records.spans.len());
         for (index, span) in records.spans.iter().enumerate() {
+            if self.tree.is_full() {
+                break;
+            }
+            read += 1;
             let Some(record) = records.value(index) else {
                 refused.push(Refused { index, reason: "the value is a tombstone".to_owned(), at: 0 });
                 continue;
@@ -106,6 +115,6 @@ impl Decoder {
                 }
             }
         }
-        Ok(Decoded { batch: self.tree.finish()?, refused })
+        Ok(Decoded { batch: self.tree.finish()?, refused, read })
     }
 }

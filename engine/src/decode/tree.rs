@@ -19,6 +19,11 @@ pub(super) type NodeId = u32;
 /// How many structs and lists of a schema may lie within each other. Less than what a record may nest.
 const SCHEMA_DEPTH_MAX: usize = 32;
 
+/// Bytes that the elements of all lists may take. `[{},{},…]` needs three bytes of a record for an element, which has a
+/// slot in every column below its list: a small record could fill the memory. A record that alone takes more is
+/// refused; a batch ends with the record by which it takes more.
+pub(super) const ELEMENT_BYTES_MAX: usize = 32 << 20;
+
 #[derive(Debug)]
 pub(super) struct Node {
     /// For people: `device.os`, `tags[]`.
@@ -28,6 +33,9 @@ pub(super) struct Node {
     pub children: Vec<NodeId>,
     /// The fields of a struct by name.
     pub keys: Keys,
+    /// What one element of a list takes, those of lists within it apart. The same whether the list is wanted or not,
+    /// since a record's fate must not depend on that.
+    element_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -45,6 +53,9 @@ pub(super) struct Tree {
     schema: SchemaRef,
     /// The row being written.
     pub row: usize,
+    /// What the elements take in that row, and in those before it.
+    row_bytes: usize,
+    kept_bytes: usize,
 }
 
 /// The node that stands for the record itself.
@@ -62,6 +73,8 @@ impl Tree {
             outer_lists: Vec::new(),
             schema,
             row: 0,
+            row_bytes: 0,
+            kept_bytes: 0,
         };
         tree.add(String::new(), &DataType::Struct(declared.fields().clone()), 0)?;
         tree.wanted = wanted.iter().map(|index| tree.nodes[ROOT as usize].children[*index]).collect();
@@ -83,8 +96,13 @@ impl Tree {
             )));
         }
         let id = self.nodes.len();
-        let node = Node { path, data_type: data_type.clone(), children: vec![], keys: Keys::default() };
-        self.nodes.push(node);
+        self.nodes.push(Node {
+            path,
+            data_type: data_type.clone(),
+            children: vec![],
+            keys: Keys::default(),
+            element_bytes: 0,
+        });
         self.columns.push(column);
         self.seen_in.push(0);
         let mut children = Vec::new();
@@ -107,12 +125,23 @@ impl Tree {
             }
             DataType::List(element) => {
                 let path = format!("{}[]", self.nodes[id].path);
-                children.push(self.add(path, element.data_type(), depth + 1)?);
+                let child = self.add(path, element.data_type(), depth + 1)?;
+                self.nodes[id].element_bytes = self.slot_bytes(child);
+                children.push(child);
             }
             _ => {}
         }
         (self.nodes[id].children, self.nodes[id].keys) = (children, keys);
         Ok(id as NodeId)
+    }
+
+    /// What one row takes in the node's columns, elements of lists apart.
+    fn slot_bytes(&self, id: NodeId) -> usize {
+        let own = self.columns[id as usize].slot_bytes();
+        match self.columns[id as usize] {
+            Column::List(_) => own,
+            _ => own + self.nodes[id as usize].children.iter().map(|id| self.slot_bytes(*id)).sum::<usize>(),
+        }
     }
 
     fn find_outer_lists(&mut self, id: NodeId) {
@@ -132,7 +161,7 @@ impl Tree {
 
     /// Makes room for `rows` records.
     pub(super) fn begin(&mut self, rows: usize) {
-        self.row = 0;
+        (self.row, self.row_bytes, self.kept_bytes) = (0, 0, 0);
         for index in 0..self.wanted.len() {
             self.grow(self.wanted[index], rows);
         }
@@ -160,12 +189,17 @@ impl Tree {
         std::mem::replace(&mut self.seen_in[id as usize], object) != object
     }
 
-    /// A row of the list's child for one more element. `wanted` tells whether the list itself has slots.
-    pub(super) fn add_element(&mut self, list: NodeId) -> usize {
-        let Column::List(lists) = &mut self.columns[list as usize] else { return usize::MAX };
-        if !lists.is_wanted() {
-            return usize::MAX;
+    /// A row of the list's child for one more element, or one that no column has if nobody wants the list. `None` if
+    /// the record takes too much.
+    pub(super) fn add_element(&mut self, list: NodeId) -> Option<usize> {
+        self.row_bytes += self.nodes[list as usize].element_bytes;
+        if self.row_bytes > ELEMENT_BYTES_MAX {
+            return None;
         }
+        let lists = match &mut self.columns[list as usize] {
+            Column::List(lists) if lists.is_wanted() => lists,
+            _ => return Some(usize::MAX),
+        };
         let row = lists.taken;
         lists.taken += 1;
         if lists.taken > lists.room {
@@ -173,13 +207,19 @@ impl Tree {
             let room = lists.room;
             self.grow(self.nodes[list as usize].children[0], room);
         }
-        row
+        Some(row)
+    }
+
+    /// No more records should be read before these rows are taken away.
+    pub(super) fn is_full(&self) -> bool {
+        self.kept_bytes > ELEMENT_BYTES_MAX
     }
 
     /// The row at hand is final.
     #[inline]
     pub(super) fn keep(&mut self) {
         self.row += 1;
+        self.kept_bytes += std::mem::take(&mut self.row_bytes);
         for index in 0..self.outer_lists.len() {
             self.keep_elements(self.outer_lists[index]);
         }
@@ -196,6 +236,7 @@ impl Tree {
 
     /// The row at hand is all NULL again.
     pub(super) fn take_back(&mut self) {
+        self.row_bytes = 0;
         for index in 0..self.wanted.len() {
             self.clear(self.wanted[index], self.row);
         }

@@ -61,6 +61,19 @@ impl RawBatch {
         Some(self.timestamps[index]).filter(|timestamp| *timestamp != NO_TIMESTAMP)
     }
 
+    /// Cuts off the records from `index` on, which is not the first.
+    pub fn split_off(&mut self, index: usize) -> RawBatch {
+        let next_offset = std::mem::replace(&mut self.next_offset, Offset(self.offsets[index - 1] + 1));
+        RawBatch {
+            partition: self.partition,
+            records: self.records.split_off(index),
+            offsets: self.offsets.split_off(index),
+            timestamps: self.timestamps.split_off(index),
+            keys: self.keys.split_off(index.min(self.keys.len())),
+            next_offset,
+        }
+    }
+
     /// What tells the last record from any other.
     pub fn last_record(&self) -> Option<RecordFingerprint> {
         let last = self.offsets.len().checked_sub(1)?;

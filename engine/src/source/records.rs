@@ -28,12 +28,25 @@ impl Records {
         let span = match value {
             None => Span::TOMBSTONE,
             Some(value) => {
-                let start = u32::try_from(self.bytes.len()).expect("a batch is cut long before 4 GiB");
+                let start = self.bytes.len() as u32;
                 self.bytes.extend_from_slice(value);
+                assert!(u32::try_from(self.bytes.len()).is_ok(), "a batch is cut long before 4 GiB");
                 Span { start, len: value.len() as u32 }
             }
         };
         self.spans.push(span);
+    }
+
+    /// Cuts off the records from `index` on.
+    pub fn split_off(&mut self, index: usize) -> Records {
+        let mut spans = self.spans.split_off(index);
+        let first = spans.iter().find(|span| !span.is_tombstone());
+        let start = first.map_or(self.bytes.len(), |span| span.start as usize);
+        let bytes = self.bytes.split_off(start);
+        for span in spans.iter_mut().filter(|span| !span.is_tombstone()) {
+            span.start -= start as u32;
+        }
+        Records { bytes, spans }
     }
 
     pub fn value(&self, index: usize) -> Option<&[u8]> {
