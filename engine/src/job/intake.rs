@@ -17,6 +17,9 @@ use crate::source::{RawBatch, Span};
 use crate::spec::{ColumnOrigin, RecordColumn, StreamSpec, ViewSpec};
 use crate::{Error, Result};
 
+/// Of a record that is too large.
+const OVERSIZED_BYTES_KEPT: usize = 1024;
+
 pub struct Intake {
     stream: Arc<StreamSpec>,
     decoder: Decoder,
@@ -31,6 +34,8 @@ pub struct Accepted {
     /// For each row, its index among the raw records.
     pub records: Vec<u32>,
     pub rejected: u64,
+    /// Records that have no room in this batch, since the arrays of those before them fill it.
+    pub rest: Option<RawBatch>,
 }
 
 impl Accepted {
@@ -78,24 +83,34 @@ impl Intake {
         self.needs_keys
     }
 
+    /// Takes in the whole batch, or as much of it as has room at once; `raw` is cut there.
     pub fn accept(&mut self, raw: &mut RawBatch, refused: &mut RefusedRows) -> Result<Accepted> {
-        let count = raw.records.spans.len();
-        let oversize = self.refuse_oversize(raw, refused);
+        let oversize = self.hide_oversize(raw);
         let decoded = self.decoder.decode(&raw.records)?;
+        for (index, span) in &oversize {
+            raw.records.spans[*index] = *span;
+        }
+        let rest = (decoded.read < raw.records.spans.len()).then(|| raw.split_off(decoded.read));
+        let count = decoded.read;
         let mut gone = vec![false; count];
-        let mut rejected = oversize.len() as u64;
+        let mut rows = Vec::with_capacity(decoded.refused.len());
         for refusal in decoded.refused {
             gone[refusal.index] = true;
-            if oversize.binary_search(&refusal.index).is_err() {
-                rejected += 1;
-                let position = Some(refusal.at as i64);
-                refused.push(RefusedRow { position, ..RefusedRow::of(raw, refusal.index, refusal.reason) });
-            }
+            rows.push(match oversize.binary_search_by_key(&refusal.index, |(index, _)| *index) {
+                Ok(_) => self.oversized(raw, refusal.index),
+                Err(_) => {
+                    let position = Some(refusal.at as i64);
+                    RefusedRow { position, ..RefusedRow::of(raw, refusal.index, refusal.reason) }
+                }
+            });
         }
         let records: Vec<u32> = (0..count as u32).filter(|index| !gone[*index as usize]).collect();
         let batch = self.with_record_columns(decoded.batch, raw, &records)?;
-        let mut accepted = Accepted { batch, records, rejected };
-        self.refuse_bad_times(raw, &mut accepted, refused)?;
+        let mut accepted = Accepted { batch, records, rejected: 0, rest };
+        self.refuse_bad_times(raw, &mut accepted, &mut rows)?;
+        accepted.rejected = rows.len() as u64;
+        rows.sort_by_key(|row| row.offset);
+        rows.into_iter().for_each(|row| refused.push(row));
         if accepted.records.len() as u64 + accepted.rejected != count as u64 {
             return Err(Error::Internal(format!(
                 "the decoder lost records. in={count}, rows={}, rejected={}",
@@ -106,24 +121,20 @@ impl Intake {
         Ok(accepted)
     }
 
-    /// A record beyond the declared size is not even parsed: to the decoder it is a tombstone.
-    fn refuse_oversize(&self, raw: &mut RawBatch, refused: &mut RefusedRows) -> Vec<usize> {
+    /// A record beyond the declared size is not even parsed: to the decoder it is a tombstone. Gives the spans of those.
+    fn hide_oversize(&self, raw: &mut RawBatch) -> Vec<(usize, Span)> {
         let most = self.stream.options.record_bytes_max;
-        let oversize: Vec<usize> = (0..raw.records.spans.len())
-            .filter(|index| {
-                let span = raw.records.spans[*index];
-                !span.is_tombstone() && span.len as usize > most
-            })
-            .collect();
-        for &index in &oversize {
-            let bytes = raw.records.spans[index].len;
-            let reason = format!("the record is larger than record_bytes_max. bytes={bytes}, most={most}");
-            let mut oversized = RefusedRow::of(raw, index, reason);
-            oversized.record = oversized.record.map(|record| record[..most.min(1024)].to_vec());
-            refused.push(oversized);
-            raw.records.spans[index] = Span::TOMBSTONE;
-        }
-        oversize
+        let spans = raw.records.spans.iter_mut().enumerate();
+        let oversize = spans.filter(|(_, span)| !span.is_tombstone() && span.len as usize > most);
+        oversize.map(|(index, span)| (index, std::mem::replace(span, Span::TOMBSTONE))).collect()
+    }
+
+    /// The row of a record beyond the declared size, of which it keeps the beginning.
+    fn oversized(&self, raw: &RawBatch, index: usize) -> RefusedRow {
+        let (bytes, most) = (raw.records.spans[index].len, self.stream.options.record_bytes_max);
+        let reason = format!("the record is larger than record_bytes_max. bytes={bytes}, most={most}");
+        let kept = raw.records.value(index).map(|record| &record[..most.min(OVERSIZED_BYTES_KEPT)]);
+        RefusedRow::about(raw, index, kept, reason)
     }
 
     fn with_record_columns(
@@ -151,7 +162,7 @@ impl Intake {
         &self,
         raw: &RawBatch,
         accepted: &mut Accepted,
-        refused: &mut RefusedRows,
+        refused: &mut Vec<RefusedRow>,
     ) -> Result<()> {
         let Some(times) = accepted.event_times(&self.stream) else { return Ok(()) };
         let guard = self.stream.options.future_guard.as_micros() as Micros;
@@ -184,7 +195,6 @@ impl Intake {
             row_index += 1;
             mask.value(row_index - 1)
         });
-        accepted.rejected += (mask.len() - mask.true_count()) as u64;
         Ok(())
     }
 }
@@ -214,4 +224,105 @@ fn record_column(column: RecordColumn, field: &Field, raw: &RawBatch, records: &
         }
     };
     Ok(arrow::compute::cast(&array, field.data_type())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+    use arrow::datatypes::TimeUnit;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ids::{Offset, PartitionId};
+    use crate::source::Records;
+    use crate::spec::{EventTime, GeneratorSpec, SourceSpec, StreamOptions};
+
+    fn intake() -> Intake {
+        let names: Vec<String> = (0..20).map(|number| format!("s{number}")).collect();
+        let element: Vec<Field> =
+            names.iter().map(|name| Field::new(name, DataType::Utf8View, true)).collect();
+        let list = DataType::new_list(DataType::Struct(element.into()), true);
+        let at = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let schema = Schema::new(vec![Field::new("at", at, true), Field::new("a", list, true)]);
+        let stream = StreamSpec {
+            id: Uuid::from_u128(1),
+            name: "s".into(),
+            sql: String::new(),
+            schema: Arc::new(schema),
+            origins: vec![ColumnOrigin::Value; 2],
+            event_time: Some(EventTime { column: 0, delay: 0 }),
+            source: SourceSpec::Generator(GeneratorSpec {
+                seed: 1,
+                partitions: 1,
+                rate: None,
+                rows: None,
+                start_micros: None,
+            }),
+            options: StreamOptions::default(),
+        };
+        Intake::new(&Arc::new(stream), &[]).unwrap()
+    }
+
+    fn raw(values: &[Option<&str>]) -> RawBatch {
+        let mut records = Records::default();
+        values.iter().for_each(|value| records.push(value.map(str::as_bytes)));
+        let count = values.len() as i64;
+        RawBatch {
+            partition: PartitionId(0),
+            records,
+            offsets: (0..count).map(|index| 100 + 2 * index).collect(),
+            timestamps: vec![1_000_000; values.len()],
+            keys: vec![],
+            next_offset: Offset(100 + 2 * count),
+        }
+    }
+
+    /// Offsets of the refused rows, in the order of their table.
+    fn offsets(mut refused: RefusedRows) -> Vec<i64> {
+        let Some(table) = refused.take("s").unwrap() else { return vec![] };
+        table
+            .column_by_name("offset")
+            .unwrap()
+            .as_any()
+            .downcast_ref::<Int64Array>()
+            .unwrap()
+            .values()
+            .to_vec()
+    }
+
+    #[test]
+    fn what_is_refused_for_different_reasons_is_told_in_order() {
+        let oversized = format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20));
+        let good = "{\"at\":1}";
+        let mut raw =
+            raw(&[Some("{}"), Some(&oversized), Some(good), None, Some("{"), Some("{\"at\":999999}")]);
+        let last = raw.last_record();
+        let mut refused = RefusedRows::default();
+        let accepted = intake().accept(&mut raw, &mut refused).unwrap();
+        assert_eq!((accepted.records, accepted.rejected, accepted.rest.is_none()), (vec![2], 5, true));
+        assert_eq!(offsets(refused), [100, 102, 106, 108, 110]);
+        assert_eq!(raw.records.value(1), Some(oversized.as_bytes()), "the record is as it came");
+        assert_eq!(raw.last_record(), last);
+    }
+
+    #[test]
+    fn records_without_room_are_taken_in_later() {
+        let large = format!("{{\"at\":1,\"a\":[{}]}}", vec!["{}"; 60_000].join(","));
+        let values = [Some("{"), Some(large.as_str()), Some(&large), Some("{\"at\":1}"), None, Some(&large)];
+        let mut intake = intake();
+        let mut left = Some(raw(&values));
+        let (mut rows, mut batches) = (0, vec![]);
+        let mut refused = RefusedRows::default();
+        while let Some(mut raw) = left {
+            let accepted = intake.accept(&mut raw, &mut refused).unwrap();
+            rows += accepted.batch.num_rows();
+            batches.push((raw.offsets.clone(), raw.next_offset.0));
+            for (index, offset) in raw.offsets.iter().enumerate() {
+                assert_eq!(raw.records.value(index), values[(*offset as usize - 100) / 2].map(str::as_bytes));
+            }
+            left = accepted.rest;
+        }
+        assert_eq!(batches, [(vec![100, 102, 104], 105), (vec![106, 108, 110], 112)]);
+        assert_eq!((rows, offsets(refused)), (4, vec![100, 108]));
+    }
 }

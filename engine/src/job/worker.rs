@@ -14,7 +14,6 @@ use arrow::array::RecordBatch;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use tokio::sync::mpsc;
 
-use crate::checkpoint::manifest::RecordFingerprint;
 use crate::clock::Clock;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::job::intake::Intake;
@@ -83,13 +82,6 @@ pub struct Worker {
     pub drop_batch: Option<u64>,
     pub read_until: Option<Offset>,
     pub fast_decoding: bool,
-}
-
-/// What came from the source, before decoding takes from it what is refused.
-struct Came {
-    records: u64,
-    bytes: u64,
-    last_record: Option<RecordFingerprint>,
 }
 
 struct Running {
@@ -175,7 +167,10 @@ impl Running {
                 Polled::Batch(raw) => {
                     self.effort.reading += self.worker.clock.elapsed().saturating_sub(asked);
                     let small = raw.offsets.len() < SMALL_BATCH_ROWS;
-                    self.take_in(raw)?;
+                    let mut left = Some(raw);
+                    while let Some(raw) = left {
+                        left = self.take_in(raw)?;
+                    }
                     if small {
                         std::thread::sleep(LINGER);
                     }
@@ -294,14 +289,11 @@ impl Running {
         }
     }
 
-    fn take_in(&mut self, mut raw: RawBatch) -> Result<()> {
-        let came = Came {
-            records: raw.records.spans.len() as u64,
-            bytes: raw.records.bytes.len() as u64,
-            last_record: raw.last_record(),
-        };
+    /// Makes a micro-batch of the records, and gives back those for which it had no room.
+    fn take_in(&mut self, mut raw: RawBatch) -> Result<Option<RawBatch>> {
         let begun = self.worker.clock.elapsed();
-        let accepted = self.intake.accept(&mut raw, &mut self.rejected)?;
+        let mut accepted = self.intake.accept(&mut raw, &mut self.rejected)?;
+        let rest = accepted.rest.take();
         let mut time = self.wake(raw.partition)?;
         let times = accepted.event_times(&self.worker.stream);
         let observed = times.as_ref().map(|times| time.observe(times));
@@ -315,11 +307,12 @@ impl Running {
         self.effort.decoding += decoded.saturating_sub(begun);
         self.effort.aggregating += self.worker.clock.elapsed().saturating_sub(decoded);
         let terms = PartitionTerms {
-            records: came.records,
+            records: raw.offsets.len() as u64,
             decoded: accepted.batch.num_rows() as u64,
             rejected: accepted.rejected,
         };
-        self.join(&raw, came, time, terms, shares)
+        self.join(&raw, time, terms, shares)?;
+        Ok(rest)
     }
 
     /// The partition's event time. One that comes back from idleness first adopts the frontier as its floor.
@@ -345,7 +338,6 @@ impl Running {
     fn join(
         &mut self,
         raw: &RawBatch,
-        came: Came,
         time: PartitionTime,
         terms: PartitionTerms,
         shares: Vec<Share>,
@@ -353,6 +345,7 @@ impl Running {
         let name = &self.worker.stream.name;
         let rejected = self.rejected.take(name)?.map(row_part).transpose()?;
         let late = self.late.take(name)?.map(row_part).transpose()?;
+        let last_record = raw.last_record();
         let now = self.worker.clock.elapsed();
         let mut tables = self.worker.shared.lock();
         let tables = &mut *tables;
@@ -375,14 +368,14 @@ impl Running {
         let Some(stream) = tables.streams.get_mut(name) else { return Ok(()) };
         stream.records += terms.records;
         stream.rejected += terms.rejected;
-        stream.bytes += came.bytes;
+        stream.bytes += raw.records.bytes.len() as u64;
         stream.silent_since = now;
         stream.effort += std::mem::take(&mut self.effort);
         if let Some(partition) = stream.partitions.get_mut(&raw.partition) {
             partition.time = time;
             partition.next_offset = raw.next_offset;
             partition.ended = false;
-            partition.last_record = came.last_record.or(partition.last_record);
+            partition.last_record = last_record.or(partition.last_record);
             partition.end_offset = partition.end_offset.max(Some(raw.next_offset));
         }
         Ok(())
