@@ -17,7 +17,7 @@ use super::{number, time};
 /// How many objects and arrays may lie within each other, the record itself included.
 pub(super) const DEPTH_MAX: usize = 64;
 
-/// Longest piece of a value that a reason quotes.
+/// Longest piece of a record that a reason quotes.
 const QUOTE_CHARS_MAX: usize = 60;
 
 /// Why a record is refused, and where.
@@ -187,12 +187,7 @@ impl Reader<'_> {
 
     fn refuse(&self, id: NodeId, raw: &str, reason: &str) -> Result<(), Refusal> {
         let path = &self.tree.nodes[id as usize].path;
-        // A value of many lines is told in one.
-        let chars = raw.chars().map(|char| if char.is_control() { ' ' } else { char });
-        let mut quoted: String = chars.take(QUOTE_CHARS_MAX).collect();
-        if quoted.len() < raw.len() {
-            quoted.push('…');
-        }
+        let quoted = quoted(raw.as_bytes());
         let at = raw.as_ptr() as usize - self.record.as_ptr() as usize;
         Err(Refusal { reason: format!("{reason}. column=\"{path}\", value={quoted}"), at })
     }
@@ -224,7 +219,15 @@ fn not_json(error: &sonic_rs::Error, text: &str) -> Refusal {
     // The crate's words go on with the line and a picture of the place.
     let words = error.to_string();
     let words = words.split(" at line ").next().unwrap_or_default();
+    let mut at = error.offset().min(text.len());
+    // The place is where a word goes wrong; it is told from its beginning.
+    while words.starts_with("Invalid literal") && at > 0 && text.as_bytes()[at - 1].is_ascii_alphabetic() {
+        at -= 1;
+    }
+    let (before, found) = text.as_bytes().split_at(at);
+    let behind_a_comma = before.trim_ascii_end().ends_with(b",") && matches!(found, [b'}' | b']', ..]);
     let reason = match words {
+        _ if behind_a_comma => "nothing comes behind a comma",
         "Expected this character to be a ':' while parsing" => "a key is not followed by ':'",
         "Expected this character to be either a ',' or a ']' while parsing" => {
             "an element is followed neither by ',' nor by ']'"
@@ -234,14 +237,22 @@ fn not_json(error: &sonic_rs::Error, text: &str) -> Refusal {
         }
         "Expected this character to be '\"' or '}'" => "a key must stand in double quotes",
         "Invalid JSON value" => "no value begins so",
-        "JSON has a comma after the last value in an array or object" => "a comma behind the last value",
-        "JSON has non-whitespace trailing characters after the value" => "something comes behind the value",
+        "Invalid literal (`true`, `false`, or a `null`) while parsing" => {
+            "but for true, false and null, no word stands without quotes"
+        }
         "Invalid number" => "no number is written so",
+        "JSON has non-whitespace trailing characters after the value" => "something comes behind the value",
         other => other,
     };
-    let at = error.offset().min(text.len());
-    let found: String = text.bytes().skip(at).take(12).map(|byte| byte.escape_ascii().to_string()).collect();
-    Refusal { reason: format!("{}. found={found}", not_legal(reason)), at }
+    Refusal { reason: format!("{}. found={}", not_legal(reason), quoted(found)), at }
+}
+
+/// The beginning of `text`, in one line.
+fn quoted(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let shown = text.chars().map(|char| if char.is_control() { ' ' } else { char });
+    let cut = if text.chars().nth(QUOTE_CHARS_MAX).is_some() { "…" } else { "" };
+    shown.take(QUOTE_CHARS_MAX).collect::<String>() + cut
 }
 
 fn kind_of(raw: &str) -> &'static str {

@@ -500,3 +500,24 @@ fn the_strings_of_refused_records_are_not_kept() {
     assert_eq!(bytes(tags.as_string_view()), 4 * kept.len());
     assert!(tags.as_string_view().iter().all(|tag| tag == Some(kept)));
 }
+
+#[test]
+fn what_breaks_the_grammar_is_told_with_its_place() {
+    for (value, at, reason) in [
+        ("{\"i\":01}", 5, "no number is written so. found=01}"),
+        ("{\"i\":+1}", 5, "no value begins so. found=+1}"),
+        ("{\"i\":NaN}", 5, "no value begins so. found=NaN}"),
+        ("{\"i\":nul}", 5, "but for true, false and null, no word stands without quotes. found=nul}"),
+        ("{\"i\" 1}", 5, "a key is not followed by ':'. found=1}"),
+        ("{\"i\":1 \"s\":2}", 7, "a field is followed neither by ',' nor by '}'. found=\"s\":2}"),
+        ("{\"a\":[1 2]}", 8, "an element is followed neither by ',' nor by ']'. found=2]}"),
+        ("{i:1}", 1, "a key must stand in double quotes. found=i:1}"),
+        ("{\"i\":1,}", 7, "nothing comes behind a comma. found=}"),
+        ("{\"a\":[1, ]}", 9, "nothing comes behind a comma. found=]}"),
+        ("{\"i\":1}\n\t{}", 9, "something comes behind the value. found={}"),
+        ("{\"i\":1", 6, "the value ends too early"),
+        ("{\"s\":\"a", 7, "a string does not end"),
+    ] {
+        refuses(value, at, &format!("not legal JSON: {reason}"));
+    }
+}
