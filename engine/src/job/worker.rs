@@ -25,7 +25,8 @@ use crate::job::shared::{Partition, Shared};
 use crate::source::{BatchLimit, Polled, RawBatch, Reader};
 use crate::spec::{StreamSpec, ViewSpec};
 use crate::status::Effort;
-use crate::view::part::{Part, compacted};
+use crate::view::compact::compacted;
+use crate::view::part::Part;
 use crate::view::watermark::PartitionTime;
 use crate::{Error, Result};
 

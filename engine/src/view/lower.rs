@@ -12,8 +12,9 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionConfig;
 
 use crate::spec::{Cut, ViewShape, ViewSpec, Window};
+use crate::view::compact::compacted;
 use crate::view::micro_batch::MicroBatch;
-use crate::view::part::{Part, compacted};
+use crate::view::part::Part;
 use crate::view::tally::{Counts, Tallies, as_aggregate};
 use crate::{Error, Result};
 

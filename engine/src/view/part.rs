@@ -7,12 +7,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, TimestampMicrosecondType};
+use arrow::datatypes::TimestampMicrosecondType;
 
 use crate::ids::Micros;
 use crate::spec::{Cut, Window};
+use crate::view::compact::compacted;
 use crate::{Error, Result};
 
 /// Partial aggregates of cut `cut`; or finished rows of a view without a window, all in one pane 0 of cut 0.
@@ -132,21 +133,4 @@ fn pane_starts(batch: &RecordBatch, spec: &Cut, window: Window) -> Result<Vec<Mi
         return Err(Error::Internal("a row without an event time reached a window".into()));
     }
     Ok(bounds.values().iter().map(|bound| bound - less).collect())
-}
-
-/// A batch with buffers of its own and no larger than its rows. Operators allocate for full batches, and a sliced view
-/// column keeps whole foreign buffers alive: a dozen rows could pin megabytes.
-pub fn compacted(batch: RecordBatch) -> Result<RecordBatch> {
-    let schema = batch.schema();
-    let (_, mut columns, rows) = batch.into_parts();
-    for column in &mut columns {
-        match column.data_type() {
-            DataType::Utf8View => *column = Arc::new(column.as_string_view().gc()),
-            DataType::BinaryView => *column = Arc::new(column.as_binary_view().gc()),
-            _ => {}
-        }
-        column.shrink_to_fit();
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
 }
