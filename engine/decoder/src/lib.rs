@@ -5,8 +5,12 @@
 #[path = "../../src/decode/mod.rs"]
 pub mod decode;
 pub mod fuzzing;
+#[path = "../../src/decode/judge.rs"]
+pub mod judge;
 #[path = "../../src/decode/mutations.rs"]
 pub mod mutations;
+#[path = "../../src/decode/oracle.rs"]
+pub mod oracle;
 #[path = "../../src/source/records.rs"]
 mod records;
 #[path = "../../src/decode/samples.rs"]

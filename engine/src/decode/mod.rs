@@ -4,14 +4,20 @@
 //! records before, accepts or passes on, and never refuses; `general` reads every legal JSON and has the last word. So
 //! what becomes of a record depends on its bytes alone, not on its neighbours, nor on the records before it (INV-8).
 
+#[cfg(test)]
+mod arrow_judge;
 mod column;
 mod digits;
 mod fast;
 mod general;
+#[cfg(test)]
+mod judge;
 mod keys;
 #[cfg(test)]
 mod mutations;
 mod number;
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod samples;
 mod scan;

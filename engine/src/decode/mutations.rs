@@ -148,7 +148,7 @@ pub fn any_value(seed: &mut Seed, data_type: &DataType) -> String {
     }
     match data_type {
         DataType::Boolean => seed.pick(&["true", "false"]).to_owned(),
-        DataType::Int8 | DataType::UInt16 | DataType::Decimal128(..) => seed.below(130).to_string(),
+        DataType::Int8 | DataType::Int16 | DataType::Decimal128(..) => seed.below(130).to_string(),
         DataType::Int32 | DataType::Int64 => (seed.draw() as i32 >> seed.below(30)).to_string(),
         DataType::Float32 | DataType::Float64 => match seed.below(3) {
             0 => f64::from_bits(seed.draw()).to_string().replace("NaN", "0.5").replace("inf", "1"),
