@@ -7,9 +7,10 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use crate::decode::Decoder;
 use crate::judge;
-use crate::mutations::{any_value, owned, record};
+use crate::mutations::{owned, record};
 use crate::samples::{SHOPS, Seed, fields, list, shop_event, shops_schema};
 use crate::source::Records;
+use crate::values::any_value;
 
 /// Cuts an input into records. No UTF-8 text holds it.
 const CUT: u8 = 0xFE;

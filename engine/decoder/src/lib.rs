@@ -15,6 +15,8 @@ pub mod oracle;
 mod records;
 #[path = "../../src/decode/samples.rs"]
 pub mod samples;
+#[path = "../../src/decode/values.rs"]
+pub mod values;
 
 pub mod source {
     //! Where the decoder looks for its records.

@@ -25,6 +25,8 @@ mod shape;
 mod text;
 mod time;
 mod tree;
+#[cfg(test)]
+mod values;
 
 #[cfg(test)]
 mod differential;
