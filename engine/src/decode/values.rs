@@ -59,6 +59,10 @@ fn text(seed: &mut Seed) -> String {
         let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
         let pieces = [
             "\\n",
+            "\\b",
+            "\\f",
+            "\\r",
+            "\\t",
             "\\\"",
             "\\\\",
             "\\/",
@@ -124,11 +128,12 @@ fn decimal(seed: &mut Seed, precision: usize, scale: usize) -> String {
     }
 }
 
-/// Of the years 0001 to 9999, but not always a day of its month.
+/// Of the years 0001 to 9999, the ends of February often; but not always a day of the calendar.
 fn date(seed: &mut Seed) -> String {
+    const YEARS: [usize; 11] = [0, 1, 1600, 1800, 1900, 1969, 1970, 2000, 2100, 2200, 9999];
     let year = match seed.below(4) {
         0 => 1 + seed.below(9999),
-        1 => [1, 1600, 1900, 1969, 1970, 2000, 2100, 9999][seed.below(8)],
+        1 => YEARS[seed.below(YEARS.len())],
         _ => 1990 + seed.below(50),
     };
     let (month, day) = match seed.below(16) {
