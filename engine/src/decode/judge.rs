@@ -90,7 +90,10 @@ pub struct Found {
 
 impl Found {
     fn is_told_by(&self, refused: &Refused) -> bool {
+        // What is no JSON for another reason need not have a lone surrogate.
+        let of_surrogates = refused.reason == Fault::LoneSurrogate.words();
         refused.reason.starts_with(&self.fault.words())
+            && of_surrogates == (self.fault == Fault::LoneSurrogate)
             && refused.reason.ends_with(&self.ending)
             && self.at.is_none_or(|at| at == refused.at)
     }
