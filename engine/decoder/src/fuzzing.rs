@@ -6,16 +6,18 @@ use arrow::array::Array;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use crate::decode::Decoder;
-use crate::mutations::{any_value, owned, record};
+use crate::judge;
+use crate::mutations::{owned, record};
 use crate::samples::{SHOPS, Seed, fields, list, shop_event, shops_schema};
 use crate::source::Records;
+use crate::values::any_value;
 
 /// Cuts an input into records. No UTF-8 text holds it.
 const CUT: u8 = 0xFE;
 
 /// A few columns of the shops, so that their other keys are unknown, and one of each type that they lack.
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    use DataType::{Boolean, Date32, Float32, Float64, Int8, Int64, Struct, Int16, Utf8View};
+    use DataType::{Boolean, Date32, Float32, Float64, Int8, Int16, Int64, Struct, Utf8View};
     const SHOPS: [&str; 9] = [
         "event_id",
         "event_type",
@@ -34,7 +36,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         ("b", Boolean),
         ("i", Int8),
         ("l", Int64),
-        ("u", Int16),
+        ("h", Int16),
         ("f", Float32),
         ("day", Date32),
         ("o", inner.clone()),
@@ -44,10 +46,13 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(shops.into_iter().chain(others.iter().cloned()).collect::<Vec<_>>()))
 });
 
-/// Fails if two ways to decode the input's records differ.
+/// Records of an input that are also decoded alone. More would tell no more, and slow the search.
+const ALONE_MAX: usize = 8;
+
+/// Fails if two ways to decode the input's records differ, or if a judge disagrees.
 ///
-/// They are decoded once by the general path; twice by the decoder, which knows their shapes the second time; and once
-/// with few columns wanted.
+/// They are decoded once by the general path; twice by the decoder, which knows their shapes the second time; once with
+/// few columns wanted; and each one alone.
 pub fn check(input: &[u8]) {
     let mut records = Records::default();
     for record in input.split(|byte| *byte == CUT) {
@@ -59,19 +64,26 @@ pub fn check(input: &[u8]) {
     let decoder =
         |wanted: &[usize]| Decoder::new(Arc::clone(&SCHEMA), wanted).expect("types that JSON can hold");
     let expected = decoder(&every).without_fast_path().decode(&records).expect("a batch");
-    for column in expected.batch.columns() {
-        column.to_data().validate_full().expect("an array that obeys Arrow's rules");
-    }
+    judge::check(&SCHEMA, &records, &expected);
     let mut whole = decoder(&every);
-    for _ in 0..2 {
-        let found = whole.decode(&records).expect("a batch");
+    let [first, second] = [(), ()].map(|()| whole.decode(&records).expect("a batch"));
+    for found in [&first, &second] {
         assert_eq!(found.refused, expected.refused);
         assert_eq!(found.batch, expected.batch);
     }
-    let few: Vec<usize> = every.into_iter().filter(|index| index % 3 == 1).collect();
+    for column in expected.batch.columns().iter().chain(second.batch.columns()) {
+        column.to_data().validate_full().expect("an array that obeys Arrow's rules");
+    }
+    let few: Vec<usize> = every.iter().copied().filter(|index| index % 3 == 1).collect();
     let found = decoder(&few).decode(&records).expect("a batch");
     assert_eq!(found.refused, expected.refused);
     assert_eq!(found.batch, expected.batch.project(&few).expect("columns of the schema"));
+    // A single record was alone already.
+    if records.spans.len() > 1 {
+        for index in 0..records.spans.len().min(ALONE_MAX) {
+            judge::check_piece(&mut decoder(&every), &records, index..index + 1, &expected);
+        }
+    }
 }
 
 /// Inputs to start from: one to four records each, most of them good, of one shop or with columns of every type.

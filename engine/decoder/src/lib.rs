@@ -5,12 +5,18 @@
 #[path = "../../src/decode/mod.rs"]
 pub mod decode;
 pub mod fuzzing;
-#[path = "../../src/decode/mutations.rs"]
+#[path = "../../src/decode/tests/judge.rs"]
+pub mod judge;
+#[path = "../../src/decode/tests/mutations.rs"]
 pub mod mutations;
+#[path = "../../src/decode/tests/oracle.rs"]
+pub mod oracle;
 #[path = "../../src/source/records.rs"]
 mod records;
-#[path = "../../src/decode/samples.rs"]
+#[path = "../../src/decode/tests/samples.rs"]
 pub mod samples;
+#[path = "../../src/decode/tests/values.rs"]
+pub mod values;
 
 pub mod source {
     //! Where the decoder looks for its records.

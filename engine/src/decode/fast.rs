@@ -281,7 +281,7 @@ fn text(texts: &mut Texts, unescaped: &mut Vec<u8>, bytes: &[u8], row: usize, at
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::samples::{SHOPS, Seed, object, shop_event, shops_schema};
+    use crate::decode::tests::samples::{SHOPS, Seed, object, shop_event, shops_schema};
 
     #[test]
     fn what_comes_again_is_foretold() {

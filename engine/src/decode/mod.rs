@@ -9,11 +9,7 @@ mod digits;
 mod fast;
 mod general;
 mod keys;
-#[cfg(test)]
-mod mutations;
 mod number;
-#[cfg(test)]
-mod samples;
 mod scan;
 mod shape;
 mod text;
@@ -21,8 +17,6 @@ mod time;
 mod tree;
 mod wide;
 
-#[cfg(test)]
-mod differential;
 #[cfg(test)]
 mod tests;
 

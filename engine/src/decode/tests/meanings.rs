@@ -6,7 +6,8 @@ use arrow::array::{AsArray, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::samples::{fields, list, timestamp};
-use super::{Decoded, Decoder};
+use crate::decode::tree::ELEMENT_BYTES_MAX;
+use crate::decode::{Decoded, Decoder};
 use crate::source::Records;
 
 fn schema() -> SchemaRef {
@@ -440,7 +441,7 @@ const WIDE_ELEMENT: usize = 20 * 17 + 1;
 
 #[test]
 fn a_small_record_does_not_fill_the_memory() {
-    let most = super::tree::ELEMENT_BYTES_MAX / WIDE_ELEMENT;
+    let most = ELEMENT_BYTES_MAX / WIDE_ELEMENT;
     let (fits, too_many) = (elements(most), elements(most + 1));
     let values = [Some(fits.as_bytes()), Some(too_many.as_bytes()), Some(b"{\"i\":1}".as_slice())];
     for wanted in [vec![0, 1], vec![1]] {
@@ -466,7 +467,7 @@ fn a_small_record_does_not_fill_the_memory() {
 
 #[test]
 fn a_batch_ends_where_its_arrays_fill_the_memory() {
-    let half = elements(super::tree::ELEMENT_BYTES_MAX / WIDE_ELEMENT / 2 + 1);
+    let half = elements(ELEMENT_BYTES_MAX / WIDE_ELEMENT / 2 + 1);
     let mut records = Records::default();
     for value in [half.as_str(), "{\"a\":7}", &half, "{\"i\":1}", "{\"a\":8}", &half] {
         records.push(Some(value.as_bytes()));

@@ -1,8 +1,6 @@
 //! Good records made odd, illegal or no text at all, from a seed: for the tests and the fuzz target's first inputs.
 
-use arrow::datatypes::DataType;
-
-use super::samples::{Seed, click, object};
+use super::samples::{Seed, object};
 
 /// Values that are odd for most columns, and some that are no values at all.
 pub const ODDITIES: &[&str] = &[
@@ -19,6 +17,7 @@ pub const ODDITIES: &[&str] = &[
     "65536",
     "2147483647",
     "2147483648",
+    "-9223372036854775808",
     "1.0",
     "1.5",
     "1e3",
@@ -78,11 +77,42 @@ pub const ODDITIES: &[&str] = &[
 
 /// A record of these entries, in one of the ways in which producers write.
 pub fn write(seed: &mut Seed, entries: &[(String, String)]) -> String {
-    match seed.below(6) {
-        0 => object(entries).replace(",\"", ", \"").replace("\":", "\": "),
-        1 => format!(" {}\r\n", object(entries)),
+    match seed.below(8) {
+        0 | 1 => object(entries).replace(",\"", ", \"").replace("\":", "\": "),
+        2 => format!(" {}\r\n", object(entries)),
+        3 => pretty(&object(entries)),
         _ => object(entries),
     }
+}
+
+/// With a line for each entry and element, as people write.
+fn pretty(compact: &str) -> String {
+    let mut text = String::new();
+    let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
+    for character in compact.chars() {
+        let structural = !quoted;
+        if character == '"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = character == '\\' && !escaped;
+        let line = |depth: usize| format!("\n{}", "  ".repeat(depth));
+        match character {
+            '{' | '[' if structural => {
+                depth += 1;
+                text.push(character);
+                text.push_str(&line(depth));
+            }
+            '}' | ']' if structural => {
+                depth = depth.saturating_sub(1);
+                text.push_str(&line(depth));
+                text.push(character);
+            }
+            ',' if structural => text.push_str(&format!(",{}", line(depth))),
+            ':' if structural => text.push_str(": "),
+            _ => text.push(character),
+        }
+    }
+    text
 }
 
 /// Drops, repeats, reorders, renames and replaces entries.
@@ -92,16 +122,31 @@ pub fn distort(seed: &mut Seed, entries: &mut Vec<(String, String)>) {
             return;
         }
         let at = seed.below(entries.len());
-        match seed.below(8) {
+        match seed.below(9) {
             0 => drop(entries.remove(at)),
             1 => seed.shuffle(entries),
             2 => entries.push(entries[at].clone()),
             3 => entries.insert(at, (format!("x{}", seed.below(50)), seed.pick(ODDITIES).to_owned())),
-            4 => entries[at].0 = entries[at].0.replace('e', "\\u0065"),
-            5 => entries[at].1 = "null".to_owned(),
+            // The link to such a key may be just too long to be remembered.
+            4 => entries.insert(at, ("x".repeat(24 + seed.below(8)), "null".to_owned())),
+            5 if seed.one_in(2) => entries.insert(at, ("deep".to_owned(), nest(seed))),
+            5 => entries[at].1 = nest(seed),
+            6 => entries[at].0 = entries[at].0.replace('e', "\\u0065"),
+            7 => entries[at].1 = "null".to_owned(),
             _ => entries[at].1 = seed.pick(ODDITIES).to_owned(),
         }
     }
+}
+
+/// A value that is about as deep as one may be; some are one too deep together with their record.
+fn nest(seed: &mut Seed) -> String {
+    let (mut begin, mut end) = (String::new(), String::new());
+    for _ in 0..58 + seed.below(9) {
+        let (open, close) = if seed.one_in(2) { ("[", "]") } else { ("{\"a\":", "}") };
+        begin.push_str(open);
+        end.insert_str(0, close);
+    }
+    format!("{begin}{}{end}", seed.pick(&["1", "null", "\"[{\"", "[]", "{}"]))
 }
 
 /// Changes a few bytes.
@@ -139,39 +184,4 @@ pub fn record(seed: &mut Seed, mut entries: Vec<(String, String)>) -> Vec<u8> {
 
 pub fn owned(entries: Vec<(&'static str, String)>) -> Vec<(String, String)> {
     entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-}
-
-/// A value of this type, as a rule.
-pub fn any_value(seed: &mut Seed, data_type: &DataType) -> String {
-    if seed.one_in(20) {
-        return if seed.one_in(4) { seed.pick(ODDITIES).to_owned() } else { "null".to_owned() };
-    }
-    match data_type {
-        DataType::Boolean => seed.pick(&["true", "false"]).to_owned(),
-        DataType::Int8 | DataType::Int16 | DataType::Decimal128(..) => seed.below(130).to_string(),
-        DataType::Int32 | DataType::Int64 => (seed.draw() as i32 >> seed.below(30)).to_string(),
-        DataType::Float32 | DataType::Float64 => match seed.below(3) {
-            0 => f64::from_bits(seed.draw()).to_string().replace("NaN", "0.5").replace("inf", "1"),
-            1 => format!("{:e}", seed.draw() as f64 / 7e15),
-            _ => format!("{}.{:02}", seed.below(1000), seed.below(100)),
-        },
-        DataType::Date32 => {
-            format!("\"20{:02}-0{}-{:02}\"", seed.below(100), 1 + seed.below(9), 1 + seed.below(28))
-        }
-        DataType::Timestamp(..) => click(seed).swap_remove(2).1,
-        DataType::Struct(members) => {
-            let mut entries: Vec<(&str, String)> = Vec::new();
-            for field in members {
-                if !seed.one_in(10) {
-                    entries.push((field.name().as_str(), any_value(seed, field.data_type())));
-                }
-            }
-            object(&entries)
-        }
-        DataType::List(element) => {
-            let elements: Vec<_> = (0..seed.below(4)).map(|_| any_value(seed, element.data_type())).collect();
-            format!("[{}]", elements.join(","))
-        }
-        _ => format!("\"{}\"", "é long text of some words".chars().take(seed.below(26)).collect::<String>()),
-    }
 }

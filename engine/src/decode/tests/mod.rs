@@ -1,0 +1,11 @@
+//! What the decoder is held to: the table of `docs/JSON.md` case by case (`meanings`), and what comes of many records
+//! made from seeds (`differential`), by the word of judges that share no code with it.
+
+mod arrow_judge;
+mod differential;
+mod judge;
+mod meanings;
+mod mutations;
+mod oracle;
+pub mod samples;
+mod values;
