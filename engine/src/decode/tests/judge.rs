@@ -9,9 +9,7 @@ use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Fields, Schema};
-use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
 
 use super::oracle;
 use crate::decode::{Decoded, Decoder, Refused};
@@ -210,15 +208,12 @@ fn too_deep(record: &[u8]) -> Option<usize> {
     if record.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() <= DEPTH_MAX {
         return None;
     }
-    let (mut depth, mut quoted) = (0usize, false);
-    let mut bytes = record.iter().enumerate();
-    while let Some((at, byte)) = bytes.next() {
+    let mut depth = 0usize;
+    for (at, byte) in unquoted(record) {
         match byte {
-            b'\\' if quoted => drop(bytes.next()),
-            b'"' => quoted = !quoted,
-            b'{' | b'[' if !quoted && depth == DEPTH_MAX => return Some(at),
-            b'{' | b'[' if !quoted => depth += 1,
-            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
+            b'{' | b'[' if depth == DEPTH_MAX => return Some(at),
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
@@ -242,7 +237,7 @@ impl<'a> Walk<'a> {
             return faults;
         };
         let mut walk = Walk { record, path: String::new(), faults };
-        let text = record.trim_matches([' ', '\t', '\r', '\n']);
+        let text = trim(record);
         match oracle::kind(text) {
             "an object" => walk.object(declared, text, stored),
             found => {
@@ -338,35 +333,46 @@ impl<'a> Walk<'a> {
 
 /// Keys and values of a legal object in their order, repeated keys too.
 pub fn entries(raw: &str) -> Vec<(Cow<'_, str>, &str)> {
-    serde_json::from_str::<Entries>(raw).expect("a legal object").0
+    elements(raw).into_iter().map(entry).collect()
 }
 
-/// The elements of a legal array.
+fn entry(member: &str) -> (Cow<'_, str>, &str) {
+    let colon = unquoted(member.as_bytes()).find(|(_, byte)| *byte == b':').expect("a key and its value").0;
+    (oracle::text(trim(&member[..colon])), trim(&member[colon + 1..]))
+}
+
+/// The elements of a legal array, or the members of an object.
 pub fn elements(raw: &str) -> Vec<&str> {
-    let elements: Vec<&RawValue> = serde_json::from_str(raw).expect("a legal array");
-    elements.into_iter().map(RawValue::get).collect()
+    let raw = trim(raw);
+    let inner = trim(&raw[1..raw.len() - 1]);
+    let (mut elements, mut begin, mut depth) = (Vec::new(), 0, 0);
+    for (at, byte) in unquoted(inner.as_bytes()) {
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            b',' if depth == 0 => {
+                elements.push(trim(&inner[begin..at]));
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    elements.extend((!inner.is_empty()).then(|| trim(&inner[begin..])));
+    elements
 }
 
-struct Entries<'a>(Vec<(Cow<'a, str>, &'a str)>);
+fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\t', '\r', '\n'])
+}
 
-impl<'de> Deserialize<'de> for Entries<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Entries<'de>;
-
-            fn expecting(&self, text: &mut std::fmt::Formatter) -> std::fmt::Result {
-                text.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                    entries.push((oracle::text(key.get()), value.get()));
-                }
-                Ok(Entries(entries))
-            }
+/// The bytes outside of strings, and where they are.
+fn unquoted(text: &[u8]) -> impl Iterator<Item = (usize, u8)> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.iter().copied().enumerate().filter(move |(_, byte)| {
+        if !std::mem::take(&mut escaped) {
+            escaped = quoted && *byte == b'\\';
+            quoted ^= *byte == b'"';
         }
-        deserializer.deserialize_map(Collect)
-    }
+        !quoted
+    })
 }
