@@ -24,6 +24,6 @@ tests/python/real_server.sh "$CARGO_TARGET_DIR/debug/thalweg"
 
 say "clippy"
 cargo clippy --workspace --all-targets -- -D warnings
-cargo clippy --manifest-path engine/decoder/Cargo.toml --locked --all-targets -- -D warnings
+cargo clippy --manifest-path engine/decoder/Cargo.toml --locked --all-targets --features fuzz -- -D warnings
 
 say "done"
