@@ -21,7 +21,7 @@ const SCHEMA_DEPTH_MAX: usize = 32;
 
 /// Bytes that the elements of all lists may take. `[{},{},…]` needs three bytes of a record for an element, which has a
 /// slot in every column below its list: a small record could fill the memory. A record that alone takes more is
-/// refused; a batch ends with the record by which it takes more.
+/// refused; a batch ends with the record by which it takes more (INV-16).
 pub(super) const ELEMENT_BYTES_MAX: usize = 32 << 20;
 
 #[derive(Debug)]
