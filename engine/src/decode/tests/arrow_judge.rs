@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow_json::ReaderBuilder;
 
 use super::judge::{self, Fault};
+use super::oracle;
 use super::samples::object;
 use crate::decode::Decoded;
 
@@ -135,11 +136,19 @@ fn named_difference(data_type: &DataType, raw: &str) -> Option<&'static str> {
         DataType::Timestamp(..) if !raw.starts_with('"') => Some("an epoch number"),
         DataType::Float32 if raw.starts_with('-') && raw.parse() == Ok(0f32) => Some("negative zero"),
         DataType::Float64 if raw.starts_with('-') && raw.parse() == Ok(0f64) => Some("negative zero"),
+        DataType::Utf8View if raw.contains("\\u") && oracle::text(raw).contains(is_of_an_even_plane) => {
+            Some("an escaped character of an even plane")
+        }
         integer if integer.is_integer() && is_beyond_a_double(raw) => {
             Some("an integer beyond 2^53 with a point or an exponent")
         }
         _ => None,
     }
+}
+
+/// Whether arrow-json makes another character of this one's two escapes: it joins them bit by bit instead of adding.
+fn is_of_an_even_plane(character: char) -> bool {
+    matches!(u32::from(character) >> 16, plane if plane > 0 && plane % 2 == 0)
 }
 
 /// Whether arrow-json reads this whole number as a binary64 that cannot hold it exactly.

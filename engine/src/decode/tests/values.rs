@@ -69,6 +69,7 @@ fn text(seed: &mut Seed) -> String {
             "\\u0000",
             "\\u00e9",
             "\\ud83d\\ude00",
+            "\\ud842\\udfb7",
             "😀",
             "\u{7f}",
             "\u{feff}",
