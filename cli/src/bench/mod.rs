@@ -65,7 +65,7 @@ pub struct Arguments {
     baseline: bool,
 
     /// Read each record the decoder's general way, to see what its fast path is worth
-    #[arg(long, hide = true)]
+    #[arg(long)]
     general_decoder: bool,
 
     /// Instead: clicks at this rate, and how long each takes from its arrival until it can be read
