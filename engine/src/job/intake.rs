@@ -10,14 +10,14 @@ use arrow::array::{
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType};
 
-use crate::decode::Decoder;
+use crate::decode::{Decoder, Refused};
 use crate::ids::Micros;
 use crate::job::refused::{RefusedRow, RefusedRows};
 use crate::source::{RawBatch, Span};
 use crate::spec::{ColumnOrigin, RecordColumn, StreamSpec, ViewSpec};
 use crate::{Error, Result};
 
-/// Of a record that is too large.
+/// How much is kept of a record that is too large.
 const OVERSIZED_BYTES_KEPT: usize = 1024;
 
 pub struct Intake {
@@ -34,8 +34,18 @@ pub struct Accepted {
     /// For each row, its index among the raw records.
     pub records: Vec<u32>,
     pub rejected: u64,
-    /// Records that have no room in this batch, since the arrays of those before them fill it.
-    pub rest: Option<RawBatch>,
+}
+
+/// A record that becomes no row. What is told of it is put together later, in the records' order.
+struct Refusal {
+    index: usize,
+    cause: Cause,
+}
+
+enum Cause {
+    Oversized,
+    Undecodable { reason: String, at: usize },
+    BadTime { reason: String, event_time: Option<Micros> },
 }
 
 impl Accepted {
@@ -83,45 +93,49 @@ impl Intake {
         self.needs_keys
     }
 
-    /// Takes in the whole batch, or as much of it as has room at once; `raw` is cut there.
-    pub fn accept(&mut self, raw: &mut RawBatch, refused: &mut RefusedRows) -> Result<Accepted> {
+    /// Takes in the whole batch, or as much of it as has room at once: then `raw` is cut there, and its rest comes back.
+    pub fn accept(
+        &mut self,
+        raw: &mut RawBatch,
+        refused: &mut RefusedRows,
+    ) -> Result<(Accepted, Option<RawBatch>)> {
         let oversize = self.hide_oversize(raw);
         let decoded = self.decoder.decode(&raw.records)?;
         for (index, span) in &oversize {
             raw.records.spans[*index] = *span;
         }
         let rest = (decoded.read < raw.records.spans.len()).then(|| raw.split_off(decoded.read));
-        let count = decoded.read;
-        let mut gone = vec![false; count];
-        let mut rows = Vec::with_capacity(decoded.refused.len());
-        for refusal in decoded.refused {
-            gone[refusal.index] = true;
-            rows.push(match oversize.binary_search_by_key(&refusal.index, |(index, _)| *index) {
-                Ok(_) => self.oversized(raw, refusal.index),
-                Err(_) => {
-                    let position = Some(refusal.at as i64);
-                    RefusedRow { position, ..RefusedRow::of(raw, refusal.index, refusal.reason) }
-                }
+        let mut gone = vec![false; decoded.read];
+        let mut refusals = Vec::with_capacity(decoded.refused.len());
+        for Refused { index, reason, at } in decoded.refused {
+            gone[index] = true;
+            let oversized = oversize.binary_search_by_key(&index, |(index, _)| *index).is_ok();
+            refusals.push(match oversized {
+                true => Refusal { index, cause: Cause::Oversized },
+                false => Refusal { index, cause: Cause::Undecodable { reason, at } },
             });
         }
-        let records: Vec<u32> = (0..count as u32).filter(|index| !gone[*index as usize]).collect();
+        let records: Vec<u32> = (0..decoded.read as u32).filter(|index| !gone[*index as usize]).collect();
         let batch = self.with_record_columns(decoded.batch, raw, &records)?;
-        let mut accepted = Accepted { batch, records, rejected: 0, rest };
-        self.refuse_bad_times(raw, &mut accepted, &mut rows)?;
-        accepted.rejected = rows.len() as u64;
-        rows.sort_by_key(|row| row.offset);
-        rows.into_iter().for_each(|row| refused.push(row));
-        if accepted.records.len() as u64 + accepted.rejected != count as u64 {
+        let accepted = self.refuse_bad_times(raw, Accepted { batch, records, rejected: 0 }, &mut refusals)?;
+        if accepted.records.len() + refusals.len() != decoded.read {
             return Err(Error::Internal(format!(
-                "the decoder lost records. in={count}, rows={}, rejected={}",
+                "the decoder lost records. in={}, rows={}, rejected={}",
+                decoded.read,
                 accepted.records.len(),
-                accepted.rejected
+                refusals.len()
             )));
         }
-        Ok(accepted)
+        let rejected = refusals.len() as u64;
+        refusals.sort_by_key(|refusal| refusal.index);
+        for refusal in refusals {
+            refused.push(self.refused_row(raw, refusal));
+        }
+        Ok((Accepted { rejected, ..accepted }, rest))
     }
 
-    /// A record beyond the declared size is not even parsed: to the decoder it is a tombstone. Gives the spans of those.
+    /// A record beyond the declared size is not even parsed: to the decoder it is a tombstone. Gives the spans back that
+    /// are to be restored.
     fn hide_oversize(&self, raw: &mut RawBatch) -> Vec<(usize, Span)> {
         let most = self.stream.options.record_bytes_max;
         let spans = raw.records.spans.iter_mut().enumerate();
@@ -129,12 +143,23 @@ impl Intake {
         oversize.map(|(index, span)| (index, std::mem::replace(span, Span::TOMBSTONE))).collect()
     }
 
-    /// The row of a record beyond the declared size, of which it keeps the beginning.
-    fn oversized(&self, raw: &RawBatch, index: usize) -> RefusedRow {
-        let (bytes, most) = (raw.records.spans[index].len, self.stream.options.record_bytes_max);
-        let reason = format!("the record is larger than record_bytes_max. bytes={bytes}, most={most}");
-        let kept = raw.records.value(index).map(|record| &record[..most.min(OVERSIZED_BYTES_KEPT)]);
-        RefusedRow::about(raw, index, kept, reason)
+    fn refused_row(&self, raw: &RawBatch, Refusal { index, cause }: Refusal) -> RefusedRow {
+        match cause {
+            Cause::Undecodable { reason, at } => {
+                RefusedRow { position: Some(at as i64), ..RefusedRow::of(raw, index, reason) }
+            }
+            Cause::BadTime { reason, event_time } => {
+                RefusedRow { event_time, ..RefusedRow::of(raw, index, reason) }
+            }
+            Cause::Oversized => {
+                let (bytes, most) = (raw.records.spans[index].len, self.stream.options.record_bytes_max);
+                let reason =
+                    format!("the record is larger than record_bytes_max. bytes={bytes}, most={most}");
+                let kept = raw.records.value(index).map(|record| &record[..most.min(OVERSIZED_BYTES_KEPT)]);
+                let record = kept.map(<[u8]>::to_vec);
+                RefusedRow { record, ..RefusedRow::without_record(raw, index, reason) }
+            }
+        }
     }
 
     fn with_record_columns(
@@ -161,10 +186,10 @@ impl Intake {
     fn refuse_bad_times(
         &self,
         raw: &RawBatch,
-        accepted: &mut Accepted,
-        refused: &mut Vec<RefusedRow>,
-    ) -> Result<()> {
-        let Some(times) = accepted.event_times(&self.stream) else { return Ok(()) };
+        mut accepted: Accepted,
+        refusals: &mut Vec<Refusal>,
+    ) -> Result<Accepted> {
+        let Some(times) = accepted.event_times(&self.stream) else { return Ok(accepted) };
         let guard = self.stream.options.future_guard.as_micros() as Micros;
         let verdict = |row: usize| -> Option<String> {
             if times.is_null(row) {
@@ -179,14 +204,14 @@ impl Intake {
         };
         let reasons: Vec<Option<String>> = (0..times.len()).map(verdict).collect();
         if reasons.iter().all(Option::is_none) {
-            return Ok(());
+            return Ok(accepted);
         }
         let mask: BooleanArray = reasons.iter().map(|reason| Some(reason.is_none())).collect();
         for (row_index, reason) in reasons.into_iter().enumerate() {
             if let Some(reason) = reason {
                 let event_time = (!times.is_null(row_index)).then(|| times.value(row_index));
                 let index = accepted.records[row_index] as usize;
-                refused.push(RefusedRow { event_time, ..RefusedRow::of(raw, index, reason) });
+                refusals.push(Refusal { index, cause: Cause::BadTime { reason, event_time } });
             }
         }
         accepted.batch = filter_record_batch(&accepted.batch, &mask)?;
@@ -195,7 +220,7 @@ impl Intake {
             row_index += 1;
             mask.value(row_index - 1)
         });
-        Ok(())
+        Ok(accepted)
     }
 }
 
@@ -298,8 +323,8 @@ mod tests {
             raw(&[Some("{}"), Some(&oversized), Some(good), None, Some("{"), Some("{\"at\":999999}")]);
         let last = raw.last_record();
         let mut refused = RefusedRows::default();
-        let accepted = intake().accept(&mut raw, &mut refused).unwrap();
-        assert_eq!((accepted.records, accepted.rejected, accepted.rest.is_none()), (vec![2], 5, true));
+        let (accepted, rest) = intake().accept(&mut raw, &mut refused).unwrap();
+        assert_eq!((accepted.records, accepted.rejected, rest.is_none()), (vec![2], 5, true));
         assert_eq!(offsets(refused), [100, 102, 106, 108, 110]);
         assert_eq!(raw.records.value(1), Some(oversized.as_bytes()), "the record is as it came");
         assert_eq!(raw.last_record(), last);
@@ -314,13 +339,13 @@ mod tests {
         let (mut rows, mut batches) = (0, vec![]);
         let mut refused = RefusedRows::default();
         while let Some(mut raw) = left {
-            let accepted = intake.accept(&mut raw, &mut refused).unwrap();
+            let (accepted, rest) = intake.accept(&mut raw, &mut refused).unwrap();
             rows += accepted.batch.num_rows();
             batches.push((raw.offsets.clone(), raw.next_offset.0));
             for (index, offset) in raw.offsets.iter().enumerate() {
                 assert_eq!(raw.records.value(index), values[(*offset as usize - 100) / 2].map(str::as_bytes));
             }
-            left = accepted.rest;
+            left = rest;
         }
         assert_eq!(batches, [(vec![100, 102, 104], 105), (vec![106, 108, 110], 112)]);
         assert_eq!((rows, offsets(refused)), (4, vec![100, 108]));

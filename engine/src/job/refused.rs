@@ -99,11 +99,11 @@ pub struct RefusedRow {
 impl RefusedRow {
     /// What the record itself says.
     pub fn of(raw: &RawBatch, index: usize, reason: String) -> RefusedRow {
-        RefusedRow::about(raw, index, raw.records.value(index), reason)
+        let record = raw.records.value(index).map(<[u8]>::to_vec);
+        RefusedRow { record, ..RefusedRow::without_record(raw, index, reason) }
     }
 
-    /// Keeps `record` of it.
-    pub fn about(raw: &RawBatch, index: usize, record: Option<&[u8]>, reason: String) -> RefusedRow {
+    pub fn without_record(raw: &RawBatch, index: usize, reason: String) -> RefusedRow {
         RefusedRow {
             view: None,
             partition: raw.partition,
@@ -113,7 +113,7 @@ impl RefusedRow {
             watermark: None,
             reason,
             position: None,
-            record: record.map(<[u8]>::to_vec),
+            record: None,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What one micro-batch becomes in one view: its lower half, run on the rows that are in time.
+//! What one micro-batch becomes in one view: its lower half, run on the rows that are in time. The worker joins what
+//! comes of it.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ pub struct RunningView {
 }
 
 /// The records of one partition that are taken in at once.
-pub struct MicroBatch<'a> {
+pub struct Arrivals<'a> {
     pub raw: &'a RawBatch,
     pub accepted: &'a Accepted,
     /// When each row happened, and the watermark that it met; absent if the stream has no event time.
@@ -44,18 +45,18 @@ impl RunningView {
     }
 
     /// Rows that are too late for the view go to `late`.
-    pub fn share(&mut self, batch: &MicroBatch<'_>, late: &mut RefusedRows) -> Result<Share> {
-        let rows = &batch.accepted.batch;
+    pub fn take_in(&mut self, arrivals: &Arrivals<'_>, late: &mut RefusedRows) -> Result<Share> {
+        let rows = &arrivals.accepted.batch;
         let mut terms = ViewTerms { decoded: rows.num_rows() as u64, ..ViewTerms::default() };
         let mut parts = vec![];
         if let (ViewShape::Windowed { window, allowed_lateness, .. }, Some((times, observed))) =
-            (&self.spec.shape, batch.times)
+            (&self.spec.shape, arrivals.times)
             && let Some(verdicts) = observed.verdicts(times, *window, *allowed_lateness)
         {
             terms.late = verdicts.late.true_count() as u64;
-            self.keep_late(batch, times, observed, &verdicts.late, late);
-            for (after, rows) in verdicts.shares(rows)? {
-                for part in lower(&mut self.half, &rows, &mut terms)? {
+            self.keep_late(arrivals, times, observed, &verdicts.late, late);
+            for (after, some) in verdicts.in_time(rows)? {
+                for part in lower(&mut self.half, &some, &mut terms)? {
                     parts.extend(part.ending_after(after, *window)?);
                 }
             }
@@ -67,19 +68,19 @@ impl RunningView {
 
     fn keep_late(
         &self,
-        batch: &MicroBatch<'_>,
+        arrivals: &Arrivals<'_>,
         times: &TimestampMicrosecondArray,
         observed: &Observed,
         mask: &BooleanArray,
         late: &mut RefusedRows,
     ) {
         for row in (0..mask.len()).filter(|row| mask.value(*row)) {
-            let index = batch.accepted.records[row] as usize;
+            let index = arrivals.accepted.records[row] as usize;
             late.push(RefusedRow {
                 view: Some(self.spec.name.clone()),
                 event_time: Some(times.value(row)),
                 watermark: Some(observed.before(row)),
-                ..RefusedRow::of(batch.raw, index, "all its windows had closed".into())
+                ..RefusedRow::of(arrivals.raw, index, "all its windows had closed".into())
             });
         }
     }

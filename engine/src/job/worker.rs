@@ -20,7 +20,7 @@ use crate::job::intake::Intake;
 use crate::job::ledger::PartitionTerms;
 use crate::job::quiet::{Quiet, Verdict};
 use crate::job::refused::{RefusedRows, RefusedTable};
-use crate::job::share::{MicroBatch, RunningView, Share};
+use crate::job::share::{Arrivals, RunningView, Share};
 use crate::job::shared::{Partition, Shared};
 use crate::source::{BatchLimit, Polled, RawBatch, Reader};
 use crate::spec::{StreamSpec, ViewSpec};
@@ -91,6 +91,8 @@ struct Running {
     plan: Arc<StreamPlan>,
     intake: Intake,
     views: Vec<RunningView>,
+    /// Records that were polled, and have had no room in a micro-batch yet.
+    left: Option<RawBatch>,
     runtime: Arc<RuntimeEnv>,
     quiet: BTreeMap<PartitionId, Quiet>,
     rejected: RefusedRows,
@@ -134,6 +136,7 @@ impl Running {
             plan,
             intake,
             views: vec![],
+            left: None,
             runtime,
             quiet,
             rejected: RefusedRows::default(),
@@ -162,16 +165,17 @@ impl Running {
                 self.pause();
                 continue;
             }
+            if let Some(raw) = self.left.take() {
+                self.left = self.take_in(raw)?;
+                continue;
+            }
             let asked = self.worker.clock.elapsed();
             let limit = BatchLimit { rows: self.worker.batch_rows, bytes: BATCH_BYTES };
             match self.worker.reader.poll(limit, POLL)? {
                 Polled::Batch(raw) => {
                     self.effort.reading += self.worker.clock.elapsed().saturating_sub(asked);
                     let small = raw.offsets.len() < SMALL_BATCH_ROWS;
-                    let mut left = Some(raw);
-                    while let Some(raw) = left {
-                        left = self.take_in(raw)?;
-                    }
+                    self.left = self.take_in(raw)?;
                     if small {
                         std::thread::sleep(LINGER);
                     }
@@ -293,18 +297,17 @@ impl Running {
     /// Makes a micro-batch of the records, and gives back those for which it had no room.
     fn take_in(&mut self, mut raw: RawBatch) -> Result<Option<RawBatch>> {
         let begun = self.worker.clock.elapsed();
-        let mut accepted = self.intake.accept(&mut raw, &mut self.rejected)?;
-        let rest = accepted.rest.take();
+        let (accepted, left) = self.intake.accept(&mut raw, &mut self.rejected)?;
         let mut time = self.wake(raw.partition)?;
         let times = accepted.event_times(&self.worker.stream);
         let observed = times.as_ref().map(|times| time.observe(times));
         let decoded = self.worker.clock.elapsed();
-        let batch =
-            MicroBatch { raw: &raw, accepted: &accepted, times: times.as_ref().zip(observed.as_ref()) };
+        let arrivals =
+            Arrivals { raw: &raw, accepted: &accepted, times: times.as_ref().zip(observed.as_ref()) };
         self.batches += u64::from(!self.views.is_empty());
         let dropped = self.worker.drop_batch == Some(self.batches);
         let views = self.views.iter_mut().filter(|_| !dropped);
-        let shares = views.map(|view| view.share(&batch, &mut self.late)).collect::<Result<Vec<_>>>()?;
+        let shares = views.map(|view| view.take_in(&arrivals, &mut self.late)).collect::<Result<Vec<_>>>()?;
         self.effort.decoding += decoded.saturating_sub(begun);
         self.effort.aggregating += self.worker.clock.elapsed().saturating_sub(decoded);
         let terms = PartitionTerms {
@@ -313,7 +316,7 @@ impl Running {
             rejected: accepted.rejected,
         };
         self.join(&raw, time, terms, shares)?;
-        Ok(rest)
+        Ok(left)
     }
 
     /// The partition's event time. One that comes back from idleness first adopts the frontier as its floor.

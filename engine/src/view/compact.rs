@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, StructArray};
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::DataType;
 
 use crate::Result;
@@ -31,7 +32,11 @@ fn own(array: &ArrayRef) -> Result<ArrayRef> {
         }
         DataType::List(element) => {
             let (_, offsets, values, nulls) = array.as_list::<i32>().clone().into_parts();
-            Arc::new(ListArray::try_new(Arc::clone(element), offsets, own(&values)?, nulls)?)
+            // Of a slice, the elements of the other lists are among the values.
+            let (first, last) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
+            let values = own(&values.slice(first, last - first))?;
+            let offsets = OffsetBuffer::from_lengths(offsets.lengths());
+            Arc::new(ListArray::try_new(Arc::clone(element), offsets, values, nulls)?)
         }
         _ => Arc::clone(array),
     })
@@ -40,7 +45,6 @@ fn own(array: &ArrayRef) -> Result<ArrayRef> {
 #[cfg(test)]
 mod tests {
     use arrow::array::{Int32Array, StringViewArray, UInt32Array};
-    use arrow::buffer::OffsetBuffer;
     use arrow::compute::take_record_batch;
     use arrow::datatypes::Field;
 
@@ -83,6 +87,14 @@ mod tests {
             let (bytes, before) = (own.get_array_memory_size(), few.get_array_memory_size());
             assert!(bytes < 8_000 && before > 400_000, "{bytes} bytes of {before}");
         }
+        let slice = whole.slice(5_000, 3);
+        let own = compacted(slice.clone()).unwrap();
+        assert_eq!(own, slice);
+        let strings = |batch: &RecordBatch| {
+            let elements = batch.column(2).as_list::<i32>().values().as_struct().column(0);
+            elements.as_string_view().data_buffers().iter().map(|buffer| buffer.len()).sum::<usize>()
+        };
+        assert!(strings(&own) < 1000 && strings(&slice) > 400_000);
         assert_eq!(compacted(batch(0)).unwrap(), batch(0));
     }
 }

@@ -101,7 +101,7 @@ pub struct Verdicts {
 
 impl Verdicts {
     /// The rows that are not late, by the instant after which the windows end that they count in.
-    pub fn shares(&self, batch: &RecordBatch) -> Result<Vec<(Micros, RecordBatch)>> {
+    pub fn in_time(&self, batch: &RecordBatch) -> Result<Vec<(Micros, RecordBatch)>> {
         let mut rows: BTreeMap<Micros, Vec<u32>> = BTreeMap::from([(Micros::MIN, vec![])]);
         for (row, after) in self.after.iter().enumerate().filter(|(row, _)| !self.late.value(*row)) {
             rows.entry(*after).or_default().push(row as u32);
