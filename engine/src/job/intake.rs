@@ -255,12 +255,11 @@ fn record_column(column: RecordColumn, field: &Field, raw: &RawBatch, records: &
 mod tests {
     use arrow::array::Int64Array;
     use arrow::datatypes::TimeUnit;
-    use uuid::Uuid;
 
     use super::*;
     use crate::ids::{Offset, PartitionId};
     use crate::source::Records;
-    use crate::spec::{EventTime, GeneratorSpec, SourceSpec, StreamOptions};
+    use crate::spec::EventTime;
 
     fn intake() -> Intake {
         let names: Vec<String> = (0..20).map(|number| format!("s{number}")).collect();
@@ -270,20 +269,9 @@ mod tests {
         let at = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         let schema = Schema::new(vec![Field::new("at", at, true), Field::new("a", list, true)]);
         let stream = StreamSpec {
-            id: Uuid::from_u128(1),
-            name: "s".into(),
-            sql: String::new(),
             schema: Arc::new(schema),
-            origins: vec![ColumnOrigin::Value; 2],
             event_time: Some(EventTime { column: 0, delay: 0 }),
-            source: SourceSpec::Generator(GeneratorSpec {
-                seed: 1,
-                partitions: 1,
-                rate: None,
-                rows: None,
-                start_micros: None,
-            }),
-            options: StreamOptions::default(),
+            ..crate::job::tests::clicks()
         };
         Intake::new(&Arc::new(stream), &[]).unwrap()
     }

@@ -35,7 +35,7 @@ fn click_schema() -> SchemaRef {
     ]))
 }
 
-fn clicks() -> StreamSpec {
+pub fn clicks() -> StreamSpec {
     clicks_of(Some(ROWS))
 }
 

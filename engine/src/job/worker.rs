@@ -20,7 +20,7 @@ use crate::job::intake::Intake;
 use crate::job::ledger::PartitionTerms;
 use crate::job::quiet::{Quiet, Verdict};
 use crate::job::refused::{RefusedRows, RefusedTable};
-use crate::job::share::{Arrivals, RunningView, Share};
+use crate::job::running_view::{Arrivals, RunningView, Share};
 use crate::job::shared::{Partition, Shared};
 use crate::source::{BatchLimit, Polled, RawBatch, Reader};
 use crate::spec::{StreamSpec, ViewSpec};

@@ -1,5 +1,5 @@
-//! What one micro-batch becomes in one view: its lower half, run on the rows that are in time. The worker joins what
-//! comes of it.
+//! A view as one worker runs it: what a micro-batch becomes in it, by its lower half and of the rows that are in time. The
+//! worker joins what comes of it.
 
 use std::sync::Arc;
 
@@ -17,7 +17,6 @@ use crate::view::part::Part;
 use crate::view::plain_planning_state;
 use crate::view::watermark::Observed;
 
-/// A view's lower half as one worker runs it.
 pub struct RunningView {
     spec: Arc<ViewSpec>,
     half: LowerHalf,
@@ -31,6 +30,7 @@ pub struct Arrivals<'a> {
     pub times: Option<(&'a TimestampMicrosecondArray, &'a Observed)>,
 }
 
+/// What a micro-batch became in the view.
 pub struct Share {
     pub view: Arc<ViewSpec>,
     pub parts: Vec<Part>,
