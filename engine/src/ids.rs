@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Epoch(pub u64);
 
 impl Epoch {
+    pub const MAX: Epoch = Epoch(u64::MAX);
+
     pub fn next(self) -> Epoch {
         Epoch(self.0 + 1)
     }

@@ -87,8 +87,17 @@ pub struct ViewStatus {
 #[derive(Debug, Clone)]
 pub struct CheckpointStatus {
     pub epoch: Epoch,
+    /// Wall time when it was durable.
     pub committed_at: Micros,
+    /// From the barrier to being durable: the three that follow.
     pub duration_micros: u64,
+    /// Until every worker had answered.
+    pub barrier_micros: u64,
+    /// Finishing windows, merging parts, and writing files.
+    pub close_micros: u64,
+    pub manifest_micros: u64,
+    /// Afterwards: telling Delta, where files had been written.
+    pub delta_micros: u64,
     pub state_bytes: u64,
     pub records: u64,
 }

@@ -9,7 +9,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use thalweg_engine::ErrorKind;
 use thalweg_engine::ids::{Offset, PartitionId};
 use thalweg_engine::secrets::Secrets;
-use thalweg_engine::source::{self, BatchLimit, Polled};
+use thalweg_engine::source::{self, BatchLimit, Polled, RawBatch};
 use thalweg_engine::spec::{FilesSpec, SourceSpec};
 use thalweg_tests::servers::Minio;
 
@@ -50,8 +50,9 @@ async fn objects_are_read_in_the_order_of_their_names_from_any_offset() -> Resul
         let first = if location == "in-order" { 0 } else { 1000 };
         let mut next = from;
         loop {
-            match reader.poll(LIMIT, WITHIN)? {
-                Polled::Batch(batch) => {
+            let mut batch = RawBatch::default();
+            match reader.poll(&mut batch, LIMIT, WITHIN)? {
+                Polled::Records => {
                     for (index, offset) in batch.offsets.iter().enumerate() {
                         let value = batch.records.value(index).context("a line is no tombstone")?;
                         assert_eq!(value, format!("{{\"number\":{}}}", offset + first).as_bytes());
@@ -75,11 +76,13 @@ async fn an_object_replaced_while_it_is_read_is_bad_data() -> Result<()> {
     put(&store, "replaced/a.json", 0..1_000_000).await?;
     let mut discovery = source::open(&spec(&minio, "replaced"), &Secrets::default())?;
     let mut reader = discovery.open(&[(PartitionId(0), Offset(0)).into()], false)?;
-    assert!(matches!(reader.poll(LIMIT, WITHIN)?, Polled::Batch(_)));
+    let mut batch = RawBatch::default();
+    assert_eq!(reader.poll(&mut batch, LIMIT, WITHIN)?, Polled::Records);
     put(&store, "replaced/a.json", 5..1_000_005).await?;
     let error = loop {
-        match reader.poll(LIMIT, WITHIN) {
-            Ok(Polled::Batch(_)) => {}
+        batch.clear();
+        match reader.poll(&mut batch, LIMIT, WITHIN) {
+            Ok(Polled::Records) => {}
             Ok(polled) => panic!("{polled:?}"),
             Err(error) => break error,
         }

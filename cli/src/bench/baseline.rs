@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::prelude::{JsonReadOptions, SessionContext};
 
-use super::VIEWS;
 use super::usage::{Spent, Usage};
+use super::views::SHOP;
 
 pub async fn measure(file: &Path, events: u64) -> Result<Spent> {
     let path = file.to_str().context("the file's name is not UTF-8")?;
@@ -19,7 +19,7 @@ pub async fn measure(file: &Path, events: u64) -> Result<Spent> {
     let ctx = SessionContext::new();
     let clicks = ctx.read_json(path, options).await?.cache().await?;
     ctx.register_table("clicks", clicks.into_view())?;
-    for (_, _, query) in VIEWS {
+    for (_, _, query) in SHOP {
         ctx.sql(query).await?.collect().await?;
     }
     let spent = before.until_now();

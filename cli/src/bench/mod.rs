@@ -7,9 +7,11 @@
 mod baseline;
 mod clicks_file;
 mod latency;
+mod producer;
 mod stages;
 mod topic;
 mod usage;
+mod views;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -68,9 +70,26 @@ pub struct Arguments {
     #[arg(long)]
     general_decoder: bool,
 
-    /// Instead: clicks at this rate, and how long each takes from its arrival until it can be read
+    /// Views: two as a shop would have them, and others
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    views: usize,
+
+    /// All views are like the first
+    #[arg(long)]
+    alike: bool,
+
+    /// Instead, with --from kafka: write clicks to a topic of its own at this rate, and tell how long each takes until
+    /// it can be read, and until it is durable
     #[arg(long, value_name = "EVENTS/S")]
     latency: Option<f64>,
+
+    /// Partitions of a topic that is created
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    partitions: i32,
+
+    /// Be the process that writes the clicks of --latency
+    #[arg(long, hide = true)]
+    produce: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -79,27 +98,6 @@ enum Source {
     File,
     Kafka,
 }
-
-/// The views, written once for the engine and once for the baseline.
-const VIEWS: [(&str, &str, &str); 2] = [
-    (
-        "by_type",
-        "SELECT window_start, window_end, event_type, count(*) AS events, \
-         sum(price * quantity) FILTER (WHERE event_type = 'purchase') AS revenue, \
-         count(DISTINCT session_id) AS sessions \
-         FROM TUMBLE(clicks, event_ts, INTERVAL '1 minute') GROUP BY window_start, window_end, event_type",
-        "SELECT date_bin(INTERVAL '1 minute', event_ts) AS window_start, event_type, count(*) AS events, \
-         sum(price * quantity) FILTER (WHERE event_type = 'purchase') AS revenue, \
-         count(DISTINCT session_id) AS sessions FROM clicks GROUP BY 1, 2",
-    ),
-    (
-        "by_product",
-        "SELECT window_start, window_end, product_id, count(*) AS events, sum(price * quantity) AS revenue \
-         FROM TUMBLE(clicks, event_ts, INTERVAL '10 seconds') GROUP BY window_start, window_end, product_id",
-        "SELECT date_bin(INTERVAL '10 seconds', event_ts) AS window_start, product_id, count(*) AS events, \
-         sum(price * quantity) AS revenue FROM clicks GROUP BY 1, 2",
-    ),
-];
 
 const COLUMNS: &str = "event_id STRING, event_type STRING, event_ts TIMESTAMP(3), user_id STRING, session_id STRING, \
      product_id STRING, price DOUBLE, quantity INT, country STRING, device STRUCT<type STRING, os STRING>, \
@@ -124,11 +122,25 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("this build is not optimized; for figures: make bench");
     }
-    if arguments.latency.is_some() && (arguments.baseline || arguments.from != Source::Generator) {
-        return Err(anyhow!("--latency measures the generator's clicks; leave --from and --baseline away"));
+    if let (true, Some(rate)) = (arguments.produce, arguments.latency) {
+        return producer::run(arguments, rate);
     }
-    if arguments.baseline && arguments.from == Source::Generator {
-        return Err(anyhow!("--baseline reads a file; add --from file or --from kafka"));
+    if arguments.latency.is_some() && (arguments.baseline || arguments.from != Source::Kafka) {
+        return Err(anyhow!(
+            "--latency is of clicks that come through a broker: add --from kafka, without --baseline"
+        ));
+    }
+    if arguments.latency.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) || arguments.partitions < 1 {
+        return Err(anyhow!("--latency wants a rate above 0, and --partitions at least 1"));
+    }
+    if arguments.views == 0 {
+        return Err(anyhow!("--views wants at least 1"));
+    }
+    if arguments.baseline && (arguments.from == Source::Generator || arguments.views != 2 || arguments.alike)
+    {
+        return Err(anyhow!(
+            "--baseline reads a file through the two views; add --from file or --from kafka"
+        ));
     }
     let scratch = std::env::temp_dir().join(format!("thalweg-bench-{}", std::process::id()));
     let data = arguments.data.clone().unwrap_or_else(|| scratch.display().to_string());
@@ -144,7 +156,7 @@ async fn bench(arguments: &Arguments) -> Result<()> {
 
 async fn throughput(data: &str, arguments: &Arguments) -> Result<()> {
     let expected = make_ready(arguments).await?;
-    let engine = start(data, arguments, &source_options(arguments, None)?).await?;
+    let engine = start(data, arguments, &source_options(arguments)?).await?;
     let (before, threads_before) = (Usage::now(), Threads::now()?);
     engine.begin();
     let records = read_all(&engine, expected).await?;
@@ -174,7 +186,7 @@ async fn make_ready(arguments: &Arguments) -> Result<Option<u64>> {
         return Ok(None);
     }
     let topic = Topic { brokers: &arguments.brokers, name: &arguments.topic };
-    Ok(Some(topic.fill_if_empty(&arguments.file).await?))
+    Ok(Some(topic.fill_if_empty(&arguments.file, arguments.partitions).await?))
 }
 
 fn workers(arguments: &Arguments) -> usize {
@@ -182,23 +194,16 @@ fn workers(arguments: &Arguments) -> usize {
 }
 
 /// The options of the stream, for the `WITH (…)`.
-fn source_options(arguments: &Arguments, rate: Option<f64>) -> Result<String> {
-    let seed = arguments.seed;
-    Ok(match (rate, arguments.from) {
-        (Some(rate), _) => format!("connector = 'generator', seed = {seed}, rate = {rate}, start = 'now'"),
-        (None, Source::Generator) => {
-            format!("connector = 'generator', seed = {seed}, rows = {}", arguments.rows)
+fn source_options(arguments: &Arguments) -> Result<String> {
+    Ok(match arguments.from {
+        Source::Generator => {
+            format!("connector = 'generator', seed = {}, rows = {}", arguments.seed, arguments.rows)
         }
-        (None, Source::File) => {
+        Source::File => {
             let path = arguments.file.to_str().context("the file's name is not UTF-8")?;
             format!("connector = 'files', path = '{}'", path.replace('\'', "''"))
         }
-        (None, Source::Kafka) => {
-            format!(
-                "connector = 'kafka', brokers = '{}', topic = '{}', start = 'earliest'",
-                arguments.brokers, arguments.topic
-            )
-        }
+        Source::Kafka => Topic { brokers: &arguments.brokers, name: &arguments.topic }.options("earliest"),
     })
 }
 
@@ -222,8 +227,9 @@ async fn start(data: &str, arguments: &Arguments, options: &str) -> Result<Engin
     let database = Database::new(Arc::new(engine.clone()), clock, queries, QuerySettings::default())?;
     let session = database.session(Client { user: None, name: Some("bench".into()) });
     let mut statements = vec![format!("CREATE STREAM clicks ({COLUMNS}) WITH ({options})")];
-    statements
-        .extend(VIEWS.iter().map(|(name, query, _)| format!("CREATE MATERIALIZED VIEW {name} AS {query}")));
+    let views = views::views(arguments.views, arguments.alike);
+    let create = |view: &views::View| format!("CREATE MATERIALIZED VIEW {} AS {}", view.name, view.query);
+    statements.extend(views.iter().map(create));
     for statement in statements {
         match session.execute(&statement, &[]).await.map_err(|error| anyhow!("{error}"))? {
             Answer::Done(_) => {}

@@ -12,7 +12,6 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-const PARTITIONS: i32 = 4;
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 pub struct Topic<'a> {
@@ -22,8 +21,8 @@ pub struct Topic<'a> {
 
 impl Topic<'_> {
     /// Creates and fills the topic if it holds nothing, and says how many records it holds.
-    pub async fn fill_if_empty(&self, file: &Path) -> Result<u64> {
-        self.create_if_absent().await?;
+    pub async fn fill_if_empty(&self, file: &Path, partitions: i32) -> Result<u64> {
+        self.create_if_absent(partitions).await?;
         let producer: BaseProducer = self.config().create()?;
         let held = self.records(&producer)?;
         if held > 0 {
@@ -31,7 +30,7 @@ impl Topic<'_> {
             return Ok(held);
         }
         eprintln!("filling topic {:?} from {}", self.name, file.display());
-        self.fill(&producer, file)?;
+        self.fill(&producer, file, partitions)?;
         self.records(&producer)
     }
 
@@ -47,11 +46,11 @@ impl Topic<'_> {
         config
     }
 
-    async fn create_if_absent(&self) -> Result<()> {
+    pub async fn create_if_absent(&self, partitions: i32) -> Result<()> {
         let admin: AdminClient<DefaultClientContext> = self.config().create()?;
         // Clicks carry event times of their own day, which a broker's default retention would find too old.
         let topic =
-            NewTopic::new(self.name, PARTITIONS, TopicReplication::Fixed(1)).set("retention.ms", "-1");
+            NewTopic::new(self.name, partitions, TopicReplication::Fixed(1)).set("retention.ms", "-1");
         let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
         let created = admin.create_topics([&topic], &options).await;
         let created = created.with_context(|| format!("cannot ask the broker at {}", self.brokers))?;
@@ -59,6 +58,21 @@ impl Topic<'_> {
             None | Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
             Some(Err((name, code))) => Err(anyhow!("topic {name:?} cannot be created: {code}")),
         }
+    }
+
+    pub async fn delete(&self) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.config().create()?;
+        let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
+        admin.delete_topics(&[self.name], &options).await?;
+        Ok(())
+    }
+
+    /// A stream's options for reading it, for the `WITH (…)`.
+    pub fn options(&self, start: &str) -> String {
+        format!(
+            "connector = 'kafka', brokers = '{}', topic = '{}', start = '{start}'",
+            self.brokers, self.name
+        )
     }
 
     fn records(&self, producer: &BaseProducer) -> Result<u64> {
@@ -75,9 +89,9 @@ impl Topic<'_> {
             .sum()
     }
 
-    fn fill(&self, producer: &BaseProducer, file: &Path) -> Result<()> {
+    fn fill(&self, producer: &BaseProducer, file: &Path, partitions: i32) -> Result<()> {
         let lines = BufReader::with_capacity(1 << 20, File::open(file)?).lines();
-        for (partition, line) in (0..PARTITIONS).cycle().zip(lines) {
+        for (partition, line) in (0..partitions).cycle().zip(lines) {
             let line = line?;
             let mut record = BaseRecord::<(), str>::to(self.name).partition(partition).payload(&line);
             while let Err((error, refused)) = producer.send(record) {

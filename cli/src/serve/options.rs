@@ -58,6 +58,11 @@ pub struct Common {
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
 
+    /// How long a record may wait for others, so that a slow stream does not become one micro-batch for each; where that
+    /// is cheap it waits less, and where there is more to read not at all
+    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = values::duration)]
+    linger: Duration,
+
     /// Where '${file:NAME}' in the options of a stream is looked up
     #[arg(long, value_name = "DIR", default_value = "/run/secrets")]
     pub secrets: PathBuf,
@@ -101,6 +106,7 @@ impl Common {
             state_bytes_max: self.state_max,
             workers: self.workers(),
             batch_rows: self.batch_rows.max(1),
+            linger: self.linger,
             take_over: self.takeover,
             hold: true,
             manifests_kept: self.keep_manifests.max(1),

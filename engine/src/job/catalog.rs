@@ -105,7 +105,7 @@ impl Coordinator {
         let name = stream.spec.name.clone();
         let entry = stream.entry(starts, self.clock.elapsed());
         let mut stood = self.barrier(Leaving::Nobody).await?;
-        stood.insert(name.clone(), entry.partitions.clone());
+        stood.streams.insert(name.clone(), entry.partitions.clone());
         self.shared.lock().streams.insert(name.clone(), entry);
         stream.orders.epoch.store(self.epoch.0, Ordering::Release);
         self.streams.insert(name.clone(), stream);
@@ -119,7 +119,7 @@ impl Coordinator {
         self.shared.lock().tables.insert(spec.name.clone(), table);
         self.stream(&spec.stream)?.change_views(|views| views.push(Arc::clone(&spec)));
         let stood = self.barrier(Leaving::Nobody).await?;
-        let partitions = stood.get(&spec.stream).into_iter().flat_map(BTreeMap::values);
+        let partitions = stood.streams.get(&spec.stream).into_iter().flat_map(BTreeMap::values);
         let born_after = partitions.filter_map(|partition| partition.time.event_time_max).max();
         if let Some(table) = self.shared.lock().tables.get_mut(&spec.name) {
             table.panes.born_after = born_after;
@@ -128,6 +128,10 @@ impl Coordinator {
     }
 
     async fn drop_view(&mut self, name: &str, stream: &str) -> Result<()> {
+        // From the next epoch on the stream's rows may lack its columns.
+        if let Some(table) = self.shared.lock().tables.get_mut(name) {
+            table.until = self.epoch;
+        }
         self.stream(stream)?.change_views(|views| views.retain(|view| view.name != name));
         let stood = self.barrier(Leaving::Nobody).await?;
         self.shared.lock().tables.remove(name);
@@ -137,7 +141,7 @@ impl Coordinator {
 
     async fn drop_stream(&mut self, name: &str) -> Result<()> {
         let mut stood = self.barrier(Leaving::Stream(name)).await?;
-        stood.remove(name);
+        stood.streams.remove(name);
         self.streams.remove(name);
         self.shared.lock().streams.remove(name);
         self.commit(stood, false).await?;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -36,6 +37,9 @@ use crate::{Error, Result};
 /// How many checkpoints and ledger lines `system.*` shows.
 const KEPT_CHECKPOINTS: usize = 1_000;
 const KEPT_LEDGER_ROWS: usize = 10_000;
+
+/// Tables that are closed at a time. More than there are cores: most of it may be waiting for a file to be durable.
+const CLOSING: usize = 16;
 
 /// A worker that does not answer a barrier for so long is taken for dead.
 const BARRIER: Duration = Duration::from_secs(120);
@@ -73,7 +77,11 @@ pub struct Totals {
 }
 
 /// Where every stream's partitions stood at a barrier.
-type Stood = BTreeMap<String, BTreeMap<PartitionId, Partition>>;
+pub(super) struct Stood {
+    pub streams: BTreeMap<String, BTreeMap<PartitionId, Partition>>,
+    /// On the clock's elapsed time, when the workers were asked.
+    asked: Duration,
+}
 
 impl Coordinator {
     /// Turns epochs until told to stop, or until something fails.
@@ -135,13 +143,13 @@ impl Coordinator {
     pub(super) async fn barrier(&mut self, leaving: Leaving<'_>) -> Result<Stood> {
         let ending = self.epoch;
         self.epoch = ending.next();
-        let mut stood = Stood::new();
+        let mut stood = Stood { streams: BTreeMap::new(), asked: self.clock.elapsed() };
         let mut waiting = 0;
         for (name, stream) in &self.streams {
             stream.orders.stop.store(leaving.includes(name), Ordering::Release);
             stream.orders.epoch.store(self.epoch.0, Ordering::Release);
             waiting += stream.workers;
-            stood.insert(name.clone(), BTreeMap::new());
+            stood.streams.insert(name.clone(), BTreeMap::new());
         }
         while waiting > 0 {
             let report = tokio::time::timeout(BARRIER, self.reports.recv()).await.map_err(|_| {
@@ -156,7 +164,7 @@ impl Coordinator {
                     ended.epoch
                 )));
             }
-            stood.entry(report.stream).or_default().extend(ended.partitions);
+            stood.streams.entry(report.stream).or_default().extend(ended.partitions);
             waiting -= 1;
         }
         Ok(stood)
@@ -164,32 +172,42 @@ impl Coordinator {
 
     /// Makes the epoch that has just ended durable, and shows it.
     pub(super) async fn commit(&mut self, stood: Stood, stop: bool) -> Result<()> {
-        let started = self.clock.elapsed();
+        let mut stages = Stages::since(stood.asked);
+        let barrier = stages.next(&*self.clock);
         let ending = Epoch(self.epoch.0 - 1);
         let wall = self.clock.wall();
         let ledger = self.check_ledger(ending)?;
         let frontiers = self.frontiers(&stood);
-        // Most of a table's share is waiting for its files to be durable, so the tables wait together.
-        let shares =
-            self.table_names().into_iter().map(|name| self.close_table(name, ending, wall, &frontiers, stop));
-        let closed = futures::future::try_join_all(shares).await?;
+        let closed: Vec<Closed> = stream::iter(self.table_names())
+            .map(|name| self.close_table(name, ending, wall, &frontiers, stop))
+            .buffered(CLOSING)
+            .try_collect()
+            .await?;
+        let close = stages.next(&*self.clock);
         let manifest = self.manifest(ending, wall, &stood, &frontiers, &closed, &ledger);
         self.log.commit(&manifest).await?;
+        let put = stages.next(&*self.clock);
+        let committed_at = self.clock.wall();
         let state_bytes = closed.iter().map(|table| table.state_bytes).sum();
         self.publish(ending, closed, &ledger)?;
         self.root.failpoints().hit(Step::Published);
+        self.settle().await?;
         self.record(CheckpointStatus {
             epoch: ending,
-            committed_at: wall,
-            duration_micros: self.clock.elapsed().saturating_sub(started).as_micros() as u64,
+            committed_at,
+            duration_micros: barrier + close + put,
+            barrier_micros: barrier,
+            close_micros: close,
+            manifest_micros: put,
+            delta_micros: stages.next(&*self.clock),
             state_bytes,
             records: ledger.iter().map(|row| row.records).sum(),
         });
-        self.settle().await?;
         self.publish_offsets(&stood);
         fenced_or_passing(self.log.retire(self.settings.manifests_kept).await, "retire old manifests")
     }
 
+    /// On a thread where computing keeps nobody from being served.
     async fn close_table(
         &self,
         name: String,
@@ -207,7 +225,11 @@ impl Coordinator {
         };
         let roll = Roll { bytes: self.settings.roll_bytes, age: micros(self.settings.roll), now: stop };
         let names = FileNames::new(whole.spec.id, epoch, self.nonce);
-        TableEpoch { root: &self.root, names, epoch, wall, roll }.close(whole, frontier).await
+        let mut share = TableEpoch { root: self.root.clone(), names, epoch, wall, roll };
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || runtime.block_on(share.close(whole, frontier)))
+            .await
+            .map_err(|error| Error::Internal(format!("closing a table panicked. table={name:?}, {error}")))?
     }
 
     fn table_names(&self) -> Vec<String> {
@@ -233,7 +255,7 @@ impl Coordinator {
     fn frontiers(&self, stood: &Stood) -> BTreeMap<String, Option<Micros>> {
         let mut tables = self.shared.lock();
         let mut frontiers = BTreeMap::new();
-        for (name, partitions) in stood {
+        for (name, partitions) in &stood.streams {
             let Some(stream) = tables.streams.get_mut(name) else { continue };
             let standing = |(id, now): (&PartitionId, &Partition)| match (partitions.get(id), now.returned) {
                 // Back since its barrier said idle: the floor it then took holds.
@@ -265,7 +287,7 @@ impl Coordinator {
     ) -> Manifest {
         let streams = self.streams.iter().map(|(name, stream)| {
             let totals = self.totals.get(name).copied().unwrap_or_default();
-            let partitions = stood.get(name).into_iter().flatten();
+            let partitions = stood.streams.get(name).into_iter().flatten();
             StreamState {
                 id: stream.spec.id,
                 name: name.clone(),
@@ -342,7 +364,7 @@ impl Coordinator {
     }
 
     fn publish_offsets(&self, stood: &Stood) {
-        for (name, partitions) in stood {
+        for (name, partitions) in &stood.streams {
             if let Some(stream) = self.streams.get(name) {
                 stream
                     .publish(partitions.iter().map(|(id, partition)| (*id, partition.next_offset)).collect());
@@ -435,6 +457,22 @@ fn partition_state(id: PartitionId, partition: &Partition) -> PartitionState {
         idle: partition.idle_since.is_some(),
         ended: partition.ended,
         last_record: partition.last_record,
+    }
+}
+
+/// Tells how long each stage of a commit took, in microseconds.
+struct Stages {
+    since: Duration,
+}
+
+impl Stages {
+    fn since(since: Duration) -> Stages {
+        Stages { since }
+    }
+
+    fn next(&mut self, clock: &dyn Clock) -> u64 {
+        let now = clock.elapsed();
+        now.saturating_sub(std::mem::replace(&mut self.since, now)).as_micros() as u64
     }
 }
 

@@ -67,15 +67,15 @@ pub struct Closed {
 }
 
 /// Does one table's share of an epoch.
-pub struct TableEpoch<'a> {
-    pub root: &'a DataRoot,
+pub struct TableEpoch {
+    pub root: DataRoot,
     pub names: FileNames,
     pub epoch: Epoch,
     pub wall: Micros,
     pub roll: Roll,
 }
 
-impl TableEpoch<'_> {
+impl TableEpoch {
     pub async fn close(&mut self, whole: Whole, frontier: Option<Micros>) -> Result<Closed> {
         let spec = Arc::clone(&whole.spec);
         let fresh = whole.panes.of_epoch(self.epoch);
@@ -144,7 +144,7 @@ impl TableEpoch<'_> {
 
     async fn write_run(&mut self, level: u32, parts: Vec<Part>) -> Result<Run> {
         let path = self.names.state();
-        let file = write_batches(self.root, path, &parts).await?;
+        let file = write_batches(&self.root, path, &parts).await?;
         Ok(Run { level, file, parts })
     }
 
@@ -170,7 +170,7 @@ impl TableEpoch<'_> {
         let due = self.roll.now || tail.bytes() >= self.roll.bytes || age >= self.roll.age;
         if !tail.rows.is_empty() && due {
             let parts = encode_parts(&tail.rows, &mut self.names)?;
-            let files = put_parts(self.root, &spec.name, parts).await?;
+            let files = put_parts(&self.root, &spec.name, parts).await?;
             let previous = delta.pending.last().map(|commit| commit.txn).or(delta.confirmed);
             delta.pending.push(PendingCommit {
                 txn: self.epoch,
@@ -183,7 +183,7 @@ impl TableEpoch<'_> {
         if !rows.is_empty() {
             let parts: Vec<Part> = rows.into_iter().map(|batch| Part::of_one_pane(0, 0, batch)).collect();
             let path = self.names.state();
-            tail.files.push(write_batches(self.root, path, &parts).await?);
+            tail.files.push(write_batches(&self.root, path, &parts).await?);
         }
         Ok((tail, delta, vec![]))
     }

@@ -28,12 +28,13 @@ pub struct Intake {
     needs_keys: bool,
 }
 
-/// Accepted rows of one raw batch.
+/// What became of the records of one raw batch.
 pub struct Accepted {
     pub batch: RecordBatch,
     /// For each row, its index among the raw records.
     pub records: Vec<u32>,
-    pub rejected: u64,
+    /// The indices of the records that became no row, ascending.
+    pub rejected: Vec<u32>,
 }
 
 /// A record that becomes no row. What is told of it is put together later, in the records' order.
@@ -117,7 +118,8 @@ impl Intake {
         }
         let records: Vec<u32> = (0..decoded.read as u32).filter(|index| !gone[*index as usize]).collect();
         let batch = self.with_record_columns(decoded.batch, raw, &records)?;
-        let accepted = self.refuse_bad_times(raw, Accepted { batch, records, rejected: 0 }, &mut refusals)?;
+        let accepted = Accepted { batch, records, rejected: vec![] };
+        let accepted = self.refuse_bad_times(raw, accepted, &mut refusals)?;
         if accepted.records.len() + refusals.len() != decoded.read {
             return Err(Error::Internal(format!(
                 "the decoder lost records. in={}, rows={}, rejected={}",
@@ -126,8 +128,8 @@ impl Intake {
                 refusals.len()
             )));
         }
-        let rejected = refusals.len() as u64;
         refusals.sort_by_key(|refusal| refusal.index);
+        let rejected = refusals.iter().map(|refusal| refusal.index as u32).collect();
         for refusal in refusals {
             refused.push(self.refused_row(raw, refusal));
         }
@@ -227,12 +229,7 @@ impl Intake {
 fn record_column(column: RecordColumn, field: &Field, raw: &RawBatch, records: &[u32]) -> Result<ArrayRef> {
     let rows = || records.iter().map(|index| *index as usize);
     let array: ArrayRef = match (column, field.data_type()) {
-        (RecordColumn::Partition, DataType::Int32) => {
-            Arc::new(Int32Array::from(vec![raw.partition.0; records.len()]))
-        }
-        (RecordColumn::Partition, _) => {
-            Arc::new(Int64Array::from(vec![i64::from(raw.partition.0); records.len()]))
-        }
+        (RecordColumn::Partition, _) => Arc::new(Int32Array::from(partitions(raw, records))),
         (RecordColumn::Offset, _) => {
             Arc::new(rows().map(|row| Some(raw.offsets[row])).collect::<Int64Array>())
         }
@@ -251,14 +248,24 @@ fn record_column(column: RecordColumn, field: &Field, raw: &RawBatch, records: &
     Ok(arrow::compute::cast(&array, field.data_type())?)
 }
 
+/// Whose each of the records is, which ascend.
+fn partitions(raw: &RawBatch, records: &[u32]) -> Vec<i32> {
+    let mut partitions = Vec::with_capacity(records.len());
+    for (partition, range) in raw.ranges() {
+        let rows = records.partition_point(|index| (*index as usize) < range.end);
+        partitions.resize(rows, partition.0);
+    }
+    partitions
+}
+
 #[cfg(test)]
 mod tests {
     use arrow::array::Int64Array;
     use arrow::datatypes::TimeUnit;
 
     use super::*;
-    use crate::ids::{Offset, PartitionId};
-    use crate::source::Records;
+    use crate::ids::PartitionId;
+    use crate::source::Run;
     use crate::spec::EventTime;
 
     fn intake() -> Intake {
@@ -276,18 +283,14 @@ mod tests {
         Intake::new(&Arc::new(stream), &[]).unwrap()
     }
 
+    /// Half of the records are of one partition, the others of another.
     fn raw(values: &[Option<&str>]) -> RawBatch {
-        let mut records = Records::default();
-        values.iter().for_each(|value| records.push(value.map(str::as_bytes)));
-        let count = values.len() as i64;
-        RawBatch {
-            partition: PartitionId(0),
-            records,
-            offsets: (0..count).map(|index| 100 + 2 * index).collect(),
-            timestamps: vec![1_000_000; values.len()],
-            keys: vec![],
-            next_offset: Offset(100 + 2 * count),
+        let mut raw = RawBatch::default();
+        for (index, value) in values.iter().enumerate() {
+            let partition = PartitionId((2 * index / values.len()) as i32);
+            raw.push(partition, 100 + 2 * index as i64, 1_000_000, value.map(str::as_bytes));
         }
+        raw
     }
 
     /// Offsets of the refused rows, in the order of their table.
@@ -309,13 +312,14 @@ mod tests {
         let good = "{\"at\":1}";
         let mut raw =
             raw(&[Some("{}"), Some(&oversized), Some(good), None, Some("{"), Some("{\"at\":999999}")]);
-        let last = raw.last_record();
+        let last = raw.fingerprint(5);
         let mut refused = RefusedRows::default();
         let (accepted, rest) = intake().accept(&mut raw, &mut refused).unwrap();
-        assert_eq!((accepted.records, accepted.rejected, rest.is_none()), (vec![2], 5, true));
+        assert_eq!((accepted.records, rest.is_none()), (vec![2], true));
+        assert_eq!(accepted.rejected, [0, 1, 3, 4, 5]);
         assert_eq!(offsets(refused), [100, 102, 106, 108, 110]);
         assert_eq!(raw.records.value(1), Some(oversized.as_bytes()), "the record is as it came");
-        assert_eq!(raw.last_record(), last);
+        assert_eq!(raw.fingerprint(5), last);
     }
 
     #[test]
@@ -329,13 +333,14 @@ mod tests {
         while let Some(mut raw) = left {
             let (accepted, rest) = intake.accept(&mut raw, &mut refused).unwrap();
             rows += accepted.batch.num_rows();
-            batches.push((raw.offsets.clone(), raw.next_offset.0));
+            batches.push((raw.offsets.clone(), raw.runs.clone()));
             for (index, offset) in raw.offsets.iter().enumerate() {
                 assert_eq!(raw.records.value(index), values[(*offset as usize - 100) / 2].map(str::as_bytes));
             }
             left = rest;
         }
-        assert_eq!(batches, [(vec![100, 102, 104], 105), (vec![106, 108, 110], 112)]);
+        let run = |partition| vec![Run { partition: PartitionId(partition), records: 3 }];
+        assert_eq!(batches, [(vec![100, 102, 104], run(0)), (vec![106, 108, 110], run(1))]);
         assert_eq!((rows, offsets(refused)), (4, vec![100, 108]));
     }
 }

@@ -8,6 +8,7 @@ mod coordinator;
 mod epoch;
 mod intake;
 mod ledger;
+mod pace;
 mod quiet;
 mod refused;
 mod report;
@@ -67,6 +68,8 @@ pub struct Settings {
     pub workers: usize,
     /// Rows of one micro-batch, at most: enough to make the plan's fixed cost small, few enough to stay in the cache.
     pub batch_rows: usize,
+    /// How long a record may wait for others to share the fixed cost of a micro-batch, at most.
+    pub linger: Duration,
     /// Push aside an owner that seems alive.
     pub take_over: bool,
     /// Read nothing before [`Engine::begin`], so that views can be there before the first record.
@@ -93,6 +96,7 @@ impl Default for Settings {
             filed_bytes_max: 256 << 20,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             batch_rows: 16 << 10,
+            linger: Duration::from_millis(10),
             take_over: false,
             hold: false,
             manifests_kept: 10_000,

@@ -106,7 +106,7 @@ impl RefusedRow {
     pub fn without_record(raw: &RawBatch, index: usize, reason: String) -> RefusedRow {
         RefusedRow {
             view: None,
-            partition: raw.partition,
+            partition: raw.partition(index),
             offset: Offset(raw.offsets[index]),
             timestamp: raw.timestamp(index),
             event_time: None,

@@ -18,6 +18,7 @@ use crate::snapshot::{Snapshot, TableSnapshot};
 use crate::spec::{StreamSpec, ViewSpec};
 use crate::status::{CheckpointStatus, Effort, LedgerRow};
 use crate::view::OpenPanes;
+use crate::view::arrived::Arrived;
 use crate::view::panes::Panes;
 use crate::view::watermark::PartitionTime;
 
@@ -70,6 +71,8 @@ pub struct Stream {
     /// at its end.
     pub silent_since: Duration,
     pub effort: Effort,
+    /// By worker: rows that readers see already, and that no view's lower half has seen.
+    pub arrived: BTreeMap<usize, Vec<(Epoch, Arc<Arrived>)>>,
 }
 
 #[derive(Debug, Clone)]
@@ -92,6 +95,8 @@ pub struct Table {
     pub spec: Arc<ViewSpec>,
     /// The first epoch that ran with it.
     pub since: Epoch,
+    /// The last one, once it is being dropped.
+    pub until: Epoch,
     pub panes: Panes,
     pub tail: Tail,
     pub history: Arc<HistoryFiles>,
@@ -130,6 +135,7 @@ impl Tables {
                 open: OpenPanes::Panes {
                     view: Arc::clone(&table.spec),
                     panes: Arc::new(table.panes.clone()),
+                    arrived: self.arrived(table),
                 },
                 tail: Arc::clone(&table.tail.visible),
                 history: Arc::clone(&table.history),
@@ -140,6 +146,14 @@ impl Tables {
             };
         }
         snapshot
+    }
+
+    /// What waits for the lower half of the table's view.
+    fn arrived(&self, table: &Table) -> Vec<Arc<Arrived>> {
+        let stream = self.streams.get(&table.spec.stream);
+        let arrived = stream.into_iter().flat_map(|stream| stream.arrived.values().flatten());
+        let runs = |epoch: Epoch| table.since <= epoch && epoch <= table.until;
+        arrived.filter(|(epoch, _)| runs(*epoch)).map(|(_, arrived)| Arc::clone(arrived)).collect()
     }
 
     /// Bytes that are in memory and not durable: what backpressure looks at.

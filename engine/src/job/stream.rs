@@ -97,6 +97,7 @@ impl StreamJob {
             bytes: 0,
             silent_since: now,
             effort: Effort::default(),
+            arrived: BTreeMap::new(),
         }
     }
 
@@ -137,6 +138,7 @@ impl StreamJob {
                 clock: Arc::clone(crew.clock),
                 state_bytes_max: crew.settings.state_bytes_max,
                 batch_rows: crew.settings.batch_rows,
+                linger: crew.settings.linger,
                 filed_bytes_max: crew.settings.filed_bytes_max.min(crew.settings.state_bytes_max / 4),
                 drop_batch: crew.settings.drop_batch,
                 read_until: crew.settings.read_until,

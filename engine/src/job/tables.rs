@@ -29,6 +29,7 @@ pub async fn created(root: &DataRoot, spec: &Arc<ViewSpec>, ending: Epoch) -> Re
     Ok(Table {
         spec: Arc::clone(spec),
         since: ending.next(),
+        until: Epoch::MAX,
         panes: Panes::new(spec, None),
         tail: Tail::default(),
         history: Arc::new(HistoryFiles { store: Arc::clone(root.objects()), files: Arc::new(vec![]) }),
@@ -58,6 +59,7 @@ pub async fn restored(root: &DataRoot, spec: &Arc<ViewSpec>, state: &TableState)
     Ok(Table {
         spec: Arc::clone(spec),
         since: Epoch(0),
+        until: Epoch::MAX,
         panes,
         tail,
         history: restored_history(root, spec, state).await?,

@@ -1,7 +1,10 @@
-//! One worker: reads some partitions of one stream, decodes each batch once, and runs every view's lower half on it.
+//! One worker: reads some partitions of one stream, decodes what is there of all of them at once, and runs every view's
+//! lower half on it when enough has come.
 //!
-//! A micro-batch joins all its views, the ledger and its partition's watermark in one step, so every snapshot holds
-//! whole micro-batches (INV-10): a prefix of each partition. Epochs end between two micro-batches.
+//! A micro-batch joins the ledger, its partitions' watermarks and what readers see in one step, so every snapshot holds
+//! whole micro-batches (INV-10): a prefix of each partition. It waits, decoded, until a few thousand rows have come or
+//! the epoch ends; then the lower halves of all views run over what waits, which in one step becomes parts
+//! (docs/decisions/rows-wait-decoded.md). Epochs end between two micro-batches.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,32 +14,34 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use datafusion::execution::runtime_env::RuntimeEnv;
 use tokio::sync::mpsc;
 
+use crate::checkpoint::manifest::RecordFingerprint;
 use crate::clock::Clock;
 use crate::ids::{Epoch, Offset, PartitionId};
-use crate::job::intake::Intake;
+use crate::job::intake::{Accepted, Intake};
 use crate::job::ledger::PartitionTerms;
+use crate::job::pace::Pace;
 use crate::job::quiet::{Quiet, Verdict};
 use crate::job::refused::{RefusedRows, RefusedTable};
-use crate::job::running_view::{Arrivals, RunningView, Share};
-use crate::job::shared::{Partition, Shared};
+use crate::job::running_view::{RunningView, Share};
+use crate::job::shared::{Partition, Shared, Tables};
 use crate::source::{BatchLimit, Polled, RawBatch, Reader};
 use crate::spec::{StreamSpec, ViewSpec};
 use crate::status::Effort;
+use crate::view::arrived::{Arrived, Waiting};
 use crate::view::compact::compacted;
 use crate::view::part::Part;
-use crate::view::watermark::PartitionTime;
+use crate::view::watermark::{Observed, PartitionTime};
 use crate::{Error, Result};
 
 /// Bytes of one micro-batch, at most; its rows are a setting.
 const BATCH_BYTES: usize = 8 << 20;
 
-/// After a micro-batch of fewer rows than this the worker lingers, so that a slow stream does not become a thousand tiny
-/// batches a second: each costs its plans' fixed time now, and a place in every live read until its epoch is whole.
-const SMALL_BATCH_ROWS: usize = 1024;
-const LINGER: Duration = Duration::from_millis(4);
+/// Rows that wait for the lower halves, at most: so many that the fixed costs of all plans are a small share of what the
+/// rows cost, so few that a reader puts them through the plan of its view in a millisecond.
+const WAITING_ROWS: usize = 4096;
+const WAITING_BYTES: usize = 4 << 20;
 
 /// How long a worker may sit in its source: the bound on how late it answers a barrier.
 const POLL: Duration = Duration::from_millis(10);
@@ -79,6 +84,7 @@ pub struct Worker {
     pub clock: Arc<dyn Clock>,
     pub state_bytes_max: usize,
     pub batch_rows: usize,
+    pub linger: Duration,
     pub filed_bytes_max: usize,
     pub drop_batch: Option<u64>,
     pub read_until: Option<Offset>,
@@ -91,13 +97,17 @@ struct Running {
     plan: Arc<StreamPlan>,
     intake: Intake,
     views: Vec<RunningView>,
+    pace: Pace,
+    /// Records as they are read; a buffer that is used again.
+    raw: RawBatch,
     /// Records that were polled, and have had no room in a micro-batch yet.
     left: Option<RawBatch>,
-    runtime: Arc<RuntimeEnv>,
+    /// Rows that readers see already, and that no lower half has seen.
+    waiting: Waiting,
     quiet: BTreeMap<PartitionId, Quiet>,
     rejected: RefusedRows,
     late: RefusedRows,
-    batches: u64,
+    lowerings: u64,
     /// Since the last micro-batch joined.
     effort: Effort,
 }
@@ -127,29 +137,24 @@ impl Worker {
 impl Running {
     fn new(worker: Worker, epoch: Epoch, partitions: &[PartitionId]) -> Result<Running> {
         let plan = Arc::clone(&worker.orders.plan.lock().expect("no thread panics while it holds the plan"));
-        let runtime = Arc::new(RuntimeEnv::default());
         let intake = worker.intake(&plan)?;
         let quiet = partitions.iter().map(|id| (*id, Quiet::default())).collect();
-        let mut running = Running {
+        Ok(Running {
+            views: running_views(&plan)?,
+            pace: Pace::new(worker.linger),
             worker,
             epoch,
             plan,
             intake,
-            views: vec![],
+            raw: RawBatch::default(),
             left: None,
-            runtime,
+            waiting: Waiting::default(),
             quiet,
             rejected: RefusedRows::default(),
             late: RefusedRows::default(),
-            batches: 0,
+            lowerings: 0,
             effort: Effort::default(),
-        };
-        running.views = running.running_views()?;
-        Ok(running)
-    }
-
-    fn running_views(&self) -> Result<Vec<RunningView>> {
-        self.plan.views.iter().map(|view| RunningView::new(view, &self.runtime)).collect()
+        })
     }
 
     fn run(&mut self) -> Result<()> {
@@ -163,28 +168,33 @@ impl Running {
             }
             if self.must_wait() {
                 self.pause();
-                continue;
-            }
-            if let Some(raw) = self.left.take() {
-                self.left = self.take_in(raw)?;
-                continue;
-            }
-            let asked = self.worker.clock.elapsed();
-            let limit = BatchLimit { rows: self.worker.batch_rows, bytes: BATCH_BYTES };
-            match self.worker.reader.poll(limit, POLL)? {
-                Polled::Batch(raw) => {
-                    self.effort.reading += self.worker.clock.elapsed().saturating_sub(asked);
-                    let small = raw.offsets.len() < SMALL_BATCH_ROWS;
-                    self.left = self.take_in(raw)?;
-                    if small {
-                        std::thread::sleep(LINGER);
-                    }
-                }
-                Polled::AtEnd { partition, next_offset } => self.at_end(partition, next_offset),
-                Polled::Ended(partition) => self.ended(partition),
-                Polled::Nothing => {}
+            } else if let Some(raw) = self.left.take() {
+                self.take_in(raw, true)?;
+            } else {
+                self.read()?;
             }
         }
+    }
+
+    /// One look at the source.
+    fn read(&mut self) -> Result<()> {
+        std::thread::sleep(self.pace.rest(self.worker.clock.elapsed()));
+        let asked = self.worker.clock.elapsed();
+        let limit = BatchLimit { rows: self.worker.batch_rows, bytes: BATCH_BYTES };
+        let mut raw = std::mem::take(&mut self.raw);
+        raw.clear();
+        match self.worker.reader.poll(&mut raw, limit, POLL)? {
+            Polled::Records => {
+                self.effort.reading += self.worker.clock.elapsed().saturating_sub(asked);
+                let full = raw.len() >= limit.rows || raw.records.bytes.len() >= limit.bytes;
+                return self.take_in(raw, full);
+            }
+            Polled::AtEnd { partition, next_offset } => self.at_end(partition, next_offset),
+            Polled::Ended(partition) => self.ended(partition),
+            Polled::Nothing => {}
+        }
+        self.raw = raw;
+        Ok(())
     }
 
     /// Whether nothing may be read for now. Barriers are answered meanwhile.
@@ -211,6 +221,8 @@ impl Running {
 
     /// Ends the epoch: says where each partition stands, and takes up what the coordinator has changed.
     fn barrier(&mut self) -> Result<()> {
+        let shares = self.lower()?;
+        self.join(None, shares)?;
         let now = self.worker.clock.elapsed();
         let idle_after = self.worker.stream.options.idle;
         let ends: BTreeMap<_, _> = self.worker.reader.ends().into_iter().collect();
@@ -263,7 +275,7 @@ impl Running {
         }
         self.plan = plan;
         self.intake = self.worker.intake(&self.plan)?;
-        self.views = self.running_views()?;
+        self.views = running_views(&self.plan)?;
         for (worker, partition, offset) in &self.plan.found {
             if *worker == self.worker.number && !self.quiet.contains_key(partition) {
                 self.worker.reader.add(*partition, *offset)?;
@@ -294,67 +306,137 @@ impl Running {
         }
     }
 
-    /// Makes a micro-batch of the records, and gives back those for which it had no room.
-    fn take_in(&mut self, mut raw: RawBatch) -> Result<Option<RawBatch>> {
+    /// Makes a micro-batch of the records. Those for which it had no room are left for the next.
+    fn take_in(&mut self, mut raw: RawBatch, full: bool) -> Result<()> {
         let begun = self.worker.clock.elapsed();
         let (accepted, left) = self.intake.accept(&mut raw, &mut self.rejected)?;
-        let mut time = self.wake(raw.partition)?;
-        let times = accepted.event_times(&self.worker.stream);
-        let observed = times.as_ref().map(|times| time.observe(times));
-        let decoded = self.worker.clock.elapsed();
-        let arrivals =
-            Arrivals { raw: &raw, accepted: &accepted, times: times.as_ref().zip(observed.as_ref()) };
-        self.batches += u64::from(!self.views.is_empty());
-        let dropped = self.worker.drop_batch == Some(self.batches);
-        let views = self.views.iter_mut().filter(|_| !dropped);
-        let shares = views.map(|view| view.take_in(&arrivals, &mut self.late)).collect::<Result<Vec<_>>>()?;
-        self.effort.decoding += decoded.saturating_sub(begun);
-        self.effort.aggregating += self.worker.clock.elapsed().saturating_sub(decoded);
-        let terms = PartitionTerms {
-            records: raw.offsets.len() as u64,
-            decoded: accepted.batch.num_rows() as u64,
-            rejected: accepted.rejected,
-        };
-        self.join(&raw, time, terms, shares)?;
-        Ok(left)
+        let mut stood = self.wake(&raw)?;
+        let observed = self.observe(&raw, &accepted, &mut stood);
+        if let Some(observed) = &observed {
+            self.views.iter().for_each(|view| view.tell_late(&raw, &accepted, observed, &mut self.late));
+        }
+        let (rows, bytes) = (raw.len(), raw.records.bytes.len() as u64);
+        let arrived = Arc::new(Arrived { batch: accepted.batch, observed });
+        self.waiting.push(Arc::clone(&arrived));
+        self.effort.decoding += self.worker.clock.elapsed().saturating_sub(begun);
+        let lowered = self.worker.clock.elapsed();
+        let shares = if self.enough_waits() { self.lower()? } else { vec![] };
+        let lowering = self.worker.clock.elapsed().saturating_sub(lowered);
+        self.join(Some(Arrival { arrived, stood, records: rows as u64, bytes }), shares)?;
+        self.raw = raw;
+        let now = self.worker.clock.elapsed();
+        self.pace.took(rows, now.saturating_sub(begun + lowering), full || left.is_some(), now);
+        self.left = left;
+        Ok(())
     }
 
-    /// The partition's event time. One that comes back from idleness first adopts the frontier as its floor.
-    fn wake(&mut self, partition: PartitionId) -> Result<PartitionTime> {
-        let returns = self.quiet.entry(partition).or_default().record();
+    /// Each partition of the batch as it stood before it. One that comes back from idleness first adopts the frontier
+    /// as its floor.
+    fn wake(&mut self, raw: &RawBatch) -> Result<BTreeMap<PartitionId, Stood>> {
         let mut tables = self.worker.shared.lock();
         let stream = tables
             .streams
             .get_mut(&self.worker.stream.name)
             .ok_or_else(|| Error::Internal("a worker reads a stream that is gone".into()))?;
         let frontier = stream.frontier;
-        let known = stream.partitions.get_mut(&partition).ok_or_else(|| {
-            Error::Internal(format!("a source gave a partition nobody asked for. partition={partition}"))
-        })?;
-        if returns {
-            known.time.floor = known.time.floor.max(frontier);
-            known.returned = Some(known.time.watermark());
+        let mut stood = BTreeMap::new();
+        for (partition, range) in raw.ranges() {
+            let known = stream.partitions.get_mut(&partition).ok_or_else(|| {
+                Error::Internal(format!("a source gave a partition nobody asked for. partition={partition}"))
+            })?;
+            if self.quiet.entry(partition).or_default().record() {
+                known.time.floor = known.time.floor.max(frontier);
+                known.returned = Some(known.time.watermark());
+            }
+            let stood = stood.entry(partition).or_insert_with(|| Stood::at(known.time));
+            stood.terms.records += range.len() as u64;
+            stood.last_record = Some(raw.fingerprint(range.end - 1));
         }
-        Ok(known.time)
+        Ok(stood)
     }
 
-    /// Everything that the micro-batch became, in one step under the lock.
-    fn join(
-        &mut self,
+    /// Counts each partition's rows and moves its watermark over them.
+    fn observe(
+        &self,
         raw: &RawBatch,
-        time: PartitionTime,
-        terms: PartitionTerms,
-        shares: Vec<Share>,
-    ) -> Result<()> {
+        accepted: &Accepted,
+        stood: &mut BTreeMap<PartitionId, Stood>,
+    ) -> Option<Observed> {
+        let times = accepted.event_times(&self.worker.stream);
+        let mut before = Vec::with_capacity(accepted.records.len());
+        let (mut row, mut refusal) = (0, 0);
+        for (partition, range) in raw.ranges() {
+            let stood = stood.get_mut(&partition).expect("each partition of the batch was woken");
+            let until = |indices: &[u32]| indices.partition_point(|index| (*index as usize) < range.end);
+            let rows = row..until(&accepted.records);
+            stood.terms.decoded += rows.len() as u64;
+            stood.terms.rejected += (until(&accepted.rejected) - refusal) as u64;
+            refusal = until(&accepted.rejected);
+            row = rows.end;
+            if let Some(times) = &times {
+                stood.time.observe(&times.values()[rows], &mut before);
+            }
+        }
+        times.map(|times| Observed::new(times, before))
+    }
+
+    fn enough_waits(&self) -> bool {
+        let rows = WAITING_ROWS.min(self.worker.batch_rows);
+        self.waiting.rows() >= rows || self.waiting.bytes() >= WAITING_BYTES
+    }
+
+    /// Runs the lower halves of all views over what waits.
+    fn lower(&mut self) -> Result<Vec<Share>> {
+        let begun = self.worker.clock.elapsed();
+        let Some(arrived) = self.waiting.take()? else { return Ok(vec![]) };
+        self.lowerings += u64::from(!self.views.is_empty());
+        let dropped = self.worker.drop_batch == Some(self.lowerings);
+        let views = self.views.iter_mut().filter(|_| !dropped);
+        let shares = views.map(|view| view.take_in(&arrived)).collect::<Result<Vec<_>>>()?;
+        self.effort.aggregating += self.worker.clock.elapsed().saturating_sub(begun);
+        Ok(shares)
+    }
+
+    /// A micro-batch, and what has become of those that waited if their turn came: in one step under the lock.
+    fn join(&mut self, arrival: Option<Arrival>, shares: Vec<Share>) -> Result<()> {
         let name = &self.worker.stream.name;
         let rejected = self.rejected.take(name)?.map(row_part).transpose()?;
         let late = self.late.take(name)?.map(row_part).transpose()?;
-        let last_record = raw.last_record();
         let now = self.worker.clock.elapsed();
         let mut tables = self.worker.shared.lock();
         let tables = &mut *tables;
+        self.file(tables, shares)?;
+        for (which, part) in [(RefusedTable::RejectedRecords, rejected), (RefusedTable::LateRows, late)] {
+            if let (Some(part), Some(table)) = (part, tables.tables.get_mut(&which.spec_name())) {
+                table.panes.file(self.epoch, Arc::new(vec![part]));
+            }
+        }
+        let Some(stream) = tables.streams.get_mut(name) else { return Ok(()) };
+        stream.effort += std::mem::take(&mut self.effort);
+        let shown = stream.arrived.entry(self.worker.number).or_default();
+        if self.waiting.is_empty() {
+            shown.clear();
+        }
+        let Some(Arrival { arrived, stood, records, bytes }) = arrival else { return Ok(()) };
+        if !self.waiting.is_empty() {
+            shown.push((self.epoch, arrived));
+        }
+        stream.records += records;
+        stream.bytes += bytes;
+        stream.silent_since = now;
         let ledger = tables.ledger.entry(self.epoch).or_default();
-        ledger.add_partition(name, raw.partition, terms);
+        for (id, stood) in stood {
+            stream.rejected += stood.terms.rejected;
+            ledger.add_partition(name, id, stood.terms);
+            if let Some(partition) = stream.partitions.get_mut(&id) {
+                stood.leave(partition);
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&self, tables: &mut Tables, shares: Vec<Share>) -> Result<()> {
+        let ledger = tables.ledger.entry(self.epoch).or_default();
         for Share { view, parts, terms } in shares {
             ledger.add_view(&view.name, terms);
             let Some(table) = tables.tables.get_mut(&view.name) else { continue };
@@ -364,26 +446,43 @@ impl Running {
                 return Err(over_cap(&view.name, self.worker.state_bytes_max));
             }
         }
-        for (which, part) in [(RefusedTable::RejectedRecords, rejected), (RefusedTable::LateRows, late)] {
-            if let (Some(part), Some(table)) = (part, tables.tables.get_mut(&which.spec_name())) {
-                table.panes.file(self.epoch, Arc::new(vec![part]));
-            }
-        }
-        let Some(stream) = tables.streams.get_mut(name) else { return Ok(()) };
-        stream.records += terms.records;
-        stream.rejected += terms.rejected;
-        stream.bytes += raw.records.bytes.len() as u64;
-        stream.silent_since = now;
-        stream.effort += std::mem::take(&mut self.effort);
-        if let Some(partition) = stream.partitions.get_mut(&raw.partition) {
-            partition.time = time;
-            partition.next_offset = raw.next_offset;
-            partition.ended = false;
-            partition.last_record = last_record.or(partition.last_record);
-            partition.end_offset = partition.end_offset.max(Some(raw.next_offset));
-        }
         Ok(())
     }
+}
+
+/// A micro-batch that has been decoded.
+struct Arrival {
+    arrived: Arc<Arrived>,
+    stood: BTreeMap<PartitionId, Stood>,
+    records: u64,
+    bytes: u64,
+}
+
+/// Where a partition stands after a micro-batch.
+struct Stood {
+    time: PartitionTime,
+    terms: PartitionTerms,
+    last_record: Option<RecordFingerprint>,
+}
+
+impl Stood {
+    fn at(time: PartitionTime) -> Stood {
+        Stood { time, terms: PartitionTerms::default(), last_record: None }
+    }
+
+    fn leave(self, partition: &mut Partition) {
+        partition.time = self.time;
+        partition.ended = false;
+        if let Some(last) = self.last_record {
+            partition.next_offset = Offset(last.offset.0 + 1);
+            partition.last_record = Some(last);
+        }
+        partition.end_offset = partition.end_offset.max(Some(partition.next_offset));
+    }
+}
+
+fn running_views(plan: &StreamPlan) -> Result<Vec<RunningView>> {
+    plan.views.iter().map(RunningView::new).collect()
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clicks::Clicks;
-use super::{
-    Assignment, BatchLimit, Discovery, END_IS_TOLD_EVERY, PartitionRange, Polled, RawBatch, Reader, Records,
-};
+use super::{Assignment, BatchLimit, Discovery, END_IS_TOLD_EVERY, PartitionRange, Polled, RawBatch, Reader};
 use crate::clock::{Clock, SystemClock};
 use crate::ids::{Micros, Offset, PartitionId};
 use crate::spec::{GeneratorSpec, Start};
@@ -18,9 +16,6 @@ use crate::{Error, Result};
 
 /// A paced reader with nothing due sleeps at least this long, so that it gives batches and not single clicks.
 const SLEEP_MIN: Duration = Duration::from_millis(1);
-
-/// Rows that a batch has room for from the start.
-const CAPACITY_ROWS: usize = 1 << 16;
 
 pub(super) struct Generator {
     shared: Arc<Shared>,
@@ -140,7 +135,7 @@ impl Discovery for Generator {
 }
 
 impl Reader for GeneratorReader {
-    fn poll(&mut self, limit: BatchLimit, timeout: Duration) -> Result<Polled> {
+    fn poll(&mut self, batch: &mut RawBatch, limit: BatchLimit, timeout: Duration) -> Result<Polled> {
         let asked = self.shared.clock.elapsed();
         loop {
             let now = self.now();
@@ -155,7 +150,15 @@ impl Reader for GeneratorReader {
             if let (Some(lane), Some(due)) = (lane, due)
                 && due <= now
             {
-                return Ok(Polled::Batch(self.read(lane, now, limit)));
+                self.read(batch, lane, now, limit);
+                // A paced reader has few clicks due in each lane.
+                if matches!(self.pace, Pace::Unbounded) || is_full(batch, limit) {
+                    return Ok(Polled::Records);
+                }
+                continue;
+            }
+            if !batch.is_empty() {
+                return Ok(Polled::Records);
             }
             let elapsed = self.shared.clock.elapsed();
             let fresh = |lane: &Lane| {
@@ -214,40 +217,36 @@ impl GeneratorReader {
         }
     }
 
-    fn read(&mut self, lane: usize, now: Micros, limit: BatchLimit) -> RawBatch {
+    fn read(&mut self, batch: &mut RawBatch, lane: usize, now: Micros, limit: BatchLimit) {
         let shared = Arc::clone(&self.shared);
         let lane = &mut self.lanes[lane];
         let (partition, first) = (lane.partition, lane.next);
         let last = shared.last(partition).unwrap_or(i64::MAX);
-        // A paced reader has few clicks due at a time, whatever the limit.
-        let rows =
-            if matches!(self.pace, Pace::Unbounded) { limit.rows.min((last - first) as usize) } else { 64 };
-        let rows = rows.min(CAPACITY_ROWS);
-        let mut bytes = Vec::with_capacity(limit.bytes.min(rows * 320));
-        let mut records = Records { bytes: Vec::new(), spans: Vec::with_capacity(rows) };
-        let mut offsets = Vec::with_capacity(rows);
-        let mut timestamps = Vec::with_capacity(rows);
-        let mut keys = Vec::new();
-        while records.spans.len() < limit.rows && bytes.len() < limit.bytes && lane.next < last {
+        while !is_full(batch, limit) && lane.next < last {
             let arrival = shared.clicks.arrival(partition, lane.next);
             if arrival > now {
                 break;
             }
+            let bytes = &mut batch.records.bytes;
             let start = bytes.len();
-            shared.clicks.write(partition, lane.next, &mut bytes);
-            records.spans.push(super::Span { start: start as u32, len: (bytes.len() - start) as u32 });
-            offsets.push(lane.next);
-            timestamps.push(arrival);
+            shared.clicks.write(partition, lane.next, bytes);
+            let len = (bytes.len() - start) as u32;
+            batch.records.spans.push(super::Span { start: start as u32, len });
+            batch.offsets.push(lane.next);
+            batch.timestamps.push(arrival);
             if self.with_keys {
-                keys.push(Some(shared.clicks.key(partition, lane.next)));
+                batch.keys.push(Some(shared.clicks.key(partition, lane.next)));
             }
             lane.next += 1;
         }
         assert!(lane.next > first, "a batch of a click that is due holds it");
-        records.bytes = bytes;
+        batch.belong_to(partition, (lane.next - first) as usize);
         lane.told = None;
-        RawBatch { partition, records, offsets, timestamps, keys, next_offset: Offset(lane.next) }
     }
+}
+
+fn is_full(batch: &RawBatch, limit: BatchLimit) -> bool {
+    batch.len() >= limit.rows || batch.records.bytes.len() >= limit.bytes
 }
 
 #[cfg(test)]
@@ -289,21 +288,30 @@ mod tests {
     fn said(reader: &mut dyn Reader, limit: BatchLimit) -> String {
         let mut said = Vec::new();
         loop {
-            match reader.poll(limit, Duration::ZERO).unwrap() {
-                Polled::Batch(batch) => {
-                    let n = batch.offsets.len();
+            let mut batch = RawBatch::default();
+            match reader.poll(&mut batch, limit, Duration::ZERO).unwrap() {
+                Polled::Records => {
+                    let n = batch.len();
                     assert_eq!(
                         (batch.records.spans.len(), batch.timestamps.len(), batch.keys.len()),
                         (n, n, n)
                     );
-                    assert_eq!(batch.next_offset.0, batch.offsets[n - 1] + 1);
-                    said.push(format!("{}:{}..{}", batch.partition, batch.offsets[0], batch.next_offset));
+                    for (partition, range) in batch.ranges() {
+                        let offsets = &batch.offsets[range];
+                        said.push(format!("{partition}:{}..{}", offsets[0], offsets[offsets.len() - 1] + 1));
+                    }
                 }
                 Polled::AtEnd { partition, next_offset } => said.push(format!("{partition}@{next_offset}")),
                 Polled::Ended(partition) => said.push(format!("{partition}.")),
                 Polled::Nothing => return said.join(" "),
             }
         }
+    }
+
+    fn first_batch(reader: &mut dyn Reader, limit: BatchLimit) -> RawBatch {
+        let mut batch = RawBatch::default();
+        assert_eq!(reader.poll(&mut batch, limit, Duration::ZERO).unwrap(), Polled::Records);
+        batch
     }
 
     #[test]
@@ -320,14 +328,8 @@ mod tests {
 
     #[test]
     fn a_reader_resumes_anywhere_with_the_same_bytes() {
-        let Polled::Batch(whole) = open(&spec(), [0, 0], &Arc::default()).poll(ALL, Duration::ZERO).unwrap()
-        else {
-            panic!("a batch comes first")
-        };
-        let mut late = open(&spec(), [37, 50], &Arc::default());
-        let Polled::Batch(rest) = late.poll(ALL, Duration::ZERO).unwrap() else {
-            panic!("a batch comes first")
-        };
+        let whole = first_batch(&mut *open(&spec(), [0, 0], &Arc::default()), ALL);
+        let rest = first_batch(&mut *open(&spec(), [37, 50], &Arc::default()), ALL);
         assert_eq!((rest.offsets[0], rest.offsets.len()), (37, 14));
         for (i, offset) in rest.offsets.iter().enumerate() {
             assert_eq!(rest.records.value(i), whole.records.value(*offset as usize));
@@ -343,10 +345,7 @@ mod tests {
     fn a_batch_stops_at_its_bytes() {
         let mut reader = open(&spec(), [0, 0], &Arc::default());
         let limit = BatchLimit { rows: 1000, bytes: 1000 };
-        let Polled::Batch(batch) = reader.poll(limit, Duration::ZERO).unwrap() else {
-            panic!("a batch comes first")
-        };
-        assert_eq!(batch.offsets.len(), 4);
+        assert_eq!(first_batch(&mut *reader, limit).len(), 4);
     }
 
     #[test]

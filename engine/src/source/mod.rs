@@ -1,6 +1,7 @@
-//! Where records come from: Kafka, the generator, files. A reader gives raw records of one partition at a time, in
-//! order, from explicit offsets; it decides nothing about event time and commits nothing.
+//! Where records come from: Kafka, the generator, files. A reader gives what is there of all its partitions at once, in
+//! the order of each, from explicit offsets; it decides nothing about event time and commits nothing.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::Result;
@@ -40,44 +41,107 @@ pub fn open(spec: &SourceSpec, secrets: &Secrets) -> Result<Box<dyn Discovery>> 
 /// How often a reader says again that a partition is at its end, as long as its source vouches for it.
 pub const END_IS_TOLD_EVERY: Duration = Duration::from_secs(1);
 
-/// Consecutive records of one partition, as they came.
-#[derive(Debug, Clone)]
+/// Records as they came from any number of partitions, those of each in their order.
+#[derive(Debug, Clone, Default)]
 pub struct RawBatch {
-    pub partition: PartitionId,
     pub records: Records,
-    /// One per record, ascending; gaps are legal (compaction, transaction markers).
+    /// One per record; within a partition ascending, where gaps are legal (compaction, transaction markers).
     pub offsets: Vec<i64>,
     /// The records' own timestamps in microseconds, or [`NO_TIMESTAMP`]; one per record.
     pub timestamps: Vec<Micros>,
     /// One per record if the reader was asked for keys, else empty.
     pub keys: Vec<Option<Vec<u8>>>,
-    /// Where to go on after this batch. Past the last record's offset, also over a gap at the partition's end.
-    pub next_offset: Offset,
+    /// Which records are whose, in the order of the records. A partition may come up again.
+    pub runs: Vec<Run>,
+}
+
+/// Consecutive records of one partition within a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    pub partition: PartitionId,
+    pub records: usize,
 }
 
 impl RawBatch {
+    pub fn push(&mut self, partition: PartitionId, offset: i64, timestamp: Micros, value: Option<&[u8]>) {
+        self.records.push(value);
+        self.offsets.push(offset);
+        self.timestamps.push(timestamp);
+        self.belong_to(partition, 1);
+    }
+
+    /// Says whose the last records are.
+    pub fn belong_to(&mut self, partition: PartitionId, records: usize) {
+        match self.runs.last_mut() {
+            Some(run) if run.partition == partition => run.records += records,
+            _ => self.runs.push(Run { partition, records }),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+
+    /// Makes room for other records in the same buffers.
+    pub fn clear(&mut self) {
+        self.records.bytes.clear();
+        self.records.spans.clear();
+        self.offsets.clear();
+        self.timestamps.clear();
+        self.keys.clear();
+        self.runs.clear();
+    }
+
+    /// Each run with the indices of its records.
+    pub fn ranges(&self) -> impl Iterator<Item = (PartitionId, Range<usize>)> {
+        let mut end = 0;
+        self.runs.iter().map(move |run| {
+            let first = end;
+            end += run.records;
+            (run.partition, first..end)
+        })
+    }
+
+    /// Whose a record is. For the few that something is told of: it looks through the runs.
+    pub fn partition(&self, index: usize) -> PartitionId {
+        let run = self.ranges().find(|(_, range)| range.contains(&index));
+        run.expect("each record belongs to a run").0
+    }
+
     /// The record's own timestamp, if it has one.
     pub fn timestamp(&self, index: usize) -> Option<Micros> {
         Some(self.timestamps[index]).filter(|timestamp| *timestamp != NO_TIMESTAMP)
     }
 
-    /// Cuts off the records from `index` on, which is not the first.
+    /// Cuts off the records from `index` on.
     pub fn split_off(&mut self, index: usize) -> RawBatch {
-        let next_offset = std::mem::replace(&mut self.next_offset, Offset(self.offsets[index - 1] + 1));
-        RawBatch {
-            partition: self.partition,
+        let mut rest = RawBatch {
             records: self.records.split_off(index),
             offsets: self.offsets.split_off(index),
             timestamps: self.timestamps.split_off(index),
             keys: self.keys.split_off(index.min(self.keys.len())),
-            next_offset,
+            runs: vec![],
+        };
+        let mut before = index;
+        for run in std::mem::take(&mut self.runs) {
+            let here = run.records.min(before);
+            before -= here;
+            for (batch, records) in [(&mut *self, here), (&mut rest, run.records - here)] {
+                if records > 0 {
+                    batch.belong_to(run.partition, records);
+                }
+            }
         }
+        rest
     }
 
-    /// What tells the last record from any other.
-    pub fn last_record(&self) -> Option<RecordFingerprint> {
-        let last = self.offsets.len().checked_sub(1)?;
-        Some(fingerprint(self.offsets[last], self.timestamps[last], self.records.value(last)))
+    /// What tells a record from any other.
+    pub fn fingerprint(&self, index: usize) -> RecordFingerprint {
+        fingerprint(self.offsets[index], self.timestamps[index], self.records.value(index))
     }
 }
 
@@ -103,15 +167,13 @@ impl From<(PartitionId, Offset)> for Assignment {
 }
 
 /// What a reader has to say.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Polled {
-    Batch(RawBatch),
+    /// They are in the batch.
+    Records,
     /// The partition has been read to its present end; `next_offset` moves over a gap at the end. Said again every
     /// [`END_IS_TOLD_EVERY`] while it stays so, but not while the source cannot be reached: then nobody knows.
-    AtEnd {
-        partition: PartitionId,
-        next_offset: Offset,
-    },
+    AtEnd { partition: PartitionId, next_offset: Offset },
     /// The partition will never give another record (a bounded source).
     Ended(PartitionId),
     /// Nothing came within the timeout.
@@ -127,7 +189,9 @@ pub struct BatchLimit {
 
 /// Reads some partitions of one source; owned by one worker thread, which it may block for at most `timeout`.
 pub trait Reader: Send {
-    fn poll(&mut self, limit: BatchLimit, timeout: Duration) -> Result<Polled>;
+    /// Adds the records that are there to `batch`, which is empty, up to the limit; waits for the first one where there
+    /// is none.
+    fn poll(&mut self, batch: &mut RawBatch, limit: BatchLimit, timeout: Duration) -> Result<Polled>;
     /// Takes on one more partition (found while running).
     fn add(&mut self, partition: PartitionId, offset: Offset) -> Result<()>;
     /// The newest known end of each partition, for lag; may be a little old, must not block.

@@ -1,8 +1,9 @@
-//! The lower half of one view in one worker: micro-batches in, parts and counts out.
+//! The lower half of one view, as a worker runs it, and a reader for what no worker has run it on yet: arrived rows in,
+//! parts and counts out.
 //!
-//! Owns: running the plan again and again. Leaves to others: which rows are late, where the parts go.
+//! Owns: running the plan again and again, leaving out late rows. Leaves to others: where the parts go.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::RecordBatch;
 use datafusion::execution::TaskContext;
@@ -11,17 +12,24 @@ use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionConfig;
 
+use crate::ids::Micros;
 use crate::spec::{Cut, ViewShape, ViewSpec, Window};
+use crate::view::arrived::Arrived;
 use crate::view::compact::compacted;
 use crate::view::micro_batch::MicroBatch;
 use crate::view::part::Part;
+use crate::view::plain_planning_state;
 use crate::view::tally::{Counts, Tallies, as_aggregate};
 use crate::{Error, Result};
 
+/// What lower halves run with. Making a session's state takes longer than a small micro-batch, and one serves all.
+static RUNNING: LazyLock<(SessionConfig, Arc<RuntimeEnv>)> =
+    LazyLock::new(|| (plain_planning_state().config().clone(), Arc::new(RuntimeEnv::default())));
+
 pub struct LowerHalf {
     plans: Vec<Plan>,
-    config: SessionConfig,
-    runtime: Arc<RuntimeEnv>,
+    /// With how late a row may be; `None` for a view without a window.
+    window: Option<(Window, Micros)>,
 }
 
 struct Plan {
@@ -31,31 +39,53 @@ struct Plan {
     cut: Option<(Cut, Window)>,
 }
 
-/// What one micro-batch became.
-#[derive(Debug)]
+/// What the rows that arrived became: `aggregated + filtered + late` of them.
+#[derive(Debug, Default)]
 pub struct Lowered {
     pub parts: Vec<Part>,
-    pub counts: Counts,
+    pub aggregated: u64,
+    pub filtered: u64,
+    pub late: u64,
 }
 
 impl LowerHalf {
-    pub fn new(view: &ViewSpec, config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<LowerHalf> {
-        let plans = match &view.shape {
-            ViewShape::Copy { lower } => vec![Plan::new(Arc::clone(lower), None)?],
-            ViewShape::Windowed { window, cuts, .. } => cuts
-                .iter()
-                .map(|cut| Plan::new(partial_of(&cut.aggregate)?, Some((cut.clone(), *window))))
-                .collect::<Result<_>>()?,
-        };
-        Ok(LowerHalf { plans, config, runtime })
+    pub fn new(view: &ViewSpec) -> Result<LowerHalf> {
+        Ok(match &view.shape {
+            ViewShape::Copy { lower } => {
+                LowerHalf { plans: vec![Plan::new(Arc::clone(lower), None)?], window: None }
+            }
+            ViewShape::Windowed { window, allowed_lateness, cuts, .. } => {
+                let plan = |cut: &Cut| Plan::new(partial_of(&cut.aggregate)?, Some((cut.clone(), *window)));
+                let plans = cuts.iter().map(plan).collect::<Result<_>>()?;
+                LowerHalf { plans, window: Some((*window, *allowed_lateness)) }
+            }
+        })
+    }
+
+    /// Runs over the rows but those that are late.
+    pub async fn take_in(&mut self, arrived: &Arrived) -> Result<Lowered> {
+        let mut lowered = Lowered::default();
+        if let (Some((window, lateness)), Some(observed)) = (self.window, &arrived.observed)
+            && let Some(verdicts) = observed.verdicts(window, lateness)
+        {
+            lowered.late = verdicts.late.true_count() as u64;
+            for (after, some) in verdicts.in_time(&arrived.batch)? {
+                for part in self.run(&some, &mut lowered).await? {
+                    lowered.parts.extend(part.ending_after(after, window)?);
+                }
+            }
+        } else {
+            lowered.parts = self.run(&arrived.batch, &mut lowered).await?;
+        }
+        Ok(lowered)
     }
 
     /// Runs every cut over the rows. The cuts must agree on what became of them.
-    pub async fn run(&mut self, batch: &RecordBatch) -> Result<Lowered> {
-        let config = self.config.clone().with_extension(Arc::new(MicroBatch(batch.clone())));
-        let context = Arc::new(
-            TaskContext::default().with_session_config(config).with_runtime(Arc::clone(&self.runtime)),
-        );
+    async fn run(&mut self, batch: &RecordBatch, lowered: &mut Lowered) -> Result<Vec<Part>> {
+        let (config, runtime) = &*RUNNING;
+        let config = config.clone().with_extension(Arc::new(MicroBatch(batch.clone())));
+        let context = TaskContext::default().with_session_config(config).with_runtime(Arc::clone(runtime));
+        let context = Arc::new(context);
         let mut parts = vec![];
         let mut counts = None;
         for (number, plan) in self.plans.iter_mut().enumerate() {
@@ -72,7 +102,10 @@ impl LowerHalf {
             conserved(batch.num_rows(), seen)?;
             counts.get_or_insert(seen);
         }
-        Ok(Lowered { parts, counts: counts.unwrap_or_default() })
+        let Counts { aggregated, filtered, expanded } = counts.unwrap_or_default();
+        lowered.aggregated += (aggregated as i64 - expanded) as u64;
+        lowered.filtered += filtered;
+        Ok(parts)
     }
 }
 

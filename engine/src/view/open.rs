@@ -6,6 +6,8 @@ use arrow::array::RecordBatch;
 
 use crate::Result;
 use crate::spec::{ViewShape, ViewSpec};
+use crate::view::arrived::Arrived;
+use crate::view::lower::LowerHalf;
 use crate::view::panes::Panes;
 use crate::view::upper::finish;
 
@@ -14,8 +16,8 @@ use crate::view::upper::finish;
 pub enum OpenPanes {
     /// Rows that need no finishing: they have the table's schema.
     Rows(Vec<RecordBatch>),
-    /// The view's panes as they were; sharing every batch with them.
-    Panes { view: Arc<ViewSpec>, panes: Arc<Panes> },
+    /// The view's panes as they were, sharing every batch with them, and the rows that wait for its lower half.
+    Panes { view: Arc<ViewSpec>, panes: Arc<Panes>, arrived: Vec<Arc<Arrived>> },
 }
 
 impl Default for OpenPanes {
@@ -31,11 +33,15 @@ impl OpenPanes {
 
     /// The provisional rows, with the table's schema.
     pub async fn finish(&self) -> Result<Vec<RecordBatch>> {
-        let (view, panes) = match self {
+        let (view, panes, arrived) = match self {
             OpenPanes::Rows(rows) => return Ok(rows.clone()),
-            OpenPanes::Panes { view, panes } => (view, panes),
+            OpenPanes::Panes { view, panes, arrived } => (view, panes, arrived),
         };
-        let parts = panes.open_parts();
+        let fresh = match Arrived::concat(arrived)? {
+            Some(arrived) => LowerHalf::new(view)?.take_in(&arrived).await?.parts,
+            None => vec![],
+        };
+        let parts = panes.open_parts(&fresh);
         let rows = match &view.shape {
             ViewShape::Copy { .. } => parts.into_iter().map(|part| part.batch).collect(),
             ViewShape::Windowed { cuts, upper, .. } => finish(cuts, upper, &parts).await?,

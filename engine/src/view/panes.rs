@@ -101,13 +101,14 @@ impl Panes {
         self.runs.iter().flat_map(|run| run.parts.iter()).chain(filed)
     }
 
-    /// Every part that a reader has to see.
-    pub fn open_parts(&self) -> Vec<WindowPart> {
+    /// Every part that a reader has to see, with `fresh` ones that are filed nowhere yet.
+    pub fn open_parts(&self, fresh: &[Part]) -> Vec<WindowPart> {
+        let parts = self.parts().chain(fresh);
         match self.window {
-            None => self.parts().map(whole).collect(),
+            None => parts.map(whole).collect(),
             Some(window) => {
                 let open = |end| self.closed_through.is_none_or(|closed| end > closed);
-                self.parts().flat_map(|part| self.windows_of(window, part, &open)).collect()
+                parts.flat_map(|part| self.windows_of(window, part, &open)).collect()
             }
         }
     }

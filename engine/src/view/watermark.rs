@@ -30,50 +30,56 @@ impl PartitionTime {
         own.max(self.floor)
     }
 
-    /// Takes in the event times of consecutive rows and tells the watermark that stood before each of them. INV-7: it
-    /// looks at nothing else, so a row's verdict is the same however batches were cut.
-    pub fn observe(&mut self, times: &TimestampMicrosecondArray) -> Observed {
-        debug_assert_eq!(times.null_count(), 0, "rows without an event time are rejected before");
+    /// Takes in the event times of consecutive rows of the partition and tells, behind what has been told, the watermark
+    /// that stood before each of them. INV-7: it looks at nothing else, so a row's verdict is the same however batches
+    /// were cut.
+    pub fn observe(&mut self, times: &[Micros], before: &mut Vec<Micros>) {
         let mut max = self.event_time_max.unwrap_or(Micros::MIN);
         let floor = self.floor.unwrap_or(Micros::MIN);
         let delay = self.delay;
-        let before = times
-            .values()
-            .iter()
-            .map(|&time| {
-                let watermark = max.saturating_sub(delay).max(floor);
-                max = max.max(time);
-                watermark
-            })
-            .collect();
+        before.extend(times.iter().map(|&time| {
+            let watermark = max.saturating_sub(delay).max(floor);
+            max = max.max(time);
+            watermark
+        }));
         if !times.is_empty() {
             self.event_time_max = Some(max);
         }
-        Observed { before }
     }
 }
 
-/// The watermark before each row of a batch.
-#[derive(Debug)]
+/// When each row of a batch happened, and the watermark that it met.
+#[derive(Debug, Clone)]
 pub struct Observed {
+    times: TimestampMicrosecondArray,
     before: Vec<Micros>,
 }
 
 impl Observed {
+    pub fn new(times: TimestampMicrosecondArray, before: Vec<Micros>) -> Observed {
+        assert_eq!(times.null_count(), 0, "rows without an event time are rejected before");
+        assert_eq!(times.len(), before.len(), "each row met a watermark");
+        Observed { times, before }
+    }
+
+    pub fn concat<'a>(pieces: impl Iterator<Item = &'a Observed>) -> Observed {
+        let (mut times, mut before) = (vec![], vec![]);
+        for piece in pieces {
+            times.extend_from_slice(piece.times.values());
+            before.extend_from_slice(&piece.before);
+        }
+        Observed::new(TimestampMicrosecondArray::from(times), before)
+    }
+
     /// Which windows take each row in: those that had not passed, allowed lateness included. `None` if no window of any
     /// row had.
-    pub fn verdicts(
-        &self,
-        times: &TimestampMicrosecondArray,
-        window: Window,
-        allowed_lateness: Micros,
-    ) -> Option<Verdicts> {
+    pub fn verdicts(&self, window: Window, allowed_lateness: Micros) -> Option<Verdicts> {
         let passed = |end: Micros, watermark: Micros| end.saturating_add(allowed_lateness) <= watermark;
         let touched = |time: Micros, watermark: Micros| passed(window.first_end_of_row(time), watermark);
-        let rows = || times.values().iter().copied().zip(self.before.iter().copied());
+        let rows = || self.times.values().iter().copied().zip(self.before.iter().copied());
         // The earliest row against the highest watermark settles nearly every batch with one comparison.
-        let earliest = times.values().iter().min().copied()?;
-        let highest = self.before.last().copied()?;
+        let earliest = self.times.values().iter().min().copied()?;
+        let highest = self.before.iter().max().copied()?;
         if !touched(earliest, highest) || !rows().any(|(time, watermark)| touched(time, watermark)) {
             return None;
         }
@@ -83,6 +89,10 @@ impl Observed {
             false => Micros::MIN,
         });
         Some(Verdicts { late: late.collect(), after: after.collect() })
+    }
+
+    pub fn time(&self, row: usize) -> Micros {
+        self.times.value(row)
     }
 
     pub fn before(&self, row: usize) -> Micros {
@@ -152,16 +162,19 @@ mod tests {
 
     const TUMBLE: Window = Window { size: 10, slide: 10, expanded: false };
 
+    fn observe(partition: &mut PartitionTime, times: &[Micros]) -> Observed {
+        let mut before = vec![];
+        partition.observe(times, &mut before);
+        Observed::new(times.to_vec().into(), before)
+    }
+
     fn late(cuts: &[&[Micros]]) -> Vec<Micros> {
         let mut partition = PartitionTime { delay: 2, event_time_max: None, floor: None };
         let mut late = vec![];
         for cut in cuts {
-            let times = TimestampMicrosecondArray::from(cut.to_vec());
-            let observed = partition.observe(&times);
-            if let Some(verdicts) = observed.verdicts(&times, TUMBLE, 0) {
-                late.extend(
-                    (0..times.len()).filter(|row| verdicts.late.value(*row)).map(|row| times.value(row)),
-                );
+            let observed = observe(&mut partition, cut);
+            if let Some(verdicts) = observed.verdicts(TUMBLE, 0) {
+                late.extend((0..cut.len()).filter(|row| verdicts.late.value(*row)).map(|row| cut[row]));
             }
         }
         late
@@ -181,8 +194,8 @@ mod tests {
     fn a_row_counts_in_the_windows_that_had_not_passed() {
         let hop = Window { size: 10, slide: 5, expanded: false };
         let mut partition = PartitionTime { delay: 2, event_time_max: None, floor: None };
-        let times = TimestampMicrosecondArray::from(vec![1, 13, 4, 18, 9, 12, 30, 3]);
-        let verdicts = partition.observe(&times).verdicts(&times, hop, 0).expect("some windows had passed");
+        let observed = observe(&mut partition, &[1, 13, 4, 18, 9, 12, 30, 3]);
+        let verdicts = observed.verdicts(hop, 0).expect("some windows had passed");
         // Before 4 the watermark was 11, and its windows end at 5 and 10; before 9 it was 16, and they end at 10 and 15.
         let late: Vec<bool> = verdicts.late.iter().flatten().collect();
         assert_eq!(late, [false, false, true, false, true, false, false, true]);
@@ -195,8 +208,8 @@ mod tests {
     #[test]
     fn a_floor_makes_old_rows_late() {
         let mut partition = PartitionTime { delay: 2, event_time_max: None, floor: Some(20) };
-        let times = TimestampMicrosecondArray::from(vec![9, 21]);
-        let verdicts = partition.observe(&times).verdicts(&times, TUMBLE, 0).expect("the first row is late");
+        let observed = observe(&mut partition, &[9, 21]);
+        let verdicts = observed.verdicts(TUMBLE, 0).expect("the first row is late");
         assert_eq!(verdicts.late, BooleanArray::from(vec![true, false]));
         assert_eq!(partition.watermark(), Some(20));
     }

@@ -172,6 +172,10 @@ fn checkpoints(rows: &[CheckpointStatus]) -> Vec<Column> {
         count("epoch", rows, |row| row.epoch.0),
         instant("committed_at", rows, |row| row.committed_at),
         count("duration_micros", rows, |row| row.duration_micros),
+        count("barrier_micros", rows, |row| row.barrier_micros),
+        count("close_micros", rows, |row| row.close_micros),
+        count("manifest_micros", rows, |row| row.manifest_micros),
+        count("delta_micros", rows, |row| row.delta_micros),
         count("state_bytes", rows, |row| row.state_bytes),
         count("records", rows, |row| row.records),
     ]

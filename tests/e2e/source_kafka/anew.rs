@@ -20,10 +20,10 @@ impl Topic {
         let (batches, _) = read_to_end(&mut *self.reader(&[(0, 0)])?, 1)?;
         let mut batches = batches.into_iter();
         let batch = batches.find(|batch| batch.offsets.contains(&(count - 1)));
-        let mut batch = batch.context("so many records were written")?;
-        batch.offsets.retain(|offset| *offset < count);
-        let next_offset = Offset(count);
-        Ok(Assignment { partition: PartitionId(0), next_offset, last_record: batch.last_record() })
+        let batch = batch.context("so many records were written")?;
+        let last = batch.offsets.partition_point(|offset| *offset < count) - 1;
+        let (next_offset, last_record) = (Offset(count), Some(batch.fingerprint(last)));
+        Ok(Assignment { partition: PartitionId(0), next_offset, last_record })
     }
 
     fn resume(&self, at: Assignment) -> Result<Box<dyn Reader>> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use thalweg_engine::ids::{Offset, PartitionId};
-use thalweg_engine::source::{END_IS_TOLD_EVERY, Polled};
+use thalweg_engine::source::{END_IS_TOLD_EVERY, Polled, RawBatch};
 use thalweg_tests::servers::Kafka;
 use tokio::runtime::Runtime;
 
@@ -22,14 +22,13 @@ fn a_broker_that_comes_back_is_read_on() -> Result<()> {
 
     kafka.stop()?;
     for _ in 0..30 {
-        let polled = reader.poll(LIMIT, END_IS_TOLD_EVERY / 20)?;
-        assert!(matches!(polled, Polled::Nothing), "{polled:?}");
+        let polled = reader.poll(&mut RawBatch::default(), LIMIT, END_IS_TOLD_EVERY / 20)?;
+        assert_eq!(polled, Polled::Nothing);
     }
     kafka.start_again()?;
     until("the end is told again", || {
-        let polled = reader.poll(LIMIT, END_IS_TOLD_EVERY / 20)?;
-        let end = (PartitionId(0), Offset(10));
-        Ok(matches!(polled, Polled::AtEnd { partition, next_offset } if (partition, next_offset) == end))
+        let polled = reader.poll(&mut RawBatch::default(), LIMIT, END_IS_TOLD_EVERY / 20)?;
+        Ok(polled == Polled::AtEnd { partition: PartitionId(0), next_offset: Offset(10) })
     })?;
     topic.produce(&topic.producer("none")?, 0, 10..15)?;
     let (mut batches, mut ends) = read_to_end(&mut *reader, 1)?;

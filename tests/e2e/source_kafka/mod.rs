@@ -154,10 +154,11 @@ fn until(what: &str, mut so: impl FnMut() -> Result<bool>) -> Result<()> {
 fn read_to_end(reader: &mut dyn Reader, partitions: usize) -> Result<(Vec<RawBatch>, BTreeMap<i32, i64>)> {
     let (mut batches, mut ends) = (Vec::new(), BTreeMap::new());
     until("the end of each partition", || {
-        match reader.poll(LIMIT, Duration::from_millis(100))? {
-            Polled::Batch(batch) => {
-                assert!(batch.offsets.len() <= LIMIT.rows);
-                ends.remove(&batch.partition.0);
+        let mut batch = RawBatch::default();
+        match reader.poll(&mut batch, LIMIT, Duration::from_millis(100))? {
+            Polled::Records => {
+                assert!(batch.len() <= LIMIT.rows);
+                ends.retain(|id, _| batch.runs.iter().all(|run| run.partition.0 != *id));
                 batches.push(batch);
             }
             Polled::AtEnd { partition, next_offset } => drop(ends.insert(partition.0, next_offset.0)),
@@ -173,7 +174,7 @@ fn read_to_end(reader: &mut dyn Reader, partitions: usize) -> Result<(Vec<RawBat
 fn failure(reader: &mut dyn Reader) -> Result<thalweg_engine::Error> {
     let mut failed = None;
     until("the reader stops", || {
-        failed = reader.poll(LIMIT, Duration::from_millis(100)).err();
+        failed = reader.poll(&mut RawBatch::default(), LIMIT, Duration::from_millis(100)).err();
         Ok(failed.is_some())
     })?;
     failed.context("it stopped")
@@ -182,12 +183,13 @@ fn failure(reader: &mut dyn Reader) -> Result<thalweg_engine::Error> {
 /// Offsets and values of one partition's batches, end to end.
 fn rows(batches: &[RawBatch], partition: i32) -> Vec<(i64, Option<String>)> {
     let mut rows = Vec::new();
-    for batch in batches.iter().filter(|batch| batch.partition.0 == partition) {
-        let last = *batch.offsets.last().expect("a batch has rows");
-        assert_eq!(batch.next_offset, Offset(last + 1));
-        for (index, offset) in batch.offsets.iter().enumerate() {
-            let value = batch.records.value(index).map(|value| String::from_utf8(value.to_vec()).unwrap());
-            rows.push((*offset, value));
+    for batch in batches {
+        for (_, range) in batch.ranges().filter(|(id, _)| id.0 == partition) {
+            for index in range {
+                let value =
+                    batch.records.value(index).map(|value| String::from_utf8(value.to_vec()).unwrap());
+                rows.push((batch.offsets[index], value));
+            }
         }
     }
     assert!(rows.is_sorted_by_key(|(offset, _)| *offset), "offsets ascend");

@@ -37,21 +37,20 @@ impl Lines {
         self.text.len() - self.next
     }
 
-    /// The next records, of which there may be none.
-    pub(super) fn take(&mut self, limit: BatchLimit) -> Records {
-        let (start, mut spans) = (self.next, Vec::new());
-        while spans.len() < limit.rows && self.next - start < limit.bytes {
+    /// Adds the next records to those that are there, of which there are none.
+    pub(super) fn take(&mut self, limit: BatchLimit, records: &mut Records) {
+        let start = self.next;
+        while records.spans.len() < limit.rows && self.next - start < limit.bytes {
             let begin = self.next;
             match self.line() {
                 Some(0) => {}
-                Some(len) => spans.push(Span { start: (begin - start) as u32, len: len as u32 }),
+                Some(len) => records.spans.push(Span { start: (begin - start) as u32, len: len as u32 }),
                 None => break,
             }
         }
-        if spans.is_empty() {
-            return Records::default();
+        if !records.spans.is_empty() {
+            records.bytes.extend_from_slice(&self.text[start..self.next]);
         }
-        Records { bytes: self.text[start..self.next].to_vec(), spans }
     }
 
     /// Passes over up to `count` records; says over how many.
@@ -86,12 +85,18 @@ impl Lines {
 mod tests {
     use super::*;
 
+    fn take_some(lines: &mut Lines, limit: BatchLimit) -> Records {
+        let mut records = Records::default();
+        lines.take(limit, &mut records);
+        records
+    }
+
     /// The records of a text that comes in pieces of `piece` bytes and is taken by `rows`, joined by commas.
     fn cut(text: &str, piece: usize, rows: usize) -> String {
         let (mut lines, mut values) = (Lines::default(), Vec::new());
         let mut take = |lines: &mut Lines| {
             loop {
-                let records = lines.take(BatchLimit { rows, bytes: 1000 });
+                let records = take_some(lines, BatchLimit { rows, bytes: 1000 });
                 let range = 0..records.spans.len();
                 if range.is_empty() {
                     break;
@@ -133,7 +138,7 @@ mod tests {
         let mut lines = Lines::default();
         lines.push(b"a\n\nb\n \nc\nd");
         assert_eq!(lines.skip(2), 2);
-        let rest = lines.take(BatchLimit { rows: 10, bytes: 10 });
+        let rest = take_some(&mut lines, BatchLimit { rows: 10, bytes: 10 });
         assert_eq!((rest.spans.len(), rest.value(0)), (1, Some(&b"c"[..])));
         assert_eq!((lines.skip(5), lines.unfinished()), (0, 1));
         lines.end_file();
@@ -144,7 +149,7 @@ mod tests {
     fn a_batch_stops_at_its_bytes() {
         let mut lines = Lines::default();
         lines.push(b"aaaa\nbbbb\ncccc\n");
-        assert_eq!(lines.take(BatchLimit { rows: 10, bytes: 6 }).spans.len(), 2);
-        assert_eq!(lines.take(BatchLimit { rows: 10, bytes: 6 }).spans.len(), 1);
+        assert_eq!(take_some(&mut lines, BatchLimit { rows: 10, bytes: 6 }).spans.len(), 2);
+        assert_eq!(take_some(&mut lines, BatchLimit { rows: 10, bytes: 6 }).spans.len(), 1);
     }
 }

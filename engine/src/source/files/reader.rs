@@ -131,27 +131,24 @@ impl FilesReader {
         ))
     }
 
-    fn batch(&mut self, next: i64, limit: BatchLimit) -> Option<RawBatch> {
-        let records = self.lines.take(limit);
-        let count = records.spans.len();
-        if count == 0 {
-            return None;
-        }
+    fn fill(&mut self, batch: &mut RawBatch, next: i64, limit: BatchLimit) {
+        self.lines.take(limit, &mut batch.records);
+        let count = batch.records.spans.len();
         let after = next + count as i64;
         self.next = Some(after);
-        Some(RawBatch {
-            partition: PARTITION,
-            records,
-            offsets: (next..after).collect(),
-            timestamps: vec![NO_TIMESTAMP; count],
-            keys: if self.with_keys { vec![None; count] } else { Vec::new() },
-            next_offset: Offset(after),
-        })
+        batch.offsets.extend(next..after);
+        batch.timestamps.resize(count, NO_TIMESTAMP);
+        if self.with_keys {
+            batch.keys.resize(count, None);
+        }
+        if count > 0 {
+            batch.belong_to(PARTITION, count);
+        }
     }
 }
 
 impl Reader for FilesReader {
-    fn poll(&mut self, limit: BatchLimit, timeout: Duration) -> Result<Polled> {
+    fn poll(&mut self, batch: &mut RawBatch, limit: BatchLimit, timeout: Duration) -> Result<Polled> {
         let deadline = now() + timeout;
         let Some(next) = self.next.filter(|_| !self.ended) else {
             std::thread::sleep(timeout);
@@ -159,10 +156,11 @@ impl Reader for FilesReader {
         };
         loop {
             self.skip -= self.lines.skip(self.skip);
-            if self.skip == 0
-                && let Some(batch) = self.batch(next, limit)
-            {
-                return Ok(Polled::Batch(batch));
+            if self.skip == 0 {
+                self.fill(batch, next, limit);
+                if !batch.is_empty() {
+                    return Ok(Polled::Records);
+                }
             }
             if self.lines.unfinished() > LINE_BYTES_MAX {
                 return Err(Error::BadData(format!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::ErrorKind;
-use crate::source::{BatchLimit, NO_TIMESTAMP, Polled};
+use crate::source::{BatchLimit, NO_TIMESTAMP, Polled, RawBatch};
 
 fn spec(location: impl ToString) -> FilesSpec {
     FilesSpec { location: location.to_string(), properties: BTreeMap::new() }
@@ -22,14 +22,15 @@ fn read(location: impl ToString, offset: i64, limit: BatchLimit) -> Result<Strin
     let mut reader = open(location, offset)?;
     let (mut next, mut values) = (offset, Vec::new());
     loop {
-        match reader.poll(limit, Duration::from_secs(20))? {
-            Polled::Batch(batch) => {
+        let mut batch = RawBatch::default();
+        match reader.poll(&mut batch, limit, Duration::from_secs(20))? {
+            Polled::Records => {
                 let count = batch.offsets.len() as i64;
                 assert_eq!(batch.offsets, (next..next + count).collect::<Vec<_>>());
                 assert!(batch.timestamps.iter().all(|&time| time == NO_TIMESTAMP));
                 assert_eq!((batch.timestamps.len(), batch.keys.len()), (count as usize, count as usize));
                 next += count;
-                assert_eq!(batch.next_offset, Offset(next));
+                assert_eq!(batch.ranges().collect::<Vec<_>>(), [(PARTITION, 0..count as usize)]);
                 let value = |index| String::from_utf8(batch.records.value(index).unwrap().to_vec()).unwrap();
                 values.extend((0..count as usize).map(value));
             }
@@ -37,7 +38,8 @@ fn read(location: impl ToString, offset: i64, limit: BatchLimit) -> Result<Strin
             polled => panic!("{polled:?}"),
         }
     }
-    assert!(matches!(reader.poll(limit, Duration::ZERO)?, Polled::Nothing), "a source ends once");
+    let said = reader.poll(&mut RawBatch::default(), limit, Duration::ZERO)?;
+    assert_eq!(said, Polled::Nothing, "a source ends once");
     assert_eq!(reader.ends(), [(PARTITION, Offset(next))]);
     Ok(values.join(","))
 }
@@ -150,7 +152,7 @@ fn a_file_that_vanishes_is_bad_data() {
     std::fs::remove_file(dir.path().join("b.json")).unwrap();
     let mut error = None;
     while error.is_none() {
-        error = reader.poll(LIMIT, Duration::from_secs(20)).err();
+        error = reader.poll(&mut RawBatch::default(), LIMIT, Duration::from_secs(20)).err();
     }
     let error = error.unwrap();
     assert_eq!(error.kind(), ErrorKind::BadData);

@@ -1,4 +1,4 @@
-//! Reads assigned partitions by the batch: drains the consumer's one queue and gives out one partition's batch at a time.
+//! Reads assigned partitions by the batch: drains the consumer's one queue, whatever partitions its messages are of.
 //!
 //! A broker that is away is no error here: the reader has nothing to say until it is back, also not that a partition is
 //! at its end. An error is what waiting does not cure: a lost range, a damaged record, a topic that is gone or another.
@@ -12,7 +12,7 @@ use super::sorter::{Complaint, Sorter};
 use super::{ANSWER_WITHIN, END, FIRST};
 use crate::checkpoint::manifest::RecordFingerprint;
 use crate::ids::{Offset, PartitionId};
-use crate::source::{Assignment, BatchLimit, END_IS_TOLD_EVERY, Polled, Reader};
+use crate::source::{Assignment, BatchLimit, END_IS_TOLD_EVERY, Polled, RawBatch, Reader};
 use crate::spec::KafkaSpec;
 use crate::{Error, Result};
 
@@ -57,6 +57,16 @@ impl KafkaReader {
         Ok(())
     }
 
+    /// An end that is to be told. What looks like one may be the first record of an open transaction.
+    fn told_end(&mut self) -> Option<Polled> {
+        while let Some((partition, next_offset)) = self.sorter.next_end() {
+            if self.consumer.known_range(partition).is_none_or(|(_, end)| end <= next_offset) {
+                return Some(Polled::AtEnd { partition, next_offset });
+            }
+        }
+        None
+    }
+
     fn refused(&self, reason: &str) -> Error {
         let topic = &self.spec.topic;
         Error::Internal(format!("librdkafka refuses an assignment. topic={topic:?}, reason={reason:?}"))
@@ -82,24 +92,25 @@ impl KafkaReader {
     }
 
     /// Reads what is there, or else the first that comes within the timeout.
-    fn read(&mut self, limit: BatchLimit, timeout: Duration) -> Result<()> {
+    fn read(&mut self, batch: &mut RawBatch, limit: BatchLimit, timeout: Duration) -> Result<()> {
         let KafkaReader { consumer, sorter, .. } = self;
-        let mut count =
-            consumer.consume(CHUNK.min(limit.rows), Duration::ZERO, |message| sorter.take(&message));
+        let mut asked = CHUNK.min(limit.rows);
+        let mut count = consumer.consume(asked, Duration::ZERO, |message| sorter.take(&message, batch));
         if count == 0 {
             // Asked for more than one, librdkafka would wait for the others until the time is out.
-            count = consumer.consume(1, timeout, |message| sorter.take(&message));
+            asked = 1;
+            count = consumer.consume(asked, timeout, |message| sorter.take(&message, batch));
         }
-        while count > 0
-            && sorter.rows < limit.rows
-            && sorter.bytes < limit.bytes
+        // Fewer than were asked for are all that there were.
+        while count == asked
+            && batch.len() < limit.rows
+            && batch.records.bytes.len() < limit.bytes
             && sorter.complaints.is_empty()
         {
-            let room = CHUNK.min(limit.rows - sorter.rows);
-            count = consumer.consume(room, Duration::ZERO, |message| sorter.take(&message));
+            asked = CHUNK.min(limit.rows - batch.len());
+            count = consumer.consume(asked, Duration::ZERO, |message| sorter.take(&message, batch));
         }
-        sorter.close_all();
-        if sorter.complaints.is_empty() && !sorter.ready.is_empty() {
+        if count > 0 && sorter.complaints.is_empty() {
             consumer.connection().recovered();
         }
         std::mem::take(&mut sorter.complaints).into_iter().try_for_each(|complaint| self.judge(complaint))
@@ -197,22 +208,15 @@ impl KafkaReader {
 }
 
 impl Reader for KafkaReader {
-    fn poll(&mut self, limit: BatchLimit, timeout: Duration) -> Result<Polled> {
-        if self.sorter.ready.is_empty() {
-            self.consumer.serve();
-            self.ask_for_ends();
-            // Batches that were read before a complaint are given up with it; the stream stops.
-            self.read(limit, timeout)?;
+    fn poll(&mut self, batch: &mut RawBatch, limit: BatchLimit, timeout: Duration) -> Result<Polled> {
+        if let Some(end) = self.told_end() {
+            return Ok(end);
         }
-        while let Some(ready) = self.sorter.ready.pop_front() {
-            match ready {
-                // What looks like the end may be the first record of an open transaction.
-                Polled::AtEnd { partition, next_offset }
-                    if self.consumer.known_range(partition).is_some_and(|(_, end)| end > next_offset) => {}
-                ready => return Ok(ready),
-            }
-        }
-        Ok(Polled::Nothing)
+        self.consumer.serve();
+        self.ask_for_ends();
+        // Records that were read before a complaint are given up with it; the stream stops.
+        self.read(batch, limit, timeout)?;
+        if batch.is_empty() { Ok(self.told_end().unwrap_or(Polled::Nothing)) } else { Ok(Polled::Records) }
     }
 
     fn add(&mut self, partition: PartitionId, offset: Offset) -> Result<()> {

@@ -1,5 +1,8 @@
-//! Makes batches of messages, which come mixed: sorts them by partition, and tells a partition's end. After a restart it
-//! also looks whether the record that was read last is still the one that is there, before it gives any (INV-12).
+//! What messages, which come mixed, mean to their partitions: records in a batch, ends, complaints. After a restart it also
+//! looks whether the record that was read last is still the one that is there, before it gives any (INV-12).
+//!
+//! An end is news about idleness and closes no batch: a topic that is written to steadily has one behind each handful of
+//! records.
 
 use std::collections::VecDeque;
 
@@ -8,18 +11,17 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::native::Message;
 use crate::checkpoint::manifest::RecordFingerprint;
 use crate::ids::{Offset, PartitionId};
-use crate::source::{Assignment, Polled, RawBatch, Records, fingerprint};
+use crate::source::{Assignment, RawBatch, fingerprint};
 
 pub(super) struct Sorter {
     with_keys: bool,
     lanes: Vec<Lane>,
+    /// The place of each partition's lane.
+    places: Vec<usize>,
     /// The lane of the last message, for the next one is mostly of the same.
     current: usize,
-    /// Since the batches were last closed.
-    pub(super) rows: usize,
-    pub(super) bytes: usize,
-    /// What has been read and not yet given out; of bounded size, for it is only filled when it is empty.
-    pub(super) ready: VecDeque<Polled>,
+    /// Partitions found at their end, and not told yet; each once.
+    ends: VecDeque<PartitionId>,
     pub(super) complaints: Vec<Complaint>,
 }
 
@@ -31,7 +33,8 @@ struct Lane {
     /// Read before a restart. Until it has been passed, the records before `next` are compared with it.
     last_record: Option<RecordFingerprint>,
     at_end: bool,
-    open: Option<RawBatch>,
+    /// Among those whose end is to be told.
+    telling: bool,
 }
 
 /// Bad news of a partition.
@@ -52,19 +55,21 @@ pub(super) enum Complaint {
 
 impl Sorter {
     pub(super) fn new(with_keys: bool) -> Sorter {
-        let (ready, complaints) = (VecDeque::new(), Vec::new());
-        Sorter { with_keys, lanes: Vec::new(), current: 0, rows: 0, bytes: 0, ready, complaints }
+        let (lanes, places, ends) = (Vec::new(), Vec::new(), VecDeque::new());
+        Sorter { with_keys, lanes, places, current: 0, ends, complaints: Vec::new() }
     }
 
     pub(super) fn add_lanes(&mut self, assignment: &[Assignment]) {
-        let lane = |assigned: &Assignment| Lane {
-            partition: assigned.partition,
-            next: assigned.next_offset.0,
-            last_record: assigned.last_record,
-            at_end: false,
-            open: None,
-        };
-        self.lanes.extend(assignment.iter().map(lane));
+        for assigned in assignment {
+            let partition = assigned.partition;
+            let number = usize::try_from(partition.0).expect("partitions are numbered from 0");
+            if self.places.len() <= number {
+                self.places.resize(number + 1, usize::MAX);
+            }
+            self.places[number] = self.lanes.len();
+            let (next, last_record) = (assigned.next_offset.0, assigned.last_record);
+            self.lanes.push(Lane { partition, next, last_record, at_end: false, telling: false });
+        }
     }
 
     pub(super) fn partitions(&self) -> impl Iterator<Item = PartitionId> {
@@ -81,9 +86,28 @@ impl Sorter {
         for &(partition, next_offset) in ends {
             let lane = self.lane(partition);
             if lane.at_end && lane.next == next_offset.0 {
-                self.ready.push_back(Polled::AtEnd { partition, next_offset });
+                self.tell_end(partition);
             }
         }
+    }
+
+    fn tell_end(&mut self, partition: PartitionId) {
+        if !std::mem::replace(&mut self.lane(partition).telling, true) {
+            self.ends.push_back(partition);
+        }
+    }
+
+    /// A partition that is at its end, and what comes next in it.
+    pub(super) fn next_end(&mut self) -> Option<(PartitionId, Offset)> {
+        while let Some(partition) = self.ends.pop_front() {
+            let lane = self.lane(partition);
+            lane.telling = false;
+            // Records may have come since.
+            if lane.at_end {
+                return Some((partition, Offset(lane.next)));
+            }
+        }
+        None
     }
 
     /// Where to read on when the last record cannot be compared; `None` if it need not be.
@@ -92,9 +116,9 @@ impl Sorter {
         lane.last_record.take().map(|_| lane.next)
     }
 
-    pub(super) fn take(&mut self, message: &Message<'_>) {
+    pub(super) fn take(&mut self, message: &Message<'_>, batch: &mut RawBatch) {
         match message.error() {
-            None => self.add(message),
+            None => self.add(message, batch),
             Some(RDKafkaErrorCode::PartitionEOF) => self.end(message.partition(), message.offset()),
             Some(code) => {
                 let (text, partition, offset) = (message.error_text(), message.partition(), message.offset());
@@ -103,7 +127,7 @@ impl Sorter {
         }
     }
 
-    fn add(&mut self, message: &Message<'_>) {
+    fn add(&mut self, message: &Message<'_>, batch: &mut RawBatch) {
         let with_keys = self.with_keys;
         let lane = self.lane(message.partition());
         let offset = message.offset();
@@ -126,25 +150,10 @@ impl Sorter {
         );
         lane.next = offset + 1;
         lane.at_end = false;
-        let batch = lane.open.get_or_insert_with(|| RawBatch {
-            partition: lane.partition,
-            records: Records::default(),
-            offsets: Vec::new(),
-            timestamps: Vec::new(),
-            keys: Vec::new(),
-            next_offset: Offset(offset),
-        });
-        let value = message.value();
-        batch.records.push(value);
-        batch.offsets.push(offset);
-        batch.timestamps.push(message.timestamp());
-        batch.next_offset = Offset(offset + 1);
-        let key = if with_keys { message.key() } else { None };
+        batch.push(lane.partition, offset, message.timestamp(), message.value());
         if with_keys {
-            batch.keys.push(key.map(<[u8]>::to_vec));
+            batch.keys.push(message.key().map(<[u8]>::to_vec));
         }
-        self.rows += 1;
-        self.bytes += value.map_or(0, <[u8]>::len) + key.map_or(0, <[u8]>::len);
     }
 
     fn end(&mut self, partition: PartitionId, offset: i64) {
@@ -158,24 +167,13 @@ impl Sorter {
         lane.last_record = None;
         lane.at_end = true;
         lane.next = lane.next.max(offset);
-        let next_offset = Offset(lane.next);
-        let batch = lane.open.take();
-        self.ready.extend(batch.map(Polled::Batch));
-        self.ready.push_back(Polled::AtEnd { partition, next_offset });
-    }
-
-    pub(super) fn close_all(&mut self) {
-        for lane in &mut self.lanes {
-            self.ready.extend(lane.open.take().map(Polled::Batch));
-        }
-        self.rows = 0;
-        self.bytes = 0;
+        self.tell_end(partition);
     }
 
     fn lane(&mut self, partition: PartitionId) -> &mut Lane {
         if self.lanes[self.current].partition != partition {
-            let found = self.lanes.iter().position(|lane| lane.partition == partition);
-            self.current = found.expect("librdkafka gives messages of assigned partitions only");
+            let place = self.places.get(partition.0 as usize).copied().filter(|place| *place < usize::MAX);
+            self.current = place.expect("librdkafka gives messages of assigned partitions only");
         }
         &mut self.lanes[self.current]
     }

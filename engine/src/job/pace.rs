@@ -1,0 +1,111 @@
+//! How long a worker leaves its source alone between two micro-batches.
+//!
+//! Each micro-batch costs something whatever its rows: a look at the source, a lock, buffers. Taken one record at a time,
+//! a thousand records a second would keep a core busy with that. So after one the worker rests, for so long that the
+//! fixed cost stays a small share of its time, but never longer than the bound, and not at all when there is more to
+//! take. What it costs is measured as it runs: a straight line through (rows, time), older micro-batches fading.
+
+use std::time::Duration;
+
+/// Of a worker's time, what may go into the fixed cost of micro-batches.
+const SHARE: f64 = 0.01;
+
+/// What is left of a micro-batch's weight in the line after the next.
+const FADE: f64 = 0.98;
+
+#[derive(Debug)]
+pub struct Pace {
+    linger: Duration,
+    line: Line,
+    /// On the clock's elapsed time: when the source is looked at again.
+    ready: Duration,
+}
+
+impl Pace {
+    pub fn new(linger: Duration) -> Pace {
+        Pace { linger, line: Line::default(), ready: Duration::ZERO }
+    }
+
+    /// A micro-batch was taken in and took so long; there is more if it was full.
+    pub fn took(&mut self, rows: usize, spent: Duration, full: bool, now: Duration) {
+        self.line.add(rows as f64, spent.as_secs_f64());
+        let rest = Duration::from_secs_f64(self.line.fixed() * (1.0 - SHARE) / SHARE);
+        self.ready = if full { now } else { now + rest.min(self.linger) };
+    }
+
+    /// How long the source is still to be left alone.
+    pub fn rest(&self, now: Duration) -> Duration {
+        self.ready.saturating_sub(now)
+    }
+}
+
+/// Least squares.
+#[derive(Debug, Default)]
+struct Line {
+    weight: f64,
+    x: f64,
+    y: f64,
+    xx: f64,
+    xy: f64,
+}
+
+impl Line {
+    fn add(&mut self, x: f64, y: f64) {
+        for sum in [&mut self.weight, &mut self.x, &mut self.y, &mut self.xx, &mut self.xy] {
+            *sum *= FADE;
+        }
+        self.weight += 1.0;
+        self.x += x;
+        self.y += y;
+        self.xx += x * x;
+        self.xy += x * y;
+    }
+
+    /// What no row costs: where the line begins, or the mean where the rows were too alike to tell.
+    fn fixed(&self) -> f64 {
+        let (x, y) = (self.x / self.weight, self.y / self.weight);
+        let spread = self.xx / self.weight - x * x;
+        if spread < 0.01 * x * x {
+            return y;
+        }
+        let slope = (self.xy / self.weight - x * y) / spread;
+        (y - slope * x).clamp(0.0, y)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINGER: Duration = Duration::from_millis(10);
+
+    /// The rest after many micro-batches of rows that cost 40 µs and 100 ns a row.
+    fn rest(rows: impl Iterator<Item = usize>) -> Duration {
+        let mut pace = Pace::new(LINGER);
+        for rows in rows {
+            let spent = Duration::from_nanos(40_000 + 100 * rows as u64);
+            pace.took(rows, spent, false, Duration::ZERO);
+        }
+        pace.rest(Duration::ZERO)
+    }
+
+    #[test]
+    fn the_fixed_cost_decides_and_not_the_rows() {
+        let expected = Duration::from_micros(40 * 99);
+        for size in [10, 100, 10_000] {
+            let rest = rest((0..200).map(|number| size + size * (number % 7) / 3));
+            assert!(rest.abs_diff(expected) < expected / 10, "{rest:?}");
+        }
+        assert_eq!(rest(std::iter::repeat_n(10_000, 200)), LINGER, "who cannot tell rests as long as may be");
+    }
+
+    #[test]
+    fn who_has_more_to_take_does_not_rest() {
+        let mut pace = Pace::new(LINGER);
+        let now = Duration::from_secs(5);
+        pace.took(10, Duration::from_millis(1), false, now);
+        assert_eq!((pace.rest(now), pace.rest(now + LINGER / 2)), (LINGER, LINGER / 2));
+        pace.took(10, Duration::from_millis(1), true, now);
+        assert_eq!(pace.rest(now), Duration::ZERO);
+    }
+}
