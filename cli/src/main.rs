@@ -5,6 +5,7 @@
 mod bench;
 mod serve;
 mod shell;
+mod threads;
 
 use std::process::ExitCode;
 

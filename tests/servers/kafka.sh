@@ -13,7 +13,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 version=$(sed -n '/<artifactId>kafka_2.13</,/<version>/s/.*<version>\(.*\)<.*/\1/p' "$here/kafka/pom.xml")
 home=$cache/kafka-$version
-java_options=(-Xms64m -Xmx320m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData)
+# A test's broker starts quickly and stays small; for figures a broker that is compiled well can be asked for.
+read -ra java_options <<<"${THALWEG_KAFKA_JAVA_OPTIONS:--Xms64m -Xmx320m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData}"
 
 install() {
     command -v java >/dev/null || fail "Kafka needs Java 17 or later: apt-get install openjdk-17-jre-headless"

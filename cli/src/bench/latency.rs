@@ -1,6 +1,6 @@
-//! How long a click takes from the moment it is due at its producer until a statement can read it, and until it is
-//! durable. A producer of its own writes to a topic; a watcher looks at the live table again and again, and then the
-//! engine is left alone for a while, to see what it costs without a reader.
+//! How long a click takes from the moment it is due at its producer until a statement sees it, and until it is durable;
+//! and how long such a statement takes. A producer of its own writes to a topic, and a watcher looks what has come and asks
+//! the live table as a dashboard does. Then the engine is left alone for a while, to see what it costs without a reader.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,60 +9,72 @@ use anyhow::Result;
 use thalweg_engine::clock::{Clock, SystemClock};
 use thalweg_engine::ids::{Micros, Offset, PartitionId};
 use thalweg_engine::job::Engine;
-use thalweg_engine::source::clicks::Clicks;
 
-use super::producer::Process;
+use tokio::runtime::Handle;
+
+use super::producer::{Process, Schedule};
 use super::topic::Topic;
 use super::usage::Usage;
 use super::{Arguments, start};
 
 const WARM_UP: Duration = Duration::from_secs(3);
+/// A broker that has just made hundreds of partitions is busy with them for a while.
+const WARM_UP_MAX: Duration = Duration::from_secs(60);
 const WATCHED: Duration = Duration::from_secs(10);
 const ALONE: Duration = Duration::from_secs(6);
 
-/// Between two reads, as a quick dashboard would do.
-const PAUSE: Duration = Duration::from_millis(2);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// As a quick dashboard would do.
+const READ_EVERY: Duration = Duration::from_millis(100);
 
 /// Who is no further behind has kept up.
 const BEHIND_MAX: Duration = Duration::from_millis(500);
 
-pub async fn measure(data: &str, arguments: &Arguments, rate: f64) -> Result<()> {
+pub async fn measure(data: &str, arguments: &Arguments, rate: f64, queries: &Handle) -> Result<()> {
     let name = format!("{}-latency-{}", arguments.topic, std::process::id());
     let topic = Topic { brokers: &arguments.brokers, name: &name };
     topic.create_if_absent(arguments.partitions).await?;
-    let outcome = measure_on(data, arguments, &topic, rate).await;
+    let outcome = measure_on(data, arguments, &topic, rate, queries).await;
     topic.delete().await?;
     outcome
 }
 
-async fn measure_on(data: &str, arguments: &Arguments, topic: &Topic<'_>, rate: f64) -> Result<()> {
-    let engine = start(data, arguments, &topic.options("earliest")).await?;
+async fn measure_on(
+    data: &str,
+    arguments: &Arguments,
+    topic: &Topic<'_>,
+    rate: f64,
+    queries: &Handle,
+) -> Result<()> {
+    let engine = start(data, arguments, &topic.options("earliest"), queries).await?;
     engine.begin();
     let producer = Process::start(arguments, topic.name, rate)?;
-    let clicks = Clicks::new(arguments.seed, arguments.partitions, Some(rate), Some(producer.start));
     tokio::time::sleep(WARM_UP).await;
-    let mut watcher = Watcher::new(&engine, clicks);
+    let mut watcher = Watcher::new(&engine, producer.schedule);
+    let warming = Instant::now();
+    while watcher.behind() > BEHIND_MAX && warming.elapsed() < WARM_UP_MAX {
+        tokio::time::sleep(WARM_UP).await;
+    }
+    watcher.seen = positions(&engine);
+    let reading = queries.spawn(read(engine.clone()));
     let begun = Instant::now();
     while begun.elapsed() < WATCHED {
-        watcher.look().await?;
-        tokio::time::sleep(PAUSE).await;
+        watcher.look();
+        tokio::time::sleep(LOOK_EVERY).await;
     }
+    let mut reads = reading.await??;
     let usage = Usage::now();
     tokio::time::sleep(ALONE).await;
     let alone = usage.until_now();
     let behind = watcher.behind();
-    drop(producer);
+    let delivered = producer.stop()?;
     engine.stop().await?;
-    let Watcher { mut visible, mut reads, mut durable, .. } = watcher;
-    println!(
-        "{rate} events/s, {} partitions, {} views, {} reads of live.by_type",
-        arguments.partitions,
-        arguments.views,
-        reads.len()
-    );
-    println!("  arrival to visible: {}", percentiles(&mut visible));
-    println!("  of which the read:  {}", percentiles(&mut reads));
-    println!("  arrival to durable: {}", percentiles(&mut durable));
+    let Watcher { mut visible, mut durable, .. } = watcher;
+    println!("{rate} events/s, {} partitions, {} views", arguments.partitions, arguments.views);
+    println!("  due to acknowledged by the broker: {delivered}");
+    println!("  due to visible for a statement:    {}", percentiles(&mut visible));
+    println!("  due to durable:                    {}", percentiles(&mut durable));
+    println!("  a read of live.by_type, 10 a second: {}", percentiles(&mut reads));
     let share = alone.cpu.as_secs_f64() / alone.wall.as_secs_f64() * 100.0;
     let verdict = if behind < BEHIND_MAX { "kept up" } else { "did NOT keep up" };
     println!(
@@ -72,42 +84,59 @@ async fn measure_on(data: &str, arguments: &Arguments, topic: &Topic<'_>, rate: 
     Ok(())
 }
 
+/// How long reads take, in microseconds.
+async fn read(engine: Engine) -> Result<Vec<u64>> {
+    let (begun, mut reads) = (Instant::now(), vec![]);
+    while begun.elapsed() < WATCHED {
+        let read = Instant::now();
+        engine.snapshot().views["by_type"].live().await?;
+        reads.push(read.elapsed().as_micros() as u64);
+        tokio::time::sleep(READ_EVERY.saturating_sub(read.elapsed())).await;
+    }
+    Ok(reads)
+}
+
 struct Watcher<'a> {
     engine: &'a Engine,
-    clicks: Clicks,
+    schedule: Schedule,
     clock: SystemClock,
     seen: BTreeMap<PartitionId, Offset>,
     /// The end of what the newest epoch looked at has made durable.
     kept: BTreeMap<PartitionId, i64>,
     epoch: u64,
+    looked_at_commits: Micros,
     /// In microseconds.
     visible: Vec<u64>,
-    reads: Vec<u64>,
     durable: Vec<u64>,
 }
 
 impl Watcher<'_> {
-    fn new(engine: &Engine, clicks: Clicks) -> Watcher<'_> {
-        let (seen, kept) = (offsets(engine), BTreeMap::new());
-        let (visible, reads, durable) = (vec![], vec![], vec![]);
-        let clock = SystemClock::new();
-        Watcher { engine, clicks, clock, seen, kept, epoch: 0, visible, reads, durable }
+    fn new(engine: &Engine, schedule: Schedule) -> Watcher<'_> {
+        let (seen, clock) = (positions(engine), SystemClock::new());
+        Watcher {
+            engine,
+            schedule,
+            clock,
+            seen,
+            kept: BTreeMap::new(),
+            epoch: 0,
+            looked_at_commits: 0,
+            visible: vec![],
+            durable: vec![],
+        }
     }
 
-    async fn look(&mut self) -> Result<()> {
-        // What had been taken in before the snapshot is in it; when the read is done, all of that has been seen.
-        let taken = offsets(self.engine);
-        let read = Instant::now();
-        self.engine.snapshot().views["by_type"].live().await?;
-        self.reads.push(read.elapsed().as_micros() as u64);
-        let now = self.clock.wall();
+    fn look(&mut self) {
+        let (taken, now) = (positions(self.engine), self.clock.wall());
         for (partition, offset) in taken {
             let first = self.seen.insert(partition, offset).unwrap_or(offset);
-            let age = |offset| (now - self.clicks.arrival(partition, offset)).max(0) as u64;
+            let age = |offset| (now - self.schedule.due(partition, offset)).max(0) as u64;
             self.visible.extend((first.0..offset.0).map(age));
         }
-        self.look_at_commits();
-        Ok(())
+        if now - self.looked_at_commits > 100_000 {
+            self.looked_at_commits = now;
+            self.look_at_commits();
+        }
     }
 
     /// The ledger says how many records of each partition an epoch has made durable, and they are read from the first.
@@ -125,7 +154,7 @@ impl Watcher<'_> {
             let records = *end..*end + row.records as i64;
             *end = records.end;
             if !first {
-                self.durable.extend(records.map(|o| (at - self.clicks.arrival(partition, o)).max(0) as u64));
+                self.durable.extend(records.map(|o| (at - self.schedule.due(partition, o)).max(0) as u64));
             }
         }
         self.epoch = committed.keys().next_back().copied().unwrap_or(self.epoch).max(self.epoch);
@@ -134,18 +163,17 @@ impl Watcher<'_> {
     /// How old the oldest click is that was not taken in.
     fn behind(&self) -> Duration {
         let now = self.clock.wall();
-        let next =
-            |(partition, offset): (PartitionId, Offset)| now - self.clicks.arrival(partition, offset.0);
-        let oldest = offsets(self.engine).into_iter().map(next).max().unwrap_or_default();
+        let next = |(partition, offset): (PartitionId, Offset)| now - self.schedule.due(partition, offset.0);
+        let oldest = positions(self.engine).into_iter().map(next).max().unwrap_or_default();
         Duration::from_micros(oldest.max(0) as u64)
     }
 }
 
-fn offsets(engine: &Engine) -> BTreeMap<PartitionId, Offset> {
-    engine.status().partitions.into_iter().map(|partition| (partition.partition, partition.offset)).collect()
+fn positions(engine: &Engine) -> BTreeMap<PartitionId, Offset> {
+    engine.positions("clicks").into_iter().collect()
 }
 
-fn percentiles(micros: &mut [u64]) -> String {
+pub fn percentiles(micros: &mut [u64]) -> String {
     micros.sort_unstable();
     let at =
         |share: f64| micros.get(((micros.len() as f64 * share) as usize).min(micros.len().saturating_sub(1)));

@@ -24,6 +24,9 @@ use thalweg_engine::clock::{Clock, SystemClock};
 use thalweg_engine::job::{Engine, Opened, Settings};
 use thalweg_sql::session::{Answer, Client, Database, Settings as QuerySettings};
 
+use tokio::runtime::Handle;
+
+use crate::threads;
 use stages::Threads;
 use topic::Topic;
 use usage::Usage;
@@ -87,6 +90,14 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 4)]
     partitions: i32,
 
+    /// How long the producer of --latency gathers a batch, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 2)]
+    producer_linger: u32,
+
+    /// The clicks of --latency go where their keys belong, and not all of one batch to one partition
+    #[arg(long)]
+    keyed: bool,
+
     /// Be the process that writes the clicks of --latency
     #[arg(long, hide = true)]
     produce: bool,
@@ -104,11 +115,7 @@ const COLUMNS: &str = "event_id STRING, event_type STRING, event_ts TIMESTAMP(3)
      utm STRUCT<source STRING>, WATERMARK FOR event_ts AS event_ts - INTERVAL '5' SECOND";
 
 pub fn run(arguments: Arguments) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(bench(&arguments)),
-        Err(error) => Err(anyhow!(error)),
-    };
+    let outcome = run_with_threads(&arguments);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -118,7 +125,16 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-async fn bench(arguments: &Arguments) -> Result<()> {
+/// The same threads as those of a server.
+fn run_with_threads(arguments: &Arguments) -> Result<()> {
+    let threads = workers(arguments).max(2);
+    let (engine, queries) = (threads::engine(threads)?, threads::queries(threads)?);
+    let outcome = engine.block_on(bench(arguments, queries.handle()));
+    queries.shutdown_background();
+    outcome
+}
+
+async fn bench(arguments: &Arguments, queries: &Handle) -> Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("this build is not optimized; for figures: make bench");
     }
@@ -145,8 +161,8 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     let scratch = std::env::temp_dir().join(format!("thalweg-bench-{}", std::process::id()));
     let data = arguments.data.clone().unwrap_or_else(|| scratch.display().to_string());
     let outcome = match arguments.latency {
-        Some(rate) => latency::measure(&data, arguments, rate).await,
-        None => throughput(&data, arguments).await,
+        Some(rate) => latency::measure(&data, arguments, rate, queries).await,
+        None => throughput(&data, arguments, queries).await,
     };
     if arguments.data.is_none() {
         std::fs::remove_dir_all(&scratch).ok();
@@ -154,9 +170,9 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     outcome
 }
 
-async fn throughput(data: &str, arguments: &Arguments) -> Result<()> {
+async fn throughput(data: &str, arguments: &Arguments, queries: &Handle) -> Result<()> {
     let expected = make_ready(arguments).await?;
-    let engine = start(data, arguments, &source_options(arguments)?).await?;
+    let engine = start(data, arguments, &source_options(arguments)?, queries).await?;
     let (before, threads_before) = (Usage::now(), Threads::now()?);
     engine.begin();
     let records = read_all(&engine, expected).await?;
@@ -208,7 +224,7 @@ fn source_options(arguments: &Arguments) -> Result<String> {
 }
 
 /// The engine with the stream and its views, holding until it is told to begin.
-async fn start(data: &str, arguments: &Arguments, options: &str) -> Result<Engine> {
+async fn start(data: &str, arguments: &Arguments, options: &str, queries: &Handle) -> Result<Engine> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let defaults = Settings::default();
     let settings = Settings {
@@ -223,8 +239,8 @@ async fn start(data: &str, arguments: &Arguments, options: &str) -> Result<Engin
         return Err(anyhow!("{data} holds tables already; the bench needs an empty place"));
     }
     let engine = opened.resume(vec![], vec![]).await?;
-    let queries = tokio::runtime::Handle::current();
-    let database = Database::new(Arc::new(engine.clone()), clock, queries, QuerySettings::default())?;
+    let settings = QuerySettings::default();
+    let database = Database::new(Arc::new(engine.clone()), clock, queries.clone(), settings)?;
     let session = database.session(Client { user: None, name: Some("bench".into()) });
     let mut statements = vec![format!("CREATE STREAM clicks ({COLUMNS}) WITH ({options})")];
     let views = views::views(arguments.views, arguments.alike);

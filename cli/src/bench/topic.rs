@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use rdkafka::ClientConfig;
@@ -55,8 +55,25 @@ impl Topic<'_> {
         let created = admin.create_topics([&topic], &options).await;
         let created = created.with_context(|| format!("cannot ask the broker at {}", self.brokers))?;
         match created.into_iter().next() {
-            None | Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
-            Some(Err((name, code))) => Err(anyhow!("topic {name:?} cannot be created: {code}")),
+            None | Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {}
+            Some(Err((name, code))) => return Err(anyhow!("topic {name:?} cannot be created: {code}")),
+        }
+        self.wait_until_served(&admin).await
+    }
+
+    /// A broker that has taken the order needs a moment for it.
+    async fn wait_until_served(&self, admin: &AdminClient<DefaultClientContext>) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let metadata = admin.inner().fetch_metadata(Some(self.name), ANSWER_WITHIN)?;
+            let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
+            if !partitions.is_empty() && partitions.iter().all(|partition| partition.leader() >= 0) {
+                return Ok(());
+            }
+            if begun.elapsed() > ANSWER_WITHIN {
+                return Err(anyhow!("topic {:?} has no leaders within {ANSWER_WITHIN:?}", self.name));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 

@@ -19,6 +19,9 @@ use thalweg_engine::job::{Engine, Opened};
 use thalweg_flight_server::Limits;
 use thalweg_sql::session::{Client, Database, Settings as QuerySettings};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+use crate::threads;
 
 pub use options::{Common, DemoArguments, ServeArguments};
 
@@ -104,19 +107,9 @@ fn log(default: &str) {
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }
 
-/// Queries get threads of their own, so that a long one never keeps an epoch from turning.
-fn runtimes(common: &Common) -> Result<(tokio::runtime::Runtime, tokio::runtime::Runtime)> {
-    let build = |name: &str, threads: usize| {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .thread_name(name)
-            .thread_stack_size(8 << 20)
-            .enable_all()
-            .build()
-            .context("cannot start threads")
-    };
-    let workers = common.workers();
-    Ok((build("engine", workers.max(2))?, build("query", workers.max(2))?))
+fn runtimes(common: &Common) -> Result<(Runtime, Runtime)> {
+    let threads = common.workers().max(2);
+    Ok((threads::engine(threads)?, threads::queries(threads)?))
 }
 
 async fn serve_until_stopped(

@@ -36,7 +36,7 @@ use crate::checkpoint::manifest::{
 };
 use crate::checkpoint::{Owner, sweep_orphans};
 use crate::clock::Clock;
-use crate::ids::{Epoch, Offset};
+use crate::ids::{Epoch, Offset, PartitionId};
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use crate::source::Assignment;
@@ -296,6 +296,13 @@ impl Engine {
 
     pub fn status(&self) -> Status {
         report::status(&self.shared.lock())
+    }
+
+    /// What comes next in each partition of a stream: all before it is in every snapshot from now on.
+    pub fn positions(&self, stream: &str) -> Vec<(PartitionId, Offset)> {
+        let tables = self.shared.lock();
+        let partitions = tables.streams.get(stream).into_iter().flat_map(|stream| &stream.partitions);
+        partitions.map(|(id, partition)| (*id, partition.next_offset)).collect()
     }
 
     pub fn streams(&self) -> Vec<Arc<StreamSpec>> {

@@ -26,6 +26,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// The same time, cut so that what no waiting cures is told soon.
 const ANSWER_WITHIN_CUT: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(7)];
+/// How long leaders may take to be elected, and how often they are asked for meanwhile.
+const ELECTED_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The times that ask a broker for a partition's first offset and for its end.
 const FIRST: i64 = -2;
 const END: i64 = -1;
@@ -37,13 +40,36 @@ pub(super) struct Kafka {
 
 impl Kafka {
     pub(super) fn new(spec: &KafkaSpec) -> Result<Kafka> {
-        Ok(Kafka { spec: spec.clone(), consumer: consumer(spec)? })
+        Ok(Kafka { spec: spec.clone(), consumer: consumer(spec, 0)? })
     }
 
     fn offset_at(&self, partition: PartitionId, time: i64) -> Result<i64> {
-        let offsets = self.consumer.offsets_at([(partition, time)].into_iter(), ANSWER_WITHIN);
-        let offsets = offsets.map_err(|code| self.failure(code, "offsets"))?;
-        Ok(offsets[0].1)
+        Ok(self.offsets_at(&[partition], time)?[0].1)
+    }
+
+    /// Waits for the leaders of a topic that has just been created, or whose brokers have just been started.
+    fn offsets_at(&self, ids: &[PartitionId], time: i64) -> Result<Vec<(PartitionId, i64)>> {
+        let mut elections = ELECTED_WITHIN.as_millis() / LOOK_AGAIN.as_millis();
+        loop {
+            let asked = ids.iter().map(|&id| (id, time));
+            match self.consumer.offsets_at(asked, ANSWER_WITHIN) {
+                Ok(mut offsets) => {
+                    offsets.sort_unstable();
+                    return Ok(offsets);
+                }
+                Err(
+                    RDKafkaErrorCode::NotLeaderForPartition
+                    | RDKafkaErrorCode::LeaderNotAvailable
+                    | RDKafkaErrorCode::FencedLeaderEpoch
+                    | RDKafkaErrorCode::UnknownLeaderEpoch,
+                ) if elections > 0 => {
+                    elections -= 1;
+                    std::thread::sleep(LOOK_AGAIN);
+                    self.metadata()?;
+                }
+                Err(code) => return Err(self.failure(code, "offsets")),
+            }
+        }
     }
 
     fn metadata(&self) -> Result<Metadata> {
@@ -102,8 +128,8 @@ fn failure(code: RDKafkaErrorCode, values: String) -> Error {
     }
 }
 
-fn consumer(spec: &KafkaSpec) -> Result<Consumer> {
-    let (config, native) = config::client_config(spec)?;
+fn consumer(spec: &KafkaSpec, partitions: usize) -> Result<Consumer> {
+    let (config, native) = config::client_config(spec, partitions)?;
     Consumer::new(&config, native, &spec.topic).map_err(|error| {
         // Some properties are judged only here, together: a certificate that is not there, SASL without a user.
         Error::Invalid(format!("the Kafka properties do not fit together. {error}"))
@@ -122,16 +148,8 @@ impl Discovery for Kafka {
             Some((Some(error), _)) => return Err(self.failure(error.into(), "metadata")),
             _ => return Err(self.failure(RDKafkaErrorCode::UnknownTopic, "metadata")),
         };
-        let offsets_at = |time: i64| {
-            let mut offsets = self
-                .consumer
-                .offsets_at(ids.iter().map(|&id| (id, time)), ANSWER_WITHIN)
-                .map_err(|code| self.failure(code, "offsets"))?;
-            offsets.sort_unstable();
-            Ok::<_, Error>(offsets)
-        };
         // The end is asked last, so that it is never before the first.
-        let (firsts, ends) = (offsets_at(FIRST)?, offsets_at(END)?);
+        let (firsts, ends) = (self.offsets_at(&ids, FIRST)?, self.offsets_at(&ids, END)?);
         let range = |((partition, first), (_, end)): (_, (_, i64))| PartitionRange {
             partition,
             first: Offset(first),
@@ -154,7 +172,7 @@ impl Discovery for Kafka {
     }
 
     fn open(&mut self, assignment: &[Assignment], with_keys: bool) -> Result<Box<dyn Reader>> {
-        let mut reader = KafkaReader::new(&self.spec, consumer(&self.spec)?, with_keys);
+        let mut reader = KafkaReader::new(&self.spec, consumer(&self.spec, assignment.len())?, with_keys);
         reader.assign(assignment)?;
         Ok(Box::new(reader))
     }

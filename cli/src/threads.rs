@@ -1,0 +1,27 @@
+//! The threads of the process that no part starts for itself: some for the engine and the wire, and others for queries,
+//! so that a long query never keeps an epoch from turning.
+
+use anyhow::{Context, Result};
+use tokio::runtime::{Builder, Runtime};
+
+/// Deep plans are walked by recursion.
+const STACK_BYTES: usize = 8 << 20;
+
+/// How much queries give way where there is not enough CPU for all: reading on goes before answering.
+const QUERIES_NICE: i32 = 5;
+
+pub fn engine(threads: usize) -> Result<Runtime> {
+    build(Builder::new_multi_thread().worker_threads(threads).thread_name("engine"))
+}
+
+pub fn queries(threads: usize) -> Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    // To Linux a thread is a process with a number, and 0 is the one that asks. Whoever may not, goes on as it is.
+    // SAFETY: setpriority takes numbers alone.
+    let give_way = || _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, QUERIES_NICE) };
+    build(builder.worker_threads(threads).thread_name("query").on_thread_start(give_way))
+}
+
+fn build(builder: &mut Builder) -> Result<Runtime> {
+    builder.thread_stack_size(STACK_BYTES).enable_all().build().context("cannot start threads")
+}
