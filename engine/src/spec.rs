@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use uuid::Uuid;
@@ -181,13 +180,14 @@ pub struct Cut {
     pub window_end: Option<usize>,
 }
 
-/// The query above the cuts: leaf `StateScan { cut }` stands for the finished rows of that cut. Its output is the
-/// view's schema followed by [`TIME_COLUMN`] (the start of the row's window).
+/// The query above the cuts: leaf [`StateScan`](crate::view::StateScan) stands for the finished rows of a cut. Its output
+/// is the view's schema followed by [`TIME_COLUMN`] (the start of the row's window).
 #[derive(Debug, Clone)]
 pub struct Upper {
+    /// For people.
     pub logical: LogicalPlan,
-    /// Plans `logical`; knows no table and no function that reads the world.
-    pub session: Arc<SessionState>,
+    /// Reads the states of its run; reset and run again each time.
+    pub plan: Arc<dyn ExecutionPlan>,
 }
 
 /// The hidden last column of every row on its way to history, `Timestamp(µs, UTC)`: which day's partition it lands in,

@@ -27,7 +27,7 @@ pub struct Share {
 
 impl RunningView {
     pub fn new(spec: &Arc<ViewSpec>) -> Result<RunningView> {
-        Ok(RunningView { spec: Arc::clone(spec), half: LowerHalf::new(spec)? })
+        Ok(RunningView { spec: Arc::clone(spec), half: LowerHalf::new(&spec.shape)? })
     }
 
     pub fn take_in(&mut self, arrived: &Arrived) -> Result<Share> {

@@ -2,7 +2,7 @@
 //!
 //! With a rate and a start the generator is like a topic that has been written to at that rate since then: what was
 //! due while nobody read is waiting, and event times are about now. With a rate alone it begins when the reader opens
-//! it, at any offset. A generator with a number of rows ends; any other never does.
+//! it, at any offset; at rate 0 it is silent. A generator with a number of rows ends; any other never does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +38,8 @@ struct GeneratorReader {
 #[derive(Clone, Copy)]
 enum Pace {
     Unbounded,
+    /// None ever.
+    Silent,
     /// A click that arrives at instant `t` is due at wall time `t`.
     Wall,
     /// The click with the earliest arrival was due when the reader began; arrivals run beside the time elapsed.
@@ -67,10 +69,11 @@ impl Generator {
                 "a generator needs at least one partition. partitions={partitions}"
             )));
         }
-        if let Some(rate) = spec.rate.filter(|rate| !(rate.is_finite() && *rate > 0.0)) {
-            return Err(Error::Invalid(format!("a generator's rate is a number above 0. rate={rate}")));
+        if let Some(rate) = spec.rate.filter(|rate| !(rate.is_finite() && *rate >= 0.0)) {
+            return Err(Error::Invalid(format!("a generator's rate is a number from 0 on. rate={rate}")));
         }
-        let clicks = Clicks::new(spec.seed, spec.partitions, spec.rate, spec.start_micros);
+        let rate = spec.rate.filter(|rate| *rate > 0.0);
+        let clicks = Clicks::new(spec.seed, spec.partitions, rate, spec.start_micros);
         Ok(Generator { shared: Arc::new(Shared { spec: spec.clone(), clicks, clock }) })
     }
 }
@@ -87,6 +90,7 @@ impl Shared {
     fn end(&self, partition: PartitionId) -> Option<i64> {
         let last = self.last(partition);
         match (self.spec.rate, self.spec.start_micros) {
+            (Some(0.0), _) => Some(0),
             (Some(_), Some(_)) => {
                 let due = self.clicks.first_at(partition, self.clock.wall().saturating_add(1));
                 Some(last.map_or(due, |last| last.min(due)))
@@ -120,6 +124,7 @@ impl Discovery for Generator {
     fn open(&mut self, assignment: &[Assignment], with_keys: bool) -> Result<Box<dyn Reader>> {
         let pace = match (self.shared.spec.rate, self.shared.spec.start_micros) {
             (None, _) => Pace::Unbounded,
+            (Some(0.0), _) => Pace::Silent,
             (Some(_), Some(_)) => Pace::Wall,
             (Some(_), None) => Pace::SinceOpen { elapsed: self.shared.clock.elapsed(), arrival: None },
         };
@@ -209,6 +214,7 @@ impl GeneratorReader {
     fn now(&self) -> Micros {
         match self.pace {
             Pace::Unbounded => Micros::MAX,
+            Pace::Silent => Micros::MIN,
             Pace::Wall => self.shared.clock.wall(),
             Pace::SinceOpen { elapsed, arrival } => {
                 let since = self.shared.clock.elapsed() - elapsed;
@@ -360,6 +366,14 @@ mod tests {
     }
 
     #[test]
+    fn at_rate_0_nothing_comes() {
+        let spec = GeneratorSpec { rate: Some(0.0), rows: None, start_micros: Some(0), ..spec() };
+        let mut reader = open(&spec, [0, 0], &Arc::default());
+        assert_eq!(said(&mut *reader, ALL), "0@0 1@0");
+        assert_eq!(reader.ends(), [(PartitionId(0), Offset(0)), (PartitionId(1), Offset(0))]);
+    }
+
+    #[test]
     fn an_end_is_told_again_and_the_last_one_once() {
         let clock = Arc::new(HandClock::default());
         let mut reader = open(&GeneratorSpec { rate: Some(0.2), rows: None, ..spec() }, [500, 500], &clock);
@@ -408,7 +422,7 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         for bad in [
             GeneratorSpec { partitions: 0, ..spec() },
-            GeneratorSpec { rate: Some(0.0), ..spec() },
+            GeneratorSpec { rate: Some(-1.0), ..spec() },
             GeneratorSpec { rate: Some(f64::NAN), ..spec() },
         ] {
             assert!(matches!(Generator::new(&bad), Err(Error::Invalid(_))), "{bad:?}");

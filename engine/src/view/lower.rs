@@ -3,28 +3,22 @@
 //!
 //! Owns: running the plan again and again, leaving out late rows. Leaves to others: where the parts go.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use datafusion::execution::TaskContext;
-use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, collect};
-use datafusion::prelude::SessionConfig;
 
 use crate::ids::Micros;
-use crate::spec::{Cut, ViewShape, ViewSpec, Window};
+use crate::spec::{Cut, ViewShape, Window};
 use crate::view::arrived::Arrived;
 use crate::view::compact::compacted;
 use crate::view::micro_batch::MicroBatch;
 use crate::view::part::Part;
-use crate::view::plain_planning_state;
+use crate::view::running::running_context;
 use crate::view::tally::{Counts, Tallies, as_aggregate};
 use crate::{Error, Result};
-
-/// What lower halves run with. Making a session's state takes longer than a small micro-batch, and one serves all.
-static RUNNING: LazyLock<(SessionConfig, Arc<RuntimeEnv>)> =
-    LazyLock::new(|| (plain_planning_state().config().clone(), Arc::new(RuntimeEnv::default())));
 
 pub struct LowerHalf {
     plans: Vec<Plan>,
@@ -49,8 +43,8 @@ pub struct Lowered {
 }
 
 impl LowerHalf {
-    pub fn new(view: &ViewSpec) -> Result<LowerHalf> {
-        Ok(match &view.shape {
+    pub fn new(shape: &ViewShape) -> Result<LowerHalf> {
+        Ok(match shape {
             ViewShape::Copy { lower } => {
                 LowerHalf { plans: vec![Plan::new(Arc::clone(lower), None)?], window: None }
             }
@@ -82,10 +76,7 @@ impl LowerHalf {
 
     /// Runs every cut over the rows. The cuts must agree on what became of them.
     async fn run(&mut self, batch: &RecordBatch, lowered: &mut Lowered) -> Result<Vec<Part>> {
-        let (config, runtime) = &*RUNNING;
-        let config = config.clone().with_extension(Arc::new(MicroBatch(batch.clone())));
-        let context = TaskContext::default().with_session_config(config).with_runtime(Arc::clone(runtime));
-        let context = Arc::new(context);
+        let context = running_context(MicroBatch(batch.clone()));
         let mut parts = vec![];
         let mut counts = None;
         for (number, plan) in self.plans.iter_mut().enumerate() {

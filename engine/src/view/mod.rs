@@ -8,6 +8,7 @@ mod micro_batch;
 mod open;
 pub mod panes;
 pub mod part;
+mod running;
 mod state_scan;
 mod tally;
 pub mod upper;
@@ -16,7 +17,7 @@ mod window;
 
 pub use micro_batch::{MicroBatch, MicroBatchExec};
 pub use open::{OpenPanes, without_time};
-pub use state_scan::{StateScan, StateScanPlanner};
+pub use state_scan::StateScan;
 
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SessionState;

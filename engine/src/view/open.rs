@@ -38,7 +38,7 @@ impl OpenPanes {
             OpenPanes::Panes { view, panes, arrived } => (view, panes, arrived),
         };
         let fresh = match Arrived::concat(arrived)? {
-            Some(arrived) => LowerHalf::new(view)?.take_in(&arrived).await?.parts,
+            Some(arrived) => LowerHalf::new(&view.shape)?.take_in(&arrived).await?.parts,
             None => vec![],
         };
         let parts = panes.open_parts(&fresh);

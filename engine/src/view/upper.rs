@@ -7,8 +7,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::TaskContext;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
-use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
+use datafusion::physical_plan::execution_plan::{replace_children_if_necessary, reset_plan_states};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
@@ -16,7 +17,9 @@ use crate::ids::Micros;
 use crate::spec::{Cut, Upper, Window};
 use crate::view::lower::partial_of;
 use crate::view::part::Part;
-use crate::view::state_scan::StateScanPlanner;
+use crate::view::plain_planning_state;
+use crate::view::running::running_context;
+use crate::view::state_scan::{StateScanPlanner, States, StatesExec};
 use crate::view::tally::as_aggregate;
 use crate::{Error, Result};
 
@@ -57,20 +60,29 @@ async fn reduce_batches(cut: &Cut, batches: Vec<RecordBatch>) -> Result<Vec<Reco
     Ok(collect(Arc::new(plan), Arc::new(TaskContext::default())).await?)
 }
 
-/// Finishes the windows that `parts` are of. For windows that share panes, `shared` says how the bounds of a part's
-/// rows are overwritten with those of each window.
-pub async fn finish(cuts: &[Cut], upper: &Upper, parts: &[WindowPart]) -> Result<Vec<RecordBatch>> {
-    let mut finals: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(cuts.len());
-    for (number, cut) in cuts.iter().enumerate() {
-        let of_cut = parts.iter().filter(|part| part.cut as usize == number);
-        let batches = of_cut.map(|part| part.rebound(cut)).collect::<Result<Vec<_>>>()?;
-        finals.push(replace_children_if_necessary(Arc::clone(&cut.aggregate), vec![source(cut, batches)?])?);
-    }
+/// Plans the query above the cuts.
+pub async fn planned(cuts: &[Cut], logical: LogicalPlan) -> Result<Upper> {
+    let finals = cuts.iter().enumerate().map(|(number, cut)| {
+        let states = Arc::new(StatesExec::new(number, partial_of(&cut.aggregate)?.schema()));
+        Ok(replace_children_if_necessary(Arc::clone(&cut.aggregate), vec![states])?)
+    });
+    let finals = finals.collect::<Result<_>>()?;
+    let session = plain_planning_state();
     let planner =
         DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(StateScanPlanner { finals })]);
-    let logical = upper.session.optimize(&upper.logical)?;
-    let plan = planner.create_physical_plan(&logical, upper.session.as_ref()).await?;
-    Ok(collect(plan, upper.session.task_ctx()).await?)
+    let plan = planner.create_physical_plan(&session.optimize(&logical)?, &session).await?;
+    Ok(Upper { logical, plan })
+}
+
+/// Finishes the windows that `parts` are of. For windows that share panes, `bounds` says how the bounds of a part's
+/// rows are overwritten with those of each window.
+pub async fn finish(cuts: &[Cut], upper: &Upper, parts: &[WindowPart]) -> Result<Vec<RecordBatch>> {
+    let states = cuts.iter().enumerate().map(|(number, cut)| {
+        let of_cut = parts.iter().filter(|part| part.cut as usize == number);
+        in_schema_of(cut, of_cut.map(|part| part.rebound(cut)).collect::<Result<_>>()?)
+    });
+    let context = running_context(States(states.collect::<Result<_>>()?));
+    Ok(collect(reset_plan_states(Arc::clone(&upper.plan))?, context).await?)
 }
 
 /// Rows of a part that stand for their shares of windows.
@@ -99,10 +111,12 @@ impl WindowPart {
 
 fn source(cut: &Cut, batches: Vec<RecordBatch>) -> Result<Arc<dyn ExecutionPlan>> {
     let schema = partial_of(&cut.aggregate)?.schema();
-    let batches = batches
-        .into_iter()
-        // A batch read back from a file is equal in types, but its schema may lack metadata.
-        .map(|batch| RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(MemorySourceConfig::try_new_exec(&[batches], schema, None)?)
+    Ok(MemorySourceConfig::try_new_exec(&[in_schema_of(cut, batches)?], schema, None)?)
+}
+
+/// A batch read back from a file is equal in types, but its schema may lack metadata.
+fn in_schema_of(cut: &Cut, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+    let schema = partial_of(&cut.aggregate)?.schema();
+    let batch = |batch: RecordBatch| Ok(RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec())?);
+    batches.into_iter().map(batch).collect()
 }

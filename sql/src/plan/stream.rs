@@ -184,7 +184,7 @@ fn generator(given: &mut Options<'_>, id: Uuid) -> Result<GeneratorSpec> {
     Ok(GeneratorSpec {
         seed: given.parsed("seed", |text| values::number(text, 0, u64::MAX))?.unwrap_or(1),
         partitions: given.parsed("partitions", |text| values::number(text, 1, 1024))?.unwrap_or(4),
-        rate: given.parsed("rate", |text| values::number(text, 0.001, 1e9))?,
+        rate: given.parsed("rate", |text| values::number(text, 0.0, 1e9))?,
         rows: given.parsed("rows", |text| values::number(text, 1, u64::MAX))?,
         start_micros: given.parsed("start", |text| moment_or_birth(text, id))?,
     })

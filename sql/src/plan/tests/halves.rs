@@ -4,19 +4,23 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, ListBuilder, RecordBatch,
-    StringViewArray, StringViewBuilder, StructArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, ListBuilder, RecordBatch, StringViewArray,
+    StringViewBuilder, StructArray, TimestampMicrosecondArray,
 };
-use arrow::compute::{cast, concat_batches, filter_record_batch};
+use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Int64Type, Schema, TimestampMicrosecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use thalweg_engine::spec::{Cut, TIME_COLUMN, ViewShape, ViewSpec, Window};
+use thalweg_engine::spec::{Cut, TIME_COLUMN, Upper, ViewShape, ViewSpec, Window};
+use thalweg_engine::view::arrived::Arrived;
+use thalweg_engine::view::lower::LowerHalf;
+use thalweg_engine::view::panes::Panes;
+use thalweg_engine::view::part::Part;
+use thalweg_engine::view::upper::{finish, reduce};
 
 use super::{STREAM, stream, view};
-use crate::plan::view::{finish, partial, reduce};
 
 const ROWS: usize = 1500;
 /// Two windows before the rows begin, and two after they end.
@@ -123,78 +127,48 @@ async fn expected(query: &str, size: i64, slide: i64) -> (Arc<Schema>, Vec<Recor
     (schema, frame.collect().await.unwrap())
 }
 
-fn windowed(spec: &ViewSpec) -> (&Window, &[Cut]) {
+fn windowed(spec: &ViewSpec) -> (Window, &[Cut], &Upper) {
     match &spec.shape {
-        ViewShape::Windowed { window, cuts, .. } => (window, cuts),
+        ViewShape::Windowed { window, cuts, upper, .. } => (*window, cuts, upper),
         ViewShape::Copy { .. } => panic!("a copy"),
     }
 }
 
-/// What a view would file, in micro-batches of `batch_rows`, reduced a few at a time.
-async fn states(cuts: &[Cut], batch_rows: usize) -> Vec<Vec<RecordBatch>> {
-    let all = rows();
-    let mut states = vec![];
-    for cut in cuts {
-        let mut partials: Vec<Vec<RecordBatch>> = vec![];
-        for start in (0..ROWS).step_by(batch_rows) {
-            let batch = all.slice(start, batch_rows.min(ROWS - start));
-            partials.push(partial(cut, &batch).await.unwrap());
-        }
-        let mut state = vec![];
-        for few in partials.chunks(3) {
-            state.extend(reduce(cut, few.concat()).await.unwrap());
-        }
-        states.push(state);
-    }
-    states
+async fn lowered(spec: &ViewSpec, batch: RecordBatch) -> Vec<Part> {
+    let mut half = LowerHalf::new(&spec.shape).unwrap();
+    half.take_in(&Arrived { batch, observed: None }).await.unwrap().parts
 }
 
-/// The panes of one window, under the window's own bounds.
-fn of_window(state: &[RecordBatch], cut: &Cut, window: &Window, start: i64) -> Vec<RecordBatch> {
-    let schema = cut.aggregate.children()[0].schema();
-    let all = concat_batches(&schema, state).unwrap();
-    let end = start + window.size;
-    let inside: BooleanArray = match (cut.window_start, cut.window_end) {
-        (Some(column), _) => {
-            let starts = all.column(column).as_primitive::<TimestampMicrosecondType>();
-            starts
-                .iter()
-                .map(|it| {
-                    Some(it.unwrap() >= start && it.unwrap() < end && (!window.expanded || it == Some(start)))
-                })
-                .collect()
-        }
-        (None, Some(column)) => {
-            let ends = all.column(column).as_primitive::<TimestampMicrosecondType>();
-            ends.iter()
-                .map(|it| {
-                    Some(it.unwrap() > start && it.unwrap() <= end && (!window.expanded || it == Some(end)))
-                })
-                .collect()
-        }
-        (None, None) => panic!("no bound"),
-    };
-    let inside = filter_record_batch(&all, &inside).unwrap();
-    let mut columns = inside.columns().to_vec();
-    for (position, bound) in [(cut.window_start, start), (cut.window_end, end)] {
-        if let Some(position) = position {
-            let bounds = Int64Array::from_value(bound, inside.num_rows());
-            columns[position] = cast(&bounds, columns[position].data_type()).unwrap();
-        }
+/// What the view files, in micro-batches of `batch_rows`, reduced a few at a time.
+async fn parts(spec: &ViewSpec, batch_rows: usize) -> Vec<Part> {
+    let (window, cuts, _) = windowed(spec);
+    let (all, mut filed) = (rows(), vec![]);
+    for start in (0..ROWS).step_by(batch_rows) {
+        filed.push(lowered(spec, all.slice(start, batch_rows.min(ROWS - start))).await);
     }
-    vec![RecordBatch::try_new(schema, columns).unwrap()]
+    let mut reduced = vec![];
+    for few in filed.chunks(3) {
+        reduced.extend(reduce(cuts, window, &few.concat()).await.unwrap());
+    }
+    reduced
+}
+
+/// The rows of all windows that end by `through` and have not left yet, which leave.
+async fn leave(spec: &ViewSpec, panes: &mut Panes, parts: &[Part], through: i64) -> Vec<RecordBatch> {
+    let (_, cuts, upper) = windowed(spec);
+    let rows = finish(cuts, upper, &panes.closing_parts(parts, through)).await.unwrap();
+    panes.closed_through = Some(through);
+    rows
 }
 
 async fn closed(spec: &ViewSpec, batch_rows: usize) -> Vec<RecordBatch> {
-    let ViewShape::Windowed { window, cuts, upper, .. } = &spec.shape else { panic!("a copy") };
-    let states = states(cuts, batch_rows).await;
-    let mut found = vec![];
+    let (window, ..) = windowed(spec);
+    let parts = parts(spec, batch_rows).await;
+    let (mut panes, mut found) = (Panes::new(spec, None), vec![]);
     let first = (BEGIN - 2 * window.size).div_euclid(window.slide);
     let last = (BEGIN + ROWS as i64 * SECOND / 5 + 2 * window.size).div_euclid(window.slide);
     for start in (first..=last).map(|it| it * window.slide) {
-        let panes =
-            states.iter().zip(cuts).map(|(state, cut)| of_window(state, cut, window, start)).collect();
-        for batch in finish(cuts, panes, upper).await.unwrap() {
+        for batch in leave(spec, &mut panes, &parts, start + window.size).await {
             let time = batch.column(batch.num_columns() - 1);
             let times = time.as_primitive::<TimestampMicrosecondType>();
             assert!(times.iter().all(|it| it == Some(start)), "rows tell another time than their window's");
@@ -253,12 +227,8 @@ async fn check_against(window: &str, query: &str, plain: &str) -> ViewSpec {
         }
         assert_eq!(told(&without_time(&found)), whole, "{query}\nin batches of {batch_rows} rows");
     }
-    if let ViewShape::Windowed { cuts, upper, .. } = &spec.shape
-        && size == slide
-    {
-        let at_once = finish(cuts, states(cuts, 61).await, upper).await.unwrap();
-        assert_eq!(told(&without_time(&at_once)), whole, "{query}\nall windows at once");
-    }
+    let at_once = leave(&spec, &mut Panes::new(&spec, None), &parts(&spec, 61).await, i64::MAX).await;
+    assert_eq!(told(&without_time(&at_once)), whole, "{query}\nall windows at once");
     spec
 }
 
@@ -455,7 +425,6 @@ async fn run(lower: &Arc<dyn ExecutionPlan>, batch: &RecordBatch) -> Vec<RecordB
 #[tokio::test]
 async fn floats_are_canonical_keys() {
     let spec = view("SELECT window_start, p, count(*) AS n, count(DISTINCT p) AS d FROM TUMBLE(t, ts, INTERVAL '60 s') GROUP BY window_start, p").await.unwrap();
-    let ViewShape::Windowed { cuts, upper, .. } = &spec.shape else { panic!() };
     let mut columns = rows().slice(0, 4).columns().to_vec();
     columns[0] = cast(&Int64Array::from(vec![BEGIN; 4]), columns[0].data_type()).unwrap();
     columns[3] = Arc::new(Float64Array::from(vec![
@@ -465,21 +434,10 @@ async fn floats_are_canonical_keys() {
         f64::from_bits(f64::NAN.to_bits() ^ (1 << 63) ^ 1),
     ]));
     let batch = RecordBatch::try_new(rows().schema(), columns).unwrap();
-    let mut states = vec![];
-    for cut in cuts {
-        states.push(
-            [
-                partial(cut, &batch.slice(0, 3)).await.unwrap(),
-                partial(cut, &batch.slice(3, 1)).await.unwrap(),
-            ]
-            .concat(),
-        );
-    }
-    let found = concat_batches(
-        &finish(cuts, states.clone(), upper).await.unwrap()[0].schema(),
-        &finish(cuts, states, upper).await.unwrap(),
-    )
-    .unwrap();
+    let mut parts = lowered(&spec, batch.slice(0, 3)).await;
+    parts.extend(lowered(&spec, batch.slice(3, 1)).await);
+    let found = leave(&spec, &mut Panes::new(&spec, None), &parts, i64::MAX).await;
+    let found = concat_batches(&found[0].schema(), &found).unwrap();
     let counts = found.column_by_name("n").unwrap().as_primitive::<Int64Type>().values().to_vec();
     let distinct = found.column_by_name("d").unwrap().as_primitive::<Int64Type>().values().to_vec();
     assert_eq!((counts, distinct), (vec![2, 2], vec![1, 1]));

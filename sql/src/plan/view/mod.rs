@@ -25,9 +25,9 @@ use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::sqlparser::ast::Statement as AstStatement;
 use thalweg_engine::ids::Micros;
 use thalweg_engine::spec::{
-    ColumnOrigin, RecordColumn, StreamSpec, TIME_COLUMN, Upper, ViewShape, ViewSpec, Window,
+    ColumnOrigin, RecordColumn, StreamSpec, TIME_COLUMN, ViewShape, ViewSpec, Window,
 };
-use thalweg_engine::view::planning_state;
+use thalweg_engine::view::{planning_state, upper};
 use uuid::Uuid;
 
 use self::shape::{BoundKeys, Shape};
@@ -36,9 +36,6 @@ use super::values::{self, Options};
 use super::window::{WindowFunctions, WindowLength, pane_length, resolve, shift};
 use crate::error::{Error, Result};
 use crate::parse::CreateView;
-
-#[cfg(test)]
-pub(super) use dry_run::{finish, partial, reduce};
 
 const OPTIONS: [&str; 1] = ["allowed_lateness"];
 /// More panes than this would be merged for every window that closes.
@@ -148,7 +145,7 @@ async fn windowed(
     let time = time_of_window(&split.upper, keys, window.size)?;
     let upper = carry::carry_time(&plan, &LogicalPlan::Aggregate(aggregate.clone()), &time)?;
     let logical = output::project(upper)?;
-    let upper = Upper { logical, session: Arc::new(planning_state().build()) };
+    let upper = upper::planned(&cuts, logical).await?;
     Ok(ViewShape::Windowed { window, allowed_lateness: allowed_lateness.unwrap_or(0), cuts, upper })
 }
 
