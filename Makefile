@@ -3,7 +3,7 @@
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/thalweg/target
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: demo test check build bench
+.PHONY: demo test check release bench
 
 demo: ## A generator of clicks, the views of queries/, Delta tables in ./demo-data, Flight SQL on 127.0.0.1:50051
 	@scripts/setup.sh
@@ -20,7 +20,9 @@ test: ## Everything: what CI runs
 	@scripts/setup.sh tests
 	scripts/test.sh
 
-bench: ## The release build's events per second, from the generator, a file, and Kafka
+release: ## The binary that users get, optimized as a whole: $(CARGO_TARGET_DIR)/release/thalweg
 	@scripts/setup.sh
 	cargo build --release -p thalweg
+
+bench: release ## Its events per second from the generator; a file, a topic and latency by hand, see docs/ARCHITECTURE.md
 	$(CARGO_TARGET_DIR)/release/thalweg bench

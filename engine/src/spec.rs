@@ -158,6 +158,23 @@ pub enum ViewShape {
     },
 }
 
+impl ViewShape {
+    /// Whether both would make the same parts of the same rows, so that one lower half serves both.
+    pub fn shares_lower_half(&self, other: &ViewShape) -> bool {
+        match (self, other) {
+            (
+                ViewShape::Windowed { window, allowed_lateness, cuts, .. },
+                ViewShape::Windowed { window: w, allowed_lateness: l, cuts: c, .. },
+            ) => (window, allowed_lateness) == (w, l) && cuts.iter().map(key).eq(c.iter().map(key)),
+            _ => false,
+        }
+    }
+}
+
+fn key(cut: &Cut) -> (&LogicalPlan, Option<usize>, Option<usize>) {
+    (&cut.logical, cut.window_start, cut.window_end)
+}
+
 /// Windows of `size` every `slide`, aligned to the epoch. `slide == size` is TUMBLE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
@@ -171,6 +188,8 @@ pub struct Window {
 /// One aggregate over the stream, planned for itself: `Final` over `Partial`, never combined.
 #[derive(Debug, Clone)]
 pub struct Cut {
+    /// What it aggregates and how: equal ones have equal states.
+    pub logical: LogicalPlan,
     /// `AggregateExec(Final)` whose input is `AggregateExec(Partial)` over a
     /// [`MicroBatchExec`](crate::view::MicroBatchExec) leaf.
     pub aggregate: Arc<dyn ExecutionPlan>,

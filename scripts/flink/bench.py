@@ -75,7 +75,7 @@ def configuration(args):
         "execution.checkpointing.interval": "1s",
         "execution.checkpointing.dir": f"file://{args.work}/checkpoints",
         "table.local-time-zone": "UTC",
-        # Saves copies between chained operators. Flink's SQL operators allow it, and its tuning guide advises it.
+        # Not Flink's default: it saves copies between chained operators, which is in Flink's favour.
         "pipeline.object-reuse": "true",
     }
     # Flink's scripts take these from the configuration that comes with it, since the JVM closed itself to reflection.

@@ -16,15 +16,15 @@
 #   --columns all|used     with "used" Flink's table lacks the columns that no view reads [default: all, as in the bench]
 #   --set KEY=VALUE        an option of Flink, such as state.backend.type=rocksdb; can be repeated
 #
-# It needs Java 17, Maven, and a Python that PyFlink has a wheel for: 3.9 to 3.12; $PYTHON names another than python3.
-# Flink's distribution comes from PyPI (PyFlink has all of it), its connectors from Maven Central, in
+# It needs Java 17, Maven, and a Python that PyFlink has a wheel for, such as 3.11; $PYTHON names another than python3.
+# Flink comes from PyPI, where PyFlink has nearly all of it, and its connectors from Maven Central, into
 # ${THALWEG_CACHE:-~/.cache/thalweg}/flink-VERSION, once; FLINK_VERSION and FLINK_KAFKA_VERSION choose others.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 servers=$here/../../tests/servers
 . "$servers/common.sh"
 
-# The newest of both. There is no connector for 2.3 by name; that for 2.2 uses only what Flink promises to keep.
+# The newest of both. There is no connector for 2.3 by name; that for 2.2 works with it.
 version=${FLINK_VERSION:-2.3.0}
 connector=${FLINK_KAFKA_VERSION:-5.0.0-2.2}
 home=$cache/flink-$version-$connector
@@ -71,7 +71,7 @@ install() {
         # be most of a gigabyte. PyArrow reads the results.
         "$home.part/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary apache-flink \
             "apache-flink==$version" "apache-flink-libraries==$version" pyarrow >&2 ||
-            fail "PyFlink $version could not be installed; it has wheels for Python 3.9 to 3.12, and this is $("$python" -V)"
+            fail "PyFlink $version could not be installed with $("$python" -V); see above, and \$PYTHON names another"
         lib=$(echo "$home.part"/venv/lib/python*/site-packages/pyflink/lib)
         # Maven writes `target` beside its pom, so it gets a copy of it.
         cp "$here/pom.xml" "$home.part/"

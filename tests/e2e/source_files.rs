@@ -52,7 +52,7 @@ async fn objects_are_read_in_the_order_of_their_names_from_any_offset() -> Resul
         loop {
             let mut batch = RawBatch::default();
             match reader.poll(&mut batch, LIMIT, WITHIN)? {
-                Polled::Records => {
+                Polled::Records { .. } => {
                     for (index, offset) in batch.offsets.iter().enumerate() {
                         let value = batch.records.value(index).context("a line is no tombstone")?;
                         assert_eq!(value, format!("{{\"number\":{}}}", offset + first).as_bytes());
@@ -77,12 +77,12 @@ async fn an_object_replaced_while_it_is_read_is_bad_data() -> Result<()> {
     let mut discovery = source::open(&spec(&minio, "replaced"), &Secrets::default())?;
     let mut reader = discovery.open(&[(PartitionId(0), Offset(0)).into()], false)?;
     let mut batch = RawBatch::default();
-    assert_eq!(reader.poll(&mut batch, LIMIT, WITHIN)?, Polled::Records);
+    assert!(matches!(reader.poll(&mut batch, LIMIT, WITHIN)?, Polled::Records { .. }));
     put(&store, "replaced/a.json", 5..1_000_005).await?;
     let error = loop {
         batch.clear();
         match reader.poll(&mut batch, LIMIT, WITHIN) {
-            Ok(Polled::Records) => {}
+            Ok(Polled::Records { .. }) => {}
             Ok(polled) => panic!("{polled:?}"),
             Err(error) => break error,
         }

@@ -35,8 +35,8 @@ pub async fn measure(data: &str, arguments: &Arguments, rate: f64, queries: &Han
     let topic = Topic { brokers: &arguments.brokers, name: &name };
     topic.create_if_absent(arguments.partitions).await?;
     let outcome = measure_on(data, arguments, &topic, rate, queries).await;
-    topic.delete().await?;
-    outcome
+    let deleted = topic.delete().await;
+    outcome.and(deleted)
 }
 
 async fn measure_on(
@@ -54,8 +54,11 @@ async fn measure_on(
     let warming = Instant::now();
     while watcher.behind() > BEHIND_MAX && warming.elapsed() < WARM_UP_MAX {
         tokio::time::sleep(WARM_UP).await;
+        // The ledger is not kept for ever.
+        watcher.look_at_commits();
     }
     watcher.seen = positions(&engine);
+    watcher.durable.clear();
     let reading = queries.spawn(read(engine.clone()));
     let begun = Instant::now();
     while begun.elapsed() < WATCHED {

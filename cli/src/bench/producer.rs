@@ -88,6 +88,10 @@ impl Process {
         drop(self.child.stdin.take());
         let mut word = String::new();
         self.said.read_to_string(&mut word)?;
+        let status = self.child.wait()?;
+        if !status.success() {
+            return Err(anyhow!("the producer failed: {status}"));
+        }
         Ok(word.trim().to_owned())
     }
 }

@@ -75,7 +75,7 @@ pub struct Common {
     #[arg(long, hide = true, value_name = "STEP:N")]
     failpoint: Option<String>,
 
-    /// For tests: each worker loses its n-th batch
+    /// For tests: each worker loses what its n-th run of the views' plans made
     #[arg(long, hide = true, value_name = "N")]
     drop_batch: Option<u64>,
 

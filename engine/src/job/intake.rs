@@ -265,7 +265,7 @@ mod tests {
 
     use super::*;
     use crate::ids::PartitionId;
-    use crate::source::Run;
+    use crate::source::Stretch;
     use crate::spec::EventTime;
 
     fn intake() -> Intake {
@@ -333,14 +333,14 @@ mod tests {
         while let Some(mut raw) = left {
             let (accepted, rest) = intake.accept(&mut raw, &mut refused).unwrap();
             rows += accepted.batch.num_rows();
-            batches.push((raw.offsets.clone(), raw.runs.clone()));
+            batches.push((raw.offsets.clone(), raw.stretches.clone()));
             for (index, offset) in raw.offsets.iter().enumerate() {
                 assert_eq!(raw.records.value(index), values[(*offset as usize - 100) / 2].map(str::as_bytes));
             }
             left = rest;
         }
-        let run = |partition| vec![Run { partition: PartitionId(partition), records: 3 }];
-        assert_eq!(batches, [(vec![100, 102, 104], run(0)), (vec![106, 108, 110], run(1))]);
+        let of = |partition| vec![Stretch { partition: PartitionId(partition), end: 3 }];
+        assert_eq!(batches, [(vec![100, 102, 104], of(0)), (vec![106, 108, 110], of(1))]);
         assert_eq!((rows, offsets(refused)), (4, vec![100, 108]));
     }
 }

@@ -3,6 +3,7 @@
 //! Only this folder starts tasks and threads. Read `coordinator` for the life of an epoch and `worker` for that of a
 //! micro-batch.
 
+mod arrival;
 mod catalog;
 mod coordinator;
 mod epoch;
@@ -78,7 +79,7 @@ pub struct Settings {
     pub manifests_kept: usize,
     /// What options of a source may name instead of saying it.
     pub secrets: Secrets,
-    /// A hook for tests: each worker loses its n-th batch, which the ledger must find.
+    /// A hook for tests: each worker loses what its n-th run of the lower halves made, which the ledger must find.
     pub drop_batch: Option<u64>,
     /// A hook for tests: partitions are read to about this offset, and then no more, so that a crash comes in the middle.
     pub read_until: Option<Offset>,

@@ -1,6 +1,6 @@
 //! How long a worker leaves its source alone between two micro-batches.
 //!
-//! Each micro-batch costs something whatever its rows: a look at the source, a lock, buffers. Taken one record at a time,
+//! Each micro-batch costs something whatever its rows: buffers, a lock, waking up. Taken one record at a time,
 //! a thousand records a second would keep a core busy with that. So after one the worker rests, for so long that the
 //! fixed cost stays a small share of its time, but never longer than the bound, and not at all when there is more to
 //! take. What it costs is measured as it runs: a straight line through (rows, time), older micro-batches fading.
@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 /// Of a worker's time, what may go into the fixed cost of micro-batches.
-const SHARE: f64 = 0.008;
+const SHARE: f64 = 0.006;
 
 /// What is left of a micro-batch's weight in the line after the next.
 const FADE: f64 = 0.98;
@@ -31,12 +31,12 @@ impl Pace {
         Pace { linger, line: Line::default(), taken: 0, ready: Duration::ZERO }
     }
 
-    /// A micro-batch was taken in and took so long; there is more if it was full.
-    pub fn took(&mut self, rows: usize, spent: Duration, full: bool, now: Duration) {
+    /// A micro-batch was taken in and took so long; there may be more already.
+    pub fn took(&mut self, rows: usize, spent: Duration, more: bool, now: Duration) {
         self.line.add(rows as f64, spent.as_secs_f64());
         let rest = Duration::from_secs_f64(self.line.fixed() * (1.0 - SHARE) / SHARE);
         self.taken = self.taken.wrapping_add(1);
-        let at_once = full || self.taken.is_multiple_of(TRIAL_EVERY);
+        let at_once = more || self.taken.is_multiple_of(TRIAL_EVERY);
         self.ready = if at_once { now } else { now + rest.min(self.linger) };
     }
 

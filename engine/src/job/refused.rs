@@ -3,6 +3,8 @@
 //! Both are ordinary tables. Beyond a budget of bytes per worker and epoch they hold one row per run of records, with
 //! how many; never silence.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -121,17 +123,17 @@ impl RefusedRow {
 /// Collects the refused rows of one worker.
 #[derive(Debug, Default)]
 pub struct RefusedRows {
-    rows: Vec<Run>,
+    rows: Vec<Told>,
     bytes: usize,
+    /// Where those are that only count, of each partition and view.
+    counting: BTreeMap<(PartitionId, Option<String>), usize>,
 }
 
 #[derive(Debug)]
-struct Run {
+struct Told {
     row: RefusedRow,
     last_offset: Offset,
     records: i64,
-    /// Beyond the budget.
-    only_counted: bool,
 }
 
 impl RefusedRows {
@@ -140,23 +142,21 @@ impl RefusedRows {
         if self.bytes + weight <= BYTES_PER_EPOCH {
             self.bytes += weight;
             let last_offset = row.offset;
-            self.rows.push(Run { row, last_offset, records: 1, only_counted: false });
+            self.rows.push(Told { row, last_offset, records: 1 });
             return;
         }
         row.record = None;
-        let like = |run: &&mut Run| {
-            run.only_counted && run.row.partition == row.partition && run.row.view == row.view
-        };
-        // Over the budget there is one run per partition and view, so looking back is short.
-        match self.rows.iter_mut().rev().take(64).find(like) {
-            Some(run) => {
-                run.last_offset = row.offset;
-                run.records += 1;
+        match self.counting.entry((row.partition, row.view.clone())) {
+            Entry::Occupied(place) => {
+                let told = &mut self.rows[*place.get()];
+                told.last_offset = row.offset;
+                told.records += 1;
             }
-            None => {
+            Entry::Vacant(place) => {
+                place.insert(self.rows.len());
                 row.reason = format!("{} (and more; only counted from here)", row.reason);
                 let last_offset = row.offset;
-                self.rows.push(Run { row, last_offset, records: 1, only_counted: true });
+                self.rows.push(Told { row, last_offset, records: 1 });
             }
         }
     }
@@ -172,9 +172,10 @@ impl RefusedRows {
             return Ok(None);
         }
         let rows = std::mem::take(&mut self.rows);
+        self.counting.clear();
         let mut columns = Columns::default();
-        for run in &rows {
-            columns.push(stream, run);
+        for told in &rows {
+            columns.push(stream, told);
         }
         columns.finish().map(Some)
     }
@@ -198,14 +199,14 @@ struct Columns {
 }
 
 impl Columns {
-    fn push(&mut self, stream: &str, run: &Run) {
-        let row = &run.row;
+    fn push(&mut self, stream: &str, told: &Told) {
+        let row = &told.row;
         self.stream.append_value(stream);
         self.view.append_option(row.view.as_deref());
         self.partition.append_value(row.partition.0);
         self.offset.append_value(row.offset.0);
-        self.last_offset.append_value(run.last_offset.0);
-        self.records.append_value(run.records);
+        self.last_offset.append_value(told.last_offset.0);
+        self.records.append_value(told.records);
         self.timestamp.append_option(row.timestamp);
         self.event_time.append_option(row.event_time);
         self.watermark.append_option(row.watermark);

@@ -1,4 +1,5 @@
-//! A view as one worker runs it: what arrived rows become in it. The worker joins what comes of them.
+//! A view as one worker runs it: what arrived rows become in it. Views that make the same parts of the same rows run as
+//! one. The worker joins what comes of them.
 
 use std::sync::Arc;
 
@@ -10,24 +11,36 @@ use crate::source::RawBatch;
 use crate::spec::{ViewShape, ViewSpec};
 use crate::view::arrived::Arrived;
 use crate::view::lower::LowerHalf;
-use crate::view::part::Part;
+use crate::view::panes::Filed;
 use crate::view::watermark::Observed;
 
 pub struct RunningView {
-    spec: Arc<ViewSpec>,
+    /// One, or several with the same lower half.
+    specs: Vec<Arc<ViewSpec>>,
     half: LowerHalf,
 }
 
-/// What arrived rows became in the view.
+/// What arrived rows became in each of the views.
 pub struct Share {
-    pub view: Arc<ViewSpec>,
-    pub parts: Vec<Part>,
+    pub views: Vec<Arc<ViewSpec>>,
+    pub parts: Filed,
     pub terms: ViewTerms,
 }
 
 impl RunningView {
-    pub fn new(spec: &Arc<ViewSpec>) -> Result<RunningView> {
-        Ok(RunningView { spec: Arc::clone(spec), half: LowerHalf::new(&spec.shape)? })
+    pub fn of(views: &[Arc<ViewSpec>]) -> Result<Vec<RunningView>> {
+        let mut running: Vec<RunningView> = vec![];
+        for spec in views {
+            let alike = |known: &&mut RunningView| known.specs[0].shape.shares_lower_half(&spec.shape);
+            match running.iter_mut().find(alike) {
+                Some(known) => known.specs.push(Arc::clone(spec)),
+                None => {
+                    let half = LowerHalf::new(&spec.shape)?;
+                    running.push(RunningView { specs: vec![Arc::clone(spec)], half });
+                }
+            }
+        }
+        Ok(running)
     }
 
     pub fn take_in(&mut self, arrived: &Arrived) -> Result<Share> {
@@ -38,7 +51,7 @@ impl RunningView {
             filtered: lowered.filtered,
             late: lowered.late,
         };
-        Ok(Share { view: Arc::clone(&self.spec), parts: lowered.parts, terms })
+        Ok(Share { views: self.specs.clone(), parts: Arc::new(lowered.parts), terms })
     }
 
     /// Tells of the rows that the lower half will leave out.
@@ -49,16 +62,18 @@ impl RunningView {
         observed: &Observed,
         late: &mut RefusedRows,
     ) {
-        let ViewShape::Windowed { window, allowed_lateness, .. } = &self.spec.shape else { return };
+        let ViewShape::Windowed { window, allowed_lateness, .. } = &self.specs[0].shape else { return };
         let Some(verdicts) = observed.verdicts(*window, *allowed_lateness) else { return };
         for row in (0..verdicts.late.len()).filter(|row| verdicts.late.value(*row)) {
             let index = accepted.records[row] as usize;
-            late.push(RefusedRow {
-                view: Some(self.spec.name.clone()),
-                event_time: Some(observed.time(row)),
-                watermark: Some(observed.before(row)),
-                ..RefusedRow::of(raw, index, "all its windows had closed".into())
-            });
+            for spec in &self.specs {
+                late.push(RefusedRow {
+                    view: Some(spec.name.clone()),
+                    event_time: Some(observed.time(row)),
+                    watermark: Some(observed.before(row)),
+                    ..RefusedRow::of(raw, index, "all its windows had closed".into())
+                });
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Everything that workers, the coordinator and readers share, under one lock that is held for microseconds.
 //!
-//! One lock, because a statement sees one instant of everything: a micro-batch joins all its views at once, and a
+//! One lock, because a statement sees one instant of everything: a micro-batch is seen by all its views at once, and a
 //! manifest's effects on all tables appear at once. Nothing is computed while it is held; batches are shared by `Arc`.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -129,13 +129,17 @@ impl Tail {
 impl Tables {
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot { epoch: self.epoch, ..Snapshot::default() };
+        let waiting = |stream: &Stream| Arc::new(stream.arrived.values().flatten().cloned().collect());
+        let arrived: BTreeMap<&String, Arc<Vec<_>>> =
+            self.streams.iter().map(|(name, stream)| (name, waiting(stream))).collect();
         for (name, table) in &self.tables {
             let pinned = Arc::new(TableSnapshot {
                 schema: Arc::clone(&table.spec.schema),
                 open: OpenPanes::Panes {
                     view: Arc::clone(&table.spec),
                     panes: Arc::new(table.panes.clone()),
-                    arrived: self.arrived(table),
+                    arrived: arrived.get(&table.spec.stream).cloned().unwrap_or_default(),
+                    runs: table.since..=table.until,
                 },
                 tail: Arc::clone(&table.tail.visible),
                 history: Arc::clone(&table.history),
@@ -146,14 +150,6 @@ impl Tables {
             };
         }
         snapshot
-    }
-
-    /// What waits for the lower half of the table's view.
-    fn arrived(&self, table: &Table) -> Vec<Arc<Arrived>> {
-        let stream = self.streams.get(&table.spec.stream);
-        let arrived = stream.into_iter().flat_map(|stream| stream.arrived.values().flatten());
-        let runs = |epoch: Epoch| table.since <= epoch && epoch <= table.until;
-        arrived.filter(|(epoch, _)| runs(*epoch)).map(|(_, arrived)| Arc::clone(arrived)).collect()
     }
 
     /// Bytes that are in memory and not durable: what backpressure looks at.

@@ -15,10 +15,13 @@ use crate::job::scout::{Scout, Sighting};
 use crate::job::shared::{Partition, Shared, Stream};
 use crate::job::worker::{Orders, Report, StreamPlan, Worker};
 use crate::source::{self, Assignment, Discovery, PartitionRange};
-use crate::spec::{StreamSpec, ViewSpec};
+use crate::spec::{SourceSpec, StreamSpec, ViewSpec};
 use crate::status::Effort;
 use crate::view::watermark::PartitionTime;
 use crate::{Error, Result};
+
+/// Workers of a topic of few partitions: for those that it may get. Each has a client of its own.
+const KAFKA_WORKERS: usize = 4;
 
 pub struct StreamJob {
     pub spec: Arc<StreamSpec>,
@@ -115,9 +118,13 @@ impl StreamJob {
         }
     }
 
-    /// Starts the workers, each with every n-th partition, and the scout.
+    /// Starts the workers, each with every n-th partition, and the scout. A topic may get more partitions, and there are
+    /// workers for them from the start.
     pub fn start(&mut self, crew: Crew<'_>, starts: &[Assignment]) -> Result<()> {
-        let workers = starts.len().clamp(1, self.workers_max);
+        let workers = match self.spec.source {
+            SourceSpec::Kafka(_) => starts.len().max(KAFKA_WORKERS).min(self.workers_max),
+            SourceSpec::Generator(_) | SourceSpec::Files(_) => starts.len().clamp(1, self.workers_max),
+        };
         let views = self.plan().views.clone();
         let with_keys = Intake::new(&self.spec, &views)?.needs_keys() || self.declares_key();
         for number in 0..workers {

@@ -133,6 +133,37 @@ async fn every_click_arrives_once() {
     engine.stop().await.expect("it stops");
 }
 
+/// So few clicks that they wait until the epoch ends, which is long after the test.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_wait_are_read_and_become_durable() {
+    const CLICKS: u64 = 1_000;
+    let live = async |engine: &Engine| {
+        let rows = engine.snapshot().views["archive"].live().await.expect("what is open can be read");
+        rows.iter().map(|batch| batch.num_rows() as u64).sum::<u64>()
+    };
+    let data = TempDir::new().expect("a folder");
+    let settings = Settings { hold: true, epoch: Duration::from_secs(3600), ..settings() };
+    let engine = start(&data, settings).await.expect("the engine starts");
+    let clicks = Arc::new(clicks_of(Some(CLICKS)));
+    engine.apply(CatalogChange::CreateStream(clicks)).await.expect("the stream is created");
+    engine.apply(CatalogChange::CreateView(Arc::new(archive()))).await.expect("the view is created");
+    engine.begin();
+    while engine.status().streams[0].records < CLICKS {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((live(&engine).await, rows(&engine)), (CLICKS, (0, 0)));
+    assert_eq!(engine.shared.lock().filed_bytes(), 0, "no lower half has run");
+
+    // Another view ends the epoch: what waited is the first one's, and none of it the new one's.
+    let late = ViewSpec { id: Uuid::from_u128(12), name: "late".into(), ..archive() };
+    engine.apply(CatalogChange::CreateView(Arc::new(late))).await.expect("another view is created");
+    assert_eq!(live(&engine).await + rows(&engine).0 + rows(&engine).1, CLICKS);
+    let other = engine.snapshot().views["late"].live().await.expect("it can be read");
+    assert!(other.iter().all(|batch| batch.num_rows() == 0));
+    engine.stop().await.expect("it stops");
+    assert_eq!(rows(&engine), (CLICKS, 0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_batch_stops_the_commit() {
     let data = TempDir::new().expect("a folder");

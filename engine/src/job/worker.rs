@@ -16,23 +16,21 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use tokio::sync::mpsc;
 
-use crate::checkpoint::manifest::RecordFingerprint;
 use crate::clock::Clock;
 use crate::ids::{Epoch, Offset, PartitionId};
-use crate::job::intake::{Accepted, Intake};
-use crate::job::ledger::PartitionTerms;
+use crate::job::arrival::{self, Arrival, Reached};
+use crate::job::intake::Intake;
 use crate::job::pace::Pace;
 use crate::job::quiet::{Quiet, Verdict};
 use crate::job::refused::{RefusedRows, RefusedTable};
 use crate::job::running_view::{RunningView, Share};
 use crate::job::shared::{Partition, Shared, Tables};
-use crate::source::{BatchLimit, Polled, RawBatch, Reader};
+use crate::source::{BatchLimit, Polled, RawBatch, Reader, Stretch};
 use crate::spec::{StreamSpec, ViewSpec};
 use crate::status::Effort;
 use crate::view::arrived::{Arrived, Waiting};
 use crate::view::compact::compacted;
 use crate::view::part::Part;
-use crate::view::watermark::{Observed, PartitionTime};
 use crate::{Error, Result};
 
 /// Bytes of one micro-batch, at most; its rows are a setting.
@@ -43,7 +41,7 @@ const BATCH_BYTES: usize = 8 << 20;
 const WAITING_ROWS: usize = 4096;
 const WAITING_BYTES: usize = 4 << 20;
 
-/// How long a worker may sit in its source: the bound on how late it answers a barrier.
+/// How long a worker may sit in its source, or rest, before it looks at its orders.
 const POLL: Duration = Duration::from_millis(10);
 
 /// What the coordinator tells the workers of one stream.
@@ -140,7 +138,7 @@ impl Running {
         let intake = worker.intake(&plan)?;
         let quiet = partitions.iter().map(|id| (*id, Quiet::default())).collect();
         Ok(Running {
-            views: running_views(&plan)?,
+            views: RunningView::of(&plan.views)?,
             pace: Pace::new(worker.linger),
             worker,
             epoch,
@@ -178,16 +176,20 @@ impl Running {
 
     /// One look at the source.
     fn read(&mut self) -> Result<()> {
-        std::thread::sleep(self.pace.rest(self.worker.clock.elapsed()));
+        let rest = self.pace.rest(self.worker.clock.elapsed());
+        if !rest.is_zero() {
+            // With a long linger there are orders to look at meanwhile.
+            std::thread::sleep(rest.min(POLL));
+            return Ok(());
+        }
         let asked = self.worker.clock.elapsed();
         let limit = BatchLimit { rows: self.worker.batch_rows, bytes: BATCH_BYTES };
         let mut raw = std::mem::take(&mut self.raw);
         raw.clear();
         match self.worker.reader.poll(&mut raw, limit, POLL)? {
-            Polled::Records => {
+            Polled::Records { more } => {
                 self.effort.reading += self.worker.clock.elapsed().saturating_sub(asked);
-                let full = raw.len() >= limit.rows || raw.records.bytes.len() >= limit.bytes;
-                return self.take_in(raw, full);
+                return self.take_in(raw, more);
             }
             Polled::AtEnd { partition, next_offset } => self.at_end(partition, next_offset),
             Polled::Ended(partition) => self.ended(partition),
@@ -275,7 +277,7 @@ impl Running {
         }
         self.plan = plan;
         self.intake = self.worker.intake(&self.plan)?;
-        self.views = running_views(&self.plan)?;
+        self.views = RunningView::of(&self.plan.views)?;
         for (worker, partition, offset) in &self.plan.found {
             if *worker == self.worker.number && !self.quiet.contains_key(partition) {
                 self.worker.reader.add(*partition, *offset)?;
@@ -307,11 +309,12 @@ impl Running {
     }
 
     /// Makes a micro-batch of the records. Those for which it had no room are left for the next.
-    fn take_in(&mut self, mut raw: RawBatch, full: bool) -> Result<()> {
+    fn take_in(&mut self, mut raw: RawBatch, more: bool) -> Result<()> {
         let begun = self.worker.clock.elapsed();
         let (accepted, left) = self.intake.accept(&mut raw, &mut self.rejected)?;
-        let mut stood = self.wake(&raw)?;
-        let observed = self.observe(&raw, &accepted, &mut stood);
+        let mut reached = self.wake(&raw)?;
+        let times = accepted.event_times(&self.worker.stream);
+        let observed = arrival::observe(&raw, &accepted, times, &mut reached);
         if let Some(observed) = &observed {
             self.views.iter().for_each(|view| view.tell_late(&raw, &accepted, observed, &mut self.late));
         }
@@ -322,62 +325,35 @@ impl Running {
         let lowered = self.worker.clock.elapsed();
         let shares = if self.enough_waits() { self.lower()? } else { vec![] };
         let lowering = self.worker.clock.elapsed().saturating_sub(lowered);
-        self.join(Some(Arrival { arrived, stood, records: rows as u64, bytes }), shares)?;
+        self.join(Some(Arrival { arrived, reached, records: rows as u64, bytes }), shares)?;
         self.raw = raw;
         let now = self.worker.clock.elapsed();
-        self.pace.took(rows, now.saturating_sub(begun + lowering), full || left.is_some(), now);
+        self.pace.took(rows, now.saturating_sub(begun + lowering), more || left.is_some(), now);
         self.left = left;
         Ok(())
     }
 
     /// Each partition of the batch as it stood before it. One that comes back from idleness first adopts the frontier
     /// as its floor.
-    fn wake(&mut self, raw: &RawBatch) -> Result<BTreeMap<PartitionId, Stood>> {
+    fn wake(&mut self, raw: &RawBatch) -> Result<BTreeMap<PartitionId, Reached>> {
         let mut tables = self.worker.shared.lock();
         let stream = tables
             .streams
             .get_mut(&self.worker.stream.name)
             .ok_or_else(|| Error::Internal("a worker reads a stream that is gone".into()))?;
         let frontier = stream.frontier;
-        let mut stood = BTreeMap::new();
-        for (partition, range) in raw.ranges() {
-            let known = stream.partitions.get_mut(&partition).ok_or_else(|| {
+        let mut reached = BTreeMap::new();
+        for Stretch { partition, .. } in &raw.stretches {
+            let known = stream.partitions.get_mut(partition).ok_or_else(|| {
                 Error::Internal(format!("a source gave a partition nobody asked for. partition={partition}"))
             })?;
-            if self.quiet.entry(partition).or_default().record() {
+            if self.quiet.entry(*partition).or_default().record() {
                 known.time.floor = known.time.floor.max(frontier);
                 known.returned = Some(known.time.watermark());
             }
-            let stood = stood.entry(partition).or_insert_with(|| Stood::at(known.time));
-            stood.terms.records += range.len() as u64;
-            stood.last_record = Some(raw.fingerprint(range.end - 1));
+            reached.entry(*partition).or_insert_with(|| Reached::at(known.time));
         }
-        Ok(stood)
-    }
-
-    /// Counts each partition's rows and moves its watermark over them.
-    fn observe(
-        &self,
-        raw: &RawBatch,
-        accepted: &Accepted,
-        stood: &mut BTreeMap<PartitionId, Stood>,
-    ) -> Option<Observed> {
-        let times = accepted.event_times(&self.worker.stream);
-        let mut before = Vec::with_capacity(accepted.records.len());
-        let (mut row, mut refusal) = (0, 0);
-        for (partition, range) in raw.ranges() {
-            let stood = stood.get_mut(&partition).expect("each partition of the batch was woken");
-            let until = |indices: &[u32]| indices.partition_point(|index| (*index as usize) < range.end);
-            let rows = row..until(&accepted.records);
-            stood.terms.decoded += rows.len() as u64;
-            stood.terms.rejected += (until(&accepted.rejected) - refusal) as u64;
-            refusal = until(&accepted.rejected);
-            row = rows.end;
-            if let Some(times) = &times {
-                stood.time.observe(&times.values()[rows], &mut before);
-            }
-        }
-        times.map(|times| Observed::new(times, before))
+        Ok(reached)
     }
 
     fn enough_waits(&self) -> bool {
@@ -417,7 +393,7 @@ impl Running {
         if self.waiting.is_empty() {
             shown.clear();
         }
-        let Some(Arrival { arrived, stood, records, bytes }) = arrival else { return Ok(()) };
+        let Some(Arrival { arrived, reached, records, bytes }) = arrival else { return Ok(()) };
         if !self.waiting.is_empty() {
             shown.push((self.epoch, arrived));
         }
@@ -425,11 +401,11 @@ impl Running {
         stream.bytes += bytes;
         stream.silent_since = now;
         let ledger = tables.ledger.entry(self.epoch).or_default();
-        for (id, stood) in stood {
-            stream.rejected += stood.terms.rejected;
-            ledger.add_partition(name, id, stood.terms);
+        for (id, reached) in reached {
+            stream.rejected += reached.terms.rejected;
+            ledger.add_partition(name, id, reached.terms);
             if let Some(partition) = stream.partitions.get_mut(&id) {
-                stood.leave(partition);
+                reached.leave(partition);
             }
         }
         Ok(())
@@ -437,52 +413,19 @@ impl Running {
 
     fn file(&self, tables: &mut Tables, shares: Vec<Share>) -> Result<()> {
         let ledger = tables.ledger.entry(self.epoch).or_default();
-        for Share { view, parts, terms } in shares {
-            ledger.add_view(&view.name, terms);
-            let Some(table) = tables.tables.get_mut(&view.name) else { continue };
-            table.late += terms.late;
-            table.panes.file(self.epoch, Arc::new(parts));
-            if table.panes.bytes() > self.worker.state_bytes_max {
-                return Err(over_cap(&view.name, self.worker.state_bytes_max));
+        for Share { views, parts, terms } in shares {
+            for view in views {
+                ledger.add_view(&view.name, terms);
+                let Some(table) = tables.tables.get_mut(&view.name) else { continue };
+                table.late += terms.late;
+                table.panes.file(self.epoch, Arc::clone(&parts));
+                if table.panes.bytes() > self.worker.state_bytes_max {
+                    return Err(over_cap(&view.name, self.worker.state_bytes_max));
+                }
             }
         }
         Ok(())
     }
-}
-
-/// A micro-batch that has been decoded.
-struct Arrival {
-    arrived: Arc<Arrived>,
-    stood: BTreeMap<PartitionId, Stood>,
-    records: u64,
-    bytes: u64,
-}
-
-/// Where a partition stands after a micro-batch.
-struct Stood {
-    time: PartitionTime,
-    terms: PartitionTerms,
-    last_record: Option<RecordFingerprint>,
-}
-
-impl Stood {
-    fn at(time: PartitionTime) -> Stood {
-        Stood { time, terms: PartitionTerms::default(), last_record: None }
-    }
-
-    fn leave(self, partition: &mut Partition) {
-        partition.time = self.time;
-        partition.ended = false;
-        if let Some(last) = self.last_record {
-            partition.next_offset = Offset(last.offset.0 + 1);
-            partition.last_record = Some(last);
-        }
-        partition.end_offset = partition.end_offset.max(Some(partition.next_offset));
-    }
-}
-
-fn running_views(plan: &StreamPlan) -> Result<Vec<RunningView>> {
-    plan.views.iter().map(RunningView::new).collect()
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

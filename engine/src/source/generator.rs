@@ -157,13 +157,13 @@ impl Reader for GeneratorReader {
             {
                 self.read(batch, lane, now, limit);
                 // A paced reader has few clicks due in each lane.
-                if matches!(self.pace, Pace::Unbounded) || is_full(batch, limit) {
-                    return Ok(Polled::Records);
+                if matches!(self.pace, Pace::Unbounded) || limit.reached_by(batch) {
+                    return Ok(Polled::Records { more: true });
                 }
                 continue;
             }
             if !batch.is_empty() {
-                return Ok(Polled::Records);
+                return Ok(Polled::Records { more: false });
             }
             let elapsed = self.shared.clock.elapsed();
             let fresh = |lane: &Lane| {
@@ -228,7 +228,7 @@ impl GeneratorReader {
         let lane = &mut self.lanes[lane];
         let (partition, first) = (lane.partition, lane.next);
         let last = shared.last(partition).unwrap_or(i64::MAX);
-        while !is_full(batch, limit) && lane.next < last {
+        while !limit.reached_by(batch) && lane.next < last {
             let arrival = shared.clicks.arrival(partition, lane.next);
             if arrival > now {
                 break;
@@ -241,18 +241,14 @@ impl GeneratorReader {
             batch.offsets.push(lane.next);
             batch.timestamps.push(arrival);
             if self.with_keys {
-                batch.keys.push(Some(shared.clicks.key(partition, lane.next)));
+                batch.push_key(Some(&shared.clicks.key(partition, lane.next)));
             }
             lane.next += 1;
         }
         assert!(lane.next > first, "a batch of a click that is due holds it");
-        batch.belong_to(partition, (lane.next - first) as usize);
+        batch.belong_to(partition);
         lane.told = None;
     }
-}
-
-fn is_full(batch: &RawBatch, limit: BatchLimit) -> bool {
-    batch.len() >= limit.rows || batch.records.bytes.len() >= limit.bytes
 }
 
 #[cfg(test)]
@@ -296,7 +292,7 @@ mod tests {
         loop {
             let mut batch = RawBatch::default();
             match reader.poll(&mut batch, limit, Duration::ZERO).unwrap() {
-                Polled::Records => {
+                Polled::Records { .. } => {
                     let n = batch.len();
                     assert_eq!(
                         (batch.records.spans.len(), batch.timestamps.len(), batch.keys.len()),
@@ -316,7 +312,8 @@ mod tests {
 
     fn first_batch(reader: &mut dyn Reader, limit: BatchLimit) -> RawBatch {
         let mut batch = RawBatch::default();
-        assert_eq!(reader.poll(&mut batch, limit, Duration::ZERO).unwrap(), Polled::Records);
+        let polled = reader.poll(&mut batch, limit, Duration::ZERO).unwrap();
+        assert!(matches!(polled, Polled::Records { .. }), "a batch comes first: {polled:?}");
         batch
     }
 

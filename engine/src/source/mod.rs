@@ -38,6 +38,9 @@ pub fn open(spec: &SourceSpec, secrets: &Secrets) -> Result<Box<dyn Discovery>> 
     })
 }
 
+/// What a buffer of records keeps for the next ones, at most.
+const BYTES_KEPT: usize = 16 << 20;
+
 /// How often a reader says again that a partition is at its end, as long as its source vouches for it.
 pub const END_IS_TOLD_EVERY: Duration = Duration::from_secs(1);
 
@@ -52,14 +55,16 @@ pub struct RawBatch {
     /// One per record if the reader was asked for keys, else empty.
     pub keys: Vec<Option<Vec<u8>>>,
     /// Which records are whose, in the order of the records. A partition may come up again.
-    pub runs: Vec<Run>,
+    pub stretches: Vec<Stretch>,
+    key_bytes: usize,
 }
 
 /// Consecutive records of one partition within a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
+pub struct Stretch {
     pub partition: PartitionId,
-    pub records: usize,
+    /// Index of the first record behind it.
+    pub end: usize,
 }
 
 impl RawBatch {
@@ -67,15 +72,26 @@ impl RawBatch {
         self.records.push(value);
         self.offsets.push(offset);
         self.timestamps.push(timestamp);
-        self.belong_to(partition, 1);
+        self.belong_to(partition);
     }
 
-    /// Says whose the last records are.
-    pub fn belong_to(&mut self, partition: PartitionId, records: usize) {
-        match self.runs.last_mut() {
-            Some(run) if run.partition == partition => run.records += records,
-            _ => self.runs.push(Run { partition, records }),
+    /// The key of the record that was pushed last.
+    pub fn push_key(&mut self, key: Option<&[u8]>) {
+        self.key_bytes += key.map_or(0, <[u8]>::len);
+        self.keys.push(key.map(<[u8]>::to_vec));
+    }
+
+    /// Says whose the records are that were added last.
+    pub fn belong_to(&mut self, partition: PartitionId) {
+        let end = self.offsets.len();
+        match self.stretches.last_mut() {
+            Some(stretch) if stretch.partition == partition => stretch.end = end,
+            _ => self.stretches.push(Stretch { partition, end }),
         }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.records.bytes.len() + self.key_bytes
     }
 
     pub fn len(&self) -> usize {
@@ -86,30 +102,30 @@ impl RawBatch {
         self.offsets.is_empty()
     }
 
-    /// Makes room for other records in the same buffers.
+    /// Makes room for other records in the same buffers, of which an unusually large one is given back.
     pub fn clear(&mut self) {
         self.records.bytes.clear();
+        self.records.bytes.shrink_to(BYTES_KEPT);
         self.records.spans.clear();
         self.offsets.clear();
         self.timestamps.clear();
         self.keys.clear();
-        self.runs.clear();
+        self.key_bytes = 0;
+        self.stretches.clear();
     }
 
-    /// Each run with the indices of its records.
+    /// Each stretch with the indices of its records.
     pub fn ranges(&self) -> impl Iterator<Item = (PartitionId, Range<usize>)> {
         let mut end = 0;
-        self.runs.iter().map(move |run| {
-            let first = end;
-            end += run.records;
-            (run.partition, first..end)
+        self.stretches.iter().map(move |stretch| {
+            let first = std::mem::replace(&mut end, stretch.end);
+            (stretch.partition, first..end)
         })
     }
 
-    /// Whose a record is. For the few that something is told of: it looks through the runs.
     pub fn partition(&self, index: usize) -> PartitionId {
-        let run = self.ranges().find(|(_, range)| range.contains(&index));
-        run.expect("each record belongs to a run").0
+        let place = self.stretches.partition_point(|stretch| stretch.end <= index);
+        self.stretches[place].partition
     }
 
     /// The record's own timestamp, if it has one.
@@ -119,24 +135,25 @@ impl RawBatch {
 
     /// Cuts off the records from `index` on.
     pub fn split_off(&mut self, index: usize) -> RawBatch {
-        let mut rest = RawBatch {
+        let place = self.stretches.partition_point(|stretch| stretch.end <= index);
+        let mut stretches = self.stretches.split_off(place);
+        if let Some(cut) = stretches.first()
+            && index > self.stretches.last().map_or(0, |stretch| stretch.end)
+        {
+            self.stretches.push(Stretch { partition: cut.partition, end: index });
+        }
+        stretches.iter_mut().for_each(|stretch| stretch.end -= index);
+        let keys = self.keys.split_off(index.min(self.keys.len()));
+        let key_bytes = keys.iter().flatten().map(Vec::len).sum();
+        self.key_bytes -= key_bytes;
+        RawBatch {
             records: self.records.split_off(index),
             offsets: self.offsets.split_off(index),
             timestamps: self.timestamps.split_off(index),
-            keys: self.keys.split_off(index.min(self.keys.len())),
-            runs: vec![],
-        };
-        let mut before = index;
-        for run in std::mem::take(&mut self.runs) {
-            let here = run.records.min(before);
-            before -= here;
-            for (batch, records) in [(&mut *self, here), (&mut rest, run.records - here)] {
-                if records > 0 {
-                    batch.belong_to(run.partition, records);
-                }
-            }
+            keys,
+            stretches,
+            key_bytes,
         }
-        rest
     }
 
     /// What tells a record from any other.
@@ -169,8 +186,8 @@ impl From<(PartitionId, Offset)> for Assignment {
 /// What a reader has to say.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Polled {
-    /// They are in the batch.
-    Records,
+    /// They are in the batch; whether others are there already, or will be as soon as they are asked for.
+    Records { more: bool },
     /// The partition has been read to its present end; `next_offset` moves over a gap at the end. Said again every
     /// [`END_IS_TOLD_EVERY`] while it stays so, but not while the source cannot be reached: then nobody knows.
     AtEnd { partition: PartitionId, next_offset: Offset },
@@ -185,6 +202,12 @@ pub enum Polled {
 pub struct BatchLimit {
     pub rows: usize,
     pub bytes: usize,
+}
+
+impl BatchLimit {
+    pub fn reached_by(self, batch: &RawBatch) -> bool {
+        batch.len() >= self.rows || batch.bytes() >= self.bytes
+    }
 }
 
 /// Reads some partitions of one source; owned by one worker thread, which it may block for at most `timeout`.
@@ -214,4 +237,36 @@ pub struct PartitionRange {
     pub partition: PartitionId,
     pub first: Offset,
     pub end: Offset,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(partitions: &[i32]) -> RawBatch {
+        let mut batch = RawBatch::default();
+        for (index, partition) in partitions.iter().enumerate() {
+            batch.push(PartitionId(*partition), index as i64, 0, Some(b"value"));
+            batch.push_key(Some(b"key"));
+        }
+        batch
+    }
+
+    #[test]
+    fn a_batch_may_be_cut_anywhere() {
+        let partitions = [0, 0, 1, 0, 0, 2, 2, 2];
+        for index in 0..=partitions.len() {
+            let mut first = batch(&partitions);
+            let rest = first.split_off(index);
+            let whose = |batch: &RawBatch| (0..batch.len()).map(|i| batch.partition(i).0).collect::<Vec<_>>();
+            assert_eq!(
+                (whose(&first), whose(&rest)),
+                (partitions[..index].into(), partitions[index..].into())
+            );
+            for (batch, records) in [(&first, index), (&rest, partitions.len() - index)] {
+                assert_eq!(batch.ranges().map(|(_, range)| range.len()).sum::<usize>(), records);
+                assert_eq!((batch.keys.len(), batch.bytes()), (records, 8 * records));
+            }
+        }
+    }
 }

@@ -24,6 +24,9 @@ impl Arrived {
         if more.is_empty() {
             return Ok(Some(Arc::clone(first)));
         }
+        // By position, so others would be mixed up in silence.
+        let same = |piece: &Arc<Arrived>| piece.batch.schema_ref() == first.batch.schema_ref();
+        assert!(more.iter().all(same), "rows that arrived under one plan have the same columns");
         let batch = concat_batches(first.batch.schema_ref(), pieces.iter().map(|piece| &piece.batch))?;
         let observed = first
             .observed

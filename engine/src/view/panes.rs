@@ -26,7 +26,7 @@ pub struct Run {
     pub parts: Vec<Part>,
 }
 
-/// Parts of one micro-batch, shared by the panes and by every snapshot that saw them.
+/// What one run of a lower half made, shared by the panes of every view that it is of and by every snapshot that saw it.
 pub type Filed = Arc<Vec<Part>>;
 
 #[derive(Debug, Clone)]

@@ -4,6 +4,7 @@
 //! One batch for many panes, because a batch of a few rows weighs more by itself than by its rows: ten thousand open
 //! windows would be ten thousand batches for each micro-batch.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -48,17 +49,23 @@ impl Part {
         if whole.num_rows() == 0 {
             return Ok(None);
         }
-        let mut starts = pane_starts(&whole, spec, window)?;
-        let batch = if starts.is_sorted() {
-            whole
-        } else {
-            let mut order: Vec<u32> = (0..starts.len() as u32).collect();
-            order.sort_by_key(|row| starts[*row as usize]);
-            starts.sort();
-            take_record_batch(&whole, &UInt32Array::from(order))?
+        let starts = pane_starts(&whole, spec, window)?;
+        // Panes are few beside rows, so dealing the rows out to them is less than sorting.
+        let mut by_pane: BTreeMap<Micros, Vec<u32>> = BTreeMap::new();
+        let mut row = 0;
+        for same in starts.chunk_by(|a, b| a == b) {
+            let next = row + same.len() as u32;
+            by_pane.entry(same[0]).or_default().extend(row..next);
+            row = next;
+        }
+        let pane = |(start, rows): (&Micros, &Vec<u32>)| PaneRows { start: *start, rows: rows.len() as u32 };
+        let panes = by_pane.iter().map(pane).collect();
+        let batch = match starts.is_sorted() {
+            true => whole,
+            false => {
+                take_record_batch(&whole, &UInt32Array::from_iter_values(by_pane.into_values().flatten()))?
+            }
         };
-        let panes = starts.chunk_by(|a, b| a == b);
-        let panes = panes.map(|rows| PaneRows { start: rows[0], rows: rows.len() as u32 }).collect();
         Ok(Some(Part { cut, after: Micros::MIN, batch: compacted(batch)?, panes }))
     }
 

@@ -16,5 +16,15 @@ static RUNNING: LazyLock<(SessionConfig, Arc<RuntimeEnv>)> =
 pub(super) fn running_context(leaves: impl Any + Send + Sync) -> Arc<TaskContext> {
     let (config, runtime) = &*RUNNING;
     let config = config.clone().with_extension(Arc::new(leaves));
-    Arc::new(TaskContext::default().with_session_config(config).with_runtime(Arc::clone(runtime)))
+    // Plans hold their functions. The default context would make a runtime of its own, only to drop it.
+    Arc::new(TaskContext::new(
+        None,
+        String::new(),
+        config,
+        Default::default(),
+        Default::default(),
+        Default::default(),
+        Default::default(),
+        Arc::clone(runtime),
+    ))
 }

@@ -156,9 +156,9 @@ fn read_to_end(reader: &mut dyn Reader, partitions: usize) -> Result<(Vec<RawBat
     until("the end of each partition", || {
         let mut batch = RawBatch::default();
         match reader.poll(&mut batch, LIMIT, Duration::from_millis(100))? {
-            Polled::Records => {
+            Polled::Records { .. } => {
                 assert!(batch.len() <= LIMIT.rows);
-                ends.retain(|id, _| batch.runs.iter().all(|run| run.partition.0 != *id));
+                ends.retain(|id, _| batch.stretches.iter().all(|stretch| stretch.partition.0 != *id));
                 batches.push(batch);
             }
             Polled::AtEnd { partition, next_offset } => drop(ends.insert(partition.0, next_offset.0)),

@@ -185,7 +185,7 @@ fn new_partitions_are_found_and_added() -> Result<()> {
     // The old partition goes on where it was, untouched by the new ones.
     until("all rows are there", || {
         let mut batch = RawBatch::default();
-        if reader.poll(&mut batch, LIMIT, Duration::from_millis(100))? == Polled::Records {
+        if let Polled::Records { .. } = reader.poll(&mut batch, LIMIT, Duration::from_millis(100))? {
             if let Some((_, range)) = batch.ranges().find(|(id, _)| id.0 == 0 && first == 0) {
                 first = batch.offsets[range.start];
             }

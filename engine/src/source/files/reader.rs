@@ -142,7 +142,7 @@ impl FilesReader {
             batch.keys.resize(count, None);
         }
         if count > 0 {
-            batch.belong_to(PARTITION, count);
+            batch.belong_to(PARTITION);
         }
     }
 }
@@ -159,7 +159,7 @@ impl Reader for FilesReader {
             if self.skip == 0 {
                 self.fill(batch, next, limit);
                 if !batch.is_empty() {
-                    return Ok(Polled::Records);
+                    return Ok(Polled::Records { more: true });
                 }
             }
             if self.lines.unfinished() > LINE_BYTES_MAX {

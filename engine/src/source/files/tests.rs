@@ -24,7 +24,7 @@ fn read(location: impl ToString, offset: i64, limit: BatchLimit) -> Result<Strin
     loop {
         let mut batch = RawBatch::default();
         match reader.poll(&mut batch, limit, Duration::from_secs(20))? {
-            Polled::Records => {
+            Polled::Records { .. } => {
                 let count = batch.offsets.len() as i64;
                 assert_eq!(batch.offsets, (next..next + count).collect::<Vec<_>>());
                 assert!(batch.timestamps.iter().all(|&time| time == NO_TIMESTAMP));

@@ -102,15 +102,11 @@ impl KafkaReader {
             count = consumer.consume(asked, timeout, |message| sorter.take(&message, batch));
         }
         // Fewer than were asked for are all that there were.
-        while count == asked
-            && batch.len() < limit.rows
-            && batch.records.bytes.len() < limit.bytes
-            && sorter.complaints.is_empty()
-        {
+        while count == asked && !limit.reached_by(batch) && sorter.complaints.is_empty() {
             asked = CHUNK.min(limit.rows - batch.len());
             count = consumer.consume(asked, Duration::ZERO, |message| sorter.take(&message, batch));
         }
-        if count > 0 && sorter.complaints.is_empty() {
+        if (count > 0 || !batch.is_empty()) && sorter.complaints.is_empty() {
             consumer.connection().recovered();
         }
         std::mem::take(&mut sorter.complaints).into_iter().try_for_each(|complaint| self.judge(complaint))
@@ -216,7 +212,10 @@ impl Reader for KafkaReader {
         self.ask_for_ends();
         // Records that were read before a complaint are given up with it; the stream stops.
         self.read(batch, limit, timeout)?;
-        if batch.is_empty() { Ok(self.told_end().unwrap_or(Polled::Nothing)) } else { Ok(Polled::Records) }
+        match batch.is_empty() {
+            true => Ok(self.told_end().unwrap_or(Polled::Nothing)),
+            false => Ok(Polled::Records { more: limit.reached_by(batch) }),
+        }
     }
 
     fn add(&mut self, partition: PartitionId, offset: Offset) -> Result<()> {

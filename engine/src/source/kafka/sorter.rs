@@ -152,7 +152,7 @@ impl Sorter {
         lane.at_end = false;
         batch.push(lane.partition, offset, message.timestamp(), message.value());
         if with_keys {
-            batch.keys.push(message.key().map(<[u8]>::to_vec));
+            batch.push_key(message.key());
         }
     }
 

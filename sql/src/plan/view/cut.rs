@@ -31,7 +31,7 @@ pub(super) async fn plan(aggregate: &Aggregate, keys: BoundKeys, state: &Session
     if !is_pair {
         return Err(Error::internal("an aggregate was not planned as Final over Partial"));
     }
-    Ok(Cut { aggregate: planned, window_start: keys.start, window_end: keys.end })
+    Ok(Cut { logical: optimized, aggregate: planned, window_start: keys.start, window_end: keys.end })
 }
 
 fn optimize(plan: &LogicalPlan, left_out: &[&str], state: &SessionState) -> Result<LogicalPlan> {
