@@ -244,6 +244,12 @@ impl Consumer {
         }
     }
 
+    /// Answers that were asked for and come later are not heard.
+    pub(super) fn forget_answers(&mut self) {
+        // SAFETY: the client is alive. librdkafka holds the old queue for as long as it answers to it.
+        self.answers = Queue(unsafe { ffi::rd_kafka_queue_new(self.client.native_ptr()) });
+    }
+
     /// The answer to [`ask_ends`](Self::ask_ends), if it has come. A partition about which there is none is left out.
     pub(super) fn answered_ends(&self) -> Option<Vec<(PartitionId, Offset)>> {
         // SAFETY: the queue is alive. The event is ours to destroy; what is read from it lives as long as it.

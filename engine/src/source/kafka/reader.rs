@@ -22,6 +22,10 @@ const CHUNK: usize = 1024;
 /// What brokers say of ends is not believed when it took longer, for the records of that time are not in it.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
+/// An answer that has not come by then, not even that it cannot be had, is not waited for any longer: without ends no
+/// partition would ever be idle again.
+const ANSWER_LOST: Duration = ENDS_WITHIN.saturating_mul(2);
+
 pub(super) struct KafkaReader {
     spec: KafkaSpec,
     consumer: Consumer,
@@ -78,11 +82,13 @@ impl KafkaReader {
     fn ask_for_ends(&mut self) {
         let since = self.asked.map_or(Duration::MAX, |asked| asked.elapsed());
         if !self.answered {
-            let Some(ends) = self.consumer.answered_ends() else { return };
-            self.answered = true;
-            if since <= ENDS_WITHIN {
-                self.sorter.confirm(&ends);
+            match self.consumer.answered_ends() {
+                Some(ends) if since <= ENDS_WITHIN => self.sorter.confirm(&ends),
+                Some(_) => {}
+                None if since < ANSWER_LOST => return,
+                None => self.consumer.forget_answers(),
             }
+            self.answered = true;
         }
         if since >= END_IS_TOLD_EVERY && self.sorter.at_end().next().is_some() {
             self.consumer.ask_ends(self.sorter.at_end(), ENDS_WITHIN);
