@@ -23,7 +23,6 @@ use thalweg_engine::checkpoint::DataRoot;
 use thalweg_engine::clock::{Clock, SystemClock};
 use thalweg_engine::job::{Engine, Opened, Settings};
 use thalweg_sql::session::{Answer, Client, Database, Settings as QuerySettings};
-
 use tokio::runtime::Handle;
 
 use crate::threads;
