@@ -93,7 +93,7 @@ pub struct Arguments {
     #[arg(long, value_name = "MS", default_value_t = 2)]
     producer_linger: u32,
 
-    /// The clicks of --latency go where their keys belong, and not all of one batch to one partition
+    /// Each click of --latency goes to another partition, as keys spread records, and not all of one batch to one
     #[arg(long)]
     keyed: bool,
 
