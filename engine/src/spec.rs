@@ -145,7 +145,7 @@ pub struct ViewSpec {
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum ViewShape {
-    /// Filtered, projected copy of the stream: one plan over [`MicroBatchExec`](crate::view::MicroBatchExec), whose
+    /// Filtered, projected copy of the stream: one plan over [`LeafExec`](crate::view::LeafExec), whose
     /// output is `schema` followed by [`TIME_COLUMN`] (the event time, or the record's timestamp without one).
     Copy {
         lower: Arc<dyn ExecutionPlan>,
@@ -191,7 +191,7 @@ pub struct Cut {
     /// What it aggregates and how: equal ones have equal states.
     pub logical: LogicalPlan,
     /// `AggregateExec(Final)` whose input is `AggregateExec(Partial)` over a
-    /// [`MicroBatchExec`](crate::view::MicroBatchExec) leaf.
+    /// [`LeafExec`](crate::view::LeafExec) leaf.
     pub aggregate: Arc<dyn ExecutionPlan>,
     /// Positions of the window's bounds among the group keys (and so in the partial batches and in the final rows);
     /// a query may name only one of the two.

@@ -18,7 +18,7 @@ use crate::Result;
 use crate::ids::{Micros, Offset, PartitionId};
 use crate::source::RawBatch;
 use crate::spec::{TIME_COLUMN, ViewShape, ViewSpec};
-use crate::view::MicroBatchExec;
+use crate::view::LeafExec;
 
 /// Bytes of records that one worker keeps in one epoch before it only counts them.
 const BYTES_PER_EPOCH: usize = 4 << 20;
@@ -77,7 +77,7 @@ impl RefusedTable {
             sql: String::new(),
             stream: String::new(),
             columns: vec![],
-            shape: ViewShape::Copy { lower: Arc::new(MicroBatchExec::new(Arc::clone(&schema))) },
+            shape: ViewShape::Copy { lower: Arc::new(LeafExec::of_micro_batch(Arc::clone(&schema))) },
             schema,
             fingerprint: String::new(),
         }

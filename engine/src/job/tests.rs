@@ -20,7 +20,7 @@ use crate::spec::{
     CatalogChange, ColumnOrigin, EventTime, GeneratorSpec, SourceSpec, StreamOptions, StreamSpec,
     TIME_COLUMN, ViewShape, ViewSpec,
 };
-use crate::view::MicroBatchExec;
+use crate::view::LeafExec;
 
 const ROWS: u64 = 20_000;
 
@@ -67,7 +67,7 @@ fn archive() -> ViewSpec {
     };
     let columns =
         vec![column("event_id", "event_id"), column("event_ts", "event_ts"), column("event_ts", TIME_COLUMN)];
-    let leaf = Arc::new(MicroBatchExec::new(Arc::clone(&schema)));
+    let leaf = Arc::new(LeafExec::of_micro_batch(Arc::clone(&schema)));
     let lower = ProjectionExec::try_new(columns, leaf).expect("the plan is legal");
     ViewSpec {
         id: Uuid::from_u128(11),

@@ -14,7 +14,7 @@ use crate::ids::Micros;
 use crate::spec::{Cut, ViewShape, Window};
 use crate::view::arrived::Arrived;
 use crate::view::compact::compacted;
-use crate::view::micro_batch::MicroBatch;
+use crate::view::leaf::MicroBatch;
 use crate::view::part::Part;
 use crate::view::running::running_context;
 use crate::view::tally::{Counts, Tallies, as_aggregate};

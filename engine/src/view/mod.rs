@@ -3,8 +3,8 @@
 
 pub mod arrived;
 pub mod compact;
+mod leaf;
 pub mod lower;
-mod micro_batch;
 mod open;
 pub mod panes;
 pub mod part;
@@ -15,7 +15,7 @@ pub mod upper;
 pub mod watermark;
 mod window;
 
-pub use micro_batch::{MicroBatch, MicroBatchExec};
+pub use leaf::{LeafExec, MicroBatch};
 pub use open::{OpenPanes, without_time};
 pub use state_scan::StateScan;
 

@@ -90,7 +90,7 @@ mod tests {
 
     use super::*;
     use crate::spec::TIME_COLUMN;
-    use crate::view::MicroBatchExec;
+    use crate::view::LeafExec;
 
     /// `SELECT b`, with `b` for its time too.
     fn copy_of_b() -> ViewSpec {
@@ -99,7 +99,7 @@ mod tests {
             expr: col("b", &schema).expect("the column is declared"),
             alias: alias.to_string(),
         };
-        let leaf = Arc::new(MicroBatchExec::new(Arc::clone(&schema)));
+        let leaf = Arc::new(LeafExec::of_micro_batch(Arc::clone(&schema)));
         let lower =
             ProjectionExec::try_new(vec![column("b"), column(TIME_COLUMN)], leaf).expect("it is legal");
         ViewSpec {

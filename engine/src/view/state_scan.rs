@@ -5,19 +5,12 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::Session;
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchemaRef, Result, internal_datafusion_err};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
-use datafusion::physical_plan::memory::MemoryStream;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 /// Stands for `AggregateExec(Final)` over the partial batches of cut number `cut`; `schema` is the aggregate's.
@@ -80,77 +73,5 @@ impl ExtensionPlanner for StateScanPlanner {
             internal_datafusion_err!("an upper half reads a cut that the view has not. cut={}", scan.cut)
         })?;
         Ok(Some(Arc::clone(plan)))
-    }
-}
-
-/// Partial batches by cut: what one run of an upper half reads, put into its context with
-/// `SessionConfig::with_extension`.
-#[derive(Debug)]
-pub struct States(pub Vec<Vec<RecordBatch>>);
-
-/// Reads the [`States`] of one cut. Like the leaf of a lower half it declares no ordering and no statistics.
-#[derive(Debug)]
-pub struct StatesExec {
-    cut: usize,
-    properties: Arc<PlanProperties>,
-}
-
-impl StatesExec {
-    pub fn new(cut: usize, schema: SchemaRef) -> StatesExec {
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
-            Partitioning::UnknownPartitioning(1),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        StatesExec { cut, properties: Arc::new(properties) }
-    }
-}
-
-impl DisplayAs for StatesExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StatesExec: cut={}", self.cut)
-    }
-}
-
-impl ExecutionPlan for StatesExec {
-    fn name(&self) -> &'static str {
-        "StatesExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![]
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let states = context.session_config().get_extension::<States>();
-        let batches = states.as_ref().and_then(|states| states.0.get(self.cut));
-        let batches = batches.ok_or_else(|| {
-            internal_datafusion_err!("an upper half was run without the states of cut {}", self.cut)
-        })?;
-        Ok(Box::pin(MemoryStream::try_new(batches.clone(), self.schema(), None)?))
     }
 }

@@ -15,11 +15,12 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use crate::ids::Micros;
 use crate::spec::{Cut, Upper, Window};
+use crate::view::leaf::{LeafExec, States};
 use crate::view::lower::partial_of;
 use crate::view::part::Part;
 use crate::view::plain_planning_state;
 use crate::view::running::running_context;
-use crate::view::state_scan::{StateScanPlanner, States, StatesExec};
+use crate::view::state_scan::StateScanPlanner;
 use crate::view::tally::as_aggregate;
 use crate::{Error, Result};
 
@@ -63,7 +64,7 @@ async fn reduce_batches(cut: &Cut, batches: Vec<RecordBatch>) -> Result<Vec<Reco
 /// Plans the query above the cuts.
 pub async fn planned(cuts: &[Cut], logical: LogicalPlan) -> Result<Upper> {
     let finals = cuts.iter().enumerate().map(|(number, cut)| {
-        let states = Arc::new(StatesExec::new(number, partial_of(&cut.aggregate)?.schema()));
+        let states = Arc::new(LeafExec::of_states(number, partial_of(&cut.aggregate)?.schema()));
         Ok(replace_children_if_necessary(Arc::clone(&cut.aggregate), vec![states])?)
     });
     let finals = finals.collect::<Result<_>>()?;

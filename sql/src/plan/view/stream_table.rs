@@ -8,7 +8,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use thalweg_engine::view::MicroBatchExec;
+use thalweg_engine::view::LeafExec;
 
 #[derive(Debug)]
 pub(super) struct StreamTable {
@@ -36,6 +36,6 @@ impl TableProvider for StreamTable {
             Some(columns) => Arc::new(self.schema.project(columns)?),
             None => Arc::clone(&self.schema),
         };
-        Ok(Arc::new(MicroBatchExec::new(schema)))
+        Ok(Arc::new(LeafExec::of_micro_batch(schema)))
     }
 }
