@@ -3,6 +3,7 @@
 //! The text of an error is lower case, without a full stop, and names the values it speaks of. Whoever restarts
 //! things looks at [`ErrorKind`] alone.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use datafusion::error::DataFusionError;
@@ -54,6 +55,12 @@ impl Error {
             Error::Internal(_) | Error::Plan(_) => ErrorKind::Internal,
         }
     }
+}
+
+/// What a panic said.
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
 }
 
 impl From<DataFusionError> for Error {

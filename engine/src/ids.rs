@@ -1,6 +1,7 @@
 //! Numbers that must not be mixed up.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,9 @@ impl fmt::Display for Offset {
 
 /// Microseconds of event time since 1970 in UTC: the one unit from the decoder to the Delta table.
 pub type Micros = i64;
+
+/// The moments that a date can hold wherever rows are read: years 1 to 9999.
+pub const CALENDAR: RangeInclusive<Micros> = -62_135_596_800_000_000..=253_402_300_799_999_999;
 
 /// The watermark of a source that has ended: every window can close.
 pub const END_OF_TIME: Micros = i64::MAX;

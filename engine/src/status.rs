@@ -78,6 +78,7 @@ pub struct ViewStatus {
     pub history_files: u64,
     pub history_rows: u64,
     pub late_rows: u64,
+    pub failed_rows: u64,
     /// Windows that end at or before this instant have closed.
     pub closed_through: Option<Micros>,
     /// When a view emits only windows that began after it was born: that instant.
@@ -103,7 +104,7 @@ pub struct CheckpointStatus {
 }
 
 /// One line of the ledger: a stream's partition (`records = decoded + rejected`) or a view
-/// (`decoded = aggregated + filtered + late`) in one epoch. Terms that do not apply are 0.
+/// (`decoded = aggregated + filtered + late + failed`) in one epoch. Terms that do not apply are 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LedgerRow {
@@ -119,4 +120,7 @@ pub struct LedgerRow {
     pub aggregated: u64,
     pub filtered: u64,
     pub late: u64,
+    /// Absent in manifests of format 1, whose views failed over such a row as a whole.
+    #[serde(default)]
+    pub failed: u64,
 }

@@ -34,7 +34,7 @@ macro_rules! scripts {
 }
 
 scripts!(
-    tumble, hop, distinct, rollup, steps, copies, types, times, nulls, late, rejected, partitions, joins,
+    tumble, hop, distinct, rollup, steps, copies, types, times, nulls, late, rejected, failing, partitions, joins,
     again, catalog, refusals, topics,
 );
 

@@ -1,7 +1,7 @@
 //! The manifest of an epoch: everything a restart needs, and the only thing that makes files real.
 //!
 //! JSON, one object per epoch at `manifests/<epoch, 20 digits>.json`. A field that a newer version adds must change
-//! `FORMAT`; an unknown field is refused, never ignored.
+//! `FORMAT`; an unknown field is refused, never ignored. Older formats are read, and written anew.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,11 @@ use uuid::Uuid;
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::status::LedgerRow;
 
-pub const FORMAT: u32 = 1;
+/// 2: rows that failed are counted, and a view or a stream may have failed.
+pub const FORMAT: u32 = 2;
+
+/// The oldest that is read.
+const OLDEST_FORMAT: u32 = 1;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,8 +41,11 @@ impl Manifest {
     /// What must hold whatever the job does (INV-C11 among it); looked at before a manifest is written and after it is
     /// read.
     pub(super) fn check(&self) -> Result<(), String> {
-        if self.format != FORMAT {
-            return Err(format!("its format is {}, not {FORMAT}", self.format));
+        if !(OLDEST_FORMAT..=FORMAT).contains(&self.format) {
+            return Err(format!(
+                "its format is {}, and this version reads {OLDEST_FORMAT} to {FORMAT}; run the version that wrote it, or a newer one",
+                self.format
+            ));
         }
         for table in &self.tables {
             let mut before = table.delta.confirmed;
@@ -132,6 +139,9 @@ pub enum TableKind {
         /// Windows ending at or before this instant have left.
         closed_through: Option<Micros>,
         late: u64,
+        /// Rows that an expression of the view could not take. Since format 2.
+        #[serde(default)]
+        failed: u64,
     },
     RejectedRecords,
     LateRows,

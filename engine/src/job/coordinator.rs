@@ -220,8 +220,8 @@ impl Coordinator {
             let tables = self.shared.lock();
             let table = &tables.tables[&name];
             // The ended epoch's ledger was taken when it was checked; what is left is of epochs after it.
-            let late_since = tables.ledger.values().map(|ledger| ledger.late(&name)).sum();
-            (Whole::of(table, late_since), frontiers.get(&table.spec.stream).copied().flatten())
+            let since = tables.ledger.values().map(|ledger| ledger.view(&name));
+            (Whole::of(table, since), frontiers.get(&table.spec.stream).copied().flatten())
         };
         let roll = Roll { bytes: self.settings.roll_bytes, age: micros(self.settings.roll), now: stop };
         let names = FileNames::new(whole.spec.id, epoch, self.nonce);

@@ -13,6 +13,7 @@ use crate::checkpoint::manifest::{
 };
 use crate::checkpoint::write_batches;
 use crate::ids::{Epoch, Micros};
+use crate::job::ledger::ViewTerms;
 use crate::job::refused::RefusedTable;
 use crate::job::shared::{Table, Tail};
 use crate::sink::{encode_parts, put_parts};
@@ -38,17 +39,21 @@ pub struct Whole {
     pub tail: Tail,
     pub delta: DeltaState,
     pub late: u64,
+    pub failed: u64,
 }
 
 impl Whole {
-    /// `late_since` are the late rows of the epochs that run already.
-    pub fn of(table: &Table, late_since: u64) -> Whole {
+    /// `since` are the terms of the epochs that run already.
+    pub fn of(table: &Table, since: impl Iterator<Item = ViewTerms>) -> Whole {
+        let (late_since, failed_since) =
+            since.fold((0, 0), |(late, failed), terms| (late + terms.late, failed + terms.failed));
         Whole {
             spec: Arc::clone(&table.spec),
             panes: table.panes.clone(),
             tail: table.tail.clone(),
             delta: table.delta.clone(),
             late: table.late - late_since,
+            failed: table.failed - failed_since,
         }
     }
 }
@@ -63,6 +68,7 @@ pub struct Closed {
     pub delta: DeltaState,
     pub files: Vec<DataFile>,
     pub late: u64,
+    pub failed: u64,
     pub state_bytes: u64,
 }
 
@@ -107,6 +113,7 @@ impl TableEpoch {
             delta,
             files,
             late: whole.late,
+            failed: whole.failed,
             state_bytes,
         })
     }
@@ -201,6 +208,7 @@ impl Closed {
                 born_after: self.born_after,
                 closed_through: self.closed_through,
                 late: self.late,
+                failed: self.failed,
             },
         };
         let run = |run: &Arc<Run>| RunFile { level: run.level, file: run.file.clone() };

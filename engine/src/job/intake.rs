@@ -11,7 +11,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType};
 
 use crate::decode::{Decoder, Refused};
-use crate::ids::Micros;
+use crate::ids::{CALENDAR, Micros};
 use crate::job::refused::{RefusedRow, RefusedRows};
 use crate::source::{RawBatch, Span};
 use crate::spec::{ColumnOrigin, RecordColumn, StreamSpec, ViewSpec};
@@ -26,6 +26,9 @@ pub struct Intake {
     /// Columns of the record itself that some view needs, as indices into the stream's schema.
     record_columns: Vec<(usize, RecordColumn)>,
     needs_keys: bool,
+    /// Whether the stream has the records' timestamps as a column, though no view may read it: what becomes of a record
+    /// does not depend on views.
+    declares_timestamp: bool,
 }
 
 /// What became of the records of one raw batch.
@@ -82,7 +85,8 @@ impl Intake {
         }
         let needs_keys = record_columns.iter().any(|(_, column)| *column == RecordColumn::Key);
         let decoder = Decoder::new(Arc::new(Schema::new(declared)), &wanted)?;
-        Ok(Intake { stream: Arc::clone(stream), decoder, record_columns, needs_keys })
+        let declares_timestamp = stream.origins.contains(&ColumnOrigin::Record(RecordColumn::Timestamp));
+        Ok(Intake { stream: Arc::clone(stream), decoder, record_columns, needs_keys, declares_timestamp })
     }
 
     pub fn without_fast_decoding(self) -> Intake {
@@ -183,35 +187,47 @@ impl Intake {
         Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
     }
 
-    /// Refuses rows without an event time, and those dated further ahead of their own record than the bound. Without
-    /// the clock, so that a replay decides alike.
+    /// Refuses rows without an event time, those dated further ahead of their own record than the bound, and those whose
+    /// record has a timestamp that is none. Without the clock, so that a replay decides alike.
     fn refuse_bad_times(
         &self,
         raw: &RawBatch,
         mut accepted: Accepted,
         refusals: &mut Vec<Refusal>,
     ) -> Result<Accepted> {
-        let Some(times) = accepted.event_times(&self.stream) else { return Ok(accepted) };
+        let times = accepted.event_times(&self.stream);
         let guard = self.stream.options.future_guard.as_micros() as Micros;
         let verdict = |row: usize| -> Option<String> {
+            let timestamp = raw.timestamp(accepted.records[row] as usize);
+            if self.declares_timestamp && timestamp.is_some_and(|it| !CALENDAR.contains(&it)) {
+                return Some("the record's timestamp is beyond the years 1 to 9999".into());
+            }
+            let times = times.as_ref()?;
             if times.is_null(row) {
                 return Some("the event time is missing".into());
             }
-            let timestamp = raw.timestamp(accepted.records[row] as usize)?;
-            let ahead = times.value(row).saturating_sub(timestamp);
+            if !CALENDAR.contains(&times.value(row)) {
+                return Some("the event time is beyond the years 1 to 9999".into());
+            }
+            let ahead = times.value(row).saturating_sub(timestamp?);
             (ahead > guard).then(|| {
                 let (ahead, guard) = (ahead / 1_000_000, guard / 1_000_000);
                 format!("the event is dated further ahead of its record than future_guard. ahead={ahead} s, future_guard={guard} s")
             })
         };
-        let reasons: Vec<Option<String>> = (0..times.len()).map(verdict).collect();
+        if times.is_none() && !self.declares_timestamp {
+            return Ok(accepted);
+        }
+        let reasons: Vec<Option<String>> = (0..accepted.records.len()).map(verdict).collect();
         if reasons.iter().all(Option::is_none) {
             return Ok(accepted);
         }
         let mask: BooleanArray = reasons.iter().map(|reason| Some(reason.is_none())).collect();
         for (row_index, reason) in reasons.into_iter().enumerate() {
             if let Some(reason) = reason {
-                let event_time = (!times.is_null(row_index)).then(|| times.value(row_index));
+                let event_time = times.as_ref().filter(|times| times.is_valid(row_index));
+                let event_time =
+                    event_time.map(|times| times.value(row_index)).filter(|time| CALENDAR.contains(time));
                 let index = accepted.records[row_index] as usize;
                 refusals.push(Refusal { index, cause: Cause::BadTime { reason, event_time } });
             }

@@ -21,13 +21,14 @@ pub struct PartitionTerms {
     pub rejected: u64,
 }
 
-/// Of one view: `decoded = aggregated + filtered + late`.
+/// Of one view: `decoded = aggregated + filtered + late + failed`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ViewTerms {
     pub decoded: u64,
     pub aggregated: u64,
     pub filtered: u64,
     pub late: u64,
+    pub failed: u64,
 }
 
 impl EpochLedger {
@@ -44,10 +45,11 @@ impl EpochLedger {
         sum.aggregated += terms.aggregated;
         sum.filtered += terms.filtered;
         sum.late += terms.late;
+        sum.failed += terms.failed;
     }
 
-    pub fn late(&self, view: &str) -> u64 {
-        self.views.get(view).map_or(0, |terms| terms.late)
+    pub fn view(&self, view: &str) -> ViewTerms {
+        self.views.get(view).copied().unwrap_or_default()
     }
 
     /// The lines of the epoch, if they balance. `streams` says which stream each view reads: what a view was given
@@ -74,9 +76,9 @@ impl EpochLedger {
             });
         }
         for (view, stream) in streams {
-            let terms = self.views.get(view).copied().unwrap_or_default();
+            let terms = self.view(view);
             let given = decoded.get(stream.as_str()).copied().unwrap_or_default();
-            let accounted = terms.aggregated + terms.filtered + terms.late;
+            let accounted = terms.aggregated + terms.filtered + terms.late + terms.failed;
             if terms.decoded != given || terms.decoded != accounted {
                 return Err(imbalance(
                     epoch,
@@ -94,6 +96,7 @@ impl EpochLedger {
                 aggregated: terms.aggregated,
                 filtered: terms.filtered,
                 late: terms.late,
+                failed: terms.failed,
                 ..LedgerRow::default()
             });
         }
@@ -111,9 +114,9 @@ mod tests {
 
     fn ledger(aggregated: u64) -> EpochLedger {
         let mut ledger = EpochLedger::default();
-        let partition = PartitionTerms { records: 5, decoded: 4, rejected: 1 };
+        let partition = PartitionTerms { records: 6, decoded: 5, rejected: 1 };
         ledger.add_partition("clicks", PartitionId(0), partition);
-        ledger.add_view("v", ViewTerms { decoded: 4, aggregated, filtered: 1, late: 1 });
+        ledger.add_view("v", ViewTerms { decoded: 5, aggregated, filtered: 1, late: 1, failed: 1 });
         ledger
     }
 

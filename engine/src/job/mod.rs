@@ -9,6 +9,7 @@ mod coordinator;
 mod epoch;
 mod intake;
 mod ledger;
+mod origins;
 mod pace;
 mod quiet;
 mod refused;
@@ -147,6 +148,7 @@ impl Opened {
             ledger: vec![],
         });
         let manifest = Manifest {
+            format: FORMAT,
             epoch: log.next_epoch(),
             nonce,
             kind: ManifestKind::Claim,

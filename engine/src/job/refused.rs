@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use uuid::Uuid;
 
 use crate::Result;
-use crate::ids::{Micros, Offset, PartitionId};
+use crate::ids::{CALENDAR, Micros, Offset, PartitionId};
 use crate::source::RawBatch;
 use crate::spec::{TIME_COLUMN, ViewShape, ViewSpec};
 use crate::view::LeafExec;
@@ -110,7 +110,8 @@ impl RefusedRow {
             view: None,
             partition: raw.partition(index),
             offset: Offset(raw.offsets[index]),
-            timestamp: raw.timestamp(index),
+            // A broker takes any number for one.
+            timestamp: raw.timestamp(index).filter(|timestamp| CALENDAR.contains(timestamp)),
             event_time: None,
             watermark: None,
             reason,

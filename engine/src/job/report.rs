@@ -67,6 +67,7 @@ fn view_status(table: &Table) -> ViewStatus {
         history_files: table.history.files.len() as u64,
         history_rows: table.history.files.iter().map(|file| file.rows).sum(),
         late_rows: table.late,
+        failed_rows: table.failed,
         closed_through: table.panes.closed_through,
         born_after: table.panes.born_after,
     }

@@ -10,7 +10,7 @@ use crate::job::refused::{RefusedRow, RefusedRows};
 use crate::source::RawBatch;
 use crate::spec::{ViewShape, ViewSpec};
 use crate::view::arrived::Arrived;
-use crate::view::lower::LowerHalf;
+use crate::view::lower::{FailedRow, LowerHalf, Lowered};
 use crate::view::panes::Filed;
 use crate::view::watermark::Observed;
 
@@ -25,6 +25,7 @@ pub struct Share {
     pub views: Vec<Arc<ViewSpec>>,
     pub parts: Filed,
     pub terms: ViewTerms,
+    pub failed: Vec<FailedRow>,
 }
 
 impl RunningView {
@@ -50,8 +51,10 @@ impl RunningView {
             aggregated: lowered.aggregated,
             filtered: lowered.filtered,
             late: lowered.late,
+            failed: lowered.failed.len() as u64,
         };
-        Ok(Share { views: self.specs.clone(), parts: Arc::new(lowered.parts), terms })
+        let Lowered { parts, failed, .. } = lowered;
+        Ok(Share { views: self.specs.clone(), parts: Arc::new(parts), terms, failed })
     }
 
     /// Tells of the rows that the lower half will leave out.

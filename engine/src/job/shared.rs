@@ -102,6 +102,8 @@ pub struct Table {
     pub history: Arc<HistoryFiles>,
     pub delta: DeltaState,
     pub late: u64,
+    /// Rows that an expression of the view could not take.
+    pub failed: u64,
 }
 
 /// Closed rows that are durable and not in Parquet.

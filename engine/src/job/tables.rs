@@ -35,17 +35,18 @@ pub async fn created(root: &DataRoot, spec: &Arc<ViewSpec>, ending: Epoch) -> Re
         history: Arc::new(HistoryFiles { store: Arc::clone(root.objects()), files: Arc::new(vec![]) }),
         delta,
         late: 0,
+        failed: 0,
     })
 }
 
 /// A table as its manifest left it.
 pub async fn restored(root: &DataRoot, spec: &Arc<ViewSpec>, state: &TableState) -> Result<Table> {
-    let (born_after, closed_through, late) = match &state.kind {
-        TableKind::View { fingerprint, born_after, closed_through, late, .. } => {
+    let (born_after, closed_through, late, failed) = match &state.kind {
+        TableKind::View { fingerprint, born_after, closed_through, late, failed, .. } => {
             same_fingerprint(spec, fingerprint)?;
-            (*born_after, *closed_through, *late)
+            (*born_after, *closed_through, *late, *failed)
         }
-        TableKind::RejectedRecords | TableKind::LateRows => (None, None, 0),
+        TableKind::RejectedRecords | TableKind::LateRows => (None, None, 0, 0),
     };
     let mut panes = Panes::new(spec, born_after);
     let mut runs = vec![];
@@ -65,6 +66,7 @@ pub async fn restored(root: &DataRoot, spec: &Arc<ViewSpec>, state: &TableState)
         history: restored_history(root, spec, state).await?,
         delta: state.delta.clone(),
         late,
+        failed,
     })
 }
 

@@ -17,12 +17,14 @@ use arrow::array::RecordBatch;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
+use crate::error::panic_text;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::job::arrival::{self, Arrival, Reached};
 use crate::job::intake::Intake;
+use crate::job::origins::Origins;
 use crate::job::pace::Pace;
 use crate::job::quiet::{Quiet, Verdict};
-use crate::job::refused::{RefusedRows, RefusedTable};
+use crate::job::refused::{RefusedRow, RefusedRows, RefusedTable};
 use crate::job::running_view::{RunningView, Share};
 use crate::job::shared::{Partition, Shared, Tables};
 use crate::source::{BatchLimit, Polled, RawBatch, Reader, Stretch};
@@ -30,6 +32,7 @@ use crate::spec::{StreamSpec, ViewSpec};
 use crate::status::Effort;
 use crate::view::arrived::{Arrived, Waiting};
 use crate::view::compact::compacted;
+use crate::view::lower::FailedRow;
 use crate::view::part::Part;
 use crate::{Error, Result};
 
@@ -96,12 +99,11 @@ struct Running {
     intake: Intake,
     views: Vec<RunningView>,
     pace: Pace,
-    /// Records as they are read; a buffer that is used again.
-    raw: RawBatch,
     /// Records that were polled, and have had no room in a micro-batch yet.
     left: Option<RawBatch>,
     /// Rows that readers see already, and that no lower half has seen.
     waiting: Waiting,
+    origins: Origins,
     quiet: BTreeMap<PartitionId, Quiet>,
     rejected: RefusedRows,
     late: RefusedRows,
@@ -144,9 +146,9 @@ impl Running {
             epoch,
             plan,
             intake,
-            raw: RawBatch::default(),
             left: None,
             waiting: Waiting::default(),
+            origins: Origins::default(),
             quiet,
             rejected: RefusedRows::default(),
             late: RefusedRows::default(),
@@ -184,8 +186,7 @@ impl Running {
         }
         let asked = self.worker.clock.elapsed();
         let limit = BatchLimit { rows: self.worker.batch_rows, bytes: BATCH_BYTES };
-        let mut raw = std::mem::take(&mut self.raw);
-        raw.clear();
+        let mut raw = self.origins.buffer();
         match self.worker.reader.poll(&mut raw, limit, POLL)? {
             Polled::Records { more } => {
                 self.effort.reading += self.worker.clock.elapsed().saturating_sub(asked);
@@ -195,7 +196,7 @@ impl Running {
             Polled::Ended(partition) => self.ended(partition),
             Polled::Nothing => {}
         }
-        self.raw = raw;
+        self.origins.give_back(raw);
         Ok(())
     }
 
@@ -321,12 +322,12 @@ impl Running {
         let (rows, bytes) = (raw.len(), raw.records.bytes.len() as u64);
         let arrived = Arc::new(Arrived { batch: accepted.batch, observed });
         self.waiting.push(Arc::clone(&arrived));
+        self.origins.push(raw, accepted.records);
         self.effort.decoding += self.worker.clock.elapsed().saturating_sub(begun);
         let lowered = self.worker.clock.elapsed();
         let shares = if self.enough_waits() { self.lower()? } else { vec![] };
         let lowering = self.worker.clock.elapsed().saturating_sub(lowered);
         self.join(Some(Arrival { arrived, reached, records: rows as u64, bytes }), shares)?;
-        self.raw = raw;
         let now = self.worker.clock.elapsed();
         self.pace.took(rows, now.saturating_sub(begun + lowering), more || left.is_some(), now);
         self.left = left;
@@ -358,7 +359,7 @@ impl Running {
 
     fn enough_waits(&self) -> bool {
         let rows = WAITING_ROWS.min(self.worker.batch_rows);
-        self.waiting.rows() >= rows || self.waiting.bytes() >= WAITING_BYTES
+        self.waiting.rows() >= rows || self.waiting.bytes() + self.origins.bytes() >= WAITING_BYTES
     }
 
     /// Runs the lower halves of all views over what waits.
@@ -369,6 +370,17 @@ impl Running {
         let dropped = self.worker.drop_batch == Some(self.lowerings);
         let views = self.views.iter_mut().filter(|_| !dropped);
         let shares = views.map(|view| view.take_in(&arrived)).collect::<Result<Vec<_>>>()?;
+        for Share { views, failed, .. } in &shares {
+            for FailedRow { row, reason } in failed {
+                let event_time = arrived.observed.as_ref().map(|observed| observed.time(*row));
+                let told = self.origins.told(*row, event_time, reason.clone());
+                let told = told.ok_or_else(|| Error::Internal(format!("a row has no record. row={row}")))?;
+                for view in views {
+                    self.rejected.push(RefusedRow { view: Some(view.name.clone()), ..told.clone() });
+                }
+            }
+        }
+        self.origins.clear();
         self.effort.aggregating += self.worker.clock.elapsed().saturating_sub(begun);
         Ok(shares)
     }
@@ -413,11 +425,12 @@ impl Running {
 
     fn file(&self, tables: &mut Tables, shares: Vec<Share>) -> Result<()> {
         let ledger = tables.ledger.entry(self.epoch).or_default();
-        for Share { views, parts, terms } in shares {
+        for Share { views, parts, terms, .. } in shares {
             for view in views {
                 ledger.add_view(&view.name, terms);
                 let Some(table) = tables.tables.get_mut(&view.name) else { continue };
                 table.late += terms.late;
+                table.failed += terms.failed;
                 table.panes.file(self.epoch, Arc::clone(&parts));
                 if table.panes.bytes() > self.worker.state_bytes_max {
                     return Err(over_cap(&view.name, self.worker.state_bytes_max));
@@ -426,11 +439,6 @@ impl Running {
         }
         Ok(())
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
 }
 
 fn row_part(batch: RecordBatch) -> Result<Part> {

@@ -1,16 +1,22 @@
 //! The lower half of one view, as a worker runs it, and a reader for what no worker has run it on yet: arrived rows in,
 //! parts and counts out.
 //!
-//! Owns: running the plan again and again, leaving out late rows. Leaves to others: where the parts go.
+//! Owns: running the plan again and again, leaving out late rows and those that fail. Leaves to others: where the parts
+//! go, and what is told of the rows left out.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::TimestampMicrosecondType;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, collect};
+use futures::FutureExt;
 
-use crate::ids::Micros;
+use crate::error::panic_text;
+use crate::ids::{CALENDAR, Micros};
 use crate::spec::{Cut, ViewShape, Window};
 use crate::view::arrived::Arrived;
 use crate::view::compact::compacted;
@@ -18,6 +24,7 @@ use crate::view::leaf::MicroBatch;
 use crate::view::part::Part;
 use crate::view::running::running_context;
 use crate::view::tally::{Counts, Tallies, as_aggregate};
+use crate::view::upper::reduce;
 use crate::{Error, Result};
 
 pub struct LowerHalf {
@@ -33,14 +40,32 @@ struct Plan {
     cut: Option<(Cut, Window)>,
 }
 
-/// What the rows that arrived became: `aggregated + filtered + late` of them.
+/// What the rows that arrived became: `aggregated + filtered + late + failed` of them.
 #[derive(Debug, Default)]
 pub struct Lowered {
     pub parts: Vec<Part>,
     pub aggregated: u64,
     pub filtered: u64,
     pub late: u64,
+    pub failed: Vec<FailedRow>,
 }
+
+/// A row that an expression of the view can't take: it divides by zero, or a text of it is no date.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedRow {
+    /// Among the rows that arrived.
+    pub row: usize,
+    pub reason: String,
+}
+
+/// What came of one run over some rows.
+struct Ran {
+    parts: Vec<Part>,
+    counts: Counts,
+}
+
+/// Why a plan could not run to its end: what it said.
+struct Fault(String);
 
 impl LowerHalf {
     pub fn new(shape: &ViewShape) -> Result<LowerHalf> {
@@ -56,47 +81,133 @@ impl LowerHalf {
         })
     }
 
-    /// Runs over the rows but those that are late.
+    /// Runs over the rows but those that are late, and those that fail. A row fails if it does so alone, so which ones do
+    /// does not depend on how batches were cut (INV-17).
     pub async fn take_in(&mut self, arrived: &Arrived) -> Result<Lowered> {
         let mut lowered = Lowered::default();
         if let (Some((window, lateness)), Some(observed)) = (self.window, &arrived.observed)
             && let Some(verdicts) = observed.verdicts(window, lateness)
         {
             lowered.late = verdicts.late.true_count() as u64;
-            for (after, some) in verdicts.in_time(&arrived.batch)? {
-                for part in self.run(&some, &mut lowered).await? {
+            for (after, rows) in verdicts.in_time() {
+                let some = take_record_batch(&arrived.batch, &rows)?;
+                let place = |row: usize| rows.value(row) as usize;
+                for part in self.lower(&some, place, &mut lowered).await? {
                     lowered.parts.extend(part.ending_after(after, window)?);
                 }
             }
+            lowered.failed.sort_by_key(|failed| failed.row);
         } else {
-            lowered.parts = self.run(&arrived.batch, &mut lowered).await?;
+            lowered.parts = self.lower(&arrived.batch, |row| row, &mut lowered).await?;
         }
         Ok(lowered)
     }
 
-    /// Runs every cut over the rows. The cuts must agree on what became of them.
-    async fn run(&mut self, batch: &RecordBatch, lowered: &mut Lowered) -> Result<Vec<Part>> {
-        let context = running_context(MicroBatch(batch.clone()));
+    /// Runs over all rows at once; where that fails over fewer, until each row that fails is known. `place` says which of
+    /// the arrived rows one is.
+    async fn lower(
+        &mut self,
+        batch: &RecordBatch,
+        place: impl Fn(usize) -> usize,
+        lowered: &mut Lowered,
+    ) -> Result<Vec<Part>> {
+        if let Ok(ran) = self.run(batch).await? {
+            lowered.count(ran.counts);
+            return Ok(ran.parts);
+        }
+        // What can't run over nothing can never run, and no row is to blame.
+        if let Err(Fault(reason)) = self.run(&batch.slice(0, 0)).await? {
+            return Err(Error::BadData(format!("the view's plan can't run: {reason}")));
+        }
         let mut parts = vec![];
-        let mut counts = None;
+        let (mut first, mut rows) = (0, batch.num_rows());
+        while first < batch.num_rows() {
+            rows = rows.min(batch.num_rows() - first);
+            match self.run(&batch.slice(first, rows)).await? {
+                Ok(ran) => {
+                    lowered.count(ran.counts);
+                    parts.extend(ran.parts);
+                    first += rows;
+                    rows *= 2;
+                }
+                Err(_) if rows > 1 => rows /= 2,
+                Err(Fault(reason)) => {
+                    lowered.failed.push(FailedRow { row: place(first), reason });
+                    first += 1;
+                }
+            }
+        }
+        self.merged(parts).await
+    }
+
+    /// The parts of many runs as those of one would be.
+    async fn merged(&self, parts: Vec<Part>) -> Result<Vec<Part>> {
+        let cuts: Vec<Cut> =
+            self.plans.iter().filter_map(|plan| Some(plan.cut.as_ref()?.0.clone())).collect();
+        match (self.window, parts.first()) {
+            (_, None) => Ok(vec![]),
+            (Some((window, _)), _) => reduce(&cuts, window, &parts).await,
+            (None, Some(first)) => {
+                let batch = concat_batches(first.batch.schema_ref(), parts.iter().map(|part| &part.batch))?;
+                Ok(vec![Part::of_one_pane(0, 0, batch)])
+            }
+        }
+    }
+
+    /// Runs every cut over the rows. The cuts must agree on what became of them.
+    async fn run(&mut self, batch: &RecordBatch) -> Result<Result<Ran, Fault>> {
+        let context = running_context(MicroBatch(batch.clone()));
+        let mut ran = Ran { parts: vec![], counts: Counts::default() };
         for (number, plan) in self.plans.iter_mut().enumerate() {
-            let batches = plan.run(Arc::clone(&context)).await?;
+            let outcome = plan.run(Arc::clone(&context)).await?;
+            // Taken in any case: the next run begins with nothing counted.
+            let seen = plan.tallies.take();
+            let batches = match outcome {
+                Ok(batches) => batches,
+                Err(fault) => return Ok(Err(fault)),
+            };
             match &plan.cut {
-                Some((cut, window)) => parts.extend(Part::of_batches(number as u32, &batches, cut, *window)?),
+                Some((cut, window)) => {
+                    ran.parts.extend(Part::of_batches(number as u32, &batches, cut, *window)?)
+                }
                 None => {
                     for batch in batches.into_iter().filter(|batch| batch.num_rows() > 0) {
-                        parts.push(Part::of_one_pane(0, 0, compacted(batch)?));
+                        if let Err(fault) = dated(&batch) {
+                            return Ok(Err(fault));
+                        }
+                        ran.parts.push(Part::of_one_pane(0, 0, compacted(batch)?));
                     }
                 }
             }
-            let seen = plan.tallies.take();
             conserved(batch.num_rows(), seen)?;
-            counts.get_or_insert(seen);
+            if number == 0 {
+                ran.counts = seen;
+            }
         }
-        let Counts { aggregated, filtered, expanded } = counts.unwrap_or_default();
-        lowered.aggregated += (aggregated as i64 - expanded) as u64;
-        lowered.filtered += filtered;
-        Ok(parts)
+        Ok(Ok(ran))
+    }
+}
+
+impl Lowered {
+    fn count(&mut self, Counts { aggregated, filtered, expanded }: Counts) {
+        self.aggregated += (aggregated as i64 - expanded) as u64;
+        self.filtered += filtered;
+    }
+}
+
+/// A row of a view without a window has a time by which it goes to its day. A line of a file has none of its own, and a
+/// broker takes any number for one.
+fn dated(batch: &RecordBatch) -> Result<(), Fault> {
+    let Some(times) = batch.columns().last().and_then(|it| it.as_primitive_opt::<TimestampMicrosecondType>())
+    else {
+        return Ok(());
+    };
+    match times.iter().find(|time| time.is_none_or(|time| !CALENDAR.contains(&time))) {
+        None => Ok(()),
+        Some(None) => {
+            Err(Fault("the row has no time by which to keep it: its record has no timestamp".into()))
+        }
+        Some(Some(_)) => Err(Fault("the row's time is beyond the years 1 to 9999".into())),
     }
 }
 
@@ -118,10 +229,16 @@ impl Plan {
         Ok(Plan { plan, tallies, cut })
     }
 
-    async fn run(&mut self, context: Arc<TaskContext>) -> Result<Vec<RecordBatch>> {
+    async fn run(&mut self, context: Arc<TaskContext>) -> Result<Result<Vec<RecordBatch>, Fault>> {
         // Each run would otherwise leave its metrics behind in the plan.
         self.plan = reset_plan_states(Arc::clone(&self.plan))?;
-        Ok(collect(Arc::clone(&self.plan), context).await?)
+        let run = AssertUnwindSafe(collect(Arc::clone(&self.plan), context)).catch_unwind().await;
+        Ok(match run {
+            Ok(Ok(batches)) => Ok(batches),
+            Ok(Err(error)) => Err(Fault(format!("an expression fails: {}", error.find_root().message().trim_end()))),
+            // Some functions panic over a value instead of refusing it.
+            Err(panic) => Err(Fault(format!("a function panicked: {}", panic_text(&*panic)))),
+        })
     }
 }
 

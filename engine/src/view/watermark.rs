@@ -7,10 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::{Array, BooleanArray, TimestampMicrosecondArray, UInt32Array};
 
-use crate::Result;
 use crate::ids::{END_OF_TIME, Micros};
 use crate::spec::Window;
 
@@ -111,13 +109,12 @@ pub struct Verdicts {
 
 impl Verdicts {
     /// The rows that are not late, by the instant after which the windows end that they count in.
-    pub fn in_time(&self, batch: &RecordBatch) -> Result<Vec<(Micros, RecordBatch)>> {
+    pub fn in_time(&self) -> impl Iterator<Item = (Micros, UInt32Array)> + use<> {
         let mut rows: BTreeMap<Micros, Vec<u32>> = BTreeMap::from([(Micros::MIN, vec![])]);
         for (row, after) in self.after.iter().enumerate().filter(|(row, _)| !self.late.value(*row)) {
             rows.entry(*after).or_default().push(row as u32);
         }
-        let share = |(after, rows)| Ok((after, take_record_batch(batch, &UInt32Array::from(rows))?));
-        rows.into_iter().map(share).collect()
+        rows.into_iter().map(|(after, rows)| (after, UInt32Array::from(rows)))
     }
 }
 

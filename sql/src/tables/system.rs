@@ -162,6 +162,7 @@ fn views(rows: &[ViewStatus]) -> Vec<Column> {
         count("history_rows", rows, |row| row.history_rows),
         count("history_files", rows, |row| row.history_files),
         count("late_rows", rows, |row| row.late_rows),
+        count("failed_rows", rows, |row| row.failed_rows),
         instant_or_null("closed_through", rows, |row| row.closed_through),
         instant_or_null("born_after", rows, |row| row.born_after),
     ]
@@ -194,6 +195,7 @@ fn ledger(rows: &[LedgerRow]) -> Vec<Column> {
         count("aggregated", rows, |row| row.aggregated),
         count("filtered", rows, |row| row.filtered),
         count("late", rows, |row| row.late),
+        count("failed", rows, |row| row.failed),
     ]
 }
 

@@ -183,6 +183,7 @@ fn status() -> Status {
             tail_rows: 2,
             history_files: 2,
             history_rows: 4,
+            failed_rows: 0,
             late_rows: 0,
             closed_through: Some(3 * MINUTE),
             born_after: None,

@@ -51,8 +51,14 @@ fn one_row(stream: &StreamSpec) -> PlannerResult<RecordBatch> {
 async fn run_once(shape: &ViewShape, batch: &RecordBatch) -> Result<()> {
     let mut half = LowerHalf::new(shape)?;
     let arrived = Arrived { batch: batch.clone(), observed: None };
-    let mut parts = half.take_in(&arrived).await?.parts;
-    parts.extend(half.take_in(&arrived).await?.parts);
+    let mut parts = vec![];
+    for _ in 0..2 {
+        let lowered = half.take_in(&arrived).await?;
+        if let Some(failed) = lowered.failed.first() {
+            return Err(Error::invalid(&failed.reason));
+        }
+        parts.extend(lowered.parts);
+    }
     if let ViewShape::Windowed { window, cuts, upper, .. } = shape {
         let reduced = reduce(cuts, *window, &parts).await?;
         let whole = |part: Part| WindowPart { cut: part.cut, batch: part.batch, bounds: None };
