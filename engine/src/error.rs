@@ -46,6 +46,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the store, or another owner, is the cause: nothing that a view has done.
+    pub fn is_of_store(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Unavailable | ErrorKind::Fenced)
+    }
+
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Invalid(_) => ErrorKind::Invalid,
@@ -55,6 +60,11 @@ impl Error {
             Error::Internal(_) | Error::Plan(_) => ErrorKind::Internal,
         }
     }
+}
+
+/// What went wrong in a plan, without the names of the layers that it came through.
+pub fn root_text(error: &DataFusionError) -> String {
+    error.find_root().message().trim_end().to_string()
 }
 
 /// What a panic said.

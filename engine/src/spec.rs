@@ -221,4 +221,12 @@ pub enum CatalogChange {
     /// By name; no view may read it.
     DropStream(String),
     DropView(String),
+    /// Has a view that failed begin anew, planned again from its text: with the windows that start from now on. What it
+    /// had closed stays.
+    RestartView(Arc<ViewSpec>),
+    /// Has a stream that failed go on: where it stood, or from what `at` means now.
+    RestartStream {
+        name: String,
+        at: Option<Start>,
+    },
 }

@@ -28,6 +28,7 @@ pub struct StreamStatus {
     pub bytes: u64,
     /// Event time before which nothing can come any more; `None` before the first.
     pub frontier: Option<Micros>,
+    pub failure: Option<Failure>,
     /// Of its workers, since the engine started.
     pub effort: Effort,
 }
@@ -67,10 +68,20 @@ pub struct PartitionStatus {
     pub holds_frontier: bool,
 }
 
+/// Why a view or a stream stands still, until somebody has it go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    pub reason: String,
+    /// Wall time.
+    pub since: Micros,
+}
+
 #[derive(Debug, Clone)]
 pub struct ViewStatus {
     pub view: String,
     pub stream: String,
+    pub failure: Option<Failure>,
     pub open_windows: u64,
     pub state_bytes: u64,
     pub state_rows: u64,

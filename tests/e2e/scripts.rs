@@ -34,8 +34,8 @@ macro_rules! scripts {
 }
 
 scripts!(
-    tumble, hop, distinct, rollup, steps, copies, types, times, nulls, late, rejected, failing, partitions, joins,
-    again, catalog, refusals, topics,
+    tumble, hop, distinct, rollup, steps, copies, types, times, nulls, late, rejected, failing, partitions,
+    joins, again, catalog, refusals, topics,
 );
 
 fn folder() -> PathBuf {

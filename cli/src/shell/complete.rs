@@ -6,7 +6,7 @@ use reedline::{Completer, CompletionResult, Span, Suggestion};
 
 use super::client::Table;
 
-const KEYWORDS: [&str; 62] = [
+const KEYWORDS: [&str; 64] = [
     "SELECT",
     "FROM",
     "WHERE",
@@ -52,6 +52,8 @@ const KEYWORDS: [&str; 62] = [
     "VALUES",
     "CREATE STREAM",
     "CREATE MATERIALIZED VIEW",
+    "ALTER STREAM",
+    "ALTER VIEW",
     "DROP STREAM",
     "DROP VIEW",
     "SHOW STREAMS",

@@ -239,6 +239,7 @@ mod tests {
             tail,
             tail_since: None,
             delta: DeltaState::default(),
+            failure: None,
         };
         Manifest {
             format: FORMAT,

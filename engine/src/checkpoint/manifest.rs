@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
-use crate::status::LedgerRow;
+use crate::status::{Failure, LedgerRow};
 
 /// 2: rows that failed are counted, and a view or a stream may have failed.
 pub const FORMAT: u32 = 2;
@@ -125,6 +125,9 @@ pub struct TableState {
     /// When the oldest row of the tail closed, for rolling by age.
     pub tail_since: Option<Micros>,
     pub delta: DeltaState,
+    /// The view stands still; it has no runs. Since format 2.
+    #[serde(default)]
+    pub failure: Option<Failure>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

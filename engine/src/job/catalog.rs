@@ -8,31 +8,64 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::checkpoint::manifest::RecordFingerprint;
+use crate::ids::{Offset, PartitionId};
 use crate::job::Settings;
 use crate::job::coordinator::{Coordinator, Leaving};
-use crate::job::shared::{Shared, Table};
+use crate::job::shared::{Partition, Shared, Table};
 use crate::job::stream::StreamJob;
 use crate::job::tables;
+use crate::sink::lake_schema;
 use crate::source::Assignment;
-use crate::spec::{CatalogChange, ViewSpec};
+use crate::spec::{CatalogChange, StreamSpec, ViewSpec};
+use crate::view::panes::Panes;
 use crate::{Error, Result};
 
 /// A change that was asked for, with what its source, if it has one, answered.
 pub enum Request {
     CreateStream(Box<StreamJob>, Vec<Assignment>),
+    RestartStream(Box<StreamJob>, Vec<Assignment>),
     Other(CatalogChange),
 }
 
 impl Request {
     /// Reaches out to the source of a new stream, which may take long: in the task of whoever asks.
     pub async fn of(change: CatalogChange, shared: &Shared, settings: &Settings) -> Result<Request> {
-        let CatalogChange::CreateStream(spec) = change else { return Ok(Request::Other(change)) };
-        if shared.lock().streams.contains_key(&spec.name) {
-            return Err(exists(&spec.name));
+        match change {
+            CatalogChange::CreateStream(spec) => {
+                if shared.lock().streams.contains_key(&spec.name) {
+                    return Err(exists(&spec.name));
+                }
+                let mut stream = StreamJob::new(spec, settings)?;
+                stream.reach_out(settings).await?;
+                let starts = stream.resolve_starts().await?;
+                Ok(Request::CreateStream(Box::new(stream), starts))
+            }
+            CatalogChange::RestartStream { name, at } => {
+                let (spec, stood) = failed_stream(shared, &name)?;
+                let mut stream = StreamJob::new(spec, settings)?;
+                stream.reach_out(settings).await?;
+                let starts = stream.resume_at(stood, at).await?;
+                Ok(Request::RestartStream(Box::new(stream), starts))
+            }
+            change => Ok(Request::Other(change)),
         }
-        let stream = StreamJob::prepare(spec, settings).await?;
-        let starts = stream.resolve_starts().await?;
-        Ok(Request::CreateStream(Box::new(stream), starts))
+    }
+}
+
+type Stood = BTreeMap<PartitionId, (Offset, Option<RecordFingerprint>)>;
+
+fn failed_stream(shared: &Shared, name: &str) -> Result<(Arc<StreamSpec>, Stood)> {
+    let tables = shared.lock();
+    match tables.streams.get(name) {
+        None => Err(Error::Invalid(format!("there is no such stream. stream={name:?}"))),
+        Some(stream) if stream.failure.is_none() => {
+            Err(Error::Invalid(format!("the stream has not failed. stream={name:?}")))
+        }
+        Some(stream) => {
+            let stood = |(id, it): (&PartitionId, &Partition)| (*id, (it.next_offset, it.last_record));
+            Ok((Arc::clone(&stream.spec), stream.partitions.iter().map(stood).collect()))
+        }
     }
 }
 
@@ -43,8 +76,10 @@ fn exists(stream: &str) -> Error {
 /// A change of the catalog that nothing outside can refuse any more.
 pub enum Prepared {
     CreateStream(Box<StreamJob>, Vec<Assignment>),
+    RestartStream(Box<StreamJob>, Vec<Assignment>),
     CreateView(Arc<ViewSpec>, Box<Table>),
     DropView { name: String, stream: String },
+    RestartView(Arc<ViewSpec>),
     DropStream(String),
 }
 
@@ -56,11 +91,15 @@ impl Coordinator {
                 return Err(exists(&stream.spec.name));
             }
             Request::CreateStream(stream, starts) => return Ok(Prepared::CreateStream(stream, starts)),
+            Request::RestartStream(stream, starts) => {
+                failed_stream(&self.shared, &stream.spec.name)?;
+                return Ok(Prepared::RestartStream(stream, starts));
+            }
             Request::Other(change) => change,
         };
         match change {
-            CatalogChange::CreateStream(spec) => {
-                Err(Error::Internal(format!("the source of a stream was not asked. stream={:?}", spec.name)))
+            CatalogChange::CreateStream(_) | CatalogChange::RestartStream { .. } => {
+                Err(Error::Internal("the source of a stream was not asked".into()))
             }
             CatalogChange::CreateView(spec) => {
                 if self.shared.lock().tables.contains_key(&spec.name) {
@@ -69,6 +108,10 @@ impl Coordinator {
                 self.stream(&spec.stream)?;
                 let table = tables::created(&self.root, &spec, self.epoch).await?;
                 Ok(Prepared::CreateView(spec, Box::new(table)))
+            }
+            CatalogChange::RestartView(spec) => {
+                self.may_restart(&spec).await?;
+                Ok(Prepared::RestartView(spec))
             }
             CatalogChange::DropView(name) => {
                 let stream = self.shared.lock().tables.get(&name).map(|table| table.spec.stream.clone());
@@ -95,7 +138,9 @@ impl Coordinator {
     pub(super) async fn carry_out(&mut self, prepared: Prepared) -> Result<()> {
         match prepared {
             Prepared::CreateStream(stream, starts) => self.create_stream(*stream, &starts).await,
+            Prepared::RestartStream(stream, starts) => self.restart_stream(*stream, &starts).await,
             Prepared::CreateView(spec, table) => self.create_view(spec, *table).await,
+            Prepared::RestartView(spec) => self.restart_view(spec).await,
             Prepared::DropView { name, stream } => self.drop_view(&name, &stream).await,
             Prepared::DropStream(name) => self.drop_stream(&name).await,
         }
@@ -114,9 +159,86 @@ impl Coordinator {
         self.start_workers(&name, starts)
     }
 
+    /// The views of the stream go on with it: what they have open stays open.
+    async fn restart_stream(&mut self, job: StreamJob, starts: &[Assignment]) -> Result<()> {
+        let name = job.spec.name.clone();
+        // What is left of the workers leaves.
+        let mut stood = self.barrier(Leaving::Nobody).await?;
+        let views: Vec<Arc<ViewSpec>> = {
+            let mut tables = self.shared.lock();
+            let Some(stream) = tables.streams.get_mut(&name) else { return Ok(()) };
+            stream.failure = None;
+            stream.silent_since = self.clock.elapsed();
+            for start in starts {
+                let frontier = stream.frontier;
+                let partition = stream.partitions.entry(start.partition).or_insert_with(|| {
+                    let mut found = job.partition(start.next_offset);
+                    found.time.floor = frontier;
+                    found
+                });
+                if partition.next_offset != start.next_offset {
+                    let (from, to) = (partition.next_offset, start.next_offset);
+                    tracing::warn!(
+                        stream = name, partition = %start.partition, %from, %to,
+                        "a person had a stream go on elsewhere than where it stood"
+                    );
+                    partition.next_offset = start.next_offset;
+                    partition.last_record = start.last_record;
+                }
+                partition.idle_since = None;
+            }
+            stood.streams.insert(name.clone(), stream.partitions.clone());
+            let running = tables.tables.values();
+            let running = running.filter(|table| table.spec.stream == name && table.failure.is_none());
+            running.map(|table| Arc::clone(&table.spec)).collect()
+        };
+        job.change_views(|running| running.extend(views));
+        job.orders.epoch.store(self.epoch.0, Ordering::Release);
+        self.streams.insert(name.clone(), job);
+        // INV-6, also of where it goes on.
+        self.commit(stood, false).await?;
+        if let Err(error) = self.start_workers(&name, starts) {
+            self.shared.fail_stream(&name, &error, self.clock.wall());
+        }
+        Ok(())
+    }
+
     async fn create_view(&mut self, spec: Arc<ViewSpec>, table: Table) -> Result<()> {
         // The table is there before the first worker runs the view; the epoch that ends here ran without it.
         self.shared.lock().tables.insert(spec.name.clone(), table);
+        self.begin_view(spec).await
+    }
+
+    async fn may_restart(&self, spec: &ViewSpec) -> Result<()> {
+        let known = match self.shared.lock().tables.get(&spec.name) {
+            Some(table) if table.failure.is_some() => Arc::clone(&table.spec),
+            Some(_) => return Err(Error::Invalid(format!("the view has not failed. view={:?}", spec.name))),
+            None => return Err(Error::Invalid(format!("there is no such view. view={:?}", spec.name))),
+        };
+        self.stream(&spec.stream)?;
+        if lake_schema(&known.schema)? != lake_schema(&spec.schema)? {
+            return Err(Error::Invalid(format!(
+                "the columns of the view are others than those of its table; DROP it and create it again. view={:?}",
+                spec.name
+            )));
+        }
+        Ok(())
+    }
+
+    async fn restart_view(&mut self, spec: Arc<ViewSpec>) -> Result<()> {
+        if let Some(table) = self.shared.lock().tables.get_mut(&spec.name) {
+            let mut panes = Panes::new(&spec, None);
+            panes.closed_through = table.panes.closed_through;
+            table.panes = panes;
+            table.spec = Arc::clone(&spec);
+            table.since = self.epoch.next();
+            table.failure = None;
+        }
+        self.begin_view(spec).await
+    }
+
+    /// Has the workers run the view from the next epoch on, for the windows that start from here on.
+    async fn begin_view(&mut self, spec: Arc<ViewSpec>) -> Result<()> {
         self.stream(&spec.stream)?.change_views(|views| views.push(Arc::clone(&spec)));
         let stood = self.barrier(Leaving::Nobody).await?;
         let partitions = stood.streams.get(&spec.stream).into_iter().flat_map(BTreeMap::values);

@@ -24,13 +24,14 @@ use crate::ids::{Epoch, Micros, PartitionId};
 use crate::job::catalog::Request;
 use crate::job::epoch::{Closed, Roll, TableEpoch, Whole};
 use crate::job::scout::Sighting;
-use crate::job::shared::{Partition, Shared, Table};
+use crate::job::shared::{Partition, Shared};
 use crate::job::stream::{Crew, StreamJob};
 use crate::job::worker::Report;
 use crate::job::{Settings, tables};
 use crate::sink::DeltaSink;
 use crate::source::Assignment;
-use crate::status::{CheckpointStatus, LedgerRow};
+use crate::spec::ViewSpec;
+use crate::status::{CheckpointStatus, Failure, LedgerRow};
 use crate::view::watermark::{Standing, frontier};
 use crate::{Error, Result};
 
@@ -145,8 +146,18 @@ impl Coordinator {
         self.epoch = ending.next();
         let mut stood = Stood { streams: BTreeMap::new(), asked: self.clock.elapsed() };
         let mut waiting = 0;
+        let mut failed = vec![];
         for (name, stream) in &self.streams {
-            stream.orders.stop.store(leaving.includes(name), Ordering::Release);
+            let mut leaves = leaving.includes(name);
+            if let Some(known) = self.shared.lock().streams.get(name).filter(|it| it.failure.is_some()) {
+                leaves = true;
+                failed.push(name.clone());
+                if stream.workers == 0 {
+                    stood.streams.insert(name.clone(), known.partitions.clone());
+                    continue;
+                }
+            }
+            stream.orders.stop.store(leaves, Ordering::Release);
             stream.orders.epoch.store(self.epoch.0, Ordering::Release);
             waiting += stream.workers;
             stood.streams.insert(name.clone(), BTreeMap::new());
@@ -166,6 +177,11 @@ impl Coordinator {
             }
             stood.streams.entry(report.stream).or_default().extend(ended.partitions);
             waiting -= 1;
+        }
+        for name in failed {
+            if let Some(stream) = self.streams.get_mut(&name) {
+                stream.left();
+            }
         }
         Ok(stood)
     }
@@ -190,6 +206,7 @@ impl Coordinator {
         let committed_at = self.clock.wall();
         let state_bytes = closed.iter().map(|table| table.state_bytes).sum();
         self.publish(ending, closed, &ledger)?;
+        self.leave_out_failed();
         self.root.failpoints().hit(Step::Published);
         self.settle().await?;
         self.record(CheckpointStatus {
@@ -239,8 +256,7 @@ impl Coordinator {
     fn check_ledger(&mut self, ending: Epoch) -> Result<Vec<LedgerRow>> {
         let mut tables = self.shared.lock();
         let ledger = tables.ledger.remove(&ending).unwrap_or_default();
-        let ran = |table: &&Table| !table.spec.stream.is_empty() && table.since <= ending;
-        let streams = tables.tables.values().filter(ran);
+        let streams = tables.tables.values().filter(|table| table.ran_in(ending));
         let streams = streams.map(|table| (table.spec.name.clone(), table.spec.stream.clone())).collect();
         let rows = ledger.balanced(ending, &streams)?;
         for row in rows.iter().filter(|row| row.view.is_none()) {
@@ -316,6 +332,9 @@ impl Coordinator {
         for table in closed {
             let Some(known) = tables.tables.get_mut(&table.spec.name) else { continue };
             known.panes.install(epoch, table.runs, table.closed_through);
+            if let Some(Failure { reason, since }) = table.failure {
+                known.fail(reason, since);
+            }
             known.tail = table.tail;
             known.delta = table.delta;
             if !table.files.is_empty() {
@@ -328,6 +347,16 @@ impl Coordinator {
             tables.ledger_rows.pop_front();
         }
         Ok(())
+    }
+
+    /// From the next barrier on no worker runs a view that has failed.
+    fn leave_out_failed(&self) {
+        let tables = self.shared.lock();
+        let failed =
+            |view: &Arc<ViewSpec>| tables.tables.get(&view.name).is_some_and(|table| table.failure.is_some());
+        for stream in self.streams.values().filter(|stream| stream.runs_any(failed)) {
+            stream.change_views(|views| views.retain(|view| !failed(view)));
+        }
     }
 
     fn record(&self, checkpoint: CheckpointStatus) {
@@ -377,7 +406,10 @@ impl Coordinator {
         while let Ok(Sighting { stream, found }) = self.sightings.try_recv() {
             // The stream may have been dropped meanwhile.
             if let Some(job) = self.streams.values().find(|job| job.spec.id == stream) {
-                job.take_up(found?, &self.shared);
+                match found {
+                    Ok(found) => job.take_up(found, &self.shared),
+                    Err(error) => self.shared.fail_stream(&job.spec.name, &error, self.clock.wall()),
+                }
             }
         }
         Ok(())

@@ -1,27 +1,31 @@
 //! Turns a whole epoch into what its manifest says, table by table: the epoch's parts become a run, windows that the
 //! frontier has passed become rows, rows become a tail or Parquet. Writes files; commits nothing.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use futures::FutureExt;
 
-use crate::Result;
 use crate::checkpoint::DataRoot;
 use crate::checkpoint::FileNames;
 use crate::checkpoint::manifest::{
     DataFile, DeltaState, PendingCommit, RunFile, StateFile, TableKind, TableState,
 };
 use crate::checkpoint::write_batches;
+use crate::error::{panic_text, root_text};
 use crate::ids::{Epoch, Micros};
 use crate::job::ledger::ViewTerms;
 use crate::job::refused::RefusedTable;
 use crate::job::shared::{Table, Tail};
 use crate::sink::{encode_parts, put_parts};
 use crate::spec::{ViewShape, ViewSpec};
+use crate::status::Failure;
 use crate::view::panes::{Panes, Run, due_merge};
 use crate::view::part::Part;
 use crate::view::upper::{finish, reduce};
 use crate::view::without_time;
+use crate::{Error, Result};
 
 /// When closed rows become Parquet.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +44,7 @@ pub struct Whole {
     pub delta: DeltaState,
     pub late: u64,
     pub failed: u64,
+    pub failure: Option<Failure>,
 }
 
 impl Whole {
@@ -54,6 +59,7 @@ impl Whole {
             delta: table.delta.clone(),
             late: table.late - late_since,
             failed: table.failed - failed_since,
+            failure: table.failure.clone(),
         }
     }
 }
@@ -69,6 +75,7 @@ pub struct Closed {
     pub files: Vec<DataFile>,
     pub late: u64,
     pub failed: u64,
+    pub failure: Option<Failure>,
     pub state_bytes: u64,
 }
 
@@ -82,7 +89,29 @@ pub struct TableEpoch {
 }
 
 impl TableEpoch {
+    /// Where a view is at fault, not the store, it alone stands still from here on.
     pub async fn close(&mut self, whole: Whole, frontier: Option<Micros>) -> Result<Closed> {
+        let failure = match &whole.failure {
+            Some(failure) => failure.clone(),
+            None => {
+                let reason = match AssertUnwindSafe(self.go_on(&whole, frontier)).catch_unwind().await {
+                    Ok(Err(error)) if !error.is_of_store() && !whole.spec.stream.is_empty() => {
+                        closing_failed(&error)
+                    }
+                    Ok(outcome) => return outcome,
+                    Err(panic) => format!("closing its windows panicked: {}", panic_text(&*panic)),
+                };
+                Failure { reason, since: self.wall }
+            }
+        };
+        let (tail, delta, files) =
+            self.settle_rows(&whole.spec, whole.tail.clone(), whole.delta.clone(), vec![]).await?;
+        let closed_through = whole.panes.closed_through;
+        let settled = Settled { runs: vec![], closed_through, tail, delta, files, written: 0 };
+        Ok(Closed { failure: Some(failure), ..Closed::of(&whole, settled) })
+    }
+
+    async fn go_on(&mut self, whole: &Whole, frontier: Option<Micros>) -> Result<Closed> {
         let spec = Arc::clone(&whole.spec);
         let fresh = whole.panes.of_epoch(self.epoch);
         whole.panes.check_joining(&spec.name, &fresh)?;
@@ -101,21 +130,9 @@ impl TableEpoch {
             }
         };
         let (runs, written) = self.runs(&whole.panes, &spec, &fresh, closed_through).await?;
-        let (tail, delta, files) = self.settle_rows(&spec, whole.tail, whole.delta, rows).await?;
-        let state_bytes = written + tail.files.last().map_or(0, |file| file.bytes);
-        let born_after = whole.panes.born_after;
-        Ok(Closed {
-            spec,
-            runs,
-            closed_through,
-            born_after,
-            tail,
-            delta,
-            files,
-            late: whole.late,
-            failed: whole.failed,
-            state_bytes,
-        })
+        let (tail, delta, files) =
+            self.settle_rows(&spec, whole.tail.clone(), whole.delta.clone(), rows).await?;
+        Ok(Closed::of(whole, Settled { runs, closed_through, tail, delta, files, written }))
     }
 
     /// The runs after this epoch, and the bytes written for them: the epoch's parts as a run of level 0, runs without
@@ -196,7 +213,42 @@ impl TableEpoch {
     }
 }
 
+fn closing_failed(error: &Error) -> String {
+    match error {
+        Error::Plan(error) => format!("closing its windows failed: {}", root_text(error)),
+        other => other.to_string(),
+    }
+}
+
+/// What one table's share of the epoch has come to.
+struct Settled {
+    runs: Vec<Arc<Run>>,
+    closed_through: Option<Micros>,
+    tail: Tail,
+    delta: DeltaState,
+    files: Vec<DataFile>,
+    /// Bytes of runs.
+    written: u64,
+}
+
 impl Closed {
+    fn of(whole: &Whole, settled: Settled) -> Closed {
+        let Settled { runs, closed_through, tail, delta, files, written } = settled;
+        Closed {
+            spec: Arc::clone(&whole.spec),
+            runs,
+            closed_through,
+            born_after: whole.panes.born_after,
+            state_bytes: written + tail.files.last().map_or(0, |file| file.bytes),
+            tail,
+            delta,
+            files,
+            late: whole.late,
+            failed: whole.failed,
+            failure: None,
+        }
+    }
+
     pub fn state(&self) -> TableState {
         let kind = match self.spec.name.as_str() {
             name if name == RefusedTable::RejectedRecords.spec_name() => TableKind::RejectedRecords,
@@ -221,6 +273,7 @@ impl Closed {
             tail: files,
             tail_since: self.tail.since,
             delta: self.delta.clone(),
+            failure: self.failure.clone(),
         }
     }
 }

@@ -121,6 +121,12 @@ pub struct Opened {
     manifest: Manifest,
 }
 
+/// A view that the manifest names, planned again, or why it can't be.
+pub struct Replanned {
+    pub id: Uuid,
+    pub spec: Result<ViewSpec, String>,
+}
+
 /// What the manifest says was created, for planning again.
 #[derive(Debug, Clone)]
 pub struct CatalogEntry {
@@ -184,14 +190,14 @@ impl Opened {
     }
 
     /// Goes on where the manifest stands, with what it names planned again.
-    pub async fn resume(self, streams: Vec<StreamSpec>, views: Vec<ViewSpec>) -> Result<Engine> {
+    pub async fn resume(self, streams: Vec<StreamSpec>, views: Vec<Replanned>) -> Result<Engine> {
         let (commands, commands_rx) = mpsc::channel(64);
         let (reporter, reports) = mpsc::channel(1024);
         let (scout, sightings) = mpsc::channel(64);
         let shared = Arc::new(Shared::default());
         shared.hold(self.settings.hold);
         let epoch = self.manifest.epoch.next();
-        self.restore_tables(&shared, &views).await?;
+        self.restore_tables(&shared, views).await?;
         let mut coordinator = Coordinator {
             settings: self.settings.clone(),
             root: self.root.clone(),
@@ -216,7 +222,7 @@ impl Opened {
             let spec = spec.ok_or_else(|| {
                 Error::Internal(format!("a stream was not planned. stream={:?}", state.name))
             })?;
-            resume_stream(&mut coordinator, Arc::new(spec.clone()), state, &views).await?;
+            resume_stream(&mut coordinator, Arc::new(spec.clone()), state).await?;
         }
         let (ended, outcome) = watch::channel(None);
         tokio::spawn(async move {
@@ -229,16 +235,17 @@ impl Opened {
         Ok(Engine { settings: self.settings, shared, commands, outcome })
     }
 
-    async fn restore_tables(&self, shared: &Shared, views: &[ViewSpec]) -> Result<()> {
+    async fn restore_tables(&self, shared: &Shared, views: Vec<Replanned>) -> Result<()> {
         let system = [RefusedTable::RejectedRecords, RefusedTable::LateRows].map(RefusedTable::spec);
-        for spec in system.iter().chain(views) {
-            let spec = Arc::new(spec.clone());
-            let state = self.manifest.tables.iter().find(|table| table.id == spec.id);
-            let table = match state {
-                Some(state) => tables::restored(&self.root, &spec, state).await?,
-                None => tables::created(&self.root, &spec, self.manifest.epoch).await?,
+        let system = system.into_iter().map(|spec| Replanned { id: spec.id, spec: Ok(spec) });
+        for Replanned { id, spec } in system.chain(views) {
+            let state = self.manifest.tables.iter().find(|table| table.id == id);
+            let table = match (state, spec) {
+                (Some(state), spec) => tables::restored(&self.root, spec, state, self.clock.wall()).await?,
+                (None, Ok(spec)) => tables::created(&self.root, &Arc::new(spec), self.manifest.epoch).await?,
+                (None, Err(reason)) => return Err(Error::Internal(format!("a view is unknown. {reason}"))),
             };
-            shared.lock().tables.insert(spec.name.clone(), table);
+            shared.lock().tables.insert(table.spec.name.clone(), table);
         }
         shared.lock().epoch = self.manifest.epoch;
         Ok(())
@@ -249,13 +256,17 @@ async fn resume_stream(
     coordinator: &mut Coordinator,
     spec: Arc<StreamSpec>,
     state: &StreamState,
-    views: &[ViewSpec],
 ) -> Result<()> {
     let name = spec.name.clone();
-    let stream = StreamJob::prepare(Arc::clone(&spec), &coordinator.settings).await?;
-    stream.change_views(|running| {
-        running.extend(views.iter().filter(|view| view.stream == name).cloned().map(Arc::new));
-    });
+    let mut stream = StreamJob::new(Arc::clone(&spec), &coordinator.settings)?;
+    let reached = stream.reach_out(&coordinator.settings).await;
+    let views: Vec<Arc<ViewSpec>> = {
+        let tables = coordinator.shared.lock();
+        let of_stream =
+            tables.tables.values().filter(|table| table.spec.stream == name && table.failure.is_none());
+        of_stream.map(|table| Arc::clone(&table.spec)).collect()
+    };
+    stream.change_views(|running| running.extend(views));
     let assignment = |stood: &PartitionState| Assignment {
         partition: stood.partition,
         next_offset: stood.next_offset,
@@ -279,7 +290,11 @@ async fn resume_stream(
     coordinator.totals.insert(name.clone(), Totals { records: state.records, rejected: state.rejected });
     stream.orders.epoch.store(coordinator.epoch.0, std::sync::atomic::Ordering::Release);
     coordinator.streams.insert(name.clone(), stream);
-    coordinator.start_workers(&name, &starts)
+    // A source that can't be read is no reason not to start: what there is of its views is served.
+    if let Err(error) = reached.and_then(|()| coordinator.start_workers(&name, &starts)) {
+        coordinator.shared.fail_stream(&name, &error, coordinator.clock.wall());
+    }
+    Ok(())
 }
 
 /// The handle on a running engine.

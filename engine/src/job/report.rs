@@ -31,6 +31,7 @@ fn stream_status(stream: &Stream) -> StreamStatus {
         rejected: stream.rejected,
         bytes: stream.bytes,
         frontier: stream.frontier,
+        failure: stream.failure.clone(),
         effort: stream.effort,
     }
 }
@@ -60,6 +61,7 @@ fn view_status(table: &Table) -> ViewStatus {
     ViewStatus {
         view: table.spec.name.clone(),
         stream: table.spec.stream.clone(),
+        failure: table.failure.clone(),
         open_windows: table.panes.open_windows() as u64,
         state_bytes: table.panes.bytes() as u64,
         state_rows: table.panes.rows() as u64,

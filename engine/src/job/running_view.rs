@@ -20,9 +20,13 @@ pub struct RunningView {
     half: LowerHalf,
 }
 
-/// What arrived rows became in each of the views.
+/// What arrived rows became in each of the views, or why these can't go on.
 pub struct Share {
     pub views: Vec<Arc<ViewSpec>>,
+    pub made: Result<Made>,
+}
+
+pub struct Made {
     pub parts: Filed,
     pub terms: ViewTerms,
     pub failed: Vec<FailedRow>,
@@ -44,7 +48,11 @@ impl RunningView {
         Ok(running)
     }
 
-    pub fn take_in(&mut self, arrived: &Arrived) -> Result<Share> {
+    pub fn take_in(&mut self, arrived: &Arrived) -> Share {
+        Share { views: self.specs.clone(), made: self.make(arrived) }
+    }
+
+    fn make(&mut self, arrived: &Arrived) -> Result<Made> {
         let lowered = futures::executor::block_on(self.half.take_in(arrived))?;
         let terms = ViewTerms {
             decoded: arrived.batch.num_rows() as u64,
@@ -54,7 +62,7 @@ impl RunningView {
             failed: lowered.failed.len() as u64,
         };
         let Lowered { parts, failed, .. } = lowered;
-        Ok(Share { views: self.specs.clone(), parts: Arc::new(parts), terms, failed })
+        Ok(Made { parts: Arc::new(parts), terms, failed })
     }
 
     /// Tells of the rows that the lower half will leave out.

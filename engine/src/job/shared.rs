@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 
+use crate::Error;
 use crate::checkpoint::manifest::{DeltaState, RecordFingerprint, StateFile};
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::job::ledger::EpochLedger;
 use crate::sink::HistoryFiles;
 use crate::snapshot::{Snapshot, TableSnapshot};
 use crate::spec::{StreamSpec, ViewSpec};
-use crate::status::{CheckpointStatus, Effort, LedgerRow};
+use crate::status::{CheckpointStatus, Effort, Failure, LedgerRow};
 use crate::view::OpenPanes;
 use crate::view::arrived::Arrived;
 use crate::view::panes::Panes;
@@ -43,6 +44,12 @@ impl Shared {
         self.held.load(Ordering::Acquire)
     }
 
+    pub fn fail_stream(&self, name: &str, error: &Error, since: Micros) {
+        if let Some(stream) = self.lock().streams.get_mut(name) {
+            stream.fail(error, since);
+        }
+    }
+
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::new(self.lock().snapshot())
     }
@@ -64,6 +71,8 @@ pub struct Stream {
     pub spec: Arc<StreamSpec>,
     pub partitions: BTreeMap<PartitionId, Partition>,
     pub frontier: Option<Micros>,
+    /// The stream stands still: its workers read nothing, and leave at the next barrier.
+    pub failure: Option<Failure>,
     pub records: u64,
     pub rejected: u64,
     pub bytes: u64,
@@ -104,6 +113,37 @@ pub struct Table {
     pub late: u64,
     /// Rows that an expression of the view could not take.
     pub failed: u64,
+    /// The view stands still: it takes no rows, and has nothing open.
+    pub failure: Option<Failure>,
+}
+
+impl Stream {
+    /// The stream fails alone: its views keep what they have, and wait.
+    pub fn fail(&mut self, error: &Error, since: Micros) {
+        if self.failure.is_none() {
+            tracing::error!(stream = self.spec.name, %error, "a stream has failed; ALTER STREAM … RESTART has it go on");
+            self.failure = Some(Failure { reason: error.to_string(), since });
+        }
+    }
+}
+
+impl Table {
+    /// The view fails alone: nothing of what it has open is kept, and what has closed stays.
+    pub fn fail(&mut self, reason: String, since: Micros) {
+        if self.failure.is_none() {
+            tracing::error!(
+                view = self.spec.name,
+                reason,
+                "a view has failed; ALTER VIEW … RESTART begins it anew"
+            );
+            self.failure = Some(Failure { reason, since });
+        }
+    }
+
+    /// Whether the epoch ran with it to its end.
+    pub fn ran_in(&self, epoch: Epoch) -> bool {
+        !self.spec.stream.is_empty() && self.since <= epoch && self.failure.is_none()
+    }
 }
 
 /// Closed rows that are durable and not in Parquet.
@@ -137,11 +177,14 @@ impl Tables {
         for (name, table) in &self.tables {
             let pinned = Arc::new(TableSnapshot {
                 schema: Arc::clone(&table.spec.schema),
-                open: OpenPanes::Panes {
-                    view: Arc::clone(&table.spec),
-                    panes: Arc::new(table.panes.clone()),
-                    arrived: arrived.get(&table.spec.stream).cloned().unwrap_or_default(),
-                    runs: table.since..=table.until,
+                open: match &table.failure {
+                    Some(_) => OpenPanes::default(),
+                    None => OpenPanes::Panes {
+                        view: Arc::clone(&table.spec),
+                        panes: Arc::new(table.panes.clone()),
+                        arrived: arrived.get(&table.spec.stream).cloned().unwrap_or_default(),
+                        runs: table.since..=table.until,
+                    },
                 },
                 tail: Arc::clone(&table.tail.visible),
                 history: Arc::clone(&table.history),

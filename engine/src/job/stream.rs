@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::checkpoint::manifest::RecordFingerprint;
 use crate::clock::Clock;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::job::Settings;
@@ -14,11 +15,11 @@ use crate::job::intake::Intake;
 use crate::job::scout::{Scout, Sighting};
 use crate::job::shared::{Partition, Shared, Stream};
 use crate::job::worker::{Orders, Report, StreamPlan, Worker};
-use crate::source::{self, Assignment, Discovery, PartitionRange};
-use crate::spec::{SourceSpec, StreamSpec, ViewSpec};
+use crate::source::{self, Assignment, BatchLimit, Discovery, PartitionRange, Polled, RawBatch};
+use crate::spec::{SourceSpec, Start, StreamSpec, ViewSpec};
 use crate::status::Effort;
 use crate::view::watermark::PartitionTime;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Workers of a topic of few partitions: for those that it may get. Each has a client of its own.
 const KAFKA_WORKERS: usize = 4;
@@ -28,7 +29,8 @@ pub struct StreamJob {
     pub orders: Arc<Orders>,
     pub workers: usize,
     workers_max: usize,
-    discovery: Arc<Mutex<Box<dyn Discovery>>>,
+    /// Absent while the source could not be opened.
+    discovery: Option<Arc<Mutex<Box<dyn Discovery>>>>,
     scout: Option<Scout>,
 }
 
@@ -43,12 +45,9 @@ pub struct Crew<'a> {
 }
 
 impl StreamJob {
-    /// Reaches out to the source; nothing is read yet.
-    pub async fn prepare(spec: Arc<StreamSpec>, settings: &Settings) -> Result<StreamJob> {
+    pub fn new(spec: Arc<StreamSpec>, settings: &Settings) -> Result<StreamJob> {
         // What the decoder refuses is refused here, before anything is durable.
         Intake::new(&spec, &[])?;
-        let (source, secrets) = (spec.source.clone(), settings.secrets.clone());
-        let discovery = blocking(move || source::open(&source, &secrets)).await?;
         Ok(StreamJob {
             spec,
             orders: Arc::new(Orders {
@@ -58,16 +57,29 @@ impl StreamJob {
             }),
             workers: 0,
             workers_max: settings.workers,
-            discovery: Arc::new(Mutex::new(discovery)),
+            discovery: None,
             scout: None,
         })
+    }
+
+    /// Reaches out to the source; nothing is read yet.
+    pub async fn reach_out(&mut self, settings: &Settings) -> Result<()> {
+        let (source, secrets) = (self.spec.source.clone(), settings.secrets.clone());
+        let discovery = blocking(move || source::open(&source, &secrets)).await?;
+        self.discovery = Some(Arc::new(Mutex::new(discovery)));
+        Ok(())
+    }
+
+    fn discovery(&self) -> Result<Arc<Mutex<Box<dyn Discovery>>>> {
+        let closed = || Error::Internal(format!("a source was never opened. stream={:?}", self.spec.name));
+        self.discovery.clone().ok_or_else(closed)
     }
 
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut dyn Discovery) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let discovery = Arc::clone(&self.discovery);
+        let discovery = self.discovery()?;
         blocking(move || {
             let mut discovery = discovery.lock().map_err(|_| Error::Internal("a source panicked".into()))?;
             question(discovery.as_mut())
@@ -88,6 +100,35 @@ impl StreamJob {
         .await
     }
 
+    /// Where each partition goes on that stood somewhere, and new ones begin. Nothing is read twice: with `at` only what
+    /// can't go on where it stood goes there, and what it leads ahead of where it stood.
+    pub async fn resume_at(
+        &self,
+        stood: BTreeMap<PartitionId, (Offset, Option<RecordFingerprint>)>,
+        at: Option<Start>,
+    ) -> Result<Vec<Assignment>> {
+        self.ask(move |discovery| {
+            let mut starts = vec![];
+            for range in discovery.partitions()? {
+                let partition = range.partition;
+                let Some(&(next_offset, last_record)) = stood.get(&partition) else {
+                    starts.push((partition, range.first).into());
+                    continue;
+                };
+                let there = Assignment { partition, next_offset, last_record };
+                let Some(at) = at else {
+                    starts.push(there);
+                    continue;
+                };
+                let told = discovery.resolve(partition, at)?;
+                let goes_on = can_go_on(discovery, there)?;
+                starts.push(if goes_on && told <= next_offset { there } else { (partition, told).into() });
+            }
+            Ok(starts)
+        })
+        .await
+    }
+
     /// The stream's place in the tables before anything was read.
     pub fn entry(&self, starts: &[Assignment], now: Duration) -> Stream {
         let partition = |start: &Assignment| (start.partition, self.partition(start.next_offset));
@@ -95,6 +136,7 @@ impl StreamJob {
             spec: Arc::clone(&self.spec),
             partitions: starts.iter().map(partition).collect::<BTreeMap<_, _>>(),
             frontier: None,
+            failure: None,
             records: 0,
             rejected: 0,
             bytes: 0,
@@ -125,6 +167,7 @@ impl StreamJob {
             SourceSpec::Kafka(_) => starts.len().max(KAFKA_WORKERS).min(self.workers_max),
             SourceSpec::Generator(_) | SourceSpec::Files(_) => starts.len().clamp(1, self.workers_max),
         };
+        let discovery = self.discovery()?;
         let views = self.plan().views.clone();
         let with_keys = Intake::new(&self.spec, &views)?.needs_keys() || self.declares_key();
         for number in 0..workers {
@@ -132,7 +175,7 @@ impl StreamJob {
             let partitions: Vec<PartitionId> = mine.iter().map(|start| start.partition).collect();
             let reader = {
                 let mut discovery =
-                    self.discovery.lock().map_err(|_| Error::Internal("a source panicked".into()))?;
+                    discovery.lock().map_err(|_| Error::Internal("a source panicked".into()))?;
                 discovery.open(&mine, with_keys)?
             };
             let worker = Worker {
@@ -158,8 +201,15 @@ impl StreamJob {
                 .map_err(|error| Error::Unavailable(format!("cannot start a worker thread: {error}")))?;
             self.workers += 1;
         }
-        self.scout = Some(Scout::start(&self.spec, Arc::clone(&self.discovery), crew.scout.clone())?);
+        self.scout = Some(Scout::start(&self.spec, discovery, crew.scout.clone())?);
         Ok(())
+    }
+
+    /// Its workers have left.
+    pub fn left(&mut self) {
+        self.workers = 0;
+        self.scout = None;
+        self.discovery = None;
     }
 
     fn declares_key(&self) -> bool {
@@ -169,6 +219,10 @@ impl StreamJob {
 
     fn plan(&self) -> Arc<StreamPlan> {
         Arc::clone(&self.orders.plan.lock().expect("no thread panics while it holds the plan"))
+    }
+
+    pub fn runs_any(&self, wanted: impl Fn(&Arc<ViewSpec>) -> bool) -> bool {
+        self.plan().views.iter().any(wanted)
     }
 
     /// What the workers run from the next barrier on.
@@ -201,7 +255,7 @@ impl StreamJob {
 
     /// For people's monitoring alone; never waited for.
     pub fn publish(&self, offsets: Vec<(PartitionId, Offset)>) {
-        if let Ok(mut discovery) = self.discovery.try_lock() {
+        if let Some(Ok(mut discovery)) = self.discovery.as_ref().map(|discovery| discovery.try_lock()) {
             discovery.publish(&offsets);
         }
     }
@@ -213,6 +267,23 @@ impl Drop for StreamJob {
         self.orders.stop.store(true, Ordering::Release);
         self.orders.epoch.store(u64::MAX, Ordering::Release);
     }
+}
+
+/// Whether the records behind an assignment are there, and are those that were to be read.
+fn can_go_on(discovery: &mut dyn Discovery, there: Assignment) -> Result<bool> {
+    const WITHIN: Duration = Duration::from_secs(1);
+    const LOOKS: u32 = 10;
+    let mut reader = discovery.open(&[there], false)?;
+    let limit = BatchLimit { rows: 1, bytes: 1 };
+    for _ in 0..LOOKS {
+        match reader.poll(&mut RawBatch::default(), limit, WITHIN) {
+            Ok(Polled::Nothing) => {}
+            Ok(_) => return Ok(true),
+            Err(error) if error.kind() == ErrorKind::BadData => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::Unavailable(format!("the source gives no word on a partition. partition={}", there.partition)))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 
 use crate::checkpoint::DataRoot;
 use crate::checkpoint::manifest::{DataFile, DeltaState, PendingCommit, TableKind, TableState};
 use crate::checkpoint::read_batches;
 use crate::checkpoint::table_folder;
-use crate::ids::Epoch;
+use crate::ids::{Epoch, Micros};
 use crate::job::shared::{Table, Tail};
 use crate::sink::{DeltaSink, HistoryFile, HistoryFiles};
-use crate::spec::ViewSpec;
+use crate::spec::{ViewShape, ViewSpec};
+use crate::view::LeafExec;
 use crate::view::panes::{Panes, Run};
 use crate::view::without_time;
 use crate::{Error, Result};
@@ -36,47 +38,123 @@ pub async fn created(root: &DataRoot, spec: &Arc<ViewSpec>, ending: Epoch) -> Re
         delta,
         late: 0,
         failed: 0,
+        failure: None,
     })
 }
 
-/// A table as its manifest left it.
-pub async fn restored(root: &DataRoot, spec: &Arc<ViewSpec>, state: &TableState) -> Result<Table> {
+/// A table as its manifest left it. What its view can't read any more, or can't be planned any more, is no reason not to
+/// start: then the view has failed, and what it had closed is served.
+pub async fn restored(
+    root: &DataRoot,
+    planned: Result<ViewSpec, String>,
+    state: &TableState,
+    now: Micros,
+) -> Result<Table> {
     let (born_after, closed_through, late, failed) = match &state.kind {
-        TableKind::View { fingerprint, born_after, closed_through, late, failed, .. } => {
-            same_fingerprint(spec, fingerprint)?;
+        TableKind::View { born_after, closed_through, late, failed, .. } => {
             (*born_after, *closed_through, *late, *failed)
         }
         TableKind::RejectedRecords | TableKind::LateRows => (None, None, 0, 0),
     };
-    let mut panes = Panes::new(spec, born_after);
+    let mut reasons = vec![];
+    let tail = passing(read_tail(root, state).await, &mut reasons)?.unwrap_or_default();
+    let spec = match planned {
+        Ok(spec) => Arc::new(spec),
+        Err(reason) => {
+            reasons.push(format!("its statement can't be planned any more: {reason}"));
+            Arc::new(bygone(root, state, &tail).await?)
+        }
+    };
+    let mut panes = Panes::new(&spec, born_after);
+    if reasons.is_empty() && state.failure.is_none() {
+        let runs = restored_runs(root, &spec, state, &panes, closed_through).await;
+        let runs = passing(runs, &mut reasons)?.unwrap_or_default();
+        panes.restore(runs, closed_through);
+    } else {
+        panes.closed_through = closed_through;
+    }
+    let visible = tail.iter().map(|batch| without_time(&spec, batch)).collect::<Result<Vec<_>>>()?;
+    let mut table = Table {
+        spec: Arc::clone(&spec),
+        since: Epoch(0),
+        until: Epoch::MAX,
+        panes,
+        tail: Tail {
+            rows: tail,
+            visible: Arc::new(visible),
+            files: state.tail.clone(),
+            since: state.tail_since,
+        },
+        history: restored_history(root, &spec, state).await?,
+        delta: state.delta.clone(),
+        late,
+        failed,
+        failure: state.failure.clone(),
+    };
+    if !reasons.is_empty() {
+        table.fail(reasons.join("; "), now);
+    }
+    Ok(table)
+}
+
+/// What a store that answers has to say against a view: the reasons are kept, and the start goes on.
+fn passing<T>(outcome: Result<T>, reasons: &mut Vec<String>) -> Result<Option<T>> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_of_store() => Err(error),
+        Err(error) => {
+            reasons.push(error.to_string());
+            Ok(None)
+        }
+    }
+}
+
+async fn restored_runs(
+    root: &DataRoot,
+    spec: &ViewSpec,
+    state: &TableState,
+    panes: &Panes,
+    closed_through: Option<Micros>,
+) -> Result<Vec<Run>> {
+    if let TableKind::View { fingerprint, .. } = &state.kind {
+        same_fingerprint(spec, fingerprint)?;
+    }
     let mut runs = vec![];
     for run in &state.runs {
         let parts = read_batches(root, &run.file).await?;
         let parts = panes.staying(&parts, closed_through)?;
         runs.push(Run { level: run.level, file: run.file.clone(), parts });
     }
-    panes.restore(runs, closed_through);
-    let tail = restored_tail(root, spec, state).await?;
-    Ok(Table {
-        spec: Arc::clone(spec),
-        since: Epoch(0),
-        until: Epoch::MAX,
-        panes,
-        tail,
-        history: restored_history(root, spec, state).await?,
-        delta: state.delta.clone(),
-        late,
-        failed,
-    })
+    Ok(runs)
 }
 
-async fn restored_tail(root: &DataRoot, spec: &ViewSpec, state: &TableState) -> Result<Tail> {
+async fn read_tail(root: &DataRoot, state: &TableState) -> Result<Vec<RecordBatch>> {
     let mut rows: Vec<RecordBatch> = vec![];
     for file in &state.tail {
         rows.extend(read_batches(root, file).await?.into_iter().map(|part| part.batch));
     }
-    let visible = rows.iter().map(|batch| without_time(spec, batch)).collect::<Result<Vec<_>>>()?;
-    Ok(Tail { rows, visible: Arc::new(visible), files: state.tail.clone(), since: state.tail_since })
+    Ok(rows)
+}
+
+/// A view of which nothing is left but its rows: it stands still, and keeps their columns.
+async fn bygone(root: &DataRoot, state: &TableState, tail: &[RecordBatch]) -> Result<ViewSpec> {
+    let TableKind::View { sql, stream, fingerprint, .. } = &state.kind else {
+        return Err(Error::Internal(format!("a table of ours was not planned. table={:?}", state.name)));
+    };
+    let schema = match tail.first() {
+        Some(batch) => Arc::new(Schema::new(batch.schema().fields()[..batch.num_columns() - 1].to_vec())),
+        None => DeltaSink::stored_schema(root, &state.name).await?,
+    };
+    Ok(ViewSpec {
+        id: state.id,
+        name: state.name.clone(),
+        sql: sql.clone(),
+        stream: stream.clone(),
+        columns: vec![],
+        shape: ViewShape::Copy { lower: Arc::new(LeafExec::of_micro_batch(Arc::clone(&schema))) },
+        schema,
+        fingerprint: fingerprint.clone(),
+    })
 }
 
 /// What Delta holds, and what the manifest has made real and Delta has not confirmed.
@@ -123,8 +201,7 @@ fn same_fingerprint(spec: &ViewSpec, written: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::Invalid(format!(
-        "the state of a view was written by another plan and can't be read by this one. view={:?}\n  written: {written}\n  \
-         now:     {}\nrun the version that wrote it, or DROP the view and create it again",
-        spec.name, spec.fingerprint
+        "its state was written by another plan and can't be read by this one. written={written:?}, now={:?}",
+        spec.fingerprint
     )))
 }

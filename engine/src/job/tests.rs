@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::checkpoint::DataRoot;
 use crate::clock::SystemClock;
 use crate::ids::Offset;
-use crate::job::{Engine, Opened, Settings};
+use crate::job::{Engine, Opened, Replanned, Settings};
 use crate::spec::{
     CatalogChange, ColumnOrigin, EventTime, GeneratorSpec, SourceSpec, StreamOptions, StreamSpec,
     TIME_COLUMN, ViewShape, ViewSpec,
@@ -94,7 +94,7 @@ async fn start(data: &TempDir, settings: Settings) -> crate::Result<Engine> {
 async fn start_on(root: DataRoot, settings: Settings) -> crate::Result<Engine> {
     let opened = Opened::claim(settings, root, Arc::new(SystemClock::new())).await?;
     let streams = opened.streams().iter().map(|_| clicks()).collect();
-    let views = opened.views().iter().map(|_| archive()).collect();
+    let views = opened.views().iter().map(|view| Replanned { id: view.id, spec: Ok(archive()) }).collect();
     opened.resume(streams, views).await
 }
 

@@ -25,7 +25,7 @@ use crate::job::origins::Origins;
 use crate::job::pace::Pace;
 use crate::job::quiet::{Quiet, Verdict};
 use crate::job::refused::{RefusedRow, RefusedRows, RefusedTable};
-use crate::job::running_view::{RunningView, Share};
+use crate::job::running_view::{Made, RunningView, Share};
 use crate::job::shared::{Partition, Shared, Tables};
 use crate::source::{BatchLimit, Polled, RawBatch, Reader, Stretch};
 use crate::spec::{StreamSpec, ViewSpec};
@@ -187,14 +187,15 @@ impl Running {
         let asked = self.worker.clock.elapsed();
         let limit = BatchLimit { rows: self.worker.batch_rows, bytes: BATCH_BYTES };
         let mut raw = self.origins.buffer();
-        match self.worker.reader.poll(&mut raw, limit, POLL)? {
-            Polled::Records { more } => {
+        match self.worker.reader.poll(&mut raw, limit, POLL) {
+            Ok(Polled::Records { more }) => {
                 self.effort.reading += self.worker.clock.elapsed().saturating_sub(asked);
                 return self.take_in(raw, more);
             }
-            Polled::AtEnd { partition, next_offset } => self.at_end(partition, next_offset),
-            Polled::Ended(partition) => self.ended(partition),
-            Polled::Nothing => {}
+            Ok(Polled::AtEnd { partition, next_offset }) => self.at_end(partition, next_offset),
+            Ok(Polled::Ended(partition)) => self.ended(partition),
+            Ok(Polled::Nothing) => {}
+            Err(error) => self.source_failed(&error),
         }
         self.origins.give_back(raw);
         Ok(())
@@ -210,10 +211,18 @@ impl Running {
         if tables.filed_bytes() > self.worker.filed_bytes_max {
             return true;
         }
-        let stream = tables.streams.get(&self.worker.stream.name);
-        let (Some(until), Some(stream)) = (self.worker.read_until, stream) else { return false };
+        let Some(stream) = tables.streams.get(&self.worker.stream.name) else { return false };
+        if stream.failure.is_some() {
+            return true;
+        }
+        let Some(until) = self.worker.read_until else { return false };
         let mut mine = self.quiet.keys().filter_map(|id| stream.partitions.get(id));
         mine.all(|partition| partition.ended || partition.next_offset >= until)
+    }
+
+    /// What has been read stays, and all workers of the stream wait until they are told to leave.
+    fn source_failed(&self, error: &Error) {
+        self.worker.shared.fail_stream(&self.worker.stream.name, error, self.worker.clock.wall());
     }
 
     /// Reads nothing for a moment.
@@ -281,7 +290,9 @@ impl Running {
         self.views = RunningView::of(&self.plan.views)?;
         for (worker, partition, offset) in &self.plan.found {
             if *worker == self.worker.number && !self.quiet.contains_key(partition) {
-                self.worker.reader.add(*partition, *offset)?;
+                if let Err(error) = self.worker.reader.add(*partition, *offset) {
+                    self.source_failed(&error);
+                }
                 self.quiet.insert(*partition, Quiet::default());
             }
         }
@@ -369,9 +380,9 @@ impl Running {
         self.lowerings += u64::from(!self.views.is_empty());
         let dropped = self.worker.drop_batch == Some(self.lowerings);
         let views = self.views.iter_mut().filter(|_| !dropped);
-        let shares = views.map(|view| view.take_in(&arrived)).collect::<Result<Vec<_>>>()?;
-        for Share { views, failed, .. } in &shares {
-            for FailedRow { row, reason } in failed {
+        let shares: Vec<Share> = views.map(|view| view.take_in(&arrived)).collect();
+        for Share { views, made } in &shares {
+            for FailedRow { row, reason } in made.iter().flat_map(|made| &made.failed) {
                 let event_time = arrived.observed.as_ref().map(|observed| observed.time(*row));
                 let told = self.origins.told(*row, event_time, reason.clone());
                 let told = told.ok_or_else(|| Error::Internal(format!("a row has no record. row={row}")))?;
@@ -393,7 +404,7 @@ impl Running {
         let now = self.worker.clock.elapsed();
         let mut tables = self.worker.shared.lock();
         let tables = &mut *tables;
-        self.file(tables, shares)?;
+        self.file(tables, shares);
         for (which, part) in [(RefusedTable::RejectedRecords, rejected), (RefusedTable::LateRows, late)] {
             if let (Some(part), Some(table)) = (part, tables.tables.get_mut(&which.spec_name())) {
                 table.panes.file(self.epoch, Arc::new(vec![part]));
@@ -423,21 +434,26 @@ impl Running {
         Ok(())
     }
 
-    fn file(&self, tables: &mut Tables, shares: Vec<Share>) -> Result<()> {
+    fn file(&self, tables: &mut Tables, shares: Vec<Share>) {
         let ledger = tables.ledger.entry(self.epoch).or_default();
-        for Share { views, parts, terms, .. } in shares {
+        for Share { views, made } in shares {
             for view in views {
-                ledger.add_view(&view.name, terms);
-                let Some(table) = tables.tables.get_mut(&view.name) else { continue };
-                table.late += terms.late;
-                table.failed += terms.failed;
-                table.panes.file(self.epoch, Arc::clone(&parts));
+                let table = tables.tables.get_mut(&view.name);
+                let Some(table) = table.filter(|table| table.failure.is_none()) else { continue };
+                match &made {
+                    Ok(Made { parts, terms, .. }) => {
+                        ledger.add_view(&view.name, *terms);
+                        table.late += terms.late;
+                        table.failed += terms.failed;
+                        table.panes.file(self.epoch, Arc::clone(parts));
+                    }
+                    Err(error) => table.fail(error.to_string(), self.worker.clock.wall()),
+                }
                 if table.panes.bytes() > self.worker.state_bytes_max {
-                    return Err(over_cap(&view.name, self.worker.state_bytes_max));
+                    table.fail(over_cap(self.worker.state_bytes_max), self.worker.clock.wall());
                 }
             }
         }
-        Ok(())
     }
 }
 
@@ -445,10 +461,10 @@ fn row_part(batch: RecordBatch) -> Result<Part> {
     Ok(Part::of_one_pane(0, 0, compacted(batch)?))
 }
 
-fn over_cap(view: &str, most: usize) -> Error {
-    let most = most >> 20;
-    Error::Invalid(format!(
-        "the state of a view has outgrown its cap. view={view:?}, cap={most} MiB; group by fewer keys, make its \
-         windows shorter, or raise --state-max"
-    ))
+fn over_cap(most: usize) -> String {
+    format!(
+        "the state of the view has outgrown its cap. cap={} MiB; group by fewer keys, make its windows shorter, or raise \
+         --state-max",
+        most >> 20
+    )
 }

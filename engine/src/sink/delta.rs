@@ -13,9 +13,9 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use chrono::NaiveDate;
-use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
+use deltalake_core::kernel::engine::arrow_conversion::{TryIntoArrow, TryIntoKernel};
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake_core::kernel::{
     Action, Add, EagerSnapshot, LogicalFileView, MetadataExt, StructType, Transaction, contains_timestampntz,
@@ -62,6 +62,21 @@ impl DeltaSink {
         sink.create_if_absent().await?;
         sink.table.load().await?;
         Ok(sink)
+    }
+
+    /// The columns of a table that is there, as the lake has them; none of one that is not.
+    pub async fn stored_schema(root: &DataRoot, name: &str) -> Result<SchemaRef> {
+        let log_store = log_store(root, &table_folder(name))?;
+        if !log_store.is_delta_table_location().await? {
+            return Ok(Arc::new(Schema::empty()));
+        }
+        let mut table = DeltaTable::new(log_store);
+        table.load().await?;
+        let stored: Schema =
+            table.snapshot()?.snapshot().schema().as_ref().try_into_arrow().map_err(DeltaTableError::from)?;
+        let mut fields = stored.fields().to_vec();
+        fields.retain(|field| field.name() != PARTITION_COLUMN);
+        Ok(Arc::new(Schema::new(fields)))
     }
 
     /// The table still holds the rows of a dropped view of this name: the first commit must replace them.

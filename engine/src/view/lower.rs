@@ -15,7 +15,7 @@ use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use futures::FutureExt;
 
-use crate::error::panic_text;
+use crate::error::{panic_text, root_text};
 use crate::ids::{CALENDAR, Micros};
 use crate::spec::{Cut, ViewShape, Window};
 use crate::view::arrived::Arrived;
@@ -235,7 +235,7 @@ impl Plan {
         let run = AssertUnwindSafe(collect(Arc::clone(&self.plan), context)).catch_unwind().await;
         Ok(match run {
             Ok(Ok(batches)) => Ok(batches),
-            Ok(Err(error)) => Err(Fault(format!("an expression fails: {}", error.find_root().message().trim_end()))),
+            Ok(Err(error)) => Err(Fault(format!("an expression fails: {}", root_text(&error)))),
             // Some functions panic over a value instead of refusing it.
             Err(panic) => Err(Fault(format!("a function panicked: {}", panic_text(&*panic)))),
         })

@@ -22,6 +22,7 @@ pub enum Statement {
     CreateStream(CreateStream),
     CreateView(CreateView),
     Drop(Drop),
+    Restart(Restart),
     Show(Shown),
     Describe(ObjectName),
     Explain(Explain),
@@ -41,13 +42,23 @@ pub struct CreateView {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drop {
-    pub what: Dropped,
+    pub what: Relation,
     pub if_exists: bool,
     pub name: Name,
 }
 
+/// `ALTER VIEW name RESTART`, `ALTER STREAM name RESTART AT 'earliest'`
+#[derive(Debug, Clone)]
+pub struct Restart {
+    pub what: Relation,
+    pub name: Name,
+    /// Where a stream goes on, with its place; from where it stood without it.
+    pub at: Option<(String, Option<Position>)>,
+}
+
+/// What CREATE makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dropped {
+pub enum Relation {
     Stream,
     View,
 }
@@ -92,6 +103,8 @@ pub(super) fn statement(parser: &mut Parser) -> Result<Statement> {
         create(parser)
     } else if take_words(parser, &["DROP"]) {
         drop_statement(parser)
+    } else if take_words(parser, &["ALTER"]) {
+        alter(parser).map(Statement::Restart)
     } else if take_words(parser, &["SHOW"]) {
         show(parser)
     } else if take_words(parser, &["DESCRIBE"]) || take_words(parser, &["DESC"]) {
@@ -104,7 +117,7 @@ pub(super) fn statement(parser: &mut Parser) -> Result<Statement> {
     } else {
         let found = parser.peek_token().token;
         Err(Error::invalid(format!("expected a statement, found {found}")).at(here(parser)).hint(
-            "statements are SELECT, CREATE STREAM, CREATE MATERIALIZED VIEW, DROP, SHOW, DESCRIBE and EXPLAIN; \
+            "statements are SELECT, CREATE STREAM, CREATE MATERIALIZED VIEW, ALTER, DROP, SHOW, DESCRIBE and EXPLAIN; \
              rows come from streams alone",
         ))
     }
@@ -154,14 +167,32 @@ fn create_view(parser: &mut Parser) -> Result<CreateView> {
     Ok(CreateView { name, if_not_exists, options, query, text: String::new() })
 }
 
-fn drop_statement(parser: &mut Parser) -> Result<Statement> {
-    let what = if take_words(parser, &["STREAM"]) {
-        Dropped::Stream
+fn relation(parser: &mut Parser) -> Result<Relation> {
+    if take_words(parser, &["STREAM"]) {
+        Ok(Relation::Stream)
     } else if take_words(parser, &["MATERIALIZED", "VIEW"]) || take_words(parser, &["VIEW"]) {
-        Dropped::View
+        Ok(Relation::View)
     } else {
-        return expected(parser, "STREAM or VIEW");
+        expected(parser, "STREAM or VIEW")
+    }
+}
+
+fn alter(parser: &mut Parser) -> Result<Restart> {
+    let what = relation(parser)?;
+    let name = tokens::name(parser)?;
+    expect_words(parser, &["RESTART"])?;
+    let at = match what == Relation::Stream && take_words(parser, &["AT"]) {
+        true => {
+            let position = here(parser);
+            Some((parser.parse_literal_string()?, position))
+        }
+        false => None,
     };
+    Ok(Restart { what, name, at })
+}
+
+fn drop_statement(parser: &mut Parser) -> Result<Statement> {
+    let what = relation(parser)?;
     let if_exists = take_words(parser, &["IF", "EXISTS"]);
     Ok(Statement::Drop(Drop { what, if_exists, name: tokens::name(parser)? }))
 }

@@ -12,7 +12,9 @@ mod window;
 
 pub use explain::explain;
 pub use replan::replan;
+pub(crate) use replan::replan_view;
 pub use stream::plan_stream;
+pub(crate) use stream::start as stream_start;
 pub use view::plan_view;
 
 #[cfg(test)]

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use thalweg_engine::job::CatalogEntry;
+use thalweg_engine::job::{CatalogEntry, Replanned};
 use thalweg_engine::spec::{StreamSpec, ViewSpec};
 
 use crate::parse::{self, Statement};
 use crate::plan::{plan_stream, plan_view};
 use crate::{Error, Result};
 
+/// A view that can't be planned any more says why, and keeps nothing else from starting.
 pub async fn replan(
     streams: &[CatalogEntry],
     views: &[CatalogEntry],
-) -> Result<(Vec<StreamSpec>, Vec<ViewSpec>)> {
+) -> Result<(Vec<StreamSpec>, Vec<Replanned>)> {
     let mut planned = vec![];
     for entry in streams {
         match parse::statement(&entry.sql)?.statement {
@@ -20,14 +21,19 @@ pub async fn replan(
             _ => return Err(not_a(entry, "CREATE STREAM")),
         }
     }
-    let mut specs = vec![];
+    let mut replanned = vec![];
     for entry in views {
-        match parse::statement(&entry.sql)?.statement {
-            Statement::CreateView(create) => specs.push(plan_view(&create, entry.id, &planned).await?),
-            _ => return Err(not_a(entry, "CREATE MATERIALIZED VIEW")),
-        }
+        let spec = replan_view(entry, &planned).await.map_err(|error| error.to_string());
+        replanned.push(Replanned { id: entry.id, spec });
     }
-    Ok((planned.iter().map(|stream| StreamSpec::clone(stream)).collect(), specs))
+    Ok((planned.iter().map(|stream| StreamSpec::clone(stream)).collect(), replanned))
+}
+
+pub(crate) async fn replan_view(entry: &CatalogEntry, streams: &[Arc<StreamSpec>]) -> Result<ViewSpec> {
+    match parse::statement(&entry.sql)?.statement {
+        Statement::CreateView(create) => plan_view(&create, entry.id, streams).await,
+        _ => Err(not_a(entry, "CREATE MATERIALIZED VIEW")),
+    }
 }
 
 fn not_a(entry: &CatalogEntry, what: &str) -> Error {

@@ -238,7 +238,8 @@ fn properties(given: &mut Options<'_>) -> Result<BTreeMap<String, String>> {
     given.take_prefixed("properties.").into_iter().map(property).collect()
 }
 
-fn start(text: &str) -> Result<Start, String> {
+/// What `start` and `RESTART AT` take.
+pub(crate) fn start(text: &str) -> Result<Start, String> {
     match text.to_lowercase().as_str() {
         "earliest" => Ok(Start::Earliest),
         "latest" => Ok(Start::Latest),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use thalweg_engine::job::CatalogEntry;
 use thalweg_engine::spec::{CatalogChange, StreamSpec, ViewSpec};
 use uuid::Uuid;
 
@@ -10,13 +11,13 @@ use super::database::Shared;
 use super::difference;
 use super::engine::Engine;
 use crate::error::suggestion;
-use crate::parse::{CreateStream, CreateView, Drop, Dropped, Name};
+use crate::parse::{CreateStream, CreateView, Drop, Name, Relation, Restart};
 use crate::{Error, Result, plan};
 
 pub(crate) async fn create_stream(shared: &Shared, create: &CreateStream) -> Result<String> {
     let _one_at_a_time = shared.changes.lock().await;
     let name = &create.name.value;
-    refuse_same_name(&*shared.engine, &create.name, Dropped::Stream)?;
+    refuse_same_name(&*shared.engine, &create.name, Relation::Stream)?;
     if let Some(stream) = shared.engine.streams().iter().find(|stream| stream.name == *name) {
         return unchanged("stream", &create.name, create.if_not_exists, &stream.sql, &create.text);
     }
@@ -28,7 +29,7 @@ pub(crate) async fn create_stream(shared: &Shared, create: &CreateStream) -> Res
 pub(crate) async fn create_view(shared: &Shared, create: &CreateView) -> Result<String> {
     let _one_at_a_time = shared.changes.lock().await;
     let name = &create.name.value;
-    refuse_same_name(&*shared.engine, &create.name, Dropped::View)?;
+    refuse_same_name(&*shared.engine, &create.name, Relation::View)?;
     if let Some(view) = shared.engine.views().iter().find(|view| view.name == *name) {
         return unchanged("view", &create.name, create.if_not_exists, &view.sql, &create.text);
     }
@@ -53,24 +54,13 @@ pub(crate) async fn drop(shared: &Shared, drop: &Drop) -> Result<String> {
     let _one_at_a_time = shared.changes.lock().await;
     let name = &drop.name.value;
     let (streams, views) = (shared.engine.streams(), shared.engine.views());
-    let (what, known): (_, Vec<&str>) = match drop.what {
-        Dropped::Stream => ("stream", streams.iter().map(|stream| stream.name.as_str()).collect()),
-        Dropped::View => ("view", views.iter().map(|view| view.name.as_str()).collect()),
-    };
-    if !known.contains(&name.as_str()) {
-        if drop.if_exists {
-            return Ok(format!("there is no {what} {name}"));
-        }
-        let error = Error::invalid(format!("no {what} \"{name}\"")).at(drop.name.position);
-        return Err(if known.is_empty() {
-            error
-        } else {
-            error.hint(suggestion(name, &format!("{what}s are"), known))
-        });
+    let what = word(drop.what);
+    if let Err(error) = find(drop.what, &drop.name, &streams, &views) {
+        return if drop.if_exists { Ok(format!("there is no {what} {name}")) } else { Err(error) };
     }
     let change = match drop.what {
-        Dropped::View => CatalogChange::DropView(name.clone()),
-        Dropped::Stream => {
+        Relation::View => CatalogChange::DropView(name.clone()),
+        Relation::Stream => {
             let readers: Vec<_> =
                 views.iter().filter(|view| view.stream == *name).map(|view| view.name.as_str()).collect();
             if !readers.is_empty() {
@@ -88,11 +78,59 @@ pub(crate) async fn drop(shared: &Shared, drop: &Drop) -> Result<String> {
     Ok(format!("{what} {name} was dropped"))
 }
 
+/// Has what failed go on.
+pub(crate) async fn restart(shared: &Shared, restart: &Restart) -> Result<String> {
+    let _one_at_a_time = shared.changes.lock().await;
+    let name = &restart.name.value;
+    let (streams, views) = (shared.engine.streams(), shared.engine.views());
+    find(restart.what, &restart.name, &streams, &views)?;
+    let change = match (restart.what, views.iter().find(|view| view.name == *name)) {
+        (Relation::View, Some(view)) => {
+            let entry = CatalogEntry { id: view.id, name: view.name.clone(), sql: view.sql.clone() };
+            let planning = async move { plan::replan_view(&entry, &streams).await };
+            CatalogChange::RestartView(Arc::new(Task::spawn(&shared.runtime, planning).join().await??))
+        }
+        _ => {
+            let at = restart.at.as_ref().map(|(text, position)| {
+                plan::stream_start(text).map_err(|reason| Error::invalid(reason).at(*position))
+            });
+            CatalogChange::RestartStream { name: name.clone(), at: at.transpose()? }
+        }
+    };
+    shared.engine.apply(change).await.map_err(|error| Error::from(error).at(restart.name.position))?;
+    Ok(format!("{} {name} goes on", word(restart.what)))
+}
+
+fn word(relation: Relation) -> &'static str {
+    match relation {
+        Relation::Stream => "stream",
+        Relation::View => "view",
+    }
+}
+
+/// There must be one of that name.
+fn find(what: Relation, name: &Name, streams: &[Arc<StreamSpec>], views: &[Arc<ViewSpec>]) -> Result<()> {
+    let known: Vec<&str> = match what {
+        Relation::Stream => streams.iter().map(|stream| stream.name.as_str()).collect(),
+        Relation::View => views.iter().map(|view| view.name.as_str()).collect(),
+    };
+    if known.contains(&name.value.as_str()) {
+        return Ok(());
+    }
+    let what = word(what);
+    let error = Error::invalid(format!("no {what} \"{}\"", name.value)).at(name.position);
+    Err(if known.is_empty() {
+        error
+    } else {
+        error.hint(suggestion(&name.value, &format!("{what}s are"), known))
+    })
+}
+
 /// Streams and views share one space of names: a name after FROM must mean one thing.
-fn refuse_same_name(engine: &dyn Engine, name: &Name, created: Dropped) -> Result<()> {
+fn refuse_same_name(engine: &dyn Engine, name: &Name, created: Relation) -> Result<()> {
     let (what, taken) = match created {
-        Dropped::Stream => ("view", engine.views().iter().any(|view| view.name == name.value)),
-        Dropped::View => ("stream", engine.streams().iter().any(|stream| stream.name == name.value)),
+        Relation::Stream => ("view", engine.views().iter().any(|view| view.name == name.value)),
+        Relation::View => ("stream", engine.streams().iter().any(|stream| stream.name == name.value)),
     };
     if taken {
         return Err(

@@ -110,7 +110,10 @@ impl Session {
             Statement::Explain(_) => Some(explained().schema()),
             Statement::Show(shown) => Some(describe::show(shown, &self.shared, &[]).schema()),
             Statement::Describe(_) => Some(describe::described_columns().schema()),
-            Statement::CreateStream(_) | Statement::CreateView(_) | Statement::Drop(_) => None,
+            Statement::CreateStream(_)
+            | Statement::CreateView(_)
+            | Statement::Drop(_)
+            | Statement::Restart(_) => None,
         };
         Ok(Prepared { rows, parameters: Arc::new(Schema::empty()) })
     }
@@ -147,6 +150,7 @@ impl Session {
                 change::create_view(&self.shared, &create).await.map(Answer::Done)
             }
             Statement::Drop(drop) => change::drop(&self.shared, &drop).await.map(Answer::Done),
+            Statement::Restart(restart) => change::restart(&self.shared, &restart).await.map(Answer::Done),
             Statement::Show(shown) => describe::show(shown, &self.shared, &self.tables()).answer(),
             Statement::Describe(name) => {
                 let pinned = self.shared.pin();

@@ -69,7 +69,7 @@ struct Running {
     rows: Arc<AtomicU64>,
 }
 
-/// A query's place in the registry. Dropped before [`finish`](Ticket::finish), the query counts as cancelled.
+/// A query's place in the registry. Relation before [`finish`](Ticket::finish), the query counts as cancelled.
 pub(crate) struct Ticket {
     registry: Arc<Registry>,
     id: u64,

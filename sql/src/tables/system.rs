@@ -17,7 +17,9 @@ use datafusion::datasource::TableType;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use thalweg_engine::ids::{END_OF_TIME, Micros};
-use thalweg_engine::status::{CheckpointStatus, LedgerRow, PartitionStatus, StreamStatus, ViewStatus};
+use thalweg_engine::status::{
+    CheckpointStatus, Failure, LedgerRow, PartitionStatus, StreamStatus, ViewStatus,
+};
 
 use super::Pinned;
 use super::part::memory_scan;
@@ -122,6 +124,9 @@ fn streams(rows: &[StreamStatus]) -> Vec<Column> {
         count("bytes", rows, |row| row.bytes),
         instant_or_null("frontier", rows, |row| row.frontier),
         flag("ended", rows, |row| row.frontier == Some(END_OF_TIME)),
+        text("state", rows, |row| state(&row.failure)),
+        instant_or_null("failed_since", rows, |row| row.failure.as_ref().map(|failure| failure.since)),
+        text_or_null("reason", rows, |row| row.failure.as_ref().map(|failure| failure.reason.as_str())),
         count("reading_ms", rows, |row| row.effort.reading.as_millis() as u64),
         count("decoding_ms", rows, |row| row.effort.decoding.as_millis() as u64),
         count("aggregating_ms", rows, |row| row.effort.aggregating.as_millis() as u64),
@@ -155,6 +160,7 @@ fn views(rows: &[ViewStatus]) -> Vec<Column> {
     vec![
         text("view", rows, |row| &row.view),
         text("stream", rows, |row| &row.stream),
+        text("state", rows, |row| state(&row.failure)),
         count("open_windows", rows, |row| row.open_windows),
         count("state_rows", rows, |row| row.state_rows),
         count("state_bytes", rows, |row| row.state_bytes),
@@ -165,7 +171,16 @@ fn views(rows: &[ViewStatus]) -> Vec<Column> {
         count("failed_rows", rows, |row| row.failed_rows),
         instant_or_null("closed_through", rows, |row| row.closed_through),
         instant_or_null("born_after", rows, |row| row.born_after),
+        instant_or_null("failed_since", rows, |row| row.failure.as_ref().map(|failure| failure.since)),
+        text_or_null("reason", rows, |row| row.failure.as_ref().map(|failure| failure.reason.as_str())),
     ]
+}
+
+fn state(failure: &Option<Failure>) -> &'static str {
+    match failure {
+        Some(_) => "failed",
+        None => "running",
+    }
 }
 
 fn checkpoints(rows: &[CheckpointStatus]) -> Vec<Column> {

@@ -144,6 +144,9 @@ impl Engine for MemoryEngine {
             CatalogChange::DropView(name) => {
                 self.views.lock().unwrap().remove(&name);
             }
+            CatalogChange::RestartView(_) | CatalogChange::RestartStream { .. } => {
+                return Err(thalweg_engine::Error::Invalid("nothing has failed here".into()));
+            }
         }
         Ok(())
     }
@@ -158,6 +161,7 @@ fn status() -> Status {
             rejected: 1,
             bytes: 2950,
             frontier: Some(END_OF_TIME),
+            failure: None,
             effort: Effort {
                 reading: Duration::from_millis(1),
                 decoding: Duration::from_millis(20),
@@ -184,6 +188,7 @@ fn status() -> Status {
             history_files: 2,
             history_rows: 4,
             failed_rows: 0,
+            failure: None,
             late_rows: 0,
             closed_through: Some(3 * MINUTE),
             born_after: None,

@@ -85,7 +85,7 @@ fn a_topic_created_anew_and_longer_is_noticed_by_its_last_record() -> Result<()>
                 && text.contains("topic=\"longer\", partition=0")
                 && text.contains(&format!("last read offset={last} ms"))
                 && text.contains(&format!("found offset={offset} of timestamp={found} ms"))
-                && text.contains("DROP the stream"),
+                && text.contains("RESTART AT"),
             "{text}"
         );
     }

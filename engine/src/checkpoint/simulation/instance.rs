@@ -190,6 +190,7 @@ fn first(nonce: Uuid) -> Manifest {
         tail: Vec::new(),
         tail_since: None,
         delta: DeltaState::default(),
+        failure: None,
     };
     Manifest {
         format: FORMAT,

@@ -171,8 +171,8 @@ impl KafkaReader {
         );
         Error::BadData(format!(
             "the topic is not the one that was read before. {values}; it was deleted and created again, or brokers \
-             leads to another cluster, so an offset of old means nothing in it. Bring the topic back, or DROP the \
-             stream and CREATE it again to begin anew"
+             leads to another cluster, so an offset of old means nothing in it. Bring the topic back, or go on \
+             with what is in this one: ALTER STREAM … RESTART AT 'earliest'"
         ))
     }
 
@@ -203,8 +203,8 @@ impl KafkaReader {
             "the partition ends before it: the topic was created anew, or a broker lost its tail".to_owned()
         };
         Error::BadData(format!(
-            "records are lost. {values}; {cause}. Thalweg does not skip them: bring the topic back, or DROP the stream \
-             and CREATE it again to begin anew"
+            "records are lost. {values}; {cause}. Thalweg does not skip them: bring the topic back, or go on with \
+             what is there: ALTER STREAM … RESTART AT 'earliest'"
         ))
     }
 }
