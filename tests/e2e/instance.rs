@@ -115,6 +115,15 @@ impl Instance {
         rows(&batches)
     }
 
+    /// A statement that has no rows.
+    pub async fn update(&self, sql: &str) -> Result<()> {
+        let done = timeout(QUERY_MAX, async {
+            self.client()?.execute_update(sql.to_owned(), None).await.map_err(Into::into)
+        });
+        done.await.context("no answer").flatten().with_context(|| format!("{sql}\n{}", self.logged()))?;
+        Ok(())
+    }
+
     /// The only value of a query.
     pub async fn number(&self, sql: &str) -> Result<i64> {
         let rows = self.query(sql).await?;

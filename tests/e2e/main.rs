@@ -1,6 +1,7 @@
 //! End-to-end tests against real servers, in one binary, for linking it takes longer than running it.
 
 mod commit_steps;
+mod failures;
 mod instance;
 mod kill_loop;
 mod memory;
@@ -13,5 +14,6 @@ mod shop;
 mod source_files;
 mod source_kafka;
 mod sqllogic;
+mod upgrade;
 mod ways;
 mod zombie;

@@ -3,6 +3,7 @@
 //! Owns: putting the parts together, the order of starting and stopping. A start claims the data, plans again what the
 //! manifest names, resumes, runs the given files, and only then listens. A stop goes the other way round.
 
+mod memory;
 mod options;
 mod progress;
 

@@ -10,6 +10,8 @@ use thalweg_engine::job::Settings;
 use thalweg_engine::secrets::Secrets;
 use thalweg_sql::plan::values;
 
+use super::memory;
+
 #[derive(clap::Args)]
 pub struct ServeArguments {
     /// SQL files to run at the start: CREATE STREAM, CREATE MATERIALIZED VIEW, DROP. What exists already and is the
@@ -53,6 +55,11 @@ pub struct Common {
     /// The most that the state of one view may weigh in memory
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = values::bytes)]
     pub state_max: usize,
+
+    /// The most that what all views have open may weigh in memory [default: half of the machine's memory, or of the
+    /// container's]
+    #[arg(long, value_name = "SIZE", value_parser = values::bytes)]
+    memory: Option<usize>,
 
     /// Workers for each stream [default: one for each core]
     #[arg(long, value_name = "N")]
@@ -104,6 +111,7 @@ impl Common {
             roll: self.roll,
             roll_bytes: self.roll_size,
             state_bytes_max: self.state_max,
+            memory_bytes: self.memory.unwrap_or_else(|| memory::available() / 2),
             workers: self.workers(),
             batch_rows: self.batch_rows.max(1),
             linger: self.linger,

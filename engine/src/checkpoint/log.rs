@@ -187,10 +187,7 @@ fn decode(path: &str, epoch: Epoch, bytes: &[u8]) -> Result<Manifest> {
         format: u32,
     }
     let header: Header = serde_json::from_slice(bytes).map_err(|error| bad(error.to_string()))?;
-    if header.format != super::manifest::FORMAT {
-        let known = super::manifest::FORMAT;
-        return Err(bad(format!("its format is {}, this version reads {known}", header.format)));
-    }
+    super::manifest::check_format(header.format).map_err(bad)?;
     let manifest: Manifest = serde_json::from_slice(bytes).map_err(|error| bad(error.to_string()))?;
     if manifest.epoch != epoch {
         return Err(bad(format!("it says that it is of epoch {}", manifest.epoch)));
@@ -333,7 +330,8 @@ mod tests {
             assert!(error.to_string().contains("manifests/00000000000000000003.json"), "{error}");
             assert!(error.to_string().contains(part), "{error}");
         };
-        check(good.replace("\"format\":1", "\"format\":2"), "its format is 2, this version reads 1").await;
+        check(good.replace("\"format\":2", "\"format\":3"), "its format is 3, this version reads 1 to 2")
+            .await;
         check(good.replace("\"ledger\"", "\"unheard\":1,\"ledger\""), "unheard").await;
         check(good.replace("\"epoch\":3", "\"epoch\":4"), "epoch 4").await;
         check(good[..good.len() / 2].to_string(), "EOF").await;

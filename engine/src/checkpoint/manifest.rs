@@ -4,6 +4,7 @@
 //! `FORMAT`; an unknown field is refused, never ignored. Older formats are read, and written anew.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -14,8 +15,8 @@ use crate::status::{Failure, LedgerRow};
 /// 2: rows that failed are counted, and a view or a stream may have failed.
 pub const FORMAT: u32 = 2;
 
-/// The oldest that is read.
-const OLDEST_FORMAT: u32 = 1;
+/// Those that are read.
+pub const FORMATS: RangeInclusive<u32> = 1..=FORMAT;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,12 +42,7 @@ impl Manifest {
     /// What must hold whatever the job does (INV-C11 among it); looked at before a manifest is written and after it is
     /// read.
     pub(super) fn check(&self) -> Result<(), String> {
-        if !(OLDEST_FORMAT..=FORMAT).contains(&self.format) {
-            return Err(format!(
-                "its format is {}, and this version reads {OLDEST_FORMAT} to {FORMAT}; run the version that wrote it, or a newer one",
-                self.format
-            ));
-        }
+        check_format(self.format)?;
         for table in &self.tables {
             let mut before = table.delta.confirmed;
             for pending in &table.delta.pending {
@@ -64,6 +60,17 @@ impl Manifest {
             Some(twice) => Err(format!("a state file is named twice. path=\"{}\"", twice.path)),
             None => Ok(()),
         }
+    }
+}
+
+pub(super) fn check_format(format: u32) -> Result<(), String> {
+    match FORMATS.contains(&format) {
+        true => Ok(()),
+        false => Err(format!(
+            "its format is {format}, this version reads {} to {}; run the version that wrote it, or a newer one",
+            FORMATS.start(),
+            FORMATS.end()
+        )),
     }
 }
 

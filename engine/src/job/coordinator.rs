@@ -24,7 +24,7 @@ use crate::ids::{Epoch, Micros, PartitionId};
 use crate::job::catalog::Request;
 use crate::job::epoch::{Closed, Roll, TableEpoch, Whole};
 use crate::job::scout::Sighting;
-use crate::job::shared::{Partition, Shared};
+use crate::job::shared::{Partition, Shared, Table};
 use crate::job::stream::{Crew, StreamJob};
 use crate::job::worker::Report;
 use crate::job::{Settings, tables};
@@ -272,6 +272,8 @@ impl Coordinator {
         let mut tables = self.shared.lock();
         let mut frontiers = BTreeMap::new();
         for (name, partitions) in &stood.streams {
+            let of_stream = tables.tables.values().filter(|table| table.spec.stream == *name);
+            let open_through = of_stream.filter_map(Table::open_through).max();
             let Some(stream) = tables.streams.get_mut(name) else { continue };
             let standing = |(id, now): (&PartitionId, &Partition)| match (partitions.get(id), now.returned) {
                 // Back since its barrier said idle: the floor it then took holds.
@@ -286,7 +288,7 @@ impl Coordinator {
             // Where all are idle, as long as every source vouches for it.
             let heard = partitions.values().filter_map(|stood| stood.heard).min();
             let silence = heard.map_or(0, |heard| micros(heard.saturating_sub(stream.silent_since)));
-            stream.frontier = frontier(stream.frontier, &standings, silence);
+            stream.frontier = frontier(stream.frontier, &standings, silence, open_through);
             frontiers.insert(name.clone(), stream.frontier);
         }
         frontiers
@@ -331,7 +333,9 @@ impl Coordinator {
         let mut tables = self.shared.lock();
         for table in closed {
             let Some(known) = tables.tables.get_mut(&table.spec.name) else { continue };
-            known.panes.install(epoch, table.runs, table.closed_through);
+            let stands_still = known.failure.is_some() || table.failure.is_some();
+            let runs = if stands_still { vec![] } else { table.runs };
+            known.panes.install(epoch, runs, table.closed_through);
             if let Some(Failure { reason, since }) = table.failure {
                 known.fail(reason, since);
             }
@@ -341,6 +345,7 @@ impl Coordinator {
                 known.history = tables::with_files(&self.root, &known.history, &table.spec, &table.files)?;
             }
         }
+        tables.weigh();
         tables.epoch = epoch;
         tables.ledger_rows.extend(ledger.iter().cloned());
         while tables.ledger_rows.len() > KEPT_LEDGER_ROWS {

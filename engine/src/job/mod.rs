@@ -63,6 +63,8 @@ pub struct Settings {
     pub roll_bytes: usize,
     /// The most that the state of one view may weigh in memory.
     pub state_bytes_max: usize,
+    /// The most that what views have open may weigh, all of them together.
+    pub memory_bytes: usize,
     /// Parts that wait for their manifest, over all views, before the workers pause. With less room for a state, a
     /// quarter of that: parts that wait are part of it.
     pub filed_bytes_max: usize,
@@ -95,6 +97,7 @@ impl Default for Settings {
             roll: Duration::from_secs(60),
             roll_bytes: 128 << 20,
             state_bytes_max: 1 << 30,
+            memory_bytes: 4 << 30,
             filed_bytes_max: 256 << 20,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             batch_rows: 16 << 10,

@@ -25,6 +25,8 @@ struct Silence {
     since: Duration,
     /// When the source last said so.
     heard: Duration,
+    /// The worker has not listened since.
+    deaf: bool,
 }
 
 /// What a barrier makes of a partition.
@@ -43,7 +45,8 @@ pub enum Verdict {
 impl Quiet {
     /// The source says that the partition has been read to its end.
     pub fn at_end(&mut self, now: Duration) {
-        self.silence.get_or_insert(Silence { since: now, heard: now }).heard = now;
+        let since = self.silence.map_or(now, |silence| silence.since);
+        self.silence = Some(Silence { since, heard: now, deaf: false });
     }
 
     /// A record came. Says whether the partition returns from idleness.
@@ -52,15 +55,20 @@ impl Quiet {
         std::mem::take(&mut self.idle)
     }
 
-    /// The worker did not listen: a silence of its own making is none of the partition's.
+    /// The worker did not listen. That undoes nothing of what is known; but once the last word has grown old, the silence
+    /// counts again only with the next.
     pub fn not_listened(&mut self) {
-        self.silence = None;
+        if let Some(silence) = &mut self.silence {
+            silence.deaf = true;
+        }
     }
 
     pub fn barrier(&mut self, now: Duration, idle_after: Duration) -> Verdict {
-        self.silence = self.silence.filter(|silence| now.saturating_sub(silence.heard) <= END_IS_KNOWN_FOR);
+        let known = |silence: &Silence| now.saturating_sub(silence.heard) <= END_IS_KNOWN_FOR;
+        self.silence = self.silence.filter(|silence| known(silence) || silence.deaf);
         let was_idle = self.idle;
-        let idle = self.silence.filter(|silence| silence.heard.saturating_sub(silence.since) >= idle_after);
+        let long = |silence: &Silence| silence.heard.saturating_sub(silence.since) >= idle_after;
+        let idle = self.silence.filter(|silence| known(silence) && long(silence));
         self.idle = idle.is_some();
         match (idle, self.silence) {
             (Some(silence), _) => Verdict::Idle { heard: silence.heard },
@@ -124,8 +132,20 @@ mod tests {
         assert_eq!(quiet.barrier(at(30), IDLE_AFTER), Verdict::Returns, "unheard");
         assert_eq!(quiet.barrier(at(31), IDLE_AFTER), Verdict::Active);
         assert!(!quiet.record(), "the frontier was adopted at that barrier");
-        idle(&mut quiet);
+    }
+
+    #[test]
+    fn not_listening_undoes_nothing_that_is_known() {
+        let mut quiet = Quiet::default();
+        told(&mut quiet, 0..=10);
         quiet.not_listened();
-        assert_eq!(quiet.barrier(at(11), IDLE_AFTER), Verdict::Returns, "not listened to");
+        assert_eq!(quiet.barrier(at(11), IDLE_AFTER), Verdict::Idle { heard: at(10) }, "for a moment");
+        assert_eq!(quiet.barrier(at(70), IDLE_AFTER), Verdict::Returns, "for long");
+        assert_eq!(quiet.barrier(at(71), IDLE_AFTER), Verdict::Silent);
+        quiet.at_end(at(72));
+        assert_eq!(quiet.barrier(at(72), IDLE_AFTER), Verdict::Idle { heard: at(72) }, "nothing had come");
+        quiet.not_listened();
+        assert!(quiet.record());
+        assert_eq!(quiet.barrier(at(73), IDLE_AFTER), Verdict::Active, "something had");
     }
 }

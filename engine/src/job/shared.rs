@@ -16,11 +16,11 @@ use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::job::ledger::EpochLedger;
 use crate::sink::HistoryFiles;
 use crate::snapshot::{Snapshot, TableSnapshot};
-use crate::spec::{StreamSpec, ViewSpec};
+use crate::spec::{StreamSpec, ViewShape, ViewSpec};
 use crate::status::{CheckpointStatus, Effort, Failure, LedgerRow};
 use crate::view::OpenPanes;
 use crate::view::arrived::Arrived;
-use crate::view::panes::Panes;
+use crate::view::panes::{Filed, Panes};
 use crate::view::watermark::PartitionTime;
 
 #[derive(Default)]
@@ -65,6 +65,9 @@ pub struct Tables {
     pub ledger: BTreeMap<Epoch, EpochLedger>,
     pub checkpoints: VecDeque<CheckpointStatus>,
     pub ledger_rows: VecDeque<LedgerRow>,
+    /// What waits for its manifest in all tables, and all that views have open.
+    filed_bytes: usize,
+    open_bytes: usize,
 }
 
 pub struct Stream {
@@ -128,7 +131,7 @@ impl Stream {
 }
 
 impl Table {
-    /// The view fails alone: nothing of what it has open is kept, and what has closed stays.
+    /// INV-19: the view fails alone. Nothing of what it has open is kept, and what has closed stays.
     pub fn fail(&mut self, reason: String, since: Micros) {
         if self.failure.is_none() {
             tracing::error!(
@@ -138,6 +141,13 @@ impl Table {
             );
             self.failure = Some(Failure { reason, since });
         }
+        self.panes.clear();
+    }
+
+    /// Where the frontier has to come for everything that is open to close.
+    pub fn open_through(&self) -> Option<Micros> {
+        let ViewShape::Windowed { allowed_lateness, .. } = &self.spec.shape else { return None };
+        Some(self.panes.last_end()?.saturating_add(*allowed_lateness))
     }
 
     /// Whether the epoch ran with it to its end.
@@ -197,8 +207,52 @@ impl Tables {
         snapshot
     }
 
+    /// Adds what the lower halves of a worker, or refused rows, have become in one table.
+    pub fn file(&mut self, name: &str, epoch: Epoch, parts: Filed) {
+        let Some(table) = self.tables.get_mut(name) else { return };
+        let before = table.panes.bytes();
+        table.panes.file(epoch, parts);
+        let added = table.panes.bytes() - before;
+        self.filed_bytes += added;
+        self.open_bytes += added;
+    }
+
+    /// After tables have let go of what a manifest made durable, or have gone.
+    pub fn weigh(&mut self) {
+        let bytes = |of: fn(&Panes) -> usize| self.tables.values().map(|table| of(&table.panes)).sum();
+        (self.filed_bytes, self.open_bytes) = (bytes(Panes::filed_bytes), bytes(Panes::bytes));
+    }
+
     /// Bytes that are in memory and not durable: what backpressure looks at.
     pub fn filed_bytes(&self) -> usize {
-        self.tables.values().map(|table| table.panes.filed_bytes()).sum()
+        self.filed_bytes
+    }
+
+    /// Bytes of all that views have open.
+    pub fn open_bytes(&self) -> usize {
+        self.open_bytes
+    }
+
+    pub fn fail(&mut self, view: &str, reason: String, since: Micros) {
+        if let Some(table) = self.tables.get_mut(view) {
+            table.fail(reason, since);
+        }
+        self.weigh();
+    }
+
+    /// Has the view fail that has most open.
+    pub fn fail_heaviest(&mut self, most: usize, since: Micros) {
+        let running =
+            self.tables.values().filter(|table| table.failure.is_none() && !table.spec.stream.is_empty());
+        if let Some(heaviest) = running.max_by_key(|table| table.panes.bytes()) {
+            let reason = format!(
+                "all views together have outgrown the memory, and this one has most open. its share={} MiB, memory={} MiB; \
+                 group by fewer keys, make its windows shorter, or raise --memory",
+                heaviest.panes.bytes() >> 20,
+                most >> 20
+            );
+            let view = heaviest.spec.name.clone();
+            self.fail(&view, reason, since);
+        }
     }
 }

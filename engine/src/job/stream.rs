@@ -187,6 +187,7 @@ impl StreamJob {
                 reports: crew.reporter.clone(),
                 clock: Arc::clone(crew.clock),
                 state_bytes_max: crew.settings.state_bytes_max,
+                memory_bytes: crew.settings.memory_bytes,
                 batch_rows: crew.settings.batch_rows,
                 linger: crew.settings.linger,
                 filed_bytes_max: crew.settings.filed_bytes_max.min(crew.settings.state_bytes_max / 4),

@@ -13,9 +13,9 @@ use crate::ids::{Epoch, Micros};
 use crate::job::shared::{Table, Tail};
 use crate::sink::{DeltaSink, HistoryFile, HistoryFiles};
 use crate::spec::{ViewShape, ViewSpec};
-use crate::view::LeafExec;
 use crate::view::panes::{Panes, Run};
 use crate::view::without_time;
+use crate::view::{LeafExec, reads};
 use crate::{Error, Result};
 
 /// A table without a row, first fed in the epoch after `ending`. Where a dropped table of the same name left its
@@ -116,7 +116,8 @@ async fn restored_runs(
     panes: &Panes,
     closed_through: Option<Micros>,
 ) -> Result<Vec<Run>> {
-    if let TableKind::View { fingerprint, .. } = &state.kind {
+    // A view without a window has no state: its rows are its own as they come.
+    if let (TableKind::View { fingerprint, .. }, ViewShape::Windowed { .. }) = (&state.kind, &spec.shape) {
         same_fingerprint(spec, fingerprint)?;
     }
     let mut runs = vec![];
@@ -197,7 +198,7 @@ pub fn with_files(
 
 /// A state written by another plan would be read wrongly, so it is not read at all.
 fn same_fingerprint(spec: &ViewSpec, written: &str) -> Result<()> {
-    if spec.fingerprint == written {
+    if reads(&spec.fingerprint, written) {
         return Ok(());
     }
     Err(Error::Invalid(format!(

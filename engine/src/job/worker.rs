@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::error::panic_text;
-use crate::ids::{Epoch, Offset, PartitionId};
+use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::job::arrival::{self, Arrival, Reached};
 use crate::job::intake::Intake;
 use crate::job::origins::Origins;
@@ -27,7 +27,7 @@ use crate::job::quiet::{Quiet, Verdict};
 use crate::job::refused::{RefusedRow, RefusedRows, RefusedTable};
 use crate::job::running_view::{Made, RunningView, Share};
 use crate::job::shared::{Partition, Shared, Tables};
-use crate::source::{BatchLimit, Polled, RawBatch, Reader, Stretch};
+use crate::source::{BatchLimit, Polled, RawBatch, Reader};
 use crate::spec::{StreamSpec, ViewSpec};
 use crate::status::Effort;
 use crate::view::arrived::{Arrived, Waiting};
@@ -84,6 +84,7 @@ pub struct Worker {
     pub reports: mpsc::Sender<Report>,
     pub clock: Arc<dyn Clock>,
     pub state_bytes_max: usize,
+    pub memory_bytes: usize,
     pub batch_rows: usize,
     pub linger: Duration,
     pub filed_bytes_max: usize,
@@ -108,6 +109,8 @@ struct Running {
     rejected: RefusedRows,
     late: RefusedRows,
     lowerings: u64,
+    /// The epoch in which records were last taken in.
+    read_in: Epoch,
     /// Since the last micro-batch joined.
     effort: Effort,
 }
@@ -153,6 +156,7 @@ impl Running {
             rejected: RefusedRows::default(),
             late: RefusedRows::default(),
             lowerings: 0,
+            read_in: Epoch(0),
             effort: Effort::default(),
         })
     }
@@ -209,6 +213,11 @@ impl Running {
         let tables = self.worker.shared.lock();
         // INV-14: the store is slower than the source. The next commit makes room.
         if tables.filed_bytes() > self.worker.filed_bytes_max {
+            return true;
+        }
+        // With little memory left a worker reads once an epoch: windows may close before it is used up.
+        let near = self.worker.memory_bytes / 10 * 9;
+        if tables.open_bytes() > near && self.read_in == self.epoch {
             return true;
         }
         let Some(stream) = tables.streams.get(&self.worker.stream.name) else { return false };
@@ -322,9 +331,10 @@ impl Running {
 
     /// Makes a micro-batch of the records. Those for which it had no room are left for the next.
     fn take_in(&mut self, mut raw: RawBatch, more: bool) -> Result<()> {
+        self.read_in = self.epoch;
         let begun = self.worker.clock.elapsed();
         let (accepted, left) = self.intake.accept(&mut raw, &mut self.rejected)?;
-        let mut reached = self.wake(&raw)?;
+        let mut reached = self.wake(&raw, &accepted.records)?;
         let times = accepted.event_times(&self.worker.stream);
         let observed = arrival::observe(&raw, &accepted, times, &mut reached);
         if let Some(observed) = &observed {
@@ -346,8 +356,8 @@ impl Running {
     }
 
     /// Each partition of the batch as it stood before it. One that comes back from idleness first adopts the frontier
-    /// as its floor.
-    fn wake(&mut self, raw: &RawBatch) -> Result<BTreeMap<PartitionId, Reached>> {
+    /// as its floor; refused records say nothing of time, so they bring none back.
+    fn wake(&mut self, raw: &RawBatch, accepted: &[u32]) -> Result<BTreeMap<PartitionId, Reached>> {
         let mut tables = self.worker.shared.lock();
         let stream = tables
             .streams
@@ -355,15 +365,17 @@ impl Running {
             .ok_or_else(|| Error::Internal("a worker reads a stream that is gone".into()))?;
         let frontier = stream.frontier;
         let mut reached = BTreeMap::new();
-        for Stretch { partition, .. } in &raw.stretches {
-            let known = stream.partitions.get_mut(partition).ok_or_else(|| {
+        let until = |end: usize| accepted.partition_point(|index| (*index as usize) < end);
+        for (partition, range) in raw.ranges() {
+            let known = stream.partitions.get_mut(&partition).ok_or_else(|| {
                 Error::Internal(format!("a source gave a partition nobody asked for. partition={partition}"))
             })?;
-            if self.quiet.entry(*partition).or_default().record() {
+            let quiet = self.quiet.entry(partition).or_default();
+            if until(range.start) < until(range.end) && quiet.record() {
                 known.time.floor = known.time.floor.max(frontier);
                 known.returned = Some(known.time.watermark());
             }
-            reached.entry(*partition).or_insert_with(|| Reached::at(known.time));
+            reached.entry(partition).or_insert_with(|| Reached::at(known.time));
         }
         Ok(reached)
     }
@@ -406,8 +418,8 @@ impl Running {
         let tables = &mut *tables;
         self.file(tables, shares);
         for (which, part) in [(RefusedTable::RejectedRecords, rejected), (RefusedTable::LateRows, late)] {
-            if let (Some(part), Some(table)) = (part, tables.tables.get_mut(&which.spec_name())) {
-                table.panes.file(self.epoch, Arc::new(vec![part]));
+            if let Some(part) = part {
+                tables.file(&which.spec_name(), self.epoch, Arc::new(vec![part]));
             }
         }
         let Some(stream) = tables.streams.get_mut(name) else { return Ok(()) };
@@ -417,12 +429,15 @@ impl Running {
             shown.clear();
         }
         let Some(Arrival { arrived, reached, records, bytes }) = arrival else { return Ok(()) };
+        let rows = arrived.batch.num_rows();
         if !self.waiting.is_empty() {
             shown.push((self.epoch, arrived));
         }
         stream.records += records;
         stream.bytes += bytes;
-        stream.silent_since = now;
+        if rows > 0 {
+            stream.silent_since = now;
+        }
         let ledger = tables.ledger.entry(self.epoch).or_default();
         for (id, reached) in reached {
             stream.rejected += reached.terms.rejected;
@@ -435,24 +450,33 @@ impl Running {
     }
 
     fn file(&self, tables: &mut Tables, shares: Vec<Share>) {
-        let ledger = tables.ledger.entry(self.epoch).or_default();
+        let now = self.worker.clock.wall();
         for Share { views, made } in shares {
             for view in views {
                 let table = tables.tables.get_mut(&view.name);
                 let Some(table) = table.filter(|table| table.failure.is_none()) else { continue };
                 match &made {
                     Ok(Made { parts, terms, .. }) => {
-                        ledger.add_view(&view.name, *terms);
                         table.late += terms.late;
                         table.failed += terms.failed;
-                        table.panes.file(self.epoch, Arc::clone(parts));
+                        tables.ledger.entry(self.epoch).or_default().add_view(&view.name, *terms);
+                        tables.file(&view.name, self.epoch, Arc::clone(parts));
                     }
-                    Err(error) => table.fail(error.to_string(), self.worker.clock.wall()),
+                    Err(error) => tables.fail(&view.name, error.to_string(), now),
                 }
-                if table.panes.bytes() > self.worker.state_bytes_max {
-                    table.fail(over_cap(self.worker.state_bytes_max), self.worker.clock.wall());
-                }
+                self.bound(tables, &view.name, now);
             }
+        }
+    }
+
+    /// What grows beyond a bound takes nobody with it.
+    fn bound(&self, tables: &mut Tables, view: &str, now: Micros) {
+        let most = self.worker.state_bytes_max;
+        if tables.tables.get(view).is_some_and(|table| table.panes.bytes() > most) {
+            tables.fail(view, over_cap(most), now);
+        }
+        if tables.open_bytes() > self.worker.memory_bytes {
+            tables.fail_heaviest(self.worker.memory_bytes, now);
         }
     }
 }

@@ -59,16 +59,21 @@ impl LeafExec {
         LeafExec { reads, properties: Arc::new(properties) }
     }
 
+    /// The columns of a micro-batch that are read here.
+    pub fn columns_of(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let schema = self.schema();
+        let place = |field: &FieldRef| batch.schema_ref().index_of(field.name());
+        let columns = schema.fields().iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        Ok(batch.project(&columns)?)
+    }
+
     fn batches(&self, config: &SessionConfig) -> Result<Vec<RecordBatch>> {
         match self.reads {
             Reads::MicroBatch => {
                 let batch = config
                     .get_extension::<MicroBatch>()
                     .ok_or_else(|| internal_datafusion_err!("a lower half was run without a micro-batch"))?;
-                let schema = self.schema();
-                let place = |field: &FieldRef| batch.0.schema_ref().index_of(field.name());
-                let columns = schema.fields().iter().map(place).collect::<Result<Vec<_>, _>>()?;
-                Ok(vec![batch.0.project(&columns)?])
+                Ok(vec![self.columns_of(&batch.0)?])
             }
             Reads::States { cut } => {
                 let states = config.get_extension::<States>();

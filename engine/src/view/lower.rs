@@ -23,6 +23,7 @@ use crate::view::compact::compacted;
 use crate::view::leaf::MicroBatch;
 use crate::view::part::Part;
 use crate::view::running::running_context;
+use crate::view::sieve::{self, Gallop};
 use crate::view::tally::{Counts, Tallies, as_aggregate};
 use crate::view::upper::reduce;
 use crate::{Error, Result};
@@ -96,15 +97,15 @@ impl LowerHalf {
                     lowered.parts.extend(part.ending_after(after, window)?);
                 }
             }
-            lowered.failed.sort_by_key(|failed| failed.row);
         } else {
             lowered.parts = self.lower(&arrived.batch, |row| row, &mut lowered).await?;
         }
+        lowered.failed.sort_by_key(|failed| failed.row);
         Ok(lowered)
     }
 
-    /// Runs over all rows at once; where that fails over fewer, until each row that fails is known. `place` says which of
-    /// the arrived rows one is.
+    /// Runs over all rows at once; where that fails over those that do not, until each row that fails is known. `place`
+    /// says which of the arrived rows one is.
     async fn lower(
         &mut self,
         batch: &RecordBatch,
@@ -119,24 +120,30 @@ impl LowerHalf {
         if let Err(Fault(reason)) = self.run(&batch.slice(0, 0)).await? {
             return Err(Error::BadData(format!("the view's plan can't run: {reason}")));
         }
-        let mut parts = vec![];
-        let (mut first, mut rows) = (0, batch.num_rows());
-        while first < batch.num_rows() {
-            rows = rows.min(batch.num_rows() - first);
-            match self.run(&batch.slice(first, rows)).await? {
+        let mut reasons = sieve::Reasons::new();
+        self.plans.iter().for_each(|plan| plan.sift(batch, &mut reasons));
+        let (left, rows) = sieve::without(batch, &reasons)?;
+        let mut failed = |row: usize, reason| lowered.failed.push(FailedRow { row: place(row), reason });
+        for (row, reason) in reasons {
+            failed(row as usize, reason);
+        }
+        let (mut parts, mut counts) = (vec![], vec![]);
+        let mut gallop = Gallop::over(left.num_rows());
+        while let Some((first, some)) = gallop.next() {
+            match self.run(&left.slice(first, some)).await? {
                 Ok(ran) => {
-                    lowered.count(ran.counts);
+                    counts.push(ran.counts);
                     parts.extend(ran.parts);
-                    first += rows;
-                    rows *= 2;
+                    gallop.succeeded();
                 }
-                Err(_) if rows > 1 => rows /= 2,
                 Err(Fault(reason)) => {
-                    lowered.failed.push(FailedRow { row: place(first), reason });
-                    first += 1;
+                    if let Some(row) = gallop.failed() {
+                        failed(rows.value(row) as usize, reason);
+                    }
                 }
             }
         }
+        counts.into_iter().for_each(|counts| lowered.count(counts));
         self.merged(parts).await
     }
 
@@ -229,17 +236,28 @@ impl Plan {
         Ok(Plan { plan, tallies, cut })
     }
 
+    /// The rows that an expression is known to fail over; a plan before this one may know them already.
+    fn sift(&self, batch: &RecordBatch, reasons: &mut sieve::Reasons) {
+        for (row, reason) in sieve::sift(&self.plan, batch) {
+            reasons.entry(row).or_insert_with(|| failing(&reason));
+        }
+    }
+
     async fn run(&mut self, context: Arc<TaskContext>) -> Result<Result<Vec<RecordBatch>, Fault>> {
         // Each run would otherwise leave its metrics behind in the plan.
         self.plan = reset_plan_states(Arc::clone(&self.plan))?;
         let run = AssertUnwindSafe(collect(Arc::clone(&self.plan), context)).catch_unwind().await;
         Ok(match run {
             Ok(Ok(batches)) => Ok(batches),
-            Ok(Err(error)) => Err(Fault(format!("an expression fails: {}", root_text(&error)))),
+            Ok(Err(error)) => Err(Fault(failing(&root_text(&error)))),
             // Some functions panic over a value instead of refusing it.
             Err(panic) => Err(Fault(format!("a function panicked: {}", panic_text(&*panic)))),
         })
     }
+}
+
+fn failing(reason: &str) -> String {
+    format!("an expression fails: {reason}")
 }
 
 /// The Partial node below a cut's Final.

@@ -3,18 +3,21 @@
 
 pub mod arrived;
 pub mod compact;
+mod fingerprint;
 mod leaf;
 pub mod lower;
 mod open;
 pub mod panes;
 pub mod part;
 mod running;
+mod sieve;
 mod state_scan;
 mod tally;
 pub mod upper;
 pub mod watermark;
 mod window;
 
+pub use fingerprint::{fingerprint, reads};
 pub use leaf::{LeafExec, MicroBatch};
 pub use open::{OpenPanes, without_time};
 pub use state_scan::StateScan;

@@ -73,6 +73,13 @@ impl Panes {
         self.filed.entry(epoch).or_default().push(parts);
     }
 
+    /// Nothing of what is open is kept.
+    pub fn clear(&mut self) {
+        self.filed.clear();
+        self.runs.clear();
+        self.count_bytes();
+    }
+
     /// What the state of the view weighs in memory.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -186,6 +193,12 @@ impl Panes {
         self.bytes = self.parts().map(Part::bytes).sum();
         let filed = self.filed.values().flatten().flat_map(|filed| filed.iter());
         self.filed_bytes = filed.map(Part::bytes).sum();
+    }
+
+    /// The end of the last window that anything open is part of.
+    pub fn last_end(&self) -> Option<Micros> {
+        let window = self.window?;
+        self.parts().filter_map(|part| Some(window.last_end(part.panes.last()?.start))).max()
     }
 
     /// Distinct windows that are open.

@@ -78,6 +78,11 @@ impl Tallies {
     }
 }
 
+/// What is below a counter, if the plan is one.
+pub fn counted(plan: &Arc<dyn ExecutionPlan>) -> Option<&Arc<dyn ExecutionPlan>> {
+    (plan.as_ref() as &dyn std::any::Any).downcast_ref::<TallyExec>().map(|tally| &tally.input)
+}
+
 pub fn as_aggregate(plan: &Arc<dyn ExecutionPlan>) -> Option<&AggregateExec> {
     (plan.as_ref() as &dyn std::any::Any).downcast_ref::<AggregateExec>()
 }

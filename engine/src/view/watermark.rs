@@ -130,9 +130,15 @@ pub enum Standing {
 }
 
 /// The frontier after a barrier: the least watermark of the active partitions. When all are silent it advances by the
-/// time elapsed since the last record, so that the last window closes without one more event and a replay of old data
-/// does not jump to today.
-pub fn frontier(previous: Option<Micros>, standings: &[Standing], silence: Micros) -> Option<Micros> {
+/// time elapsed since the last row, so that the last window closes without one more event and a replay of old data
+/// does not jump to today; but only until what is open has closed, at `open_through`. What a source held back meanwhile
+/// is not late when it comes (INV-18).
+pub fn frontier(
+    previous: Option<Micros>,
+    standings: &[Standing],
+    silence: Micros,
+    open_through: Option<Micros>,
+) -> Option<Micros> {
     let mut least: Option<Option<Micros>> = None;
     let mut reached = None;
     for standing in standings {
@@ -148,7 +154,10 @@ pub fn frontier(previous: Option<Micros>, standings: &[Standing], silence: Micro
         Some(watermark) => watermark,
         None if standings.is_empty() => None,
         None if standings.iter().all(|standing| *standing == Standing::Ended) => Some(END_OF_TIME),
-        None => reached.map(|watermark: Micros| watermark.saturating_add(silence)),
+        None => reached.map(|watermark: Micros| {
+            let advanced = watermark.saturating_add(silence);
+            advanced.min(open_through.unwrap_or(watermark)).max(watermark)
+        }),
     };
     previous.max(now)
 }
@@ -214,11 +223,19 @@ mod tests {
     #[test]
     fn the_frontier_waits_for_the_slowest_and_not_for_the_idle() {
         use Standing::{Active, Ended, Idle};
+        let frontier =
+            |previous, standings: &[Standing], silence| frontier(previous, standings, silence, Some(30));
         assert_eq!(frontier(None, &[Active(Some(5)), Active(Some(9))], 0), Some(5));
         assert_eq!(frontier(Some(4), &[Active(None), Active(Some(9))], 0), Some(4));
         assert_eq!(frontier(None, &[Idle(Some(5)), Active(Some(9)), Ended], 0), Some(9));
         assert_eq!(frontier(Some(7), &[Active(Some(5))], 0), Some(7), "it never falls");
-        assert_eq!(frontier(Some(3), &[Idle(Some(5)), Idle(None)], 30), Some(35));
+        assert_eq!(frontier(Some(3), &[Idle(Some(5)), Idle(None)], 20), Some(25));
+        assert_eq!(
+            frontier(Some(25), &[Idle(Some(5)), Idle(None)], 3600),
+            Some(30),
+            "what is open has closed"
+        );
+        assert_eq!(frontier(Some(30), &[Idle(Some(33)), Idle(None)], 3600), Some(33));
         assert_eq!(frontier(None, &[Idle(None)], 30), None);
         assert_eq!(frontier(None, &[Ended, Ended], 0), Some(END_OF_TIME));
     }

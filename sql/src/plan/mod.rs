@@ -3,7 +3,6 @@
 
 mod column_type;
 mod explain;
-mod fingerprint;
 mod replan;
 mod stream;
 pub mod values;

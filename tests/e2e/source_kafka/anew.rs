@@ -14,6 +14,8 @@ use tokio::runtime::Runtime;
 use super::{EVENTS, Topic, WITHIN, block_on, failure, read_to_end, rows};
 use crate::place::Place;
 
+const FAILED: &str = "SELECT count(*) FROM system.streams WHERE state = 'failed'";
+
 impl Topic {
     /// Reads the first `count` records, as an instance does that is stopped then.
     fn read(&self, count: i64) -> Result<Assignment> {
@@ -93,7 +95,7 @@ fn a_topic_created_anew_and_longer_is_noticed_by_its_last_record() -> Result<()>
 }
 
 #[test]
-fn an_instance_does_not_go_on_in_another_topic() -> Result<()> {
+fn an_instance_goes_on_in_another_topic_only_when_told() -> Result<()> {
     let topic = Topic::create("exchanged", 1)?;
     topic.tell(0, &["00:01.1", "00:01.2", "00:01.3"])?;
     let place = Place::folder(&topic.script(&topic.kafka.bootstrap, ""), &[])?;
@@ -107,14 +109,18 @@ fn an_instance_does_not_go_on_in_another_topic() -> Result<()> {
     topic.delete()?;
     let topic = Topic::create_on(Arc::clone(&topic.kafka), topic.name, 1)?;
     topic.tell(0, &["00:02.1", "00:02.2", "00:02.3", "00:02.4", "00:02.5"])?;
-    let mut instance = place.launch.spawn(&[])?;
-    let status = runtime.block_on(instance.ended())?;
-    let logged = instance.logged();
-    ensure!(
-        !status.success() && logged.contains("the topic is not the one that was read before"),
-        "{logged}"
-    );
-    Ok(())
+    runtime.block_on(async {
+        let instance = place.launch.start(&[]).await?;
+        instance.until(FAILED, WITHIN, |failed| failed == 1).await?;
+        instance.update("ALTER STREAM events RESTART").await?;
+        instance.until(FAILED, WITHIN, |failed| failed == 1).await?;
+        let reason = &instance.query("SELECT reason FROM system.streams").await?[0][0];
+        ensure!(reason.contains("the topic is not the one that was read before"), "{reason}");
+        assert_eq!(instance.number(EVENTS).await?, 3, "what was read is served");
+        instance.update("ALTER STREAM events RESTART AT 'earliest'").await?;
+        instance.until(EVENTS, WITHIN, |events| events == 8).await?;
+        instance.terminate().await
+    })
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod anew;
 mod away;
 mod reading;
 mod secure;
+mod time;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

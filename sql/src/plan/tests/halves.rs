@@ -319,9 +319,7 @@ async fn fingerprints_tell_states_apart() {
     let query = "SELECT window_start, sum(q) AS s FROM TUMBLE(t, ts, INTERVAL '60 s') GROUP BY window_start";
     assert_eq!(of(query).await, of(query).await);
     assert_eq!(of(query).await, of(&query.replace(" AS s", " AS t")).await, "names of columns are no state");
-    for (part, other) in
-        [("60", "30"), ("sum(q)", "sum(p)"), ("sum(q)", "max(q)"), ("GROUP BY", "WHERE q > 1 GROUP BY")]
-    {
+    for (part, other) in [("60", "30"), ("sum(q)", "sum(p)"), ("sum(q)", "max(q)")] {
         assert_ne!(of(query).await, of(&query.replace(part, other)).await, "{part} became {other}");
     }
 }

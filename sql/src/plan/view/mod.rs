@@ -27,11 +27,10 @@ use thalweg_engine::ids::Micros;
 use thalweg_engine::spec::{
     ColumnOrigin, RecordColumn, StreamSpec, TIME_COLUMN, ViewShape, ViewSpec, Window,
 };
-use thalweg_engine::view::{planning_state, upper};
+use thalweg_engine::view::{fingerprint, planning_state, upper};
 use uuid::Uuid;
 
 use self::shape::{BoundKeys, Shape};
-use super::fingerprint::fingerprint;
 use super::values::{self, Options};
 use super::window::{WindowFunctions, WindowLength, pane_length, resolve, shift};
 use crate::error::{Error, Result};
@@ -69,7 +68,7 @@ pub async fn plan_view(create: &CreateView, id: Uuid, streams: &[Arc<StreamSpec>
         let text = "DataFusion can't run this query in two halves";
         Error::invalid(text).at(create.name.position).detail(error.to_string())
     })?;
-    let fingerprint = fingerprint(&planned)?;
+    let fingerprint = fingerprint(&planned);
     Ok(ViewSpec {
         id,
         name: create.name.value.clone(),

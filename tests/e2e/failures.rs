@@ -1,0 +1,107 @@
+//! A view that fails stops alone: its neighbours go on, what it had closed is served, and statements have it go on.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::instance::Instance;
+use crate::place::Place;
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Each minute has as many rows as its number; `brittle` can't finish the one with three.
+const SCRIPT: &str = "
+    CREATE STREAM rows (ts TIMESTAMP, n BIGINT, WATERMARK FOR ts AS ts)
+    WITH (connector = 'files', path = 'rows.ndjson');
+    CREATE MATERIALIZED VIEW brittle AS SELECT window_start, 100 / (count(*) - 3) AS share
+    FROM TUMBLE(rows, ts, INTERVAL '1 minute') GROUP BY window_start;
+    CREATE MATERIALIZED VIEW sound AS SELECT window_start, count(*) AS rows
+    FROM TUMBLE(rows, ts, INTERVAL '1 minute') GROUP BY window_start;
+    CREATE MATERIALIZED VIEW copied AS SELECT n FROM rows;";
+
+fn place() -> Result<Place> {
+    let place = Place::folder(SCRIPT, &["--roll", "100ms"])?;
+    let minute = |minute: u64| (0..minute).map(move |n| format!("{{\"ts\":{},\"n\":{n}}}\n", minute * 60));
+    let rows: String = (1..6).flat_map(minute).collect();
+    std::fs::write(place.launch.script.with_file_name("rows.ndjson"), rows)?;
+    Ok(place)
+}
+
+async fn states(instance: &Instance) -> Result<Vec<(String, String)>> {
+    let rows = instance.query("SELECT view, state FROM system.views ORDER BY view").await?;
+    let pair = |row: Vec<String>| row.try_into().ok().map(|[view, state]: [String; 2]| (view, state));
+    rows.into_iter().map(pair).collect::<Option<_>>().context("a row is not a pair")
+}
+
+fn told(states: &[(&str, &str)]) -> Vec<(String, String)> {
+    states.iter().map(|(view, state)| (view.to_string(), state.to_string())).collect()
+}
+
+async fn sound_rows(instance: &Instance) -> Result<()> {
+    instance.until("SELECT coalesce(sum(rows), 0) FROM history.sound", WITHIN, |rows| rows == 15).await?;
+    instance.until("SELECT count(*) FROM history.copied", WITHIN, |rows| rows == 15).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_cannot_finish_a_window_fails_alone() -> Result<()> {
+    let place = place()?;
+    let failed = told(&[("brittle", "failed"), ("copied", "running"), ("sound", "running")]);
+    let running = told(&[("brittle", "running"), ("copied", "running"), ("sound", "running")]);
+    let instance = place.launch.start(&[]).await?;
+    sound_rows(&instance).await?;
+    assert_eq!(states(&instance).await?, failed);
+    let reason = "SELECT reason FROM system.views WHERE view = 'brittle'";
+    assert_eq!(instance.query(reason).await?, [["closing its windows failed: Divide by zero error"]]);
+    instance.kill().await?;
+
+    let instance = place.launch.start(&[]).await?;
+    assert_eq!(states(&instance).await?, failed, "it is remembered");
+    sound_rows(&instance).await?;
+    instance.update("ALTER VIEW brittle RESTART").await?;
+    assert_eq!(states(&instance).await?, running);
+    instance.kill().await?;
+
+    let instance = place.launch.start(&[]).await?;
+    assert_eq!(states(&instance).await?, running, "and so is that it went on");
+    assert_eq!(instance.number("SELECT count(*) FROM brittle").await?, 0);
+    instance.update("DROP VIEW brittle").await?;
+    instance.terminate().await
+}
+
+/// As after an upgrade to a version that refuses the statement.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_cannot_be_planned_any_more_keeps_its_rows_and_nobody_from_starting() -> Result<()> {
+    let place = place()?;
+    let instance = place.launch.start(&[]).await?;
+    sound_rows(&instance).await?;
+    instance.terminate().await?;
+    forget_how_to_plan(&place, "count(*) AS rows")?;
+
+    let script = std::fs::read_to_string(&place.launch.script)?
+        .replace("CREATE STREAM", "CREATE STREAM IF NOT EXISTS");
+    let kept = script.split_once("CREATE MATERIALIZED VIEW").context("there are views")?.0;
+    std::fs::write(&place.launch.script, kept)?;
+    let instance = place.launch.start(&[]).await?;
+    let expected = told(&[("brittle", "failed"), ("copied", "running"), ("sound", "failed")]);
+    assert_eq!(states(&instance).await?, expected);
+    let reason = &instance.query("SELECT reason FROM system.views WHERE view = 'sound'").await?[0][0];
+    ensure!(reason.contains("can't be planned any more") && reason.contains("lost_function"), "{reason}");
+    sound_rows(&instance).await?;
+    assert_eq!(instance.number("SELECT max(rows) FROM sound").await?, 5);
+    let error = instance.update("ALTER VIEW sound RESTART").await.expect_err("it still can't be planned");
+    ensure!(format!("{error:#}").contains("lost_function"), "{error:#}");
+    instance.update("DROP VIEW sound").await?;
+    instance.terminate().await
+}
+
+/// Puts a function that there is not in place of `text`, in the newest manifest.
+fn forget_how_to_plan(place: &Place, text: &str) -> Result<()> {
+    let folder = std::path::Path::new(&place.launch.data).join("manifests");
+    let manifests = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
+    let newest = manifests.collect::<Result<Vec<_>>>()?.into_iter().max().context("there are manifests")?;
+    let manifest = std::fs::read_to_string(&newest)?;
+    ensure!(manifest.contains(text), "{manifest}");
+    std::fs::write(newest, manifest.replace(text, "lost_function(n) AS rows"))?;
+    Ok(())
+}
