@@ -10,7 +10,7 @@ mod open;
 pub mod panes;
 pub mod part;
 mod running;
-mod sieve;
+pub mod sieve;
 mod state_scan;
 mod tally;
 pub mod upper;

@@ -12,12 +12,13 @@ use arrow::compute::{filter_record_batch, prep_null_mask_filter, take_record_bat
 use datafusion::common::Result;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 
 use crate::error::root_text;
 use crate::view::leaf::LeafExec;
-use crate::view::tally::{as_aggregate, counted};
+use crate::view::tally::{as_aggregate, is_tally};
 
 /// Why rows fail, by row.
 pub type Reasons = BTreeMap<u32, String>;
@@ -47,11 +48,11 @@ fn rows_of(
         let origin = UInt32Array::from_iter_values(0..batch.num_rows() as u32);
         return Ok(Some(Rows { batch: leaf.columns_of(batch)?, origin }));
     }
-    if let Some(input) = counted(plan) {
-        return rows_of(input, batch, reasons);
-    }
     let [input] = plan.children()[..] else { return Ok(None) };
     let Some(rows) = rows_of(input, batch, reasons)? else { return Ok(None) };
+    if is_tally(plan) || node.is::<CooperativeExec>() {
+        return Ok(Some(rows));
+    }
     if let Some(filter) = node.downcast_ref::<FilterExec>() {
         let rows = rows.that_stand([filter.predicate()], reasons)?;
         let kept = filter.predicate().evaluate(&rows.batch)?.into_array(rows.batch.num_rows())?;

@@ -78,9 +78,9 @@ impl Tallies {
     }
 }
 
-/// What is below a counter, if the plan is one.
-pub fn counted(plan: &Arc<dyn ExecutionPlan>) -> Option<&Arc<dyn ExecutionPlan>> {
-    (plan.as_ref() as &dyn std::any::Any).downcast_ref::<TallyExec>().map(|tally| &tally.input)
+/// Whether it only counts what passes through it.
+pub fn is_tally(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    (plan.as_ref() as &dyn std::any::Any).is::<TallyExec>()
 }
 
 pub fn as_aggregate(plan: &Arc<dyn ExecutionPlan>) -> Option<&AggregateExec> {

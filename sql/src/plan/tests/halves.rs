@@ -15,9 +15,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use thalweg_engine::spec::{Cut, TIME_COLUMN, Upper, ViewShape, ViewSpec, Window};
 use thalweg_engine::view::arrived::Arrived;
-use thalweg_engine::view::lower::LowerHalf;
+use thalweg_engine::view::lower::{LowerHalf, partial_of};
 use thalweg_engine::view::panes::Panes;
 use thalweg_engine::view::part::Part;
+use thalweg_engine::view::sieve::sift;
 use thalweg_engine::view::upper::{finish, reduce};
 
 use super::{STREAM, stream, view};
@@ -313,6 +314,25 @@ async fn windows_under_another_name() {
 }
 
 /// A state written by one is read by the other.
+/// Of rows that a view can't take every one is found without running its plan over each.
+#[tokio::test]
+async fn rows_that_fail_are_found_by_their_expressions() {
+    let query =
+        "SELECT window_start, k, sum(100 / q) AS s, max(q % 7) AS m FROM TUMBLE(t, ts, INTERVAL '60 s')
+                 WHERE u <> 'nobody' AND q < 40 GROUP BY window_start, k";
+    let ViewShape::Windowed { cuts, .. } = view(query).await.unwrap().shape else {
+        panic!("it has a window")
+    };
+    let batch = rows();
+    let q = batch.column(4).as_primitive::<Int64Type>();
+    let users = batch.column(2);
+    let zero = |row: &u32| q.value(*row as usize) == 0 && users.is_valid(*row as usize);
+    let expected: Vec<u32> = (0..ROWS as u32).filter(zero).collect();
+    let found = sift(&partial_of(&cuts[0].aggregate).unwrap(), &batch);
+    assert!(expected.len() > 10);
+    assert_eq!(found.into_keys().collect::<Vec<_>>(), expected);
+}
+
 #[tokio::test]
 async fn fingerprints_tell_states_apart() {
     let of = async |query: &str| view(query).await.unwrap().fingerprint;
