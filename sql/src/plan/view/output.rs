@@ -43,6 +43,11 @@ pub(super) fn check(plan: &LogicalPlan, query: &Query) -> Result<()> {
                 .at(place)
                 .hint("cast it, such as CAST(… AS BIGINT)")
         })?;
+        check_fields(field.data_type()).map_err(|reason| {
+            Error::invalid(format!("column \"{name}\" has {reason}"))
+                .at(place)
+                .hint("take its fields one by one: column['field'] AS name")
+        })?;
     }
     Ok(())
 }
@@ -61,6 +66,30 @@ pub(super) fn project(plan: LogicalPlan) -> PlannerResult<LogicalPlan> {
     });
     let columns = visible.chain([Expr::Column(time.clone()).alias(TIME_COLUMN)]).collect::<Vec<_>>();
     LogicalPlanBuilder::from(plan).project(columns)?.build()
+}
+
+/// The names within structs, at any depth. A table of Delta takes names that differ in their case for the same.
+fn check_fields(kind: &DataType) -> Result<(), String> {
+    match kind {
+        DataType::Struct(fields) => {
+            let mut seen = HashSet::new();
+            for field in fields {
+                let name = field.name();
+                if name.is_empty() || name.contains(REFUSED_IN_NAMES) {
+                    return Err(format!("a field called \"{name}\", which a table can't hold"));
+                }
+                if !seen.insert(name.to_lowercase()) {
+                    return Err(format!("two fields called \"{name}\", which differ at most in their case"));
+                }
+                check_fields(field.data_type())?;
+            }
+            Ok(())
+        }
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            check_fields(item.data_type())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The type of a table's column that holds every value of `from`, or why there is none.
