@@ -1,12 +1,17 @@
 //! Runs a view's plans, by the engine's own code, when it is created: once on no rows and once on one, since some
 //! aggregates fail, or panic, only when they run in two phases.
+//!
+//! The one row is made up, and tells of types, not of values: an expression may well fail on it
+//! (`CAST(concat('2025-06-', k) AS DATE)` where `k` is NULL) and not on real ones. Then another row is tried.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, new_null_array};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringViewArray, new_null_array};
+use arrow::compute::{can_cast_types, cast};
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::Result as PlannerResult;
+use arrow::error::ArrowError;
+use datafusion::common::{DataFusionError, Result as PlannerResult};
 use futures::FutureExt;
 use thalweg_engine::spec::{StreamSpec, TIME_COLUMN, ViewShape};
 use thalweg_engine::view::arrived::Arrived;
@@ -19,10 +24,13 @@ use crate::error::{Error, Result};
 /// The schema of the view's rows.
 pub(super) async fn dry_run(shape: &ViewShape, stream: &StreamSpec) -> Result<SchemaRef> {
     let run = async {
-        let nothing = RecordBatch::new_empty(Arc::clone(&stream.schema));
-        let one = one_row(stream)?;
-        for batch in [nothing, one] {
-            run_once(shape, &batch).await?;
+        run_once(shape, &RecordBatch::new_empty(Arc::clone(&stream.schema))).await?;
+        for text in [None, Some("1"), Some("2025-06-01")] {
+            match run_once(shape, &one_row(stream, text)?).await {
+                Ok(()) => break,
+                Err(error) if tells_of_a_value(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         schema_of(shape)
     };
@@ -36,19 +44,40 @@ pub(super) async fn dry_run(shape: &ViewShape, stream: &StreamSpec) -> Result<Sc
     }
 }
 
-/// All columns NULL but the event time, which a decoded row always has.
-fn one_row(stream: &StreamSpec) -> PlannerResult<RecordBatch> {
+/// Whether an expression failed on the row, and not the plan.
+fn tells_of_a_value(error: &thalweg_engine::Error) -> bool {
+    let thalweg_engine::Error::Plan(error) = error else { return false };
+    match error.find_root() {
+        DataFusionError::Execution(_) => true,
+        DataFusionError::ArrowError(error, _) => matches!(
+            error.as_ref(),
+            ArrowError::CastError(_)
+                | ArrowError::ParseError(_)
+                | ArrowError::ComputeError(_)
+                | ArrowError::InvalidArgumentError(_)
+                | ArrowError::DivideByZero
+                | ArrowError::ArithmeticOverflow(_)
+        ),
+        _ => false,
+    }
+}
+
+/// All columns `text`, as far as their types can hold that, but the event time, which a decoded row always has.
+fn one_row(stream: &StreamSpec, text: Option<&str>) -> PlannerResult<RecordBatch> {
     let event_time = stream.event_time.map(|it| it.column);
+    let text: ArrayRef = Arc::new(StringViewArray::from(vec![text]));
     let columns =
         stream.schema.fields().iter().enumerate().map(|(index, field)| match event_time == Some(index) {
-            true => arrow::compute::cast(&arrow::array::Int64Array::from(vec![1_000_000]), field.data_type()),
+            true => cast(&Int64Array::from(vec![1_000_000]), field.data_type()),
+            // What is no such value becomes NULL.
+            false if can_cast_types(text.data_type(), field.data_type()) => cast(&text, field.data_type()),
             false => Ok(new_null_array(field.data_type(), 1)),
         });
     Ok(RecordBatch::try_new(Arc::clone(&stream.schema), columns.collect::<Result<_, _>>()?)?)
 }
 
 /// As workers and the coordinator do it: in two micro-batches, merged, and finished.
-async fn run_once(shape: &ViewShape, batch: &RecordBatch) -> Result<()> {
+async fn run_once(shape: &ViewShape, batch: &RecordBatch) -> thalweg_engine::Result<()> {
     let mut half = LowerHalf::new(shape)?;
     let arrived = Arrived { batch: batch.clone(), observed: None };
     let mut parts = vec![];
