@@ -273,6 +273,22 @@ async fn ordered_aggregates() {
     check_against(HOP, idle, &plain).await;
 }
 
+/// To a percentile the direction of its order is which tail it is of.
+#[tokio::test]
+async fn percentiles_of_both_tails() {
+    check(
+        "SELECT window_start, percentile_cont(0.9) WITHIN GROUP (ORDER BY q DESC) AS low,
+           percentile_cont(0.9) WITHIN GROUP (ORDER BY q) AS high, quantile_cont(p, 0.25 ORDER BY p DESC) AS p,
+           percentile_cont(1) WITHIN GROUP (ORDER BY q DESC) AS least, percentile_cont(q, 0.9) AS plain,
+           abs(approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY q DESC) -
+               approx_percentile_cont(0.1) WITHIN GROUP (ORDER BY q)) <= 1 AS approx,
+           abs(approx_percentile_cont_with_weight(1, 0.9) WITHIN GROUP (ORDER BY q DESC) -
+               approx_percentile_cont_with_weight(1, 0.1) WITHIN GROUP (ORDER BY q)) <= 1 AS weighed
+         FROM {W} GROUP BY window_start",
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn filters_and_expressions() {
     check(
@@ -311,6 +327,21 @@ async fn windows_under_another_name() {
     )
     .await;
     check("SELECT c.window_end AS e, count(DISTINCT c.u) AS n, sum(c.q) AS s FROM {W} AS c GROUP BY c.window_end").await;
+}
+
+/// A bound beside the one by which panes are found can't be a pane's.
+#[tokio::test]
+async fn bounds_that_are_named_twice() {
+    let twice = "SELECT a, b, count(*) AS n FROM (SELECT window_start AS a, window_start AS b FROM {W}) GROUP BY a, b";
+    assert!(windowed(&check_in(HOP, twice).await).0.expanded);
+    check(twice).await;
+    check("SELECT window_start AS a, window_start AS b, k, count(*) AS n FROM {W} GROUP BY a, b, k").await;
+    check("SELECT DISTINCT window_start AS a, window_end AS b, window_start AS c FROM {W}").await;
+    check(
+        "SELECT window_start, window_end, k, count(*) AS n FROM {W}
+         GROUP BY GROUPING SETS ((window_start, window_end, k), (window_start))",
+    )
+    .await;
 }
 
 /// A state written by one is read by the other.

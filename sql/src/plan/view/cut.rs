@@ -3,9 +3,11 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, cast, lit};
 use datafusion::optimizer::Optimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
@@ -43,13 +45,18 @@ fn mode(plan: &Arc<dyn ExecutionPlan>) -> Option<AggregateMode> {
     (plan.as_ref() as &dyn Any).downcast_ref::<AggregateExec>().map(|it| *it.mode())
 }
 
-/// The aggregate without `ORDER BY` in functions to which order is nothing: in two phases those panic or fail.
+/// The aggregate without `ORDER BY` in functions to which order is nothing: in two phases those panic or fail. To a
+/// percentile its direction is something, and is taken over into the fraction.
 pub(super) fn without_idle_order(aggregate: &Aggregate) -> Result<Aggregate> {
     let strip = |expr: Expr| {
         expr.transform_up(|each| match each {
             Expr::AggregateFunction(mut function)
                 if !function.params.order_by.is_empty() && !heeds_order(function.func.name()) =>
             {
+                let descending = function.params.order_by.first().is_some_and(|order| !order.asc);
+                if descending && let Some(fraction) = fraction_of(&mut function) {
+                    *fraction = lit(1.0) - cast(fraction.clone(), DataType::Float64);
+                }
                 function.params.order_by.clear();
                 Ok(Transformed::yes(Expr::AggregateFunction(function)))
             }
@@ -68,6 +75,15 @@ pub(super) fn without_idle_order(aggregate: &Aggregate) -> Result<Aggregate> {
         });
     }
     Ok(Aggregate::try_new(Arc::clone(&aggregate.input), aggregate.group_expr.clone(), stripped)?)
+}
+
+/// Which share of the rows comes before the value that a percentile is.
+fn fraction_of(function: &mut AggregateFunction) -> Option<&mut Expr> {
+    match function.func.name() {
+        "percentile_cont" | "approx_percentile_cont" => function.params.args.get_mut(1),
+        "approx_percentile_cont_with_weight" => function.params.args.get_mut(2),
+        _ => None,
+    }
 }
 
 fn heeds_order(function: &str) -> bool {

@@ -21,7 +21,8 @@ pub(super) struct Shape {
     pub aggregated: bool,
     /// Something below the aggregate looks at the window other than as a bare key.
     pub looks_at_window: bool,
-    /// Where the window's bounds are among the keys of the aggregate over the stream.
+    /// Where the window's bounds are among the keys of the aggregate over the stream: those that every grouping set
+    /// names. A key that is a bound and none of these makes rows be expanded, for a pane's bounds differ from a window's.
     pub keys: BoundKeys,
     columns: Vec<Meaning>,
 }
@@ -159,7 +160,7 @@ impl Checker<'_> {
         if !shape.columns.iter().any(|it| it.is_bound()) {
             return Err(self.no_window(&shape, "SELECT DISTINCT", None));
         }
-        shape.aggregate_by_columns();
+        shape.aggregate_by_columns(&[Meaning::Start, Meaning::End]);
         Ok(shape)
     }
 
@@ -167,10 +168,14 @@ impl Checker<'_> {
         let schema = aggregate.input.schema();
         let mut shape = self.shape(&aggregate.input)?;
         let sets = grouping_sets(&aggregate.group_expr);
-        let is_bound = |expr: &&Expr| shape.meaning(expr, schema).is_bound();
+        let names = |bound: Meaning| {
+            let names_it = |set: &Vec<&Expr>| set.iter().any(|expr| shape.meaning(expr, schema) == bound);
+            !sets.is_empty() && sets.iter().all(names_it)
+        };
         self.check_order(&aggregate.aggr_expr)?;
-        let named = !sets.is_empty() && sets.iter().all(|set| set.iter().any(is_bound));
-        if !named {
+        let in_each: Vec<Meaning> =
+            [Meaning::Start, Meaning::End].into_iter().filter(|bound| names(*bound)).collect();
+        if in_each.is_empty() {
             let place = syntax::place_of_grouping(self.query);
             let derived = sets
                 .iter()
@@ -183,9 +188,12 @@ impl Checker<'_> {
                 .at(place)
                 .hint("take longer windows, such as INTERVAL '1' HOUR, or group in the query that reads the view"),
                 None if sets.len() > 1 && shape.window.is_some() => {
-                    Error::invalid("a grouping set leaves out the window")
-                        .at(place)
-                        .hint("write GROUP BY window_start, window_end, ROLLUP (…)")
+                    let is_bound = |expr: &&Expr| shape.meaning(expr, schema).is_bound();
+                    let text = match sets.iter().all(|set| set.iter().any(is_bound)) {
+                        true => "grouping sets name different bounds of the window",
+                        false => "a grouping set leaves out the window",
+                    };
+                    Error::invalid(text).at(place).hint("write GROUP BY window_start, window_end, ROLLUP (…)")
                 }
                 None => self.no_window(&shape, "an aggregate", place),
             });
@@ -200,7 +208,7 @@ impl Checker<'_> {
             })
             .map(|meaning| if meaning.is_bound() { meaning } else { Meaning::Other })
             .collect();
-        shape.aggregate_by_columns();
+        shape.aggregate_by_columns(&in_each);
         Ok(shape)
     }
 
@@ -282,10 +290,16 @@ impl Shape {
     }
 
     /// The columns are those of an aggregate now; of the first one, the bounds are remembered.
-    fn aggregate_by_columns(&mut self) {
+    fn aggregate_by_columns(&mut self, in_each_set: &[Meaning]) {
         if !self.aggregated {
-            let find = |wanted| self.columns.iter().position(|it| *it == wanted);
+            let find = |wanted| {
+                let position = self.columns.iter().position(|it| *it == wanted);
+                position.filter(|_| in_each_set.contains(&wanted))
+            };
             self.keys = BoundKeys { start: find(Meaning::Start), end: find(Meaning::End) };
+            let bounds = self.columns.iter().filter(|it| it.is_bound()).count();
+            let kept = self.keys.start.iter().chain(&self.keys.end).count();
+            self.looks_at_window |= bounds > kept;
         }
         self.aggregated = true;
     }
