@@ -37,6 +37,8 @@ pub fn planning_state() -> SessionStateBuilder {
     // A TopK whose filter reaches its scan is single-use.
     options.optimizer.enable_dynamic_filter_pushdown = false;
     options.optimizer.enable_leaf_expression_pushdown = false;
+    // A moment without a zone is none: literals and functions that make moments make them in UTC, as the decoder does.
+    options.execution.time_zone = Some("UTC".into());
     let rules = PhysicalOptimizer::new()
         .rules
         .into_iter()

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::cast;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
@@ -115,9 +116,17 @@ fn source(cut: &Cut, batches: Vec<RecordBatch>) -> Result<Arc<dyn ExecutionPlan>
     Ok(MemorySourceConfig::try_new_exec(&[in_schema_of(cut, batches)?], schema, None)?)
 }
 
-/// A batch read back from a file is equal in types, but its schema may lack metadata.
+/// A batch read back from a file may lack the schema's metadata, and one of an older release holds sums in the narrower
+/// type that they were added in then.
 fn in_schema_of(cut: &Cut, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
     let schema = partial_of(&cut.aggregate)?.schema();
-    let batch = |batch: RecordBatch| Ok(RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec())?);
+    let batch = |batch: RecordBatch| {
+        let columns = batch.columns().iter().zip(schema.fields());
+        let columns = columns.map(|(column, field)| match column.data_type() == field.data_type() {
+            true => Ok(Arc::clone(column)),
+            false => cast(column, field.data_type()),
+        });
+        Ok(RecordBatch::try_new(Arc::clone(&schema), columns.collect::<Result<_, _>>()?)?)
+    };
     batches.into_iter().map(batch).collect()
 }

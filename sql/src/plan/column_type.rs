@@ -62,6 +62,31 @@ pub(super) fn column_type(declared: &Declared) -> Result<DataType, String> {
     })
 }
 
+/// A type as SQL writes it, where SQL can.
+pub(crate) fn type_text(kind: &DataType) -> String {
+    match kind {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "STRING".to_owned(),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BYTES".to_owned(),
+        DataType::Boolean => "BOOLEAN".to_owned(),
+        DataType::Int8 => "TINYINT".to_owned(),
+        DataType::Int16 => "SMALLINT".to_owned(),
+        DataType::Int32 => "INT".to_owned(),
+        DataType::Int64 => "BIGINT".to_owned(),
+        DataType::Float32 => "FLOAT".to_owned(),
+        DataType::Float64 => "DOUBLE".to_owned(),
+        DataType::Date32 => "DATE".to_owned(),
+        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
+        DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if &**zone == "UTC" => "TIMESTAMP".to_owned(),
+        DataType::List(item) | DataType::LargeList(item) => format!("ARRAY<{}>", type_text(item.data_type())),
+        DataType::Struct(fields) => {
+            let fields =
+                fields.iter().map(|field| format!("{} {}", field.name(), type_text(field.data_type())));
+            format!("STRUCT<{}>", fields.collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
 fn decimal(size: &ExactNumberInfo) -> Result<DataType, String> {
     let (precision, scale) = match size {
         ExactNumberInfo::None => (38, 10),
@@ -80,6 +105,9 @@ fn struct_fields(declared: &[StructField]) -> Result<Fields, String> {
     let mut fields: Vec<Field> = vec![];
     for field in declared {
         let name = field.field_name.as_ref().ok_or("each field of a STRUCT has a name")?;
+        if field.options.is_some() {
+            return Err(format!("field {} of the STRUCT has options, which none takes", name.value));
+        }
         if fields.iter().any(|known| known.name() == &name.value) {
             return Err(format!("the STRUCT has two fields called {}", name.value));
         }

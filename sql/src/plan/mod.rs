@@ -1,15 +1,22 @@
 //! Statements to specs: `CREATE STREAM` to a source with typed columns, `CREATE MATERIALIZED VIEW` to the two halves of
 //! a plan.
 
+mod checked;
 mod column_type;
+mod executed;
 mod explain;
+mod functions;
 mod replan;
 mod stream;
 pub mod values;
 mod view;
 mod window;
 
+pub(crate) use checked::CheckedArithmetic;
+pub(crate) use column_type::type_text;
+pub(crate) use executed::check as check_executed;
 pub use explain::explain;
+pub(crate) use functions::offer;
 pub use replan::replan;
 pub(crate) use replan::replan_view;
 pub use stream::plan_stream;

@@ -1,6 +1,5 @@
 //! What all sessions share: the job, the bounds, the runtime that queries run on, and the list of queries.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
@@ -15,13 +14,16 @@ use thalweg_engine::status::Status;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
+use super::Session;
 use super::engine::Engine;
 use super::registry::{QueryStatus, Registry};
 use super::settings::{Client, Settings};
-use super::{Session, functions};
-use crate::Result;
+use crate::plan::CheckedArithmetic;
 use crate::tables::{CATALOG, PUBLIC, Pinned, PinnedStores, StatementCatalog, StatusSource};
+use crate::{Result, plan};
 
+/// That of every session: a moment without a zone would be another one in each place that reads it.
+const TIME_ZONE: &str = "UTC";
 /// Footers of Parquet files that are kept between statements.
 const FOOTERS_BYTES_MAX: usize = 64 << 20;
 
@@ -173,17 +175,8 @@ fn template(settings: &Settings) -> SessionState {
         .with_target_partitions(settings.parallelism.max(1));
     // Places in the text, for errors.
     config.options_mut().sql_parser.collect_spans = true;
-    let mut state = SessionStateBuilder::new().with_config(config).with_default_features().build();
-    let bounded = functions::bounded(state.scalar_functions());
-    let mut all: HashMap<_, _> = state.scalar_functions().clone();
-    for function in bounded {
-        let function = Arc::new(function);
-        for name in function.aliases().iter().map(String::as_str).chain([function.name()]) {
-            all.insert(name.to_owned(), Arc::clone(&function));
-        }
-    }
-    state = SessionStateBuilder::new_from_existing(state)
-        .with_scalar_functions(all.into_values().collect())
-        .build();
-    state
+    config.options_mut().execution.time_zone = Some(TIME_ZONE.into());
+    plan::offer(SessionStateBuilder::new().with_config(config).with_default_features())
+        .with_analyzer_rule(Arc::new(CheckedArithmetic))
+        .build()
 }

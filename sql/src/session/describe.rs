@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::TableReference;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::sql::planner::object_name_to_table_reference;
@@ -14,6 +14,7 @@ use super::answer::Answer;
 use super::database::{Shared, Table, TableKind};
 use super::references::Names;
 use crate::parse::Shown;
+use crate::plan::type_text;
 use crate::{Error, Position, Result};
 
 /// Columns of text, all of the same length; `None` is NULL.
@@ -179,31 +180,6 @@ fn duration(micros: i64) -> String {
     let count = micros / unit;
     let plural = if count == 1 || unit < 1_000_000 { "" } else { "s" };
     format!("{count} {name}{plural}")
-}
-
-/// A type as SQL writes it, where SQL can.
-pub(crate) fn type_text(kind: &DataType) -> String {
-    match kind {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "STRING".to_owned(),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BYTES".to_owned(),
-        DataType::Boolean => "BOOLEAN".to_owned(),
-        DataType::Int8 => "TINYINT".to_owned(),
-        DataType::Int16 => "SMALLINT".to_owned(),
-        DataType::Int32 => "INT".to_owned(),
-        DataType::Int64 => "BIGINT".to_owned(),
-        DataType::Float32 => "FLOAT".to_owned(),
-        DataType::Float64 => "DOUBLE".to_owned(),
-        DataType::Date32 => "DATE".to_owned(),
-        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
-        DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if &**zone == "UTC" => "TIMESTAMP".to_owned(),
-        DataType::List(item) | DataType::LargeList(item) => format!("ARRAY<{}>", type_text(item.data_type())),
-        DataType::Struct(fields) => {
-            let fields =
-                fields.iter().map(|field| format!("{} {}", field.name(), type_text(field.data_type())));
-            format!("STRUCT<{}>", fields.collect::<Vec<_>>().join(", "))
-        }
-        other => other.to_string(),
-    }
 }
 
 /// One stream's columns for `StreamSpec`s that were only planned.

@@ -18,7 +18,6 @@ mod database;
 mod describe;
 mod difference;
 mod engine;
-mod functions;
 mod limits;
 mod parameters;
 mod query;
@@ -30,8 +29,6 @@ mod tests;
 
 pub use answer::Answer;
 pub use database::{Database, Table, TableKind};
-#[cfg(test)]
-pub(crate) use describe::type_text;
 pub use engine::Engine;
 pub use parameters::of_batch as parameters_of_batch;
 pub use registry::{QueryState, QueryStatus};

@@ -17,7 +17,7 @@ use super::database::Shared;
 use super::references::Names;
 use super::registry::Ticket;
 use super::{limits, parameters};
-use crate::{Error, Result};
+use crate::{Error, Result, plan};
 
 /// A query, and where it is asked.
 #[derive(Clone)]
@@ -55,6 +55,9 @@ impl Request {
         let statement = Statement::Query(Box::new(self.query));
         let names = Names { engine: &*self.shared.engine, pinned: &pinned, schema: &self.schema };
         names.check(&statement, &state)?;
+        if let Statement::Query(query) = &statement {
+            plan::check_executed(query, &state)?;
+        }
 
         let plan = state.statement_to_plan(DataFusionStatement::Statement(Box::new(statement))).await?;
         read_only().verify_plan(&plan)?;

@@ -282,7 +282,7 @@ fn instant_or_null<R>(name: &'static str, rows: &[R], value: impl Fn(&R) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::type_text;
+    use crate::plan::type_text;
 
     /// The document is what people write queries by.
     #[test]

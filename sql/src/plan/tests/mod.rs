@@ -1,5 +1,6 @@
 //! Statements against specs, and the words of refusals.
 
+mod checked;
 mod failing;
 mod halves;
 mod queries;

@@ -105,6 +105,30 @@ async fn windows() {
     )
     .await;
     check(
+        "SELECT k, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '1 minute') GROUP BY GROUPING SETS ((window_start, k), (window_end, q))",
+        expect![[r#"
+            line 2, column 90: grouping sets name different bounds of the window
+            hint: write GROUP BY window_start, window_end, ROLLUP (…)
+        "#]],
+    )
+    .await;
+    check(
+        "SELECT ts, window_start FROM HOP(t, ts, INTERVAL '1 ms', INTERVAL '1 day')",
+        expect![[r#"
+        line 2, column 30: each row would be one of 86400000 windows, more than 10000
+        hint: take a longer slide, one that divides the size
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT window_start, max(ts - window_start) < INTERVAL '1 hour' AS early FROM HOP(t, ts, INTERVAL '1 s', INTERVAL '1 day') GROUP BY window_start",
+        expect![[r#"
+            line 2, column 79: each row would be one of 86400 windows, more than 10000
+            hint: take a longer slide, one that divides the size
+        "#]],
+    )
+    .await;
+    check(
         &format!("SELECT DISTINCT k {W}"),
         expect![[r#"
             line 2, column 1: SELECT DISTINCT must name its window, or it would never be final
@@ -201,6 +225,30 @@ async fn what_a_replay_would_answer_otherwise() {
         "SELECT ts, uuid() AS id FROM t",
         expect![[r#"
         line 2, column 12: uuid() answers otherwise in a replay, so a view can't use it
+        hint: use the event time, window_start or window_end; or call it in the query that reads the view
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT ts, \"uuid\"() AS id FROM t",
+        expect![[r#"
+        line 2, column 12: uuid() answers otherwise in a replay, so a view can't use it
+        hint: use the event time, window_start or window_end; or call it in the query that reads the view
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT ts, today() AS id FROM t",
+        expect![[r#"
+        line 2, column 12: current_date() answers otherwise in a replay, so a view can't use it
+        hint: use the event time, window_start or window_end; or call it in the query that reads the view
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT k || current_timestamp AS id FROM t",
+        expect![[r#"
+        line 2, column 13: now() answers otherwise in a replay, so a view can't use it
         hint: use the event time, window_start or window_end; or call it in the query that reads the view
     "#]],
     )
@@ -342,6 +390,78 @@ async fn columns() {
     "#]],
     )
     .await;
+}
+
+#[tokio::test]
+async fn fields_of_columns() {
+    check(
+        "SELECT ts, named_struct('a b', k) AS s FROM t",
+        expect![[r#"
+        line 2, column 12: column "s" has a field called "a b", which a table can't hold
+        hint: take its fields one by one: column['field'] AS name
+    "#]],
+    )
+    .await;
+    check(
+        "SELECT ts, [struct(k AS a, u AS \"A\")] AS s FROM t",
+        expect![[r#"
+        line 2, column 42: column "s" has two fields called "A", which differ at most in their case
+        hint: take its fields one by one: column['field'] AS name
+    "#]],
+    )
+    .await;
+}
+
+/// What the planner would drop is refused in views too.
+#[tokio::test]
+async fn what_would_be_dropped() {
+    check(
+        "SELECT window_start, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '1 minute') TABLESAMPLE (10 PERCENT) GROUP BY window_start",
+        expect![[r#"
+            line 2, column 41: TABLESAMPLE is not supported
+            hint: leave it out, or keep a share of the rows: WHERE random() < 0.1 in a query
+        "#]],
+    )
+    .await;
+    check(
+        "SELECT ts FROM t TABLESAMPLE (10 PERCENT)",
+        expect![[r#"
+        line 2, column 16: TABLESAMPLE is not supported
+        hint: leave it out, or keep a share of the rows: WHERE random() < 0.1 in a query
+    "#]],
+    )
+    .await;
+    check(
+        &format!("SELECT window_start, k, count(*) AS n {W} GROUP BY window_start, k WITH ROLLUP"),
+        expect![[r#"
+            line 2, column 88: GROUP BY … WITH ROLLUP is not supported
+            hint: write GROUP BY ROLLUP (…)
+        "#]],
+    )
+    .await;
+    check(
+        &format!("SELECT window_start, abs(max(q)) FILTER (WHERE q > 1) AS n {W} GROUP BY window_start"),
+        expect![[r#"
+            line 2, column 22: abs takes no FILTER: it is no aggregate
+            hint: leave FILTER out, or write it at an aggregate such as count(…)
+        "#]],
+    )
+    .await;
+}
+
+/// An expression that fails on made-up values may be right on real ones.
+#[tokio::test]
+async fn types_are_judged_and_not_values() {
+    for query in [
+        "SELECT ts, CAST(concat('2025-06-', k) AS DATE) AS day FROM t",
+        "SELECT ts, 100 / (q - q) AS d FROM t",
+        "SELECT window_start, max(CAST(concat('2025-', k) AS TIMESTAMP)) AS m, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '1 minute') GROUP BY window_start",
+        "SELECT window_start, 1 / (count(*) - 2) AS m FROM TUMBLE(t, ts, INTERVAL '1 minute') GROUP BY window_start",
+    ] {
+        if let Err(error) = view(query).await {
+            panic!("{query}\n{error}");
+        }
+    }
 }
 
 #[tokio::test]

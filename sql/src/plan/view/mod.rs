@@ -9,6 +9,7 @@ mod cut;
 mod distinct;
 mod dry_run;
 mod output;
+mod replay;
 mod shape;
 mod stream_table;
 mod syntax;
@@ -27,48 +28,56 @@ use thalweg_engine::ids::Micros;
 use thalweg_engine::spec::{
     ColumnOrigin, RecordColumn, StreamSpec, TIME_COLUMN, ViewShape, ViewSpec, Window,
 };
-use thalweg_engine::view::{fingerprint, planning_state, upper};
+use thalweg_engine::view::lower::partial_of;
+use thalweg_engine::view::{fingerprint, plain_planning_state, planning_state, upper};
 use uuid::Uuid;
 
 use self::shape::{BoundKeys, Shape};
+use super::checked::{CheckedArithmetic, widens};
+use super::executed;
+use super::functions::offer;
 use super::values::{self, Options};
 use super::window::{WindowFunctions, WindowLength, pane_length, resolve, shift};
 use crate::error::{Error, Result};
 use crate::parse::CreateView;
 
 const OPTIONS: [&str; 1] = ["allowed_lateness"];
-/// More panes than this would be merged for every window that closes.
+/// More panes than this would be merged for every window that closes, or more rows made of each.
 const PANES_PER_WINDOW_MAX: Micros = 10_000;
 
 /// Plans a view over one of `streams`, and runs its plans once on next to nothing.
 pub async fn plan_view(create: &CreateView, id: Uuid, streams: &[Arc<StreamSpec>]) -> Result<ViewSpec> {
     let state = planner();
-    let stream = syntax::check(&create.query, &state, streams)?;
+    let stream = syntax::check(&create.query, streams)?;
+    executed::check(&create.query, &state)?;
     let allowed_lateness = options(create)?;
     let state = with_stream(state, stream)?;
     let query = AstStatement::Query(create.query.clone());
     let plan = state.statement_to_plan(PlannerStatement::Statement(Box::new(query))).await?;
+    replay::check(&plan, &create.query)?;
     let shape = shape::check(&plan, &create.query, stream)?;
     output::check(&plan, &create.query)?;
-    let plan = analyzed(resolve(plan, expands(&shape))?, &state)?;
-    let planned = match shape.window {
-        Some(length) if shape.aggregated => {
-            let window = window(length, shape.looks_at_window, create)?;
-            windowed(plan, window, shape.keys, allowed_lateness, &state).await?
-        }
-        _ if allowed_lateness.is_some() => {
-            return Err(Error::invalid("nothing is late for a view without a window")
-                .at(create.options.first().and_then(|option| option.position))
-                .hint("leave out allowed_lateness"));
-        }
-        _ => copy(plan, stream, create, &state).await?,
+    let window = shape.window.map(|length| window(length, expands(&shape), create)).transpose()?;
+    let window = window.filter(|_| shape.aggregated);
+    if window.is_none() && allowed_lateness.is_some() {
+        return Err(Error::invalid("nothing is late for a view without a window")
+            .at(create.options.first().and_then(|option| option.position))
+            .hint("leave out allowed_lateness"));
+    }
+    let query = Resolved {
+        plan: resolve(plan, expands(&shape))?,
+        window,
+        keys: shape.keys,
+        allowed_lateness: allowed_lateness.unwrap_or(0),
+        time: if window.is_none() { Some(time_of_copy(stream, create)?) } else { None },
     };
+    let planned = query.planned(&state).await?;
     let columns = columns_read(&planned, stream)?;
     let schema = dry_run::dry_run(&planned, stream).await.map_err(|error| {
         let text = "DataFusion can't run this query in two halves";
         Error::invalid(text).at(create.name.position).detail(error.to_string())
     })?;
-    let fingerprint = fingerprint(&planned);
+    let fingerprint = query.fingerprint(&planned).await?;
     Ok(ViewSpec {
         id,
         name: create.name.value.clone(),
@@ -82,9 +91,56 @@ pub async fn plan_view(create: &CreateView, id: Uuid, streams: &[Arc<StreamSpec>
 }
 
 fn planner() -> SessionState {
-    let mut state = planning_state().with_relation_planners(vec![Arc::new(WindowFunctions)]).build();
+    let mut state = offer(planning_state())
+        .with_relation_planners(vec![Arc::new(WindowFunctions)])
+        .with_analyzer_rule(Arc::new(CheckedArithmetic))
+        .build();
     state.config_mut().options_mut().sql_parser.collect_spans = true;
     state
+}
+
+/// A query that can be a view, with rows of panes or windows in place of its window.
+struct Resolved {
+    plan: LogicalPlan,
+    window: Option<Window>,
+    keys: BoundKeys,
+    allowed_lateness: Micros,
+    /// Of a view without a window: which column of the stream tells the time of a row.
+    time: Option<usize>,
+}
+
+impl Resolved {
+    async fn planned(&self, state: &SessionState) -> Result<ViewShape> {
+        let plan = analyzed(self.plan.clone(), state)?;
+        match (self.window, self.time) {
+            (Some(window), _) => windowed(plan, window, self.keys, self.allowed_lateness, state).await,
+            (None, Some(time)) => copy(plan, time, state).await,
+            (None, None) => Err(Error::internal("a view has neither a window nor a time")),
+        }
+    }
+
+    /// That of the plan without checks of arithmetic, which change no state but make that of a sum wider; so what was
+    /// kept before there were any is read on.
+    async fn fingerprint(&self, planned: &ViewShape) -> Result<String> {
+        match self.planned(&plain_planning_state()).await {
+            Ok(plain) if same_states(&plain, planned)? => Ok(fingerprint(&plain)),
+            _ => Ok(fingerprint(planned)),
+        }
+    }
+}
+
+fn same_states(plain: &ViewShape, checked: &ViewShape) -> Result<bool> {
+    let (ViewShape::Windowed { cuts: plain, .. }, ViewShape::Windowed { cuts: checked, .. }) =
+        (plain, checked)
+    else {
+        return Ok(true);
+    };
+    let mut same = plain.len() == checked.len();
+    for (plain, checked) in plain.iter().zip(checked) {
+        let (plain, checked) = (partial_of(&plain.aggregate)?, partial_of(&checked.aggregate)?);
+        same &= widens(&plain.schema(), &checked.schema());
+    }
+    Ok(same)
 }
 
 fn with_stream(state: SessionState, stream: &StreamSpec) -> Result<SessionState> {
@@ -106,17 +162,18 @@ fn expands(shape: &Shape) -> bool {
     hops && (shape.looks_at_window || !shape.aggregated)
 }
 
-fn window(length: WindowLength, looks_at_window: bool, create: &CreateView) -> Result<Window> {
+fn window(length: WindowLength, expanded: bool, create: &CreateView) -> Result<Window> {
     let WindowLength { size, slide } = length;
-    let expanded = size != slide && looks_at_window;
-    let panes = if expanded { size / slide } else { size / pane_length(length) };
-    if panes > PANES_PER_WINDOW_MAX {
+    let (pieces, what) = match expanded {
+        true => ((size + slide - 1) / slide, "each row would be one of"),
+        false => (size / pane_length(length), "each window would be made of"),
+    };
+    if pieces > PANES_PER_WINDOW_MAX {
+        let of = if expanded { "windows" } else { "panes" };
         let place = syntax::place_of_window(&create.query);
-        return Err(Error::invalid(format!(
-            "each window would be made of {panes} panes, more than {PANES_PER_WINDOW_MAX}"
-        ))
-        .at(place)
-        .hint("take a longer slide, one that divides the size"));
+        return Err(Error::invalid(format!("{what} {pieces} {of}, more than {PANES_PER_WINDOW_MAX}"))
+            .at(place)
+            .hint("take a longer slide, one that divides the size"));
     }
     Ok(Window { size, slide, expanded })
 }
@@ -132,7 +189,7 @@ async fn windowed(
     plan: LogicalPlan,
     window: Window,
     keys: BoundKeys,
-    allowed_lateness: Option<Micros>,
+    allowed_lateness: Micros,
     state: &SessionState,
 ) -> Result<ViewShape> {
     let aggregate = innermost(&plan)?;
@@ -145,7 +202,7 @@ async fn windowed(
     let upper = carry::carry_time(&plan, &LogicalPlan::Aggregate(aggregate.clone()), &time)?;
     let logical = output::project(upper)?;
     let upper = upper::planned(&cuts, logical).await?;
-    Ok(ViewShape::Windowed { window, allowed_lateness: allowed_lateness.unwrap_or(0), cuts, upper })
+    Ok(ViewShape::Windowed { window, allowed_lateness, cuts, upper })
 }
 
 /// The aggregate over the stream.
@@ -176,14 +233,10 @@ fn time_of_window(upper: &LogicalPlan, keys: BoundKeys, size: Micros) -> Result<
     Ok(LogicalPlanBuilder::from(upper.clone()).project(all)?.build()?)
 }
 
-async fn copy(
-    plan: LogicalPlan,
-    stream: &StreamSpec,
-    create: &CreateView,
-    state: &SessionState,
-) -> Result<ViewShape> {
-    let time = match stream.event_time {
-        Some(event_time) => event_time.column,
+/// Which column tells the time of a row where there is no window.
+fn time_of_copy(stream: &StreamSpec, create: &CreateView) -> Result<usize> {
+    match stream.event_time {
+        Some(event_time) => Ok(event_time.column),
         None => stream
             .origins
             .iter()
@@ -192,8 +245,11 @@ async fn copy(
                 Error::invalid(format!("stream {} has no time, by which the view's table is divided", stream.name))
                     .at(create.name.position)
                     .hint("declare a WATERMARK in its CREATE STREAM, or a column TIMESTAMP METADATA FROM 'timestamp'")
-            })?,
-    };
+            }),
+    }
+}
+
+async fn copy(plan: LogicalPlan, time: usize, state: &SessionState) -> Result<ViewShape> {
     let mut scan = &plan;
     while let [input] = scan.inputs().as_slice() {
         scan = input;

@@ -1,12 +1,10 @@
-//! What a view can't be, seen in its text alone: joins, ORDER BY, LIMIT, subqueries, functions that a replay would
-//! answer otherwise. The rules that need to know what a column means are in `shape`.
+//! What a view can't be, seen in its text alone: joins, ORDER BY, LIMIT, subqueries. The rules that need to know what a
+//! column means are in `shape`.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use datafusion::execution::SessionState;
-use datafusion::logical_expr::Volatility;
 use datafusion::sql::sqlparser::ast::{
     Distinct, Expr, Function, GroupByExpr, Ident, LimitClause, ObjectName, Query, Select, SetExpr, Spanned,
     TableFactor, Visit, Visitor,
@@ -18,12 +16,8 @@ use crate::error::{Error, Position, Result, suggestion};
 use crate::parse::WINDOW_FUNCTIONS;
 
 /// Checks the text, and gives the one stream that it reads.
-pub(super) fn check<'a>(
-    query: &Query,
-    state: &SessionState,
-    streams: &'a [Arc<StreamSpec>],
-) -> Result<&'a Arc<StreamSpec>> {
-    let mut rules = Rules { state, streams, named: HashSet::new(), arguments: HashSet::new(), stream: None };
+pub(super) fn check<'a>(query: &Query, streams: &'a [Arc<StreamSpec>]) -> Result<&'a Arc<StreamSpec>> {
+    let mut rules = Rules { streams, named: HashSet::new(), arguments: HashSet::new(), stream: None };
     if let ControlFlow::Break(error) = query.visit(&mut rules) {
         return Err(error);
     }
@@ -107,8 +101,7 @@ pub(super) fn place_of_function(query: &Query, wanted: impl Fn(&Function) -> boo
     }
 }
 
-struct Rules<'a, 'b> {
-    state: &'b SessionState,
+struct Rules<'a> {
     streams: &'a [Arc<StreamSpec>],
     /// What `WITH name AS (…)` has named.
     named: HashSet<String>,
@@ -117,7 +110,7 @@ struct Rules<'a, 'b> {
     stream: Option<&'a Arc<StreamSpec>>,
 }
 
-impl Visitor for Rules<'_, '_> {
+impl Visitor for Rules<'_> {
     type Break = Error;
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Error> {
@@ -199,13 +192,12 @@ impl Visitor for Rules<'_, '_> {
                 start(expr.span()),
                 "compare in the query that reads the view",
             ),
-            Expr::Function(function) => self.function(function),
             _ => ControlFlow::Continue(()),
         }
     }
 }
 
-impl Rules<'_, '_> {
+impl Rules<'_> {
     fn relation(&mut self, name: &ObjectName) -> ControlFlow<Error> {
         let place = start(name.span());
         let parts: Vec<_> = name.0.iter().filter_map(|part| part.as_ident()).map(lower).collect();
@@ -235,20 +227,6 @@ impl Rules<'_, '_> {
                 self.stream = Some(stream);
                 ControlFlow::Continue(())
             }
-        }
-    }
-
-    /// `now()` becomes a literal while a query is planned, so it is looked for before.
-    fn function(&self, function: &Function) -> ControlFlow<Error> {
-        let name = function.name.to_string().to_lowercase();
-        let scalar = self.state.scalar_functions().get(&name);
-        match scalar.map(|it| it.signature().volatility) {
-            Some(Volatility::Stable | Volatility::Volatile) => refuse(
-                format!("{name}() answers otherwise in a replay, so a view can't use it"),
-                start(function.name.span()),
-                "use the event time, window_start or window_end; or call it in the query that reads the view",
-            ),
-            _ => ControlFlow::Continue(()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Sessions over a job that only remembers: statements in, rows, messages and errors out.
 
+mod answers;
 mod hostile;
 
 use std::sync::Arc;

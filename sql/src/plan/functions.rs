@@ -1,9 +1,10 @@
-//! The functions that a statement may call.
+//! The functions that a statement may call, in queries and in views.
 //!
 //! DataFusion's defaults, none of which reads a file or the network (a test lists the table functions, the only kind
 //! that could, so that an upgrade cannot add one unseen). Those whose answer can be far larger than their arguments are
 //! wrapped: the size of the answer is estimated first, and refused when it passes a bound. A memory pool cannot do
-//! that, since it hears of a batch only after it was made.
+//! that, since it hears of a batch only after it was made. `to_char` is wrapped too: it gives a pattern of another
+//! database back as if it were the answer.
 
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ use datafusion::arrow::datatypes::{
     DataType, FieldRef, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
 };
 use datafusion::common::{Result, exec_err};
+use datafusion::execution::{SessionStateBuilder, SessionStateDefaults};
+
 use datafusion::logical_expr::interval_arithmetic::Interval;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
@@ -57,32 +60,50 @@ const GROWING: [(&str, Growth); 11] = [
     ("concat_ws", Growth::Sum),
 ];
 
-/// The wrapped functions, to be registered over DataFusion's own (aliases go along).
-pub(crate) fn bounded(functions: &std::collections::HashMap<String, Arc<ScalarUDF>>) -> Vec<ScalarUDF> {
-    GROWING
-        .iter()
-        .filter_map(|&(name, growth)| {
-            let inner = Arc::clone(functions.get(name)?);
-            Some(ScalarUDF::new_from_impl(Bounded { inner, growth }))
-        })
-        .collect()
+/// A builder whose states have these functions.
+pub(crate) fn offer(builder: SessionStateBuilder) -> SessionStateBuilder {
+    let all = SessionStateDefaults::default_scalar_functions().into_iter().map(|function| {
+        let growth = GROWING.iter().find(|(name, _)| *name == function.name());
+        let guard = match growth {
+            Some((_, growth)) => Guard::Growth(*growth),
+            None if function.name() == "to_char" => Guard::Pattern,
+            None => return function,
+        };
+        Arc::new(ScalarUDF::new_from_impl(Guarded { inner: function, guard }))
+    });
+    builder.with_scalar_functions(all.collect())
 }
 
-/// A function of DataFusion that first estimates how large its answer would be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Guard {
+    /// Estimates how large the answer would be.
+    Growth(Growth),
+    /// `to_char(moment, pattern)`: looks whether the pattern is one.
+    Pattern,
+}
+
+/// A function of DataFusion whose arguments are looked at first.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Bounded {
+struct Guarded {
     inner: Arc<ScalarUDF>,
-    growth: Growth,
+    guard: Guard,
 }
 
-impl Bounded {
+impl Guarded {
     fn check(&self, args: &ScalarFunctionArgs) -> Result<()> {
-        let sizes = args.args.iter().map(|arg| Sizes::of(arg, self.growth)).collect::<Result<Vec<_>>>()?;
+        match self.guard {
+            Guard::Growth(growth) => self.check_size(growth, args),
+            Guard::Pattern => args.args.get(1).map_or(Ok(()), check_pattern),
+        }
+    }
+
+    fn check_size(&self, growth: Growth, args: &ScalarFunctionArgs) -> Result<()> {
+        let sizes = args.args.iter().map(|arg| Sizes::of(arg, growth)).collect::<Result<Vec<_>>>()?;
         let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
         let mut total = 0_i64;
         for row in 0..rows {
-            total = total.saturating_add(self.growth.bytes(&sizes, row));
+            total = total.saturating_add(growth.bytes(&sizes, row));
         }
         if total > ANSWER_BYTES_MAX {
             return exec_err!(
@@ -91,6 +112,22 @@ impl Bounded {
             );
         }
         Ok(())
+    }
+}
+
+/// Patterns are those of strftime; one without a `%` says the same of every moment.
+fn check_pattern(patterns: &ColumnarValue) -> Result<()> {
+    let patterns = match patterns {
+        ColumnarValue::Scalar(pattern) => pattern.to_array()?,
+        ColumnarValue::Array(patterns) => Arc::clone(patterns),
+    };
+    let patterns = cast(&patterns, &DataType::Utf8View)?;
+    match patterns.as_string_view().iter().flatten().find(|pattern| !pattern.contains('%')) {
+        Some(pattern) => exec_err!(
+            "to_char() has no % in its pattern \"{pattern}\"\nhint: patterns are those of strftime, such as \
+             '%Y-%m-%d %H:%M:%S'"
+        ),
+        None => Ok(()),
     }
 }
 
@@ -165,7 +202,7 @@ fn numbers(values: &ArrayRef, growth: Growth) -> Result<Int64Array> {
     Ok(cast(&numbers, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
 }
 
-impl ScalarUDFImpl for Bounded {
+impl ScalarUDFImpl for Guarded {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         self.check(&args)?;
         self.inner.invoke_with_args(args)

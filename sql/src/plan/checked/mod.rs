@@ -1,0 +1,108 @@
+//! Arithmetic that is right or fails. DataFusion adds integers around their end in silence, and sums too; here a result
+//! that does not fit is an error, in queries and in both halves of views alike.
+//!
+//! A rule of the analyzer, after types have been made to fit: operators on integers, decimals and lengths of time become
+//! functions of ours (`arithmetic`), `sum` one that adds in a wider type (`sum`), and intervals are compared by how long
+//! they are (`length`). All keep the names that columns would have had.
+
+mod arithmetic;
+mod length;
+mod sum;
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Schema};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    Between, BinaryExpr, Expr, ExprSchemable, LogicalPlan, ScalarUDF, WindowFunctionDefinition,
+};
+use datafusion::optimizer::AnalyzerRule;
+
+use self::arithmetic::{Arithmetic, Operation};
+use self::length::{is_interval, length};
+
+#[derive(Debug)]
+pub(crate) struct CheckedArithmetic;
+
+impl AnalyzerRule for CheckedArithmetic {
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        Ok(plan.transform_up_with_subqueries(checked_node)?.data)
+    }
+
+    fn name(&self) -> &str {
+        "checked_arithmetic"
+    }
+}
+
+/// Whether states of today's plan can be made of those of the plan without checks: a sum's is wider now, the rest alike.
+pub(super) fn widens(without: &Schema, with: &Schema) -> bool {
+    let same = |one: &DataType, other: &DataType| one == other || sum::wider(one).as_ref() == Some(other);
+    without.fields().len() == with.fields().len()
+        && without.fields().iter().zip(with.fields()).all(|(one, other)| {
+            one.is_nullable() == other.is_nullable() && same(one.data_type(), other.data_type())
+        })
+}
+
+fn checked_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let mut schema = merge_schema(&plan.inputs());
+    if let LogicalPlan::TableScan(scan) = &plan {
+        let source = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?;
+        schema.merge(&source);
+    }
+    let names = NamePreserver::new(&plan);
+    plan.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let checked = expr.transform_up(|each| checked_expr(each, &schema))?;
+        Ok(checked.update_data(|expr| name.restore(expr)))
+    })?
+    .map_data(LogicalPlan::recompute_schema)
+}
+
+fn checked_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    Ok(match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let types = (left.get_type(schema)?, right.get_type(schema)?);
+            match Operation::of(op, &types.0, &types.1) {
+                Some(operation) => Transformed::yes(call(operation, vec![*left, *right])),
+                None if op.supports_propagation() && is_interval(&types.0) && is_interval(&types.1) => {
+                    let (left, right) = (Box::new(length(*left)), Box::new(length(*right)));
+                    Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right }))
+                }
+                None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+            }
+        }
+        Expr::Between(Between { expr, negated, low, high }) if is_interval(&expr.get_type(schema)?) => {
+            let [expr, low, high] = [expr, low, high].map(|each| Box::new(length(*each)));
+            Transformed::yes(Expr::Between(Between { expr, negated, low, high }))
+        }
+        Expr::Negative(inner) if inner.get_type(schema)?.is_signed_integer() => {
+            Transformed::yes(call(Operation::Negate, vec![*inner]))
+        }
+        Expr::AggregateFunction(mut function) if is_plain_sum(&function) => {
+            function.func = sum::exact();
+            Transformed::yes(Expr::AggregateFunction(function))
+        }
+        Expr::WindowFunction(mut function) => match &function.fun {
+            WindowFunctionDefinition::AggregateUDF(known) if known.name() == "sum" => {
+                function.fun = WindowFunctionDefinition::AggregateUDF(sum::exact());
+                Transformed::yes(Expr::WindowFunction(function))
+            }
+            _ => Transformed::no(Expr::WindowFunction(function)),
+        },
+        other => Transformed::no(other),
+    })
+}
+
+fn is_plain_sum(function: &AggregateFunction) -> bool {
+    function.func.name() == "sum" && function.func != sum::exact()
+}
+
+fn call(operation: Operation, args: Vec<Expr>) -> Expr {
+    let function = Arc::new(ScalarUDF::from(Arithmetic::new(operation)));
+    Expr::ScalarFunction(ScalarFunction::new_udf(function, args))
+}

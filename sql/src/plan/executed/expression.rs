@@ -1,0 +1,87 @@
+//! Expressions. Most are planned whole; calls of functions are looked at in `function`.
+
+use datafusion::execution::SessionState;
+use datafusion::sql::sqlparser::ast::{Expr, Interval};
+
+use super::function;
+use crate::error::Result;
+
+pub(super) fn check(expr: &Expr, state: &SessionState) -> Result<()> {
+    match expr {
+        Expr::Function(call) => function::check(call, state),
+        Expr::Trim { trim_where: _, trim_what: _, expr, trim_characters } => {
+            function::check_trim(expr, trim_characters.as_ref())
+        }
+        // Planned whole.
+        Expr::Identifier(_)
+        | Expr::CompoundIdentifier(_)
+        | Expr::CompoundFieldAccess { root: _, access_chain: _ }
+        | Expr::IsFalse(_)
+        | Expr::IsNotFalse(_)
+        | Expr::IsTrue(_)
+        | Expr::IsNotTrue(_)
+        | Expr::IsNull(_)
+        | Expr::IsNotNull(_)
+        | Expr::IsUnknown(_)
+        | Expr::IsNotUnknown(_)
+        | Expr::IsDistinctFrom(_, _)
+        | Expr::IsNotDistinctFrom(_, _)
+        | Expr::InList { expr: _, list: _, negated: _ }
+        | Expr::InSubquery { expr: _, subquery: _, negated: _ }
+        | Expr::Between { expr: _, negated: _, low: _, high: _ }
+        | Expr::BinaryOp { left: _, op: _, right: _ }
+        | Expr::AnyOp { left: _, compare_op: _, right: _, is_some: _ }
+        | Expr::AllOp { left: _, compare_op: _, right: _ }
+        | Expr::UnaryOp { op: _, expr: _ }
+        | Expr::AtTimeZone { timestamp: _, time_zone: _ }
+        | Expr::Extract { field: _, syntax: _, expr: _ }
+        | Expr::Ceil { expr: _, field: _ }
+        | Expr::Floor { expr: _, field: _ }
+        | Expr::Position { expr: _, r#in: _ }
+        | Expr::Substring { expr: _, substring_from: _, substring_for: _, special: _, shorthand: _ }
+        | Expr::Overlay { expr: _, overlay_what: _, overlay_from: _, overlay_for: _ }
+        | Expr::Nested(_)
+        | Expr::Value(_)
+        | Expr::TypedString(_)
+        | Expr::Case { case_token: _, end_token: _, operand: _, conditions: _, else_result: _ }
+        | Expr::Exists { subquery: _, negated: _ }
+        | Expr::Subquery(_)
+        | Expr::GroupingSets(_)
+        | Expr::Cube(_)
+        | Expr::Rollup(_)
+        | Expr::Tuple(_)
+        | Expr::Named { expr: _, name: _ }
+        | Expr::Dictionary(_)
+        | Expr::Map(_)
+        | Expr::Array(_)
+        | Expr::Wildcard(_)
+        | Expr::QualifiedWildcard(_, _)
+        | Expr::Lambda(_) => Ok(()),
+        // The planner refuses the fields that it does not plan: FORMAT, ANY, ESCAPE of more than a letter, the fields of
+        // a STRUCT, precisions of an INTERVAL.
+        Expr::Cast { kind: _, expr: _, data_type: _, array: _, format: _ }
+        | Expr::Like { negated: _, any: _, expr: _, pattern: _, escape_char: _ }
+        | Expr::ILike { negated: _, any: _, expr: _, pattern: _, escape_char: _ }
+        | Expr::SimilarTo { negated: _, expr: _, pattern: _, escape_char: _ }
+        | Expr::Struct { values: _, fields: _ }
+        | Expr::Interval(Interval {
+            value: _,
+            leading_field: _,
+            leading_precision: _,
+            last_field: _,
+            fractional_seconds_precision: _,
+        }) => Ok(()),
+        // The planner refuses them.
+        Expr::JsonAccess { value: _, path: _ }
+        | Expr::IsNormalized { expr: _, form: _, negated: _ }
+        | Expr::InUnnest { expr: _, array_expr: _, negated: _ }
+        | Expr::RLike { negated: _, expr: _, pattern: _, regexp: _ }
+        | Expr::Convert { is_try: _, expr: _, data_type: _, charset: _, target_before_value: _, styles: _ }
+        | Expr::Collate { expr: _, collation: _ }
+        | Expr::Prefixed { prefix: _, value: _ }
+        | Expr::MatchAgainst { columns: _, match_value: _, opt_search_modifier: _ }
+        | Expr::OuterJoin(_)
+        | Expr::Prior(_)
+        | Expr::MemberOf(_) => Ok(()),
+    }
+}

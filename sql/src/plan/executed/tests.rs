@@ -1,0 +1,191 @@
+use datafusion::execution::SessionStateBuilder;
+use expect_test::{Expect, expect};
+
+use super::check;
+use crate::parse::{self, Statement};
+
+fn told(sql: &str) -> String {
+    let state = SessionStateBuilder::new().with_default_features().build();
+    let outcome = parse::statement(sql).and_then(|parsed| match parsed.statement {
+        Statement::Query(query) => check(&query, &state),
+        other => panic!("{other:?}"),
+    });
+    match outcome {
+        Ok(()) => "executed".into(),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn refuses(queries: &[&str], expected: Expect) {
+    let all: Vec<_> = queries.iter().map(|sql| format!("{sql}\n{}\n", told(sql))).collect();
+    expected.assert_eq(&all.join("\n"));
+}
+
+#[test]
+fn what_is_planned_whole_passes() {
+    for sql in [
+        "SELECT a, count(DISTINCT b) FILTER (WHERE c > 1) AS n FROM t GROUP BY ROLLUP (a) HAVING count(*) > 1",
+        "SELECT sum(a) OVER w, lag(a) IGNORE NULLS OVER w FROM t WINDOW w AS (PARTITION BY b ORDER BY c)",
+        "SELECT * EXCLUDE (a) FROM t AS u (a, b) LEFT JOIN v USING (a) ORDER BY ALL DESC LIMIT 3 OFFSET 1",
+        "WITH x AS (SELECT 1 AS a), RECURSIVE_ AS (SELECT 2 AS a) SELECT * FROM x UNION ALL BY NAME SELECT * FROM RECURSIVE_",
+        "SELECT percentile_cont(0.9) WITHIN GROUP (ORDER BY a DESC), quantile_cont(a, 0.5 ORDER BY a) FROM t",
+        "SELECT trim(BOTH 'x' FROM a), a::INT, CASE WHEN a THEN 1 END, EXTRACT(DAY FROM b), a IN (SELECT 1) FROM t, LATERAL (SELECT t.a)",
+        "SELECT array_agg(a ORDER BY b), first_value(a) RESPECT NULLS, row_number() OVER () FROM t",
+        "SELECT * FROM generate_series(1, 3) AS g (n) CROSS JOIN UNNEST([1, 2]) AS u (x) WHERE EXISTS (SELECT 1)",
+        "SELECT DISTINCT ON (a) a, b FROM t ORDER BY a, b DESC NULLS LAST",
+    ] {
+        assert_eq!(told(sql), "executed", "{sql}");
+    }
+}
+
+#[test]
+fn relations() {
+    refuses(
+        &[
+            "SELECT * FROM t TABLESAMPLE BERNOULLI (10)",
+            "SELECT *\nFROM (SELECT 1) AS a TABLESAMPLE (10 ROWS)",
+            "SELECT * FROM t WITH (nolock)",
+            "SELECT * FROM generate_series(1, 3) WITH ORDINALITY",
+            "SELECT * FROM t AS u (a INT)",
+            "SELECT * FROM a JOIN b ON true SEMI JOIN c ON true",
+        ],
+        expect![[r#"
+            SELECT * FROM t TABLESAMPLE BERNOULLI (10)
+            line 1, column 15: TABLESAMPLE is not supported
+            hint: leave it out, or keep a share of the rows: WHERE random() < 0.1 in a query
+
+            SELECT *
+            FROM (SELECT 1) AS a TABLESAMPLE (10 ROWS)
+            line 2, column 7: TABLESAMPLE is not supported
+            hint: leave it out, or keep a share of the rows: WHERE random() < 0.1 in a query
+
+            SELECT * FROM t WITH (nolock)
+            line 1, column 15: WITH (…) at a table is not supported
+            hint: leave it out
+
+            SELECT * FROM generate_series(1, 3) WITH ORDINALITY
+            line 1, column 15: WITH ORDINALITY is not supported
+            hint: leave it out
+
+            SELECT * FROM t AS u (a INT)
+            line 1, column 23: column a of a relation's name is given a type, which it has already
+            hint: write its name alone, and CAST where it is used
+
+            SELECT * FROM a JOIN b ON true SEMI JOIN c ON true
+            line 1, column 42: SEMI and ANTI joins have a side
+            hint: write LEFT SEMI JOIN or LEFT ANTI JOIN
+        "#]],
+    );
+}
+
+#[test]
+fn clauses() {
+    refuses(
+        &[
+            "SELECT a FROM t GROUP BY a WITH ROLLUP",
+            "SELECT a FROM t GROUP BY a WITH CUBE",
+            "SELECT a FROM t GROUP BY ALL WITH TOTALS",
+            "SELECT a FROM t FOR UPDATE",
+            "SELECT a FROM t FETCH FIRST 3 ROWS ONLY",
+            "SELECT a FROM t DISTRIBUTE BY a",
+            "SELECT a FROM t ORDER BY sum(a) OVER w",
+            "SELECT a FROM t QUALIFY sum(a) OVER w > 1 WINDOW w AS (PARTITION BY b)",
+        ],
+        expect![[r#"
+            SELECT a FROM t GROUP BY a WITH ROLLUP
+            line 1, column 26: GROUP BY … WITH ROLLUP is not supported
+            hint: write GROUP BY ROLLUP (…)
+
+            SELECT a FROM t GROUP BY a WITH CUBE
+            line 1, column 26: GROUP BY … WITH CUBE is not supported
+            hint: write GROUP BY CUBE (…)
+
+            SELECT a FROM t GROUP BY ALL WITH TOTALS
+            line 1, column 1: GROUP BY … WITH TOTALS is not supported
+            hint: write GROUP BY GROUPING SETS ((…), ())
+
+            SELECT a FROM t FOR UPDATE
+            line 1, column 1: FOR UPDATE or SHARE is not supported
+            hint: leave it out
+
+            SELECT a FROM t FETCH FIRST 3 ROWS ONLY
+            line 1, column 1: FETCH is not supported
+            hint: write LIMIT n
+
+            SELECT a FROM t DISTRIBUTE BY a
+            line 1, column 1: DISTRIBUTE BY is not supported
+            hint: leave it out
+
+            SELECT a FROM t ORDER BY sum(a) OVER w
+            line 1, column 38: OVER w is known in the SELECT list alone
+            hint: write the window out: OVER (PARTITION BY …)
+
+            SELECT a FROM t QUALIFY sum(a) OVER w > 1 WINDOW w AS (PARTITION BY b)
+            line 1, column 37: OVER w is known in the SELECT list alone
+            hint: write the window out: OVER (PARTITION BY …)
+        "#]],
+    );
+}
+
+#[test]
+fn functions() {
+    refuses(
+        &[
+            "SELECT abs(DISTINCT a) FROM t",
+            "SELECT abs(a) FILTER (WHERE a > 1) FROM t",
+            "SELECT abs(a) OVER (PARTITION BY b) FROM t",
+            "SELECT \"abs\"(a ORDER BY b) FROM t",
+            "SELECT row_number() FILTER (WHERE a) OVER () FROM t",
+            "SELECT sum(a) IGNORE NULLS OVER () FROM t",
+            "SELECT sum(a) OVER (w ORDER BY b) FROM t WINDOW w AS (PARTITION BY c)",
+            "SELECT quantile_cont(a, 0.5 ORDER BY b) FROM t",
+            "SELECT count(t.*) FROM t",
+            "SELECT array_agg(SELECT 1)",
+            "SELECT * FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE) FILTER (WHERE false))",
+        ],
+        expect![[r#"
+            SELECT abs(DISTINCT a) FROM t
+            line 1, column 8: abs takes no DISTINCT: it is no aggregate
+            hint: leave DISTINCT out, or write it at an aggregate such as count(…)
+
+            SELECT abs(a) FILTER (WHERE a > 1) FROM t
+            line 1, column 8: abs takes no FILTER: it is no aggregate
+            hint: leave FILTER out, or write it at an aggregate such as count(…)
+
+            SELECT abs(a) OVER (PARTITION BY b) FROM t
+            line 1, column 8: abs takes no OVER: it is no aggregate
+            hint: leave OVER out, or write it at an aggregate such as count(…)
+
+            SELECT "abs"(a ORDER BY b) FROM t
+            line 1, column 8: "abs" takes no ORDER BY: it is no aggregate
+            hint: leave ORDER BY out, or write it at an aggregate such as count(…)
+
+            SELECT row_number() FILTER (WHERE a) OVER () FROM t
+            line 1, column 8: row_number takes no FILTER: it is no aggregate
+            hint: leave FILTER out, or write it at an aggregate such as count(…)
+
+            SELECT sum(a) IGNORE NULLS OVER () FROM t
+            line 1, column 8: sum OVER takes no IGNORE or RESPECT NULLS
+            hint: leave it out; functions that take it are lead, lag, first_value, last_value, nth_value
+
+            SELECT sum(a) OVER (w ORDER BY b) FROM t WINDOW w AS (PARTITION BY c)
+            line 1, column 21: a window that extends window w is not supported
+            hint: write the window out: (PARTITION BY … ORDER BY …)
+
+            SELECT quantile_cont(a, 0.5 ORDER BY b) FROM t
+            line 1, column 38: quantile_cont of a can't be ordered by b
+            hint: write quantile_cont(…) WITHIN GROUP (ORDER BY a)
+
+            SELECT count(t.*) FROM t
+            line 1, column 14: count(t) would count rows in which nothing of the relation is, too
+            hint: name a column, or write count(*)
+
+            SELECT array_agg(SELECT 1)
+            line 1, column 25: expected ), found 1
+
+            SELECT * FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE) FILTER (WHERE false))
+            line 1, column 21: TUMBLE takes no FILTER: it is no aggregate
+            hint: leave FILTER out, or write it at an aggregate such as count(…)
+        "#]],
+    );
+}

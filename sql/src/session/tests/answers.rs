@@ -1,0 +1,138 @@
+//! Answers that were wrong in silence: right now, or an error.
+
+use super::*;
+
+async fn value(session: &Session, expression: &str) -> String {
+    match session.execute(&format!("SELECT {expression} AS x"), &[]).await {
+        Ok(Answer::Rows(stream)) => match stream.try_collect::<Vec<_>>().await {
+            Ok(batches) => {
+                let value = ScalarValue::try_from_array(batches[0].column(0), 0).unwrap();
+                format!("{value} {}", crate::plan::type_text(&value.data_type()))
+            }
+            Err(error) => Error::from(error).to_string(),
+        },
+        Ok(Answer::Done(message)) => message,
+        Err(error) => error.to_string(),
+    }
+}
+
+async fn values(expressions: &[&str], expected: Expect) {
+    let session = database().await.0.session(Client::default());
+    let mut told = vec![];
+    for expression in expressions {
+        told.push(format!("{expression} = {}\n", value(&session, expression).await));
+    }
+    expected.assert_eq(&told.concat());
+}
+
+#[tokio::test]
+async fn arithmetic_is_right_or_fails() {
+    values(
+        &[
+            "9223372036854775807 + 1",
+            "-9223372036854775807 - 2",
+            "CAST(2147483647 AS INT) + CAST(1 AS INT)",
+            "CAST(127 AS TINYINT) * CAST(2 AS TINYINT)",
+            "-CAST(-128 AS TINYINT)",
+            "9223372036854775807 * 1 - 1",
+            "CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)) + 1",
+            "CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)) * 10",
+            "1.5 * 2",
+            "CAST(300 AS TINYINT)",
+            "TRY_CAST(300 AS TINYINT)",
+            "INTERVAL '1 day' + INTERVAL '2 hours'",
+            "(SELECT sum(x) FROM (VALUES (9223372036854775807), (1)) AS t(x))",
+            "(SELECT sum(x) FROM (VALUES (9223372036854775807), (1), (-5)) AS t(x))",
+            "(SELECT max(s) FROM (SELECT sum(x) OVER (ORDER BY x) AS s FROM (VALUES (9223372036854775807), (1)) AS t(x)))",
+            "(SELECT max(s) FROM (SELECT sum(DISTINCT x) OVER (ORDER BY x ROWS 1 PRECEDING) AS s FROM (VALUES (9223372036854775807), (1)) AS t(x)))",
+            "(SELECT sum(CAST(x AS DECIMAL(38, 0))) FROM (VALUES (9223372036854775807), (1)) AS t(x))",
+            "(SELECT sum(x) FROM (VALUES (CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0))), (1)) AS t(x))",
+        ],
+        expect![[r#"
+            9223372036854775807 + 1 = 9223372036854775807 + 1 does not fit in BIGINT
+            hint: calculate in a wider type, such as CAST(… AS DECIMAL(38, 0))
+            -9223372036854775807 - 2 = -9223372036854775807 - 2 does not fit in BIGINT
+            hint: calculate in a wider type, such as CAST(… AS DECIMAL(38, 0))
+            CAST(2147483647 AS INT) + CAST(1 AS INT) = 2147483647 + 1 does not fit in INT
+            hint: calculate in a wider type, such as CAST(… AS DECIMAL(38, 0))
+            CAST(127 AS TINYINT) * CAST(2 AS TINYINT) = 127 * 2 does not fit in TINYINT
+            hint: calculate in a wider type, such as CAST(… AS DECIMAL(38, 0))
+            -CAST(-128 AS TINYINT) = - -128 does not fit in TINYINT
+            hint: calculate in a wider type, such as CAST(… AS DECIMAL(38, 0))
+            9223372036854775807 * 1 - 1 = 9223372036854775806 BIGINT
+            CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)) + 1 = a result does not fit in DECIMAL(38, 0)
+            hint: calculate in a wider type, such as CAST(… AS DOUBLE)
+            CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)) * 10 = a result does not fit in DECIMAL(38, 0)
+            hint: calculate in a wider type, such as CAST(… AS DOUBLE)
+            1.5 * 2 = 3 DOUBLE
+            CAST(300 AS TINYINT) = cast error: Can't cast value 300 to type Int8
+            TRY_CAST(300 AS TINYINT) = NULL TINYINT
+            INTERVAL '1 day' + INTERVAL '2 hours' = IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 7200000000000 } Interval(MonthDayNano)
+            (SELECT sum(x) FROM (VALUES (9223372036854775807), (1)) AS t(x)) = a sum does not fit in BIGINT
+            hint: write sum(CAST(… AS DECIMAL(38, 0)))
+            (SELECT sum(x) FROM (VALUES (9223372036854775807), (1), (-5)) AS t(x)) = 9223372036854775803 BIGINT
+            (SELECT max(s) FROM (SELECT sum(x) OVER (ORDER BY x) AS s FROM (VALUES (9223372036854775807), (1)) AS t(x))) = a sum does not fit in BIGINT
+            hint: write sum(CAST(… AS DECIMAL(38, 0)))
+            (SELECT max(s) FROM (SELECT sum(DISTINCT x) OVER (ORDER BY x ROWS 1 PRECEDING) AS s FROM (VALUES (9223372036854775807), (1)) AS t(x))) = a sum does not fit in BIGINT
+            hint: write sum(CAST(… AS DECIMAL(38, 0)))
+            (SELECT sum(CAST(x AS DECIMAL(38, 0))) FROM (VALUES (9223372036854775807), (1)) AS t(x)) = 9223372036854775808 DECIMAL(38, 0)
+            (SELECT sum(x) FROM (VALUES (CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0))), (1)) AS t(x)) = a sum does not fit in DECIMAL(38, 0)
+            hint: write sum(CAST(… AS DOUBLE))
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn moments_are_instants() {
+    values(
+        &[
+            "TIMESTAMPTZ '2025-06-01 12:00:00+02:00'",
+            "TIMESTAMPTZ '2025-06-01 12:00:00'",
+            "CAST(TIMESTAMPTZ '2025-06-01 12:00:00Z' AT TIME ZONE 'Europe/Berlin' AS STRING)",
+            // The hour before and after clocks change.
+            "CAST(TIMESTAMPTZ '2025-03-30 00:59:59Z' AT TIME ZONE 'Europe/Berlin' AS STRING)",
+            "CAST(TIMESTAMPTZ '2025-03-30 01:00:00Z' AT TIME ZONE 'Europe/Berlin' AS STRING)",
+            "CAST(TIMESTAMPTZ '2025-10-26 00:30:00Z' AT TIME ZONE 'Europe/Berlin' AS STRING)",
+            "CAST(TIMESTAMPTZ '2025-10-26 01:30:00Z' AT TIME ZONE 'Europe/Berlin' AS STRING)",
+            "TIMESTAMPTZ '2025-10-26 01:30:00Z' AT TIME ZONE 'Europe/Berlin' = TIMESTAMPTZ '2025-10-26 01:30:00Z'",
+            "arrow_typeof(now())",
+            "now() AT TIME ZONE 'Europe/Berlin' = now()",
+            "now() - TIMESTAMPTZ '1970-01-01 00:00:00Z' > INTERVAL '1 day'",
+            "INTERVAL '25 hours' BETWEEN INTERVAL '1 day' AND INTERVAL '1 month'",
+            "to_timestamp('2025-06-01T12:00:00')",
+        ],
+        expect![[r#"
+            TIMESTAMPTZ '2025-06-01 12:00:00+02:00' = 1748772000000000000 Timestamp(ns, "UTC")
+            TIMESTAMPTZ '2025-06-01 12:00:00' = 1748779200000000000 Timestamp(ns, "UTC")
+            CAST(TIMESTAMPTZ '2025-06-01 12:00:00Z' AT TIME ZONE 'Europe/Berlin' AS STRING) = 2025-06-01T14:00:00+02:00 STRING
+            CAST(TIMESTAMPTZ '2025-03-30 00:59:59Z' AT TIME ZONE 'Europe/Berlin' AS STRING) = 2025-03-30T01:59:59+01:00 STRING
+            CAST(TIMESTAMPTZ '2025-03-30 01:00:00Z' AT TIME ZONE 'Europe/Berlin' AS STRING) = 2025-03-30T03:00:00+02:00 STRING
+            CAST(TIMESTAMPTZ '2025-10-26 00:30:00Z' AT TIME ZONE 'Europe/Berlin' AS STRING) = 2025-10-26T02:30:00+02:00 STRING
+            CAST(TIMESTAMPTZ '2025-10-26 01:30:00Z' AT TIME ZONE 'Europe/Berlin' AS STRING) = 2025-10-26T02:30:00+01:00 STRING
+            TIMESTAMPTZ '2025-10-26 01:30:00Z' AT TIME ZONE 'Europe/Berlin' = TIMESTAMPTZ '2025-10-26 01:30:00Z' = true BOOLEAN
+            arrow_typeof(now()) = Timestamp(ns, "UTC") STRING
+            now() AT TIME ZONE 'Europe/Berlin' = now() = true BOOLEAN
+            now() - TIMESTAMPTZ '1970-01-01 00:00:00Z' > INTERVAL '1 day' = true BOOLEAN
+            INTERVAL '25 hours' BETWEEN INTERVAL '1 day' AND INTERVAL '1 month' = true BOOLEAN
+            to_timestamp('2025-06-01T12:00:00') = 1748779200000000000 Timestamp(ns, "UTC")
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_pattern_of_another_database_is_no_answer() {
+    values(
+        &[
+            "to_char(TIMESTAMP '2025-06-01 12:00:00', 'YYYY-MM-DD')",
+            "date_format(TIMESTAMP '2025-06-01 12:00:00', '%Y-%m-%d')",
+        ],
+        expect![[r#"
+            to_char(TIMESTAMP '2025-06-01 12:00:00', 'YYYY-MM-DD') = to_char() has no % in its pattern "YYYY-MM-DD"
+            hint: patterns are those of strftime, such as '%Y-%m-%d %H:%M:%S'
+            date_format(TIMESTAMP '2025-06-01 12:00:00', '%Y-%m-%d') = 2025-06-01 STRING
+        "#]],
+    )
+    .await;
+}
