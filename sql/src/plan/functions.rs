@@ -3,8 +3,11 @@
 //! DataFusion's defaults, none of which reads a file or the network (a test lists the table functions, the only kind
 //! that could, so that an upgrade cannot add one unseen). Those whose answer can be far larger than their arguments are
 //! wrapped: the size of the answer is estimated first, and refused when it passes a bound. A memory pool cannot do
-//! that, since it hears of a batch only after it was made. `to_char` is wrapped too: it gives a pattern of another
-//! database back as if it were the answer.
+//! that, since it hears of a batch only after it was made.
+//!
+//! Wrapped too are those that answer wrongly: `to_char` gives a pattern of another database back as if it were the
+//! answer, `lpad` and `rpad` panic on a column with a negative length, and `to_timestamp` forgets the zone of what it
+//! reads from a column of text, and makes some moment of a number that is none.
 
 use std::sync::Arc;
 
@@ -12,9 +15,10 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::compute::kernels::length::length;
 use datafusion::arrow::datatypes::{
-    DataType, FieldRef, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
+    DataType, FieldRef, Float64Type, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
 };
-use datafusion::common::{Result, exec_err};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::execution::{SessionStateBuilder, SessionStateDefaults};
 
 use datafusion::logical_expr::interval_arithmetic::Interval;
@@ -67,6 +71,7 @@ pub(crate) fn offer(builder: SessionStateBuilder) -> SessionStateBuilder {
         let guard = match growth {
             Some((_, growth)) => Guard::Growth(*growth),
             None if function.name() == "to_char" => Guard::Pattern,
+            None if function.name().starts_with("to_timestamp") => Guard::Moment,
             None => return function,
         };
         Arc::new(ScalarUDF::new_from_impl(Guarded { inner: function, guard }))
@@ -80,6 +85,8 @@ enum Guard {
     Growth(Growth),
     /// `to_char(moment, pattern)`: looks whether the pattern is one.
     Pattern,
+    /// `to_timestamp(text or number)`: sees that the answer has its zone.
+    Moment,
 }
 
 /// A function of DataFusion whose arguments are looked at first.
@@ -94,6 +101,7 @@ impl Guarded {
         match self.guard {
             Guard::Growth(growth) => self.check_size(growth, args),
             Guard::Pattern => args.args.get(1).map_or(Ok(()), check_pattern),
+            Guard::Moment => args.args.first().map_or(Ok(()), check_seconds),
         }
     }
 
@@ -129,6 +137,38 @@ fn check_pattern(patterns: &ColumnarValue) -> Result<()> {
         ),
         None => Ok(()),
     }
+}
+
+/// Seconds as a float, of which NaN would become 1970, and what is too large the last moment that there is.
+fn check_seconds(seconds: &ColumnarValue) -> Result<()> {
+    const MOST: f64 = i64::MAX as f64 / 1e9;
+    if !seconds.data_type().is_floating() {
+        return Ok(());
+    }
+    let seconds = match seconds {
+        ColumnarValue::Scalar(seconds) => seconds.to_array()?,
+        ColumnarValue::Array(seconds) => Arc::clone(seconds),
+    };
+    let seconds = cast(&seconds, &DataType::Float64)?;
+    let is_moment = |seconds: &f64| seconds.abs() < MOST;
+    match seconds.as_primitive::<Float64Type>().iter().flatten().find(|each| !is_moment(each)) {
+        Some(none) => exec_err!("seconds from 1970 that are no moment between 1677 and 2262: {none:?}"),
+        None => Ok(()),
+    }
+}
+
+/// Lengths, of which those below zero are zero.
+fn not_negative(lengths: &ColumnarValue) -> Result<ColumnarValue> {
+    let clamped = |lengths: &ArrayRef| -> Result<ArrayRef> {
+        let lengths = cast(lengths, &DataType::Int64)?;
+        Ok(Arc::new(lengths.as_primitive::<Int64Type>().unary::<_, Int64Type>(|length| length.max(0))))
+    };
+    Ok(match lengths {
+        ColumnarValue::Scalar(length) => {
+            ColumnarValue::Scalar(ScalarValue::try_from_array(&clamped(&length.to_array()?)?, 0)?)
+        }
+        ColumnarValue::Array(lengths) => ColumnarValue::Array(clamped(lengths)?),
+    })
 }
 
 impl Growth {
@@ -203,9 +243,26 @@ fn numbers(values: &ArrayRef, growth: Growth) -> Result<Int64Array> {
 }
 
 impl ScalarUDFImpl for Guarded {
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         self.check(&args)?;
-        self.inner.invoke_with_args(args)
+        if matches!(self.name(), "lpad" | "rpad")
+            && let Some(length) = args.args.get_mut(1)
+        {
+            *length = not_negative(length)?;
+        }
+        let kind = args.return_field.data_type().clone();
+        match self.inner.invoke_with_args(args)? {
+            // The same moments: those without a zone were read as of UTC, which is the zone of every session.
+            ColumnarValue::Array(moments) if self.guard == Guard::Moment && *moments.data_type() != kind => {
+                Ok(ColumnarValue::Array(cast(&moments, &kind)?))
+            }
+            answer => Ok(answer),
+        }
+    }
+
+    fn with_updated_config(&self, config: &ConfigOptions) -> Option<ScalarUDF> {
+        let inner = Arc::new(self.inner.inner().with_updated_config(config)?);
+        Some(ScalarUDF::new_from_impl(Guarded { inner, guard: self.guard }))
     }
 
     // The rest asks the function itself.
