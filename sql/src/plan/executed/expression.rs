@@ -1,9 +1,10 @@
 //! Expressions. Most are planned whole; calls of functions are looked at in `function`.
 
 use datafusion::execution::SessionState;
-use datafusion::sql::sqlparser::ast::{Expr, Interval};
+use datafusion::sql::sqlparser::ast::{Expr, Interval, UnaryOperator, Value};
+use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::function;
+use super::{function, refused};
 use crate::error::Result;
 
 pub(super) fn check(expr: &Expr, state: &SessionState) -> Result<()> {
@@ -12,6 +13,11 @@ pub(super) fn check(expr: &Expr, state: &SessionState) -> Result<()> {
         Expr::Trim { trim_where: _, trim_what: _, expr, trim_characters } => {
             function::check_trim(expr, trim_characters.as_ref())
         }
+        Expr::Value(value) => whole_number(&value.value, value.span, false),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match expr.as_ref() {
+            Expr::Value(value) => whole_number(&value.value, value.span, true),
+            _ => Ok(()),
+        },
         // Planned whole.
         Expr::Identifier(_)
         | Expr::CompoundIdentifier(_)
@@ -41,7 +47,6 @@ pub(super) fn check(expr: &Expr, state: &SessionState) -> Result<()> {
         | Expr::Substring { expr: _, substring_from: _, substring_for: _, special: _, shorthand: _ }
         | Expr::Overlay { expr: _, overlay_what: _, overlay_from: _, overlay_for: _ }
         | Expr::Nested(_)
-        | Expr::Value(_)
         | Expr::TypedString(_)
         | Expr::Case { case_token: _, end_token: _, operand: _, conditions: _, else_result: _ }
         | Expr::Exists { subquery: _, negated: _ }
@@ -84,4 +89,25 @@ pub(super) fn check(expr: &Expr, state: &SessionState) -> Result<()> {
         | Expr::Prior(_)
         | Expr::MemberOf(_) => Ok(()),
     }
+}
+
+/// The planner makes a DOUBLE of a whole number with too many digits, most of which it forgets.
+fn whole_number(value: &Value, span: Span, negative: bool) -> Result<()> {
+    let Value::Number(digits, _) = value else { return Ok(()) };
+    if !digits.bytes().all(|each| each.is_ascii_digit()) {
+        return Ok(());
+    }
+    let fits = match digits.parse::<u64>() {
+        Ok(number) => !negative || number <= i64::MIN.unsigned_abs(),
+        Err(_) => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    let sign = if negative { "-" } else { "" };
+    refused(
+        format!("{sign}{digits} does not fit in BIGINT"),
+        &[span],
+        format!("write CAST('{sign}{digits}' AS DECIMAL(38, 0)), or a DOUBLE: {sign}{digits}.0"),
+    )
 }

@@ -119,7 +119,7 @@ pub(super) fn check(function: &Function, state: &SessionState) -> Result<()> {
         Kind::Window => !matches!(clause, "OVER" | "IGNORE or RESPECT NULLS"),
         Kind::Aggregate | Kind::Unknown => false,
     };
-    for (_, clause) in clauses.into_iter().filter(|(there, clause)| *there && forgotten(clause)) {
+    if let Some((_, clause)) = clauses.into_iter().find(|(there, clause)| *there && forgotten(clause)) {
         return refused(
             format!("{name} takes no {clause}: it is no aggregate"),
             here,

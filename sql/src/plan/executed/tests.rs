@@ -189,3 +189,24 @@ fn functions() {
         "#]],
     );
 }
+
+#[test]
+fn numbers() {
+    for sql in
+        ["SELECT 18446744073709551615", "SELECT -9223372036854775808", "SELECT 1e30, 99999999999999999999.0"]
+    {
+        assert_eq!(told(sql), "executed", "{sql}");
+    }
+    refuses(
+        &["SELECT 18446744073709551616", "SELECT a > -9223372036854775809"],
+        expect![[r#"
+        SELECT 18446744073709551616
+        line 1, column 8: 18446744073709551616 does not fit in BIGINT
+        hint: write CAST('18446744073709551616' AS DECIMAL(38, 0)), or a DOUBLE: 18446744073709551616.0
+
+        SELECT a > -9223372036854775809
+        line 1, column 13: -9223372036854775809 does not fit in BIGINT
+        hint: write CAST('-9223372036854775809' AS DECIMAL(38, 0)), or a DOUBLE: -9223372036854775809.0
+    "#]],
+    );
+}

@@ -136,3 +136,31 @@ async fn a_pattern_of_another_database_is_no_answer() {
     )
     .await;
 }
+
+/// Of columns, where DataFusion panics, or makes moments of another type than it has said.
+#[tokio::test]
+async fn functions_of_columns_are_those_of_constants() {
+    values(
+        &[
+            "(SELECT lpad(x, n) || '.' || rpad(x, n, 'y') FROM (VALUES ('abc', -1)) AS t(x, n))",
+            "lpad('abc', -1, NULL)",
+            "(SELECT to_timestamp(x) FROM (VALUES ('2025-06-01T12:00:00')) AS t(x))",
+            "(SELECT to_timestamp_millis(x) FROM (VALUES ('2025-06-01T12:00:00+02:00')) AS t(x))",
+            "(SELECT to_timestamp(x, '%d.%m.%Y %H') FROM (VALUES ('01.06.2025 12')) AS t(x))",
+            "to_timestamp(1.5)",
+            "to_timestamp(CAST('NaN' AS DOUBLE))",
+            "(SELECT to_timestamp(x) FROM (VALUES (1e300)) AS t(x))",
+        ],
+        expect![[r#"
+            (SELECT lpad(x, n) || '.' || rpad(x, n, 'y') FROM (VALUES ('abc', -1)) AS t(x, n)) = . STRING
+            lpad('abc', -1, NULL) = NULL STRING
+            (SELECT to_timestamp(x) FROM (VALUES ('2025-06-01T12:00:00')) AS t(x)) = 1748779200000000000 Timestamp(ns, "UTC")
+            (SELECT to_timestamp_millis(x) FROM (VALUES ('2025-06-01T12:00:00+02:00')) AS t(x)) = 1748772000000 Timestamp(ms, "UTC")
+            (SELECT to_timestamp(x, '%d.%m.%Y %H') FROM (VALUES ('01.06.2025 12')) AS t(x)) = 1748736000000000000 Timestamp(ns, "UTC")
+            to_timestamp(1.5) = 1500000000 Timestamp(ns, "UTC")
+            to_timestamp(CAST('NaN' AS DOUBLE)) = seconds from 1970 that are no moment between 1677 and 2262: NaN
+            (SELECT to_timestamp(x) FROM (VALUES (1e300)) AS t(x)) = seconds from 1970 that are no moment between 1677 and 2262: 1e300
+        "#]],
+    )
+    .await;
+}
