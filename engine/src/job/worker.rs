@@ -394,9 +394,9 @@ impl Running {
         let views = self.views.iter_mut().filter(|_| !dropped);
         let shares: Vec<Share> = views.map(|view| view.take_in(&arrived)).collect();
         for Share { views, made } in &shares {
-            for FailedRow { row, reason } in made.iter().flat_map(|made| &made.failed) {
+            for FailedRow { row, fault } in made.iter().flat_map(|made| &made.failed) {
                 let event_time = arrived.observed.as_ref().map(|observed| observed.time(*row));
-                let told = self.origins.told(*row, event_time, reason.clone());
+                let told = self.origins.told(*row, event_time, fault.reason.clone());
                 let told = told.ok_or_else(|| Error::Internal(format!("a row has no record. row={row}")))?;
                 for view in views {
                     self.rejected.push(RefusedRow { view: Some(view.name.clone()), ..told.clone() });

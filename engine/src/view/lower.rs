@@ -15,15 +15,15 @@ use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use futures::FutureExt;
 
-use crate::error::{panic_text, root_text};
 use crate::ids::{CALENDAR, Micros};
 use crate::spec::{Cut, ViewShape, Window};
 use crate::view::arrived::Arrived;
 use crate::view::compact::compacted;
+use crate::view::fault::Fault;
 use crate::view::leaf::MicroBatch;
 use crate::view::part::Part;
 use crate::view::running::running_context;
-use crate::view::sieve::{self, Gallop};
+use crate::view::sieve::{self, Faults, Gallop};
 use crate::view::tally::{Counts, Tallies, as_aggregate};
 use crate::view::upper::reduce;
 use crate::{Error, Result};
@@ -56,7 +56,7 @@ pub struct Lowered {
 pub struct FailedRow {
     /// Among the rows that arrived.
     pub row: usize,
-    pub reason: String,
+    pub fault: Fault,
 }
 
 /// What came of one run over some rows.
@@ -64,9 +64,6 @@ struct Ran {
     parts: Vec<Part>,
     counts: Counts,
 }
-
-/// Why a plan could not run to its end: what it said.
-struct Fault(String);
 
 impl LowerHalf {
     pub fn new(shape: &ViewShape) -> Result<LowerHalf> {
@@ -117,16 +114,16 @@ impl LowerHalf {
             return Ok(ran.parts);
         }
         // What can't run over nothing can never run, and no row is to blame.
-        if let Err(Fault(reason)) = self.run(&batch.slice(0, 0)).await? {
-            return Err(Error::BadData(format!("the view's plan can't run: {reason}")));
+        if let Err(fault) = self.run(&batch.slice(0, 0)).await? {
+            return Err(Error::BadData(format!("the view's plan can't run: {}", fault.reason)));
         }
-        let mut reasons = sieve::Reasons::new();
-        self.plans.iter().for_each(|plan| plan.sift(batch, &mut reasons));
-        let (left, rows) = sieve::without(batch, &reasons)?;
-        let mut failed = |row: usize, reason| lowered.failed.push(FailedRow { row: place(row), reason });
-        for (row, reason) in reasons {
-            failed(row as usize, reason);
+        let mut faults = Faults::new();
+        for plan in &self.plans {
+            sieve::sift(&plan.plan, batch, &mut faults);
         }
+        let (left, rows) = sieve::without(batch, &faults)?;
+        let mut failed = |row: u32, fault| lowered.failed.push(FailedRow { row: place(row as usize), fault });
+        faults.into_iter().for_each(|(row, fault)| failed(row, fault));
         let (mut parts, mut counts) = (vec![], vec![]);
         let mut gallop = Gallop::over(left.num_rows());
         while let Some((first, some)) = gallop.next() {
@@ -136,9 +133,9 @@ impl LowerHalf {
                     parts.extend(ran.parts);
                     gallop.succeeded();
                 }
-                Err(Fault(reason)) => {
+                Err(fault) => {
                     if let Some(row) = gallop.failed() {
-                        failed(rows.value(row) as usize, reason);
+                        failed(rows.value(row), fault);
                     }
                 }
             }
@@ -212,9 +209,9 @@ fn dated(batch: &RecordBatch) -> Result<(), Fault> {
     match times.iter().find(|time| time.is_none_or(|time| !CALENDAR.contains(&time))) {
         None => Ok(()),
         Some(None) => {
-            Err(Fault("the row has no time by which to keep it: its record has no timestamp".into()))
+            Err(Fault::of_row("the row has no time by which to keep it: its record has no timestamp"))
         }
-        Some(Some(_)) => Err(Fault("the row's time is beyond the years 1 to 9999".into())),
+        Some(Some(_)) => Err(Fault::of_row("the row's time is beyond the years 1 to 9999")),
     }
 }
 
@@ -236,28 +233,16 @@ impl Plan {
         Ok(Plan { plan, tallies, cut })
     }
 
-    /// The rows that an expression is known to fail over; a plan before this one may know them already.
-    fn sift(&self, batch: &RecordBatch, reasons: &mut sieve::Reasons) {
-        for (row, reason) in sieve::sift(&self.plan, batch) {
-            reasons.entry(row).or_insert_with(|| failing(&reason));
-        }
-    }
-
     async fn run(&mut self, context: Arc<TaskContext>) -> Result<Result<Vec<RecordBatch>, Fault>> {
         // Each run would otherwise leave its metrics behind in the plan.
         self.plan = reset_plan_states(Arc::clone(&self.plan))?;
         let run = AssertUnwindSafe(collect(Arc::clone(&self.plan), context)).catch_unwind().await;
         Ok(match run {
             Ok(Ok(batches)) => Ok(batches),
-            Ok(Err(error)) => Err(Fault(failing(&root_text(&error)))),
-            // Some functions panic over a value instead of refusing it.
-            Err(panic) => Err(Fault(format!("a function panicked: {}", panic_text(&*panic)))),
+            Ok(Err(error)) => Err(Fault::of_expression(&error)),
+            Err(panic) => Err(Fault::of_panic(&*panic)),
         })
     }
-}
-
-fn failing(reason: &str) -> String {
-    format!("an expression fails: {reason}")
 }
 
 /// The Partial node below a cut's Final.

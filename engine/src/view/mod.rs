@@ -3,6 +3,7 @@
 
 pub mod arrived;
 pub mod compact;
+mod fault;
 mod fingerprint;
 mod leaf;
 pub mod lower;
@@ -17,6 +18,7 @@ pub mod upper;
 pub mod watermark;
 mod window;
 
+pub use fault::Fault;
 pub use fingerprint::{fingerprint, reads};
 pub use leaf::{LeafExec, MicroBatch};
 pub use open::{OpenPanes, without_time};

@@ -16,12 +16,12 @@ use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 
-use crate::error::root_text;
+use crate::view::fault::Fault;
 use crate::view::leaf::LeafExec;
 use crate::view::tally::{as_aggregate, is_tally};
 
 /// Why rows fail, by row.
-pub type Reasons = BTreeMap<u32, String>;
+pub type Faults = BTreeMap<u32, Fault>;
 
 /// Rows that an operator puts out, each with the row of the micro-batch that it comes from.
 struct Rows {
@@ -29,32 +29,26 @@ struct Rows {
     origin: UInt32Array,
 }
 
-/// Some of the rows that the plan fails over, mostly all.
-pub fn sift(plan: &Arc<dyn ExecutionPlan>, batch: &RecordBatch) -> Reasons {
-    let mut reasons = Reasons::new();
+/// Adds some of the rows that the plan fails over, mostly all, to those that are known already.
+pub fn sift(plan: &Arc<dyn ExecutionPlan>, batch: &RecordBatch, faults: &mut Faults) {
     // What goes wrong over all rows together, and over none alone, is nothing to find here.
-    let _ = rows_of(plan, batch, &mut reasons);
-    reasons
+    let _ = rows_of(plan, batch, faults);
 }
 
 /// What an operator puts out, unless it is one that is not known here.
-fn rows_of(
-    plan: &Arc<dyn ExecutionPlan>,
-    batch: &RecordBatch,
-    reasons: &mut Reasons,
-) -> Result<Option<Rows>> {
+fn rows_of(plan: &Arc<dyn ExecutionPlan>, batch: &RecordBatch, faults: &mut Faults) -> Result<Option<Rows>> {
     let node = plan.as_ref() as &dyn std::any::Any;
     if let Some(leaf) = node.downcast_ref::<LeafExec>() {
         let origin = UInt32Array::from_iter_values(0..batch.num_rows() as u32);
         return Ok(Some(Rows { batch: leaf.columns_of(batch)?, origin }));
     }
     let [input] = plan.children()[..] else { return Ok(None) };
-    let Some(rows) = rows_of(input, batch, reasons)? else { return Ok(None) };
+    let Some(rows) = rows_of(input, batch, faults)? else { return Ok(None) };
     if is_tally(plan) || node.is::<CooperativeExec>() {
         return Ok(Some(rows));
     }
     if let Some(filter) = node.downcast_ref::<FilterExec>() {
-        let rows = rows.that_stand([filter.predicate()], reasons)?;
+        let rows = rows.that_stand([filter.predicate()], faults)?;
         let kept = filter.predicate().evaluate(&rows.batch)?.into_array(rows.batch.num_rows())?;
         let rows = rows.filtered(kept.as_boolean())?;
         let batch = match filter.projection() {
@@ -65,7 +59,7 @@ fn rows_of(
     }
     if let Some(projection) = node.downcast_ref::<ProjectionExec>() {
         let expressions = || projection.expr().iter().map(|column| &column.expr);
-        let rows = rows.that_stand(expressions(), reasons)?;
+        let rows = rows.that_stand(expressions(), faults)?;
         let count = rows.batch.num_rows();
         let columns = expressions().map(|expression| expression.evaluate(&rows.batch)?.into_array(count));
         let options = RecordBatchOptions::new().with_row_count(Some(count));
@@ -82,23 +76,23 @@ fn rows_of(
         let arguments = aggregate.aggr_expr().iter().flat_map(|aggregate| aggregate.expressions());
         let filters = aggregate.filter_expr().iter().flatten().cloned();
         let expressions: Vec<_> = keys.chain(arguments).chain(filters).collect();
-        rows.that_stand(&expressions, reasons)?;
+        rows.that_stand(&expressions, faults)?;
     }
     Ok(None)
 }
 
 impl Rows {
-    /// The rows that no expression fails over; why the others are not among them goes to `reasons`.
+    /// The rows that no expression fails over; why the others are not among them goes to `faults`.
     fn that_stand<'a>(
         self,
         expressions: impl IntoIterator<Item = &'a Arc<dyn PhysicalExpr>>,
-        reasons: &mut Reasons,
+        faults: &mut Faults,
     ) -> Result<Rows> {
         let mut stand = vec![true; self.batch.num_rows()];
         for expression in expressions {
-            for (row, reason) in failing(expression, &self.batch) {
+            for (row, fault) in failing(expression, &self.batch) {
                 stand[row] = false;
-                reasons.entry(self.origin.value(row)).or_insert(reason);
+                faults.entry(self.origin.value(row)).or_insert(fault);
             }
         }
         match stand.contains(&false) {
@@ -116,7 +110,7 @@ impl Rows {
 }
 
 /// The rows that an expression fails over, each alone.
-fn failing(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Vec<(usize, String)> {
+fn failing(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Vec<(usize, Fault)> {
     let mut failing = vec![];
     if expression.evaluate(batch).is_ok() {
         return failing;
@@ -125,7 +119,7 @@ fn failing(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Vec<(usiz
     while let Some((first, rows)) = gallop.next() {
         match expression.evaluate(&batch.slice(first, rows)) {
             Ok(_) => gallop.succeeded(),
-            Err(error) => failing.extend(gallop.failed().map(|row| (row, root_text(&error)))),
+            Err(error) => failing.extend(gallop.failed().map(|row| (row, Fault::of_expression(&error)))),
         }
     }
     failing
@@ -170,9 +164,9 @@ impl Gallop {
     }
 }
 
-/// The rows of a batch that are not among `reasons`, and which they are.
-pub fn without(batch: &RecordBatch, reasons: &Reasons) -> Result<(RecordBatch, UInt32Array)> {
-    let rows = (0..batch.num_rows() as u32).filter(|row| !reasons.contains_key(row));
+/// The rows of a batch that are not among `faults`, and which they are.
+pub fn without(batch: &RecordBatch, faults: &Faults) -> Result<(RecordBatch, UInt32Array)> {
+    let rows = (0..batch.num_rows() as u32).filter(|row| !faults.contains_key(row));
     let rows = UInt32Array::from_iter_values(rows);
     Ok((take_record_batch(batch, &rows)?, rows))
 }

@@ -1,5 +1,5 @@
 //! Everything that is accepted is executed: what the parser reads and DataFusion's planner then drops in silence
-//! (TABLESAMPLE, `WITH ROLLUP`, OVER at a function that is no aggregate, …) is refused, with its place.
+//! (TABLESAMPLE, `WITH ROLLUP`, OVER at a function that is no aggregate, …) is refused, with its place (INV-21).
 //!
 //! A walk through the whole tree of a query. Each struct is taken apart without `..` and each enum without `_`, so that
 //! a field or a variant of a later parser does not compile until somebody has looked up what becomes of it. What is

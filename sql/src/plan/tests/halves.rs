@@ -18,7 +18,7 @@ use thalweg_engine::view::arrived::Arrived;
 use thalweg_engine::view::lower::{LowerHalf, partial_of};
 use thalweg_engine::view::panes::Panes;
 use thalweg_engine::view::part::Part;
-use thalweg_engine::view::sieve::sift;
+use thalweg_engine::view::sieve::{Faults, sift};
 use thalweg_engine::view::upper::{finish, reduce};
 
 use super::{STREAM, stream, view};
@@ -359,7 +359,8 @@ async fn rows_that_fail_are_found_by_their_expressions() {
     let users = batch.column(2);
     let zero = |row: &u32| q.value(*row as usize) == 0 && users.is_valid(*row as usize);
     let expected: Vec<u32> = (0..ROWS as u32).filter(zero).collect();
-    let found = sift(&partial_of(&cuts[0].aggregate).unwrap(), &batch);
+    let mut found = Faults::new();
+    sift(&partial_of(&cuts[0].aggregate).unwrap(), &batch, &mut found);
     assert!(expected.len() > 10);
     assert_eq!(found.into_keys().collect::<Vec<_>>(), expected);
 }

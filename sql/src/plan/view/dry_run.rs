@@ -10,12 +10,12 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringViewArray, new_null_array};
 use arrow::compute::{can_cast_types, cast};
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow::error::ArrowError;
-use datafusion::common::{DataFusionError, Result as PlannerResult};
+use datafusion::common::Result as PlannerResult;
 use futures::FutureExt;
 use thalweg_engine::spec::{StreamSpec, TIME_COLUMN, ViewShape};
+use thalweg_engine::view::Fault;
 use thalweg_engine::view::arrived::Arrived;
-use thalweg_engine::view::lower::LowerHalf;
+use thalweg_engine::view::lower::{FailedRow, LowerHalf};
 use thalweg_engine::view::part::Part;
 use thalweg_engine::view::upper::{WindowPart, finish, reduce};
 
@@ -26,10 +26,10 @@ pub(super) async fn dry_run(shape: &ViewShape, stream: &StreamSpec) -> Result<Sc
     let run = async {
         run_once(shape, &RecordBatch::new_empty(Arc::clone(&stream.schema))).await?;
         for text in [None, Some("1"), Some("2025-06-01")] {
-            match run_once(shape, &one_row(stream, text)?).await {
-                Ok(()) => break,
-                Err(error) if tells_of_a_value(&error) => {}
-                Err(error) => return Err(error.into()),
+            match run_once(shape, &one_row(stream, text)?).await? {
+                None => break,
+                Some(fault) if fault.of_a_value => {}
+                Some(fault) => return Err(Error::invalid(fault.reason)),
             }
         }
         schema_of(shape)
@@ -41,24 +41,6 @@ pub(super) async fn dry_run(shape: &ViewShape, stream: &StreamSpec) -> Result<Sc
             let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it panics");
             Err(Error::invalid(text))
         }
-    }
-}
-
-/// Whether an expression failed on the row, and not the plan.
-fn tells_of_a_value(error: &thalweg_engine::Error) -> bool {
-    let thalweg_engine::Error::Plan(error) = error else { return false };
-    match error.find_root() {
-        DataFusionError::Execution(_) => true,
-        DataFusionError::ArrowError(error, _) => matches!(
-            error.as_ref(),
-            ArrowError::CastError(_)
-                | ArrowError::ParseError(_)
-                | ArrowError::ComputeError(_)
-                | ArrowError::InvalidArgumentError(_)
-                | ArrowError::DivideByZero
-                | ArrowError::ArithmeticOverflow(_)
-        ),
-        _ => false,
     }
 }
 
@@ -76,24 +58,29 @@ fn one_row(stream: &StreamSpec, text: Option<&str>) -> PlannerResult<RecordBatch
     Ok(RecordBatch::try_new(Arc::clone(&stream.schema), columns.collect::<Result<_, _>>()?)?)
 }
 
-/// As workers and the coordinator do it: in two micro-batches, merged, and finished.
-async fn run_once(shape: &ViewShape, batch: &RecordBatch) -> thalweg_engine::Result<()> {
+/// As workers and the coordinator do it: in two micro-batches, merged, and finished. Says why a row failed.
+async fn run_once(shape: &ViewShape, batch: &RecordBatch) -> thalweg_engine::Result<Option<Fault>> {
     let mut half = LowerHalf::new(shape)?;
     let arrived = Arrived { batch: batch.clone(), observed: None };
     let mut parts = vec![];
     for _ in 0..2 {
         let lowered = half.take_in(&arrived).await?;
-        if let Some(failed) = lowered.failed.first() {
-            return Err(Error::invalid(&failed.reason));
+        if let Some(FailedRow { fault, .. }) = lowered.failed.into_iter().next() {
+            return Ok(Some(fault));
         }
         parts.extend(lowered.parts);
     }
-    if let ViewShape::Windowed { window, cuts, upper, .. } = shape {
-        let reduced = reduce(cuts, *window, &parts).await?;
-        let whole = |part: Part| WindowPart { cut: part.cut, batch: part.batch, bounds: None };
-        finish(cuts, upper, &reduced.into_iter().map(whole).collect::<Vec<_>>()).await?;
+    match finished(shape, &parts).await {
+        Err(thalweg_engine::Error::Plan(error)) => Ok(Some(Fault::of_expression(&error))),
+        outcome => outcome.map(|()| None),
     }
-    Ok(())
+}
+
+async fn finished(shape: &ViewShape, parts: &[Part]) -> thalweg_engine::Result<()> {
+    let ViewShape::Windowed { window, cuts, upper, .. } = shape else { return Ok(()) };
+    let reduced = reduce(cuts, *window, parts).await?;
+    let whole = |part: Part| WindowPart { cut: part.cut, batch: part.batch, bounds: None };
+    finish(cuts, upper, &reduced.into_iter().map(whole).collect::<Vec<_>>()).await.map(drop)
 }
 
 fn schema_of(shape: &ViewShape) -> Result<SchemaRef> {
