@@ -16,6 +16,22 @@ pub struct Status {
     pub checkpoints: Vec<CheckpointStatus>,
     /// The newest epochs' terms of conservation, newest last.
     pub ledger: Vec<LedgerRow>,
+    pub store: StoreStatus,
+}
+
+/// Whether what lies under the data answers.
+#[derive(Debug, Clone, Default)]
+pub struct StoreStatus {
+    /// A folder or a URL.
+    pub store: String,
+    /// What was asked of it waits.
+    pub away: bool,
+    /// Wall time since which it is so.
+    pub since: Micros,
+    /// What was asked again since the engine started.
+    pub retries: u64,
+    pub last_error: Option<String>,
+    pub last_error_at: Option<Micros>,
 }
 
 #[derive(Debug, Clone)]

@@ -7,12 +7,13 @@ mod memory;
 mod options;
 mod progress;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use futures::FutureExt;
 use thalweg_engine::checkpoint::DataRoot;
 use thalweg_engine::clock::{Clock, SystemClock};
@@ -37,6 +38,11 @@ const DEMO: [(&str, &str); 8] = [
     ("60_archive.sql", include_str!("../../../queries/60_archive.sql")),
     ("70_daily_report.sql", include_str!("../../../queries/70_daily_report.sql")),
 ];
+
+/// A stop waits so long for a store that does not answer.
+const STORE_WAITED_FOR: Duration = Duration::from_secs(8);
+
+const READ_AGAIN: &str = "what the last commit did not reach is read again";
 
 /// SQL and where it came from.
 struct Script {
@@ -82,7 +88,12 @@ fn greeting(common: &Common) -> String {
 fn run(common: Common, scripts: Vec<Script>, greeting: Option<String>) -> ExitCode {
     let watched = std::io::stderr().is_terminal();
     // The Delta kernel tells every step of reading a log at info.
-    log(if watched { "warn" } else { "info,buoyant_kernel=warn,delta_kernel=warn,deltalake_core=warn" });
+    // What the store's client asks again within a request is in `system.store`.
+    log(if watched {
+        "warn"
+    } else {
+        "info,buoyant_kernel=warn,delta_kernel=warn,deltalake_core=warn,object_store=warn"
+    });
     match runtimes(&common).and_then(|(main, queries)| {
         let outcome =
             main.block_on(serve_until_stopped(common, scripts, greeting, watched, queries.handle().clone()));
@@ -97,15 +108,31 @@ fn run(common: Common, scripts: Vec<Script>, greeting: Option<String>) -> ExitCo
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    tell(&format!("error: {error:#}"));
     ExitCode::FAILURE
+}
+
+/// Prints. Where there is no room for it, or nobody who reads it, the server is none the worse.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// The same on stderr.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn log(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        // It would say so by a print to the same place, and panic: a log on a full disk is no reason to end.
+        .log_internal_errors(false)
+        .init();
 }
 
 fn runtimes(common: &Common) -> Result<(Runtime, Runtime)> {
@@ -124,24 +151,18 @@ async fn serve_until_stopped(
     let listener = TcpListener::bind(&common.flight).await.with_context(|| {
         format!("cannot listen on {}; choose another with --flight HOST:PORT", common.flight)
     })?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let engine = start_engine(&common, Arc::clone(&clock)).await?;
-    let database = Database::new(Arc::new(engine.clone()), clock, queries, QuerySettings::default())?;
-    for script in &scripts {
-        if let Err(error) = run_script(&database, script).await {
-            engine.stop().await.ok();
-            return Err(error);
-        }
-    }
-    // Only now, so that every view of the files sees its stream from the first record on.
-    engine.begin();
+    let stop = stop_signal()?.shared();
+    let (engine, database) = tokio::select! {
+        biased;
+        () = stop.clone() => bail!("stopped before it had started"),
+        started = start(&common, &scripts, queries) => started?,
+    };
     let address = listener.local_addr().context("the listener has no address")?;
     tracing::info!(%address, data = common.data, "serving");
-    println!("Flight SQL listens on {address}");
+    say(&format!("Flight SQL listens on {address}"));
     if let Some(greeting) = greeting {
-        println!("\n{greeting}");
+        say(&format!("\n{greeting}"));
     }
-    let stop = stop_signal()?.shared();
     let backend = Arc::new(database);
     let server =
         tokio::spawn(thalweg_flight_server::serve(listener, backend, Limits::default(), stop.clone()));
@@ -152,8 +173,9 @@ async fn serve_until_stopped(
         () = stop => tokio::select! {
             biased;
             outcome = engine.stop() => outcome.map_err(|error| anyhow!(error)),
-            // With the store away the last commit may wait without end. Leaving is as safe as a crash.
-            () = stop_signal()? => Err(anyhow!("left at the second signal; what the last commit did not reach is read again")),
+            // Leaving is as safe as a crash.
+            () = stop_signal()? => Err(anyhow!("left at the second signal; {READ_AGAIN}")),
+            () = store_keeps_waiting(&engine) => Err(left_without_the_store(&engine)),
         },
     };
     if let Some(reporting) = reporting {
@@ -163,11 +185,49 @@ async fn serve_until_stopped(
         Ok(()) => {
             // The server stops by the same signal, within its grace.
             server.await.context("the server panicked")?.context("the server failed")?;
-            eprintln!("\nstopped; what was read is durable");
+            tell("\nstopped; what was read is durable");
         }
         Err(_) => server.abort(),
     }
     outcome
+}
+
+/// The engine with all that the files ask for, reading.
+async fn start(
+    common: &Common,
+    scripts: &[Script],
+    queries: tokio::runtime::Handle,
+) -> Result<(Engine, Database)> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let engine = start_engine(common, Arc::clone(&clock)).await?;
+    let database = Database::new(Arc::new(engine.clone()), clock, queries, QuerySettings::default())?;
+    for script in scripts {
+        if let Err(error) = run_script(&database, script).await {
+            engine.stop().await.ok();
+            return Err(error);
+        }
+    }
+    // Only now, so that every view of the files sees its stream from the first record on.
+    engine.begin();
+    Ok((engine, database))
+}
+
+/// From the signal on: resolves when the store has left something unanswered for most of the time in which an instance
+/// is to leave.
+async fn store_keeps_waiting(engine: &Engine) {
+    tokio::time::sleep(STORE_WAITED_FOR).await;
+    while engine.store_wait() < STORE_WAITED_FOR {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn left_without_the_store(engine: &Engine) -> anyhow::Error {
+    let store = engine.status().store;
+    let reason = store.last_error.filter(|_| store.away).unwrap_or_else(|| "it does not reply".into());
+    anyhow!(
+        "left without a last checkpoint, for the store is away; {READ_AGAIN}. store={:?}: {reason}",
+        store.store
+    )
 }
 
 async fn start_engine(common: &Common, clock: Arc<dyn Clock>) -> Result<Engine> {

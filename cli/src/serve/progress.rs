@@ -33,9 +33,13 @@ fn line(status: &Status, rate: u64) -> String {
     let rejected: u64 = status.streams.iter().map(|stream| stream.rejected).sum();
     let late: u64 = status.views.iter().map(|view| view.late_rows).sum();
     let checkpoint = status.checkpoints.last();
+    let store = match status.store.away {
+        true => format!(" · the store is away since {}", moment(status.store.since)),
+        false => String::new(),
+    };
     format!(
         "{rate} events/s · {} read · watermark {} · {open} windows open, {closed} rows closed · state {} MiB · \
-         rejected {rejected}, late {late} · checkpoint {} in {} ms",
+         rejected {rejected}, late {late} · checkpoint {} in {} ms{store}",
         records(status),
         frontier.map_or_else(|| "none yet".into(), moment),
         state >> 20,

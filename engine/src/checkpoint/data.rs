@@ -13,23 +13,33 @@ use bytes::Bytes;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{
+    BackoffConfig, ClientConfigKey, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
+};
 use url::Url;
 
 use super::durable_local::DurableLocal;
 use super::failpoint::Failpoints;
+use super::patience::Patient;
+use super::watch::Watch;
 use crate::{Error, Result};
 
-/// How long to wait between attempts while an outcome is unknown.
+/// How long to wait between attempts, and for one.
 #[derive(Debug, Clone, Copy)]
 pub struct Retry {
     pub first: Duration,
     pub max: Duration,
+    /// A request that has no reply, or no further piece of one, after so long has none.
+    pub stalled: Duration,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Retry { first: Duration::from_millis(20), max: Duration::from_secs(5) }
+        Retry {
+            first: Duration::from_millis(20),
+            max: Duration::from_secs(5),
+            stalled: Duration::from_secs(10),
+        }
     }
 }
 
@@ -49,10 +59,11 @@ impl Retry {
 #[derive(Debug, Clone)]
 pub struct DataRoot {
     objects: Arc<dyn ObjectStore>,
+    patient: Patient,
+    readers: Arc<dyn ObjectStore>,
     url: Url,
     local: Option<PathBuf>,
     failpoints: Failpoints,
-    retry: Retry,
 }
 
 impl DataRoot {
@@ -76,7 +87,19 @@ impl DataRoot {
 
     /// Over any store whose put-if-absent is atomic; for simulations.
     pub fn over(objects: Arc<dyn ObjectStore>, url: Url) -> DataRoot {
-        DataRoot { objects, url, local: None, failpoints: Failpoints::default(), retry: Retry::default() }
+        DataRoot::of(Arc::clone(&objects), objects, url, None)
+    }
+
+    fn of(
+        inner: Arc<dyn ObjectStore>,
+        readers: Arc<dyn ObjectStore>,
+        url: Url,
+        local: Option<PathBuf>,
+    ) -> DataRoot {
+        let watch = Watch::new(local.as_ref().map_or(url.to_string(), |folder| folder.display().to_string()));
+        let patient = Patient { inner, watch, retry: Retry::default(), gives_up: local.is_none() };
+        let objects = Arc::new(patient.clone());
+        DataRoot { objects, patient, readers, url, local, failpoints: Failpoints::default() }
     }
 
     pub fn with_failpoints(self, failpoints: Failpoints) -> DataRoot {
@@ -84,12 +107,22 @@ impl DataRoot {
     }
 
     pub fn with_retry(self, retry: Retry) -> DataRoot {
-        DataRoot { retry, ..self }
+        let patient = Patient { retry, ..self.patient };
+        DataRoot { objects: Arc::new(patient.clone()), patient, ..self }
     }
 
-    /// Paths within it are relative to the root.
+    /// Paths within it are relative to the root. Waits for a store that is away, and knows what became of each put.
     pub fn objects(&self) -> &Arc<dyn ObjectStore> {
         &self.objects
+    }
+
+    /// The same for queries, which would rather fail soon than wait.
+    pub fn readers(&self) -> &Arc<dyn ObjectStore> {
+        &self.readers
+    }
+
+    pub fn watch(&self) -> &Arc<Watch> {
+        &self.patient.watch
     }
 
     pub fn url(&self) -> &Url {
@@ -106,7 +139,7 @@ impl DataRoot {
     }
 
     pub fn retry(&self) -> Retry {
-        self.retry
+        self.patient.retry
     }
 
     /// Durable once it returns. May be repeated: names are unique, and a repetition writes the same bytes.
@@ -115,8 +148,7 @@ impl DataRoot {
         Ok(())
     }
 
-    /// One attempt, durable if it returns `Ok`. An error, *already exists* included, does not mean that it did not
-    /// happen: the client repeats a put whose reply was lost and then meets its own object.
+    /// Durable once it returns `Ok`; *already exists* means that the object is another's (INV-C2).
     pub async fn put_absent(&self, path: &str, bytes: Bytes) -> object_store::Result<()> {
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         self.objects.put_opts(&Path::from(path), PutPayload::from_bytes(bytes), options).await?;
@@ -137,7 +169,7 @@ fn open_local(folder: &FilePath) -> Result<DataRoot> {
     let url = Url::from_directory_path(&folder)
         .map_err(|()| Error::Invalid(format!("not a folder. data=\"{}\"", folder.display())))?;
     let objects = Arc::new(DurableLocal::open(folder.clone())?);
-    Ok(DataRoot { local: Some(folder), ..DataRoot::over(objects, url) })
+    Ok(DataRoot::of(Arc::clone(&objects) as _, objects, url, Some(folder)))
 }
 
 fn open_s3(location: &str, properties: &BTreeMap<String, String>) -> Result<DataRoot> {
@@ -151,20 +183,36 @@ fn open_s3(location: &str, properties: &BTreeMap<String, String>) -> Result<Data
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
         .with_virtual_hosted_style_request(false)
-        .with_conditional_put(S3ConditionalPut::ETagMatch);
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        .with_retry(retries());
     for (key, value) in properties {
         let option = AmazonS3ConfigKey::from_str(key)
             .map_err(|_| Error::Invalid(format!("no such S3 option. option=\"{key}\"")))?;
         builder = builder.with_config(option, value);
     }
-    let store = builder
-        .build()
-        .map_err(|error| Error::Invalid(format!("cannot open the bucket. data=\"{location}\": {error}")))?;
-    let objects: Arc<dyn ObjectStore> = match prefix.as_ref() {
-        "" => Arc::new(store),
-        _ => Arc::new(PrefixStore::new(store, prefix)),
+    let build = |builder: AmazonS3Builder| -> Result<Arc<dyn ObjectStore>> {
+        let store = builder.build().map_err(|error| {
+            Error::Invalid(format!("cannot open the bucket. data=\"{location}\": {error}"))
+        })?;
+        Ok(match prefix.as_ref() {
+            "" => Arc::new(store),
+            _ => Arc::new(PrefixStore::new(store, prefix.clone())),
+        })
     };
-    Ok(DataRoot::over(objects, url))
+    let readers = build(builder.clone())?;
+    // How long a request may take is for `Patient` to say, which knows how much there is to send.
+    let timeout = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
+    Ok(DataRoot::of(build(builder.with_config(timeout, "1 day"))?, readers, url, None))
+}
+
+/// What the client does by itself is over in seconds: so a reader hears of it, and so does `system.store`.
+fn retries() -> RetryConfig {
+    let backoff = BackoffConfig {
+        init_backoff: Duration::from_millis(50),
+        max_backoff: Duration::from_secs(1),
+        ..BackoffConfig::default()
+    };
+    RetryConfig { backoff, max_retries: 3, retry_timeout: Duration::from_secs(10) }
 }
 
 #[cfg(test)]

@@ -22,9 +22,11 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, UploadPart,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 use object_store::{PutMode, Result};
+
+use super::whole_upload::WholeUpload;
 
 const STORE: &str = "local folder";
 
@@ -81,7 +83,7 @@ impl ObjectStore for DurableLocal {
         location: &Path,
         _: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        Ok(Box::new(WholeUpload { store: self.clone(), location: location.clone(), parts: Vec::new() }))
+        Ok(WholeUpload::to(Arc::new(self.clone()), location))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -131,36 +133,13 @@ fn sorted(listing: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static,
 fn refused(path: String, source: io::Error) -> object_store::Error {
     match source.kind() {
         io::ErrorKind::AlreadyExists => object_store::Error::AlreadyExists { path, source: Box::new(source) },
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            object_store::Error::PermissionDenied { path, source: Box::new(source) }
+        }
         _ => object_store::Error::Generic {
             store: STORE,
             source: format!("cannot write a file. path=\"{path}\": {source}").into(),
         },
-    }
-}
-
-/// Collects its parts and puts them as one.
-#[derive(Debug)]
-struct WholeUpload {
-    store: DurableLocal,
-    location: Path,
-    parts: Vec<PutPayload>,
-}
-
-#[async_trait]
-impl MultipartUpload for WholeUpload {
-    fn put_part(&mut self, part: PutPayload) -> UploadPart {
-        self.parts.push(part);
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    async fn complete(&mut self) -> Result<PutResult> {
-        let payload = std::mem::take(&mut self.parts).into_iter().flatten().collect();
-        self.store.put_opts(&self.location, payload, PutOptions::default()).await
-    }
-
-    async fn abort(&mut self) -> Result<()> {
-        self.parts.clear();
-        Ok(())
     }
 }
 
@@ -176,6 +155,8 @@ impl Writer {
     fn put(&self, target: &FilePath, payload: &PutPayload, create: bool) -> io::Result<()> {
         let folder = target.parent().ok_or(io::ErrorKind::InvalidInput)?;
         self.ensure_folder(folder)?;
+        // Opened before the name is given: where no descriptor is left, nothing has happened yet.
+        let opened = File::open(folder)?;
         let unfinished = self.unfinished_name(target);
         let put = write_synced(&unfinished, payload).and_then(|()| match create {
             true => fs::hard_link(&unfinished, target),
@@ -186,7 +167,7 @@ impl Writer {
             let _ = fs::remove_file(&unfinished);
         }
         put?;
-        sync_folder_or_die(folder);
+        sync_or_die(folder, &opened);
         Ok(())
     }
 
@@ -205,7 +186,7 @@ impl Writer {
         fs::create_dir_all(folder)?;
         let mut at = folder;
         while let Some(parent) = at.parent().filter(|_| at.starts_with(&self.root)) {
-            sync_folder_or_die(parent);
+            sync_or_die(parent, &File::open(parent)?);
             at = parent;
         }
         self.synced_folders().insert(folder.to_owned());
@@ -225,8 +206,8 @@ fn write_synced(path: &FilePath, payload: &PutPayload) -> io::Result<()> {
     file.sync_all()
 }
 
-fn sync_folder_or_die(folder: &FilePath) {
-    if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
+fn sync_or_die(folder: &FilePath, opened: &File) {
+    if let Err(error) = opened.sync_all() {
         tracing::error!(folder = %folder.display(), %error, "a folder cannot be synced; stopping at once");
         std::process::abort();
     }

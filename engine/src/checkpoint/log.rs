@@ -1,8 +1,7 @@
 //! The manifests, one object per epoch, and the put-if-absent that commits one.
 //!
-//! An error of that put says nothing about its effect, *already exists* included: the client repeats a put whose reply
-//! was lost and then meets its own object. So [`ManifestLog::commit`] goes on until it has read who owns the epoch. It
-//! ends in `Ok` (the epoch is ours), or in `Fenced` (another instance's, or one that has gone further).
+//! [`ManifestLog::commit`] ends in `Ok` (the epoch is ours), or in `Fenced` (another instance's, or one that has gone
+//! further). What an error of the put stood for, and that the store may be away for a day, is `patience`'s to find out.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -61,7 +60,7 @@ impl ManifestLog {
         let bytes = encode(manifest)?;
         let failpoints = self.root.failpoints().clone();
         failpoints.hit(Step::ManifestAbsent);
-        self.put_until_known(manifest.epoch, bytes).await?;
+        self.put(manifest.epoch, bytes).await?;
         failpoints.hit(Step::ManifestDurable);
         self.refuse_when_overtaken(manifest.epoch).await?;
         self.newest = Some(manifest.epoch);
@@ -71,24 +70,14 @@ impl ManifestLog {
         Ok(())
     }
 
-    async fn put_until_known(&self, epoch: Epoch, bytes: Bytes) -> Result<()> {
+    /// Whose epoch it is, is read from the object, never concluded from an error (INV-C2).
+    async fn put(&self, epoch: Epoch, bytes: Bytes) -> Result<()> {
         let path = names::manifest(epoch);
-        let mut failures = 0;
-        loop {
-            let error = match self.root.put_absent(&path, bytes.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(error @ object_store::Error::AlreadyExists { .. }) => match self.root.get(&path).await {
-                    Ok(found) if found == bytes => return Ok(()),
-                    Ok(found) => return Err(taken(epoch, &found)),
-                    // Gone again, or hidden by a concurrent put; or the reading itself failed: ask again.
-                    Err(object_store::Error::NotFound { .. }) => error,
-                    Err(error) => error,
-                },
-                Err(error) => error,
-            };
-            tracing::warn!(%epoch, %error, failures, "a manifest's put has an unknown outcome; trying again");
-            self.root.retry().pause(failures).await;
-            failures += 1;
+        match self.root.put_absent(&path, bytes).await {
+            Err(object_store::Error::AlreadyExists { .. }) => {
+                Err(taken(epoch, &self.root.get(&path).await.unwrap_or_default()))
+            }
+            outcome => Ok(outcome?),
         }
     }
 
@@ -104,17 +93,7 @@ impl ManifestLog {
     /// INV-C9: a zombie can find its number free long after, when the manifests of its time were retired; its
     /// successor's are in the listing.
     async fn refuse_when_overtaken(&self, epoch: Epoch) -> Result<()> {
-        let mut failures = 0;
-        let later = loop {
-            match epochs(&self.root, Some(epoch)).await {
-                Ok(later) => break later,
-                Err(error) => {
-                    tracing::warn!(%epoch, %error, failures, "cannot list the manifests; trying again")
-                }
-            }
-            self.root.retry().pause(failures).await;
-            failures += 1;
-        };
+        let later = epochs(&self.root, Some(epoch)).await?;
         match later.last() {
             Some(later) => Err(Error::Fenced(format!(
                 "another instance has taken over this data. epoch={epoch}, newest epoch={later}"

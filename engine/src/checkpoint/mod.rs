@@ -12,7 +12,10 @@ pub mod manifest;
 mod names;
 mod orphans;
 mod owner;
+mod patience;
 mod state_file;
+mod watch;
+mod whole_upload;
 
 #[cfg(test)]
 mod simulation;
@@ -24,3 +27,4 @@ pub use names::{FileNames, table_folder};
 pub use orphans::sweep_orphans;
 pub use owner::Owner;
 pub use state_file::{read_batches, write_batches};
+pub use watch::Watch;

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::data::DataRoot;
 use super::failpoint::Step;
+use super::patience::is_refusal;
 use crate::ids::Micros;
 use crate::{Error, Result};
 
@@ -109,11 +110,11 @@ fn lock(folder: &FilePath, take_over: bool) -> Result<File> {
         file = open().map_err(refused)?;
         file.try_lock().map_err(|error| refused(error.into()))?;
     }
-    let mut named = || {
-        file.set_len(0)?;
-        writeln!(file, "process {}", std::process::id())
-    };
-    named().map_err(refused)?;
+    // The lock is what holds; the name is for people, and a full disk may have no room for it.
+    let named = file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id()));
+    if let Err(error) = named {
+        tracing::warn!(file = %path.display(), %error, "cannot say who holds the data folder");
+    }
     Ok(file)
 }
 
@@ -140,7 +141,16 @@ fn busy_text(data: &str, holder: &str, silent: Option<Duration>) -> String {
 }
 
 async fn claim_object(root: &DataRoot, nonce: Uuid, now: Micros, take_over: bool) -> Result<()> {
-    let mode = match read(root).await? {
+    // The first that is asked of the store.
+    let found = read(root).await.map_err(|error| match error {
+        Error::Store(error) if is_refusal(&error) => Error::Invalid(format!(
+            "the store refuses this data; look at the name of the bucket, the endpoint, and AWS_ACCESS_KEY_ID and \
+             AWS_SECRET_ACCESS_KEY. data=\"{}\": {error}",
+            root.url()
+        )),
+        error => error,
+    });
+    let mode = match found? {
         None => PutMode::Create,
         Some((found, version)) => {
             // A renewal dated in our future is fresh: clocks differ.

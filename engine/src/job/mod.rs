@@ -36,7 +36,7 @@ use crate::checkpoint::ManifestLog;
 use crate::checkpoint::manifest::{
     FORMAT, Manifest, ManifestKind, PartitionState, StreamState, TableKind, TableState,
 };
-use crate::checkpoint::{Owner, sweep_orphans};
+use crate::checkpoint::{Owner, Watch, sweep_orphans};
 use crate::clock::Clock;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::secrets::Secrets;
@@ -227,6 +227,8 @@ impl Opened {
             })?;
             resume_stream(&mut coordinator, Arc::new(spec.clone()), state).await?;
         }
+        let store = Arc::clone(self.root.watch());
+        store.running();
         let (ended, outcome) = watch::channel(None);
         tokio::spawn(async move {
             let outcome = coordinator.run().await;
@@ -235,7 +237,7 @@ impl Opened {
             }
             ended.send_replace(Some(outcome));
         });
-        Ok(Engine { settings: self.settings, shared, commands, outcome })
+        Ok(Engine { settings: self.settings, shared, store, commands, outcome })
     }
 
     async fn restore_tables(&self, shared: &Shared, views: Vec<Replanned>) -> Result<()> {
@@ -305,6 +307,7 @@ async fn resume_stream(
 pub struct Engine {
     settings: Settings,
     shared: Arc<Shared>,
+    store: Arc<Watch>,
     commands: mpsc::Sender<Command>,
     outcome: watch::Receiver<Option<Result<()>>>,
 }
@@ -316,7 +319,12 @@ impl Engine {
     }
 
     pub fn status(&self) -> Status {
-        report::status(&self.shared.lock())
+        Status { store: self.store.status(), ..report::status(&self.shared.lock()) }
+    }
+
+    /// How long the store has left something unanswered by now.
+    pub fn store_wait(&self) -> Duration {
+        self.store.longest_wait()
     }
 
     /// What comes next in each partition of a stream: all before it is in every snapshot from now on.

@@ -34,7 +34,7 @@ pub async fn created(root: &DataRoot, spec: &Arc<ViewSpec>, ending: Epoch) -> Re
         until: Epoch::MAX,
         panes: Panes::new(spec, None),
         tail: Tail::default(),
-        history: Arc::new(HistoryFiles { store: Arc::clone(root.objects()), files: Arc::new(vec![]) }),
+        history: Arc::new(HistoryFiles { store: Arc::clone(root.readers()), files: Arc::new(vec![]) }),
         delta,
         late: 0,
         failed: 0,
@@ -164,7 +164,7 @@ async fn restored_history(
     spec: &Arc<ViewSpec>,
     state: &TableState,
 ) -> Result<Arc<HistoryFiles>> {
-    let mut history = Arc::new(HistoryFiles { store: Arc::clone(root.objects()), files: Arc::new(vec![]) });
+    let mut history = Arc::new(HistoryFiles { store: Arc::clone(root.readers()), files: Arc::new(vec![]) });
     if state.delta.confirmed.is_some() || !state.delta.pending.is_empty() {
         let sink = DeltaSink::open(root, &spec.name, spec.id, &spec.schema).await?;
         history = Arc::new(sink.history()?);
@@ -193,7 +193,7 @@ pub fn with_files(
             files.push(HistoryFile { path, bytes: file.bytes, rows: file.rows, date: file.date });
         }
     }
-    Ok(Arc::new(HistoryFiles { store: Arc::clone(root.objects()), files: Arc::new(files) }))
+    Ok(Arc::new(HistoryFiles { store: Arc::clone(root.readers()), files: Arc::new(files) }))
 }
 
 /// A state written by another plan would be read wrongly, so it is not read at all.

@@ -39,7 +39,7 @@ use crate::{Error, Result};
 /// Whose rows the table holds: the view's id, in the table's own configuration.
 const OWNER_KEY: &str = "thalweg.view";
 
-/// After so many attempts the caller hears of it; asking again goes on where this left off.
+/// After so many attempts the caller hears of it. A store that is away is no attempt: `patience` waits for it below.
 const ATTEMPTS_MAX: u32 = 16;
 
 pub struct DeltaSink {
@@ -198,7 +198,7 @@ impl DeltaSink {
             true => Ok(Vec::new()),
             false => self.snapshot()?.try_log_data()?.iter().map(|file| self.history_file(&file)).collect(),
         };
-        Ok(HistoryFiles { store: Arc::clone(self.root.objects()), files: Arc::new(files?) })
+        Ok(HistoryFiles { store: Arc::clone(self.root.readers()), files: Arc::new(files?) })
     }
 
     fn history_file(&self, file: &LogicalFileView) -> Result<HistoryFile> {

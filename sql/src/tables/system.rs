@@ -18,7 +18,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use thalweg_engine::ids::{END_OF_TIME, Micros};
 use thalweg_engine::status::{
-    CheckpointStatus, Failure, LedgerRow, PartitionStatus, StreamStatus, ViewStatus,
+    CheckpointStatus, Failure, LedgerRow, PartitionStatus, StoreStatus, StreamStatus, ViewStatus,
 };
 
 use super::Pinned;
@@ -33,16 +33,18 @@ pub enum SystemTable {
     Checkpoints,
     Ledger,
     Queries,
+    Store,
 }
 
 impl SystemTable {
-    pub const ALL: [SystemTable; 6] = [
+    pub const ALL: [SystemTable; 7] = [
         SystemTable::Streams,
         SystemTable::Partitions,
         SystemTable::Views,
         SystemTable::Checkpoints,
         SystemTable::Ledger,
         SystemTable::Queries,
+        SystemTable::Store,
     ];
 
     pub fn name(self) -> &'static str {
@@ -53,11 +55,12 @@ impl SystemTable {
             SystemTable::Checkpoints => "checkpoints",
             SystemTable::Ledger => "ledger",
             SystemTable::Queries => "queries",
+            SystemTable::Store => "store",
         }
     }
 
     pub fn schema(self) -> SchemaRef {
-        static SCHEMAS: LazyLock<[SchemaRef; 6]> = LazyLock::new(|| {
+        static SCHEMAS: LazyLock<[SchemaRef; 7]> = LazyLock::new(|| {
             SystemTable::ALL.map(|table| {
                 let columns = match table {
                     SystemTable::Streams => streams(&[]),
@@ -66,6 +69,7 @@ impl SystemTable {
                     SystemTable::Checkpoints => checkpoints(&[]),
                     SystemTable::Ledger => ledger(&[]),
                     SystemTable::Queries => queries(&[]),
+                    SystemTable::Store => store(&[]),
                 };
                 Arc::new(Schema::new(columns.iter().map(Column::field).collect::<Vec<_>>()))
             })
@@ -81,6 +85,7 @@ impl SystemTable {
             SystemTable::Checkpoints => checkpoints(&pinned.status().checkpoints),
             SystemTable::Ledger => ledger(&pinned.status().ledger),
             SystemTable::Queries => queries(pinned.queries()),
+            SystemTable::Store => store(std::slice::from_ref(&pinned.status().store)),
         };
         let arrays = columns.into_iter().map(|column| column.values).collect();
         Ok(RecordBatch::try_new(self.schema(), arrays)?)
@@ -225,6 +230,17 @@ fn queries(rows: &[QueryStatus]) -> Vec<Column> {
         count("rows", rows, |row| row.rows),
         text("state", rows, |row| row.state.name()),
         text_or_null("error", rows, |row| row.error.as_deref()),
+    ]
+}
+
+fn store(rows: &[StoreStatus]) -> Vec<Column> {
+    vec![
+        text("store", rows, |row| &row.store),
+        text("state", rows, |row| if row.away { "away" } else { "answers" }),
+        instant("since", rows, |row| row.since),
+        count("retries", rows, |row| row.retries),
+        text_or_null("last_error", rows, |row| row.last_error.as_deref()),
+        instant_or_null("last_error_at", rows, |row| row.last_error_at),
     ]
 }
 

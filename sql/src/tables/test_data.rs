@@ -17,7 +17,7 @@ use thalweg_engine::sink::{HistoryFile, HistoryFiles};
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot};
 use thalweg_engine::spec::{CatalogChange, StreamSpec, ViewSpec};
 use thalweg_engine::status::{
-    CheckpointStatus, Effort, LedgerRow, PartitionStatus, Status, StreamStatus, ViewStatus,
+    CheckpointStatus, Effort, LedgerRow, PartitionStatus, Status, StoreStatus, StreamStatus, ViewStatus,
 };
 use thalweg_engine::view::OpenPanes;
 
@@ -213,5 +213,13 @@ fn status() -> Status {
             rejected: 1,
             ..LedgerRow::default()
         }],
+        store: StoreStatus {
+            store: "s3://bucket/lake".into(),
+            away: true,
+            since: MINUTE,
+            retries: 3,
+            last_error: Some("no reply within 10 s".into()),
+            last_error_at: Some(2 * MINUTE),
+        },
     }
 }

@@ -69,7 +69,11 @@ impl Control {
             self.stopped.notify_one();
         }
         let mode = *self.mode.subscribe().wait_for(|mode| *mode != Mode::Stopped).await.unwrap();
-        if mode == Mode::Dead { Err(failed("the process is gone")) } else { Ok(()) }
+        match mode {
+            // Nothing that could pass: nobody is left to wait for it.
+            Mode::Dead => Err(object_store::Error::NotSupported { source: "the process is gone".into() }),
+            Mode::Running | Mode::Stopped => Ok(()),
+        }
     }
 }
 

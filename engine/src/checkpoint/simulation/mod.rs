@@ -74,7 +74,7 @@ impl Drop for Instance {
 }
 
 fn root(store: Arc<dyn ObjectStore>) -> DataRoot {
-    let at_once = Retry { first: Duration::ZERO, max: Duration::ZERO };
+    let at_once = Retry { first: Duration::ZERO, max: Duration::ZERO, stalled: Duration::MAX };
     DataRoot::over(store, url::Url::parse("memory:///").unwrap()).with_retry(at_once)
 }
 
