@@ -58,14 +58,14 @@ async fn a_view_that_cannot_finish_a_window_fails_alone() -> Result<()> {
     let instance = place.launch.start(&[]).await?;
     assert_eq!(states(&instance).await?, failed, "it is remembered");
     sound_rows(&instance).await?;
-    instance.update("ALTER VIEW brittle RESTART").await?;
+    instance.command("ALTER VIEW brittle RESTART").await?;
     assert_eq!(states(&instance).await?, running);
     instance.kill().await?;
 
     let instance = place.launch.start(&[]).await?;
     assert_eq!(states(&instance).await?, running, "and so is that it went on");
     assert_eq!(instance.number("SELECT count(*) FROM brittle").await?, 0);
-    instance.update("DROP VIEW brittle").await?;
+    instance.command("DROP VIEW brittle").await?;
     instance.terminate().await
 }
 
@@ -89,9 +89,9 @@ async fn a_view_that_cannot_be_planned_any_more_keeps_its_rows_and_nobody_from_s
     ensure!(reason.contains("can't be planned any more") && reason.contains("lost_function"), "{reason}");
     sound_rows(&instance).await?;
     assert_eq!(instance.number("SELECT max(rows) FROM sound").await?, 5);
-    let error = instance.update("ALTER VIEW sound RESTART").await.expect_err("it still can't be planned");
+    let error = instance.command("ALTER VIEW sound RESTART").await.expect_err("it still can't be planned");
     ensure!(format!("{error:#}").contains("lost_function"), "{error:#}");
-    instance.update("DROP VIEW sound").await?;
+    instance.command("DROP VIEW sound").await?;
     instance.terminate().await
 }
 

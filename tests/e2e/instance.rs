@@ -33,6 +33,10 @@ pub struct Launch {
     pub data: String,
     pub environment: Vec<(String, String)>,
     pub flags: Vec<String>,
+    /// A line of shell before the binary takes the shell's place.
+    pub through: Option<&'static str>,
+    /// The script is not given: its folder is where the process runs, and no more.
+    pub bare: bool,
 }
 
 pub struct Instance {
@@ -55,17 +59,30 @@ fn binary() -> Result<PathBuf> {
 }
 
 impl Launch {
+    /// The same data, and no file of SQL.
+    pub fn without_script(&self) -> Launch {
+        Launch { bare: true, ..self.clone() }
+    }
+
     /// Starts the process and does not wait for anything.
     pub fn spawn(&self, more: &[&str]) -> Result<Instance> {
         let log = self.script.with_file_name("log");
         let stderr = std::fs::File::options().create(true).append(true).open(&log)?;
         let epoch =
             if self.flags.iter().any(|flag| flag == "--epoch") { &[][..] } else { &["--epoch", "100ms"] };
-        let child = Command::new(binary()?)
+        let mut command = match self.through {
+            None => Command::new(binary()?),
+            Some(line) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("{line}; exec \"$0\" \"$@\"")]).arg(binary()?);
+                shell
+            }
+        };
+        let child = command
             // Where the paths of a script's files begin.
             .current_dir(self.script.parent().context("a script lies in a folder")?)
             .arg("serve")
-            .arg(&self.script)
+            .args((!self.bare).then_some(&self.script))
             .args(["--data", &self.data, "--flight", "127.0.0.1:0"])
             .args(epoch)
             .args(&self.flags)
@@ -90,7 +107,8 @@ impl Launch {
 }
 
 impl Instance {
-    async fn await_address(&mut self) -> Result<()> {
+    /// Waits until it serves.
+    pub async fn await_address(&mut self) -> Result<()> {
         let stdout = self.child.stdout.take().context("the address was read before")?;
         let mut lines = BufReader::new(stdout).lines();
         let line = match timeout(START_MAX, lines.next_line()).await {
@@ -115,12 +133,13 @@ impl Instance {
         rows(&batches)
     }
 
-    /// A statement that has no rows.
-    pub async fn update(&self, sql: &str) -> Result<()> {
+    /// Carries out a statement that has no rows.
+    pub async fn command(&self, sql: &str) -> Result<()> {
         let done = timeout(QUERY_MAX, async {
             self.client()?.execute_update(sql.to_owned(), None).await.map_err(Into::into)
         });
-        done.await.context("no answer").flatten().with_context(|| format!("{sql}\n{}", self.logged()))?;
+        let done = done.await.with_context(|| format!("no answer within {QUERY_MAX:?}")).flatten();
+        done.with_context(|| format!("{sql}\n{}", self.logged()))?;
         Ok(())
     }
 
@@ -188,6 +207,14 @@ impl Instance {
         let pid = self.child.id().context("it has ended")?;
         let status = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().await?;
         ensure!(status.success(), "cannot send {name} to {pid}");
+        Ok(())
+    }
+
+    /// What the system lets it have from now on, in the words of prlimit.
+    pub async fn limit(&self, limit: &str) -> Result<()> {
+        let pid = self.child.id().context("it has ended")?.to_string();
+        let status = Command::new("prlimit").args(["--pid", &pid, limit]).status().await;
+        ensure!(status.context("prlimit, of util-linux")?.success(), "cannot set {limit}");
         Ok(())
     }
 

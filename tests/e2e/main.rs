@@ -14,6 +14,7 @@ mod shop;
 mod source_files;
 mod source_kafka;
 mod sqllogic;
+mod store_away;
 mod upgrade;
 mod ways;
 mod zombie;

@@ -27,11 +27,23 @@ impl Place {
 
     /// `prefix` is the test's own.
     pub fn bucket(minio: Arc<Minio>, prefix: &str, script: &str, flags: &[&str]) -> Result<Place> {
+        let endpoint = minio.endpoint.clone();
+        Place::bucket_by(&endpoint, minio, prefix, script, flags)
+    }
+
+    /// The instances go to the bucket by another way than the test itself.
+    pub fn bucket_by(
+        endpoint: &str,
+        minio: Arc<Minio>,
+        prefix: &str,
+        script: &str,
+        flags: &[&str],
+    ) -> Result<Place> {
         let folder = TempDir::with_prefix("thalweg-e2e-")?;
-        let options = minio.options();
-        let environment = options.iter().map(|(key, value)| (key.to_uppercase(), value.clone())).collect();
+        let options = minio.options_by(endpoint).into_iter();
+        let environment = options.map(|(key, value)| (key.to_uppercase(), value)).collect();
         let launch = launch(&folder, script, minio.url(prefix), environment, flags)?;
-        let root = DataRoot::open(&minio.url(prefix), &options.into_iter().collect())?;
+        let root = DataRoot::open(&minio.url(prefix), &minio.options().into_iter().collect())?;
         let data = DataCopy::Bucket { root, copy: TempDir::with_prefix("thalweg-e2e-")? };
         Ok(Place { launch, data, _folder: folder, _minio: Some(minio) })
     }
@@ -47,5 +59,5 @@ fn launch(
     let file = folder.path().join("shop.sql");
     std::fs::write(&file, script)?;
     let flags = flags.iter().map(|flag| flag.to_string()).collect();
-    Ok(Launch { script: file, data, environment, flags })
+    Ok(Launch { script: file, data, environment, flags, through: None, bare: false })
 }

@@ -1,6 +1,10 @@
 //! Starts and stops the servers of the scripts beside this file. A server lives as long as its value; tests that only
 //! need some broker or bucket share one, and it stops with the last of them.
 
+mod faulty;
+
+pub use faulty::{Fault, FaultyWay, Weather};
+
 use std::collections::HashMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -137,6 +141,13 @@ impl Minio {
             ("aws_allow_http", "true"),
         ];
         options.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    /// The same by another way to it.
+    pub fn options_by(&self, endpoint: &str) -> HashMap<String, String> {
+        let mut options = self.options();
+        options.insert("aws_endpoint".into(), endpoint.into());
+        options
     }
 
     /// The URL of a prefix in the bucket.

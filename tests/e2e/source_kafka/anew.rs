@@ -112,12 +112,12 @@ fn an_instance_goes_on_in_another_topic_only_when_told() -> Result<()> {
     runtime.block_on(async {
         let instance = place.launch.start(&[]).await?;
         instance.until(FAILED, WITHIN, |failed| failed == 1).await?;
-        instance.update("ALTER STREAM events RESTART").await?;
+        instance.command("ALTER STREAM events RESTART").await?;
         instance.until(FAILED, WITHIN, |failed| failed == 1).await?;
         let reason = &instance.query("SELECT reason FROM system.streams").await?[0][0];
         ensure!(reason.contains("the topic is not the one that was read before"), "{reason}");
         assert_eq!(instance.number(EVENTS).await?, 3, "what was read is served");
-        instance.update("ALTER STREAM events RESTART AT 'earliest'").await?;
+        instance.command("ALTER STREAM events RESTART AT 'earliest'").await?;
         instance.until(EVENTS, WITHIN, |events| events == 8).await?;
         instance.terminate().await
     })
