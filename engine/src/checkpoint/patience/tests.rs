@@ -1,3 +1,5 @@
+//! A store whose faults are written down beforehand, and what becomes of each request.
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
@@ -7,6 +9,7 @@ use object_store::{ObjectStoreExt, UpdateVersion};
 use super::*;
 use crate::clock::Clock;
 use crate::ids::Micros;
+use Fault::*;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -181,8 +184,6 @@ async fn text(store: &Patient, at: &str) -> String {
     let bytes = store.get(&path(at)).await.unwrap().bytes().await.unwrap();
     String::from_utf8(bytes.to_vec()).unwrap()
 }
-
-use Fault::*;
 
 #[tokio::test]
 async fn whatever_a_put_meets_it_is_made_once() {

@@ -77,6 +77,9 @@ impl Control {
     }
 }
 
+/// A chance that is none.
+const NEVER: u64 = 1000;
+
 #[derive(Debug, Clone)]
 pub(super) struct FaultyStore {
     pub(super) inner: Arc<InMemory>,
@@ -106,7 +109,10 @@ impl FaultyStore {
 
     async fn before_reading(&self, operation: &str, location: &str) -> Result<()> {
         let (fault, stop) = self.dice(operation, location);
-        self.control.pass(stop).await?;
+        // The Delta library reads entries of a log many at a time, from a thread of its own: which of two would stop the
+        // instance first, and whether the second still would, is up to the machine.
+        let many = operation == "get" && location.contains("_delta_log");
+        self.control.pass(if many { NEVER } else { stop }).await?;
         if fault < 15 { Err(failed("no reply")) } else { Ok(()) }
     }
 }
