@@ -22,6 +22,7 @@ use anyhow::{Context, Result, anyhow};
 use thalweg_engine::checkpoint::DataRoot;
 use thalweg_engine::clock::{Clock, SystemClock};
 use thalweg_engine::job::{Engine, Opened, Settings};
+use thalweg_engine::source::FilesRoots;
 use thalweg_sql::session::{Answer, Client, Database, Settings as QuerySettings};
 use tokio::runtime::Handle;
 
@@ -230,6 +231,7 @@ async fn start(data: &str, arguments: &Arguments, options: &str, queries: &Handl
         workers: workers(arguments),
         hold: true,
         fast_decoding: !arguments.general_decoder,
+        files_roots: FilesRoots::Anywhere,
         ..defaults
     };
     let root = DataRoot::open(data, &Default::default())?;

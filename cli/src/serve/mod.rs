@@ -17,7 +17,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use futures::FutureExt;
 use thalweg_engine::checkpoint::DataRoot;
 use thalweg_engine::clock::{Clock, SystemClock};
-use thalweg_engine::job::{Engine, Opened};
+use thalweg_engine::job::{Engine, Opened, Settings};
 use thalweg_flight_server::Limits;
 use thalweg_sql::session::{Client, Database, Settings as QuerySettings};
 use tokio::net::TcpListener;
@@ -51,9 +51,10 @@ struct Script {
 }
 
 pub fn serve(arguments: ServeArguments) -> ExitCode {
-    let scripts = arguments.files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>();
-    match scripts {
-        Ok(scripts) => run(arguments.common, scripts, None),
+    let ServeArguments { files, common } = arguments;
+    let scripts = files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>();
+    match scripts.and_then(|scripts| Ok((scripts, common.settings(&files)?))) {
+        Ok((scripts, settings)) => run(common, settings, scripts, None),
         Err(error) => failed(&error),
     }
 }
@@ -62,7 +63,10 @@ pub fn demo(arguments: DemoArguments) -> ExitCode {
     let script = |(name, text): (&str, &str)| Script { name: name.into(), text: text.into() };
     let scripts = DEMO.into_iter().map(script).collect();
     let greeting = greeting(&arguments.common);
-    run(arguments.common, scripts, Some(greeting))
+    match arguments.common.settings(&[]) {
+        Ok(settings) => run(arguments.common, settings, scripts, Some(greeting)),
+        Err(error) => failed(&error),
+    }
 }
 
 fn read(file: &Path) -> Result<Script> {
@@ -85,7 +89,7 @@ fn greeting(common: &Common) -> String {
     )
 }
 
-fn run(common: Common, scripts: Vec<Script>, greeting: Option<String>) -> ExitCode {
+fn run(common: Common, settings: Settings, scripts: Vec<Script>, greeting: Option<String>) -> ExitCode {
     let watched = std::io::stderr().is_terminal();
     // The Delta kernel tells every step of reading a log at info.
     // What the store's client asks again within a request is in `system.store`.
@@ -95,8 +99,8 @@ fn run(common: Common, scripts: Vec<Script>, greeting: Option<String>) -> ExitCo
         "info,buoyant_kernel=warn,delta_kernel=warn,deltalake_core=warn,object_store=warn"
     });
     match runtimes(&common).and_then(|(main, queries)| {
-        let outcome =
-            main.block_on(serve_until_stopped(common, scripts, greeting, watched, queries.handle().clone()));
+        let starting = Starting { common, settings, scripts, queries: queries.handle().clone() };
+        let outcome = main.block_on(serve_until_stopped(starting, greeting, watched));
         // A query may sit in a long computation, and a CREATE STREAM wait for a broker; neither is waited for.
         queries.shutdown_background();
         main.shutdown_background();
@@ -140,13 +144,16 @@ fn runtimes(common: &Common) -> Result<(Runtime, Runtime)> {
     Ok((threads::engine(threads)?, threads::queries(threads)?))
 }
 
-async fn serve_until_stopped(
+/// What a server comes from.
+struct Starting {
     common: Common,
+    settings: Settings,
     scripts: Vec<Script>,
-    greeting: Option<String>,
-    watched: bool,
     queries: tokio::runtime::Handle,
-) -> Result<()> {
+}
+
+async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watched: bool) -> Result<()> {
+    let common = &starting.common;
     // The address is taken first: a port in use should not cost a claim.
     let listener = TcpListener::bind(&common.flight).await.with_context(|| {
         format!("cannot listen on {}; choose another with --flight HOST:PORT", common.flight)
@@ -155,7 +162,7 @@ async fn serve_until_stopped(
     let (engine, database) = tokio::select! {
         biased;
         () = stop.clone() => bail!("stopped before it had started"),
-        started = start(&common, &scripts, queries) => started?,
+        started = start(&starting) => started?,
     };
     let address = listener.local_addr().context("the listener has no address")?;
     tracing::info!(%address, data = common.data, "serving");
@@ -193,15 +200,12 @@ async fn serve_until_stopped(
 }
 
 /// The engine with all that the files ask for, reading.
-async fn start(
-    common: &Common,
-    scripts: &[Script],
-    queries: tokio::runtime::Handle,
-) -> Result<(Engine, Database)> {
+async fn start(starting: &Starting) -> Result<(Engine, Database)> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let engine = start_engine(common, Arc::clone(&clock)).await?;
-    let database = Database::new(Arc::new(engine.clone()), clock, queries, QuerySettings::default())?;
-    for script in scripts {
+    let engine = start_engine(starting, Arc::clone(&clock)).await?;
+    let (queries, settings) = (starting.queries.clone(), QuerySettings::default());
+    let database = Database::new(Arc::new(engine.clone()), clock, queries, settings)?;
+    for script in &starting.scripts {
         if let Err(error) = run_script(&database, script).await {
             engine.stop().await.ok();
             return Err(error);
@@ -230,9 +234,10 @@ fn left_without_the_store(engine: &Engine) -> anyhow::Error {
     )
 }
 
-async fn start_engine(common: &Common, clock: Arc<dyn Clock>) -> Result<Engine> {
+async fn start_engine(starting: &Starting, clock: Arc<dyn Clock>) -> Result<Engine> {
+    let common = &starting.common;
     let root = DataRoot::open(&common.data, &Default::default())?.with_failpoints(common.failpoints()?);
-    let opened = Opened::claim(common.settings(), root, clock).await?;
+    let opened = Opened::claim(starting.settings.clone(), root, clock).await?;
     let (streams, views) = thalweg_sql::plan::replan(&opened.streams(), &opened.views())
         .await
         .map_err(|error| anyhow!("what the data folder remembers can't be planned any more: {error}"))?;

@@ -1,6 +1,6 @@
 //! The flags of `serve` and `demo`, checked once and handed down as finished values.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
@@ -8,6 +8,7 @@ use thalweg_engine::checkpoint::{Failpoints, Step};
 use thalweg_engine::ids::Offset;
 use thalweg_engine::job::Settings;
 use thalweg_engine::secrets::Secrets;
+use thalweg_engine::source::FilesRoots;
 use thalweg_sql::plan::values;
 
 use super::memory;
@@ -74,6 +75,11 @@ pub struct Common {
     #[arg(long, value_name = "DIR", default_value = "/run/secrets")]
     pub secrets: PathBuf,
 
+    /// Streams may be created over local files below this folder, and no others; may be given several times [default: the
+    /// folders of the SQL files]
+    #[arg(long, value_name = "DIR")]
+    pub files_root: Vec<PathBuf>,
+
     /// Push aside an instance that seems to be alive on the same data; it stops at its next commit
     #[arg(long)]
     pub takeover: bool,
@@ -105,8 +111,13 @@ impl Common {
         self.workers.unwrap_or_else(cores).max(1)
     }
 
-    pub fn settings(&self) -> Settings {
-        Settings {
+    /// `scripts` are the SQL files that were given.
+    pub fn settings(&self, scripts: &[PathBuf]) -> Result<Settings> {
+        let folders = match self.files_root.as_slice() {
+            [] => scripts.iter().map(|script| folder(script)).collect(),
+            given => given.to_vec(),
+        };
+        Ok(Settings {
             epoch: self.epoch,
             roll: self.roll,
             roll_bytes: self.roll_size,
@@ -121,8 +132,9 @@ impl Common {
             drop_batch: self.drop_batch,
             read_until: self.read_until.map(Offset),
             secrets: Secrets::new(variables(), Some(self.secrets.clone())),
+            files_roots: FilesRoots::below(&folders)?,
             ..Settings::default()
-        }
+        })
     }
 
     pub fn failpoints(&self) -> Result<Failpoints> {
@@ -130,6 +142,13 @@ impl Common {
         let (step, hit) = text.split_once(':').ok_or_else(|| anyhow!("--failpoint is STEP:N"))?;
         let step: Step = step.parse().map_err(|error: String| anyhow!(error))?;
         Ok(Failpoints::abort_at(step, hit.parse()?))
+    }
+}
+
+fn folder(script: &Path) -> PathBuf {
+    match script.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::job::shared::{Partition, Shared, Table};
 use crate::job::stream::StreamJob;
 use crate::job::tables;
 use crate::sink::lake_schema;
-use crate::source::Assignment;
+use crate::source::{Assignment, FilesRoots};
 use crate::spec::{CatalogChange, StreamSpec, ViewSpec};
 use crate::view::panes::Panes;
 use crate::{Error, Result};
@@ -37,14 +37,15 @@ impl Request {
                     return Err(exists(&spec.name));
                 }
                 let mut stream = StreamJob::new(spec, settings)?;
-                stream.reach_out(settings).await?;
+                stream.reach_out(settings, settings.files_roots.clone()).await?;
                 let starts = stream.resolve_starts().await?;
                 Ok(Request::CreateStream(Box::new(stream), starts))
             }
             CatalogChange::RestartStream { name, at } => {
                 let (spec, stood) = failed_stream(shared, &name)?;
                 let mut stream = StreamJob::new(spec, settings)?;
-                stream.reach_out(settings).await?;
+                // It was allowed where it is.
+                stream.reach_out(settings, FilesRoots::Anywhere).await?;
                 let starts = stream.resume_at(stood, at).await?;
                 Ok(Request::RestartStream(Box::new(stream), starts))
             }
@@ -90,6 +91,11 @@ impl Coordinator {
             Request::CreateStream(stream, _) if self.streams.contains_key(&stream.spec.name) => {
                 return Err(exists(&stream.spec.name));
             }
+            // While the source was asked, a view may have taken the name.
+            Request::CreateStream(stream, _) if self.shared.lock().tables.contains_key(&stream.spec.name) => {
+                let name = &stream.spec.name;
+                return Err(Error::Invalid(format!("the name is a view's already. stream={name:?}")));
+            }
             Request::CreateStream(stream, starts) => return Ok(Prepared::CreateStream(stream, starts)),
             Request::RestartStream(stream, starts) => {
                 failed_stream(&self.shared, &stream.spec.name)?;
@@ -104,6 +110,10 @@ impl Coordinator {
             CatalogChange::CreateView(spec) => {
                 if self.shared.lock().tables.contains_key(&spec.name) {
                     return Err(Error::Invalid(format!("the view exists already. view={:?}", spec.name)));
+                }
+                if self.streams.contains_key(&spec.name) {
+                    let name = &spec.name;
+                    return Err(Error::Invalid(format!("the name is a stream's already. view={name:?}")));
                 }
                 self.stream(&spec.stream)?;
                 let table = tables::created(&self.root, &spec, self.epoch).await?;

@@ -41,7 +41,7 @@ use crate::clock::Clock;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
-use crate::source::Assignment;
+use crate::source::{Assignment, FilesRoots};
 use crate::spec::{CatalogChange, StreamSpec, ViewSpec};
 use crate::status::Status;
 use crate::{Error, Result};
@@ -82,6 +82,8 @@ pub struct Settings {
     pub manifests_kept: usize,
     /// What options of a source may name instead of saying it.
     pub secrets: Secrets,
+    /// Where local files may lie that a stream is created over.
+    pub files_roots: FilesRoots,
     /// A hook for tests: each worker loses what its n-th run of the lower halves made, which the ledger must find.
     pub drop_batch: Option<u64>,
     /// A hook for tests: partitions are read to about this offset, and then no more, so that a crash comes in the middle.
@@ -106,6 +108,7 @@ impl Default for Settings {
             hold: false,
             manifests_kept: 10_000,
             secrets: Secrets::default(),
+            files_roots: FilesRoots::default(),
             drop_batch: None,
             read_until: None,
             fast_decoding: true,
@@ -264,7 +267,7 @@ async fn resume_stream(
 ) -> Result<()> {
     let name = spec.name.clone();
     let mut stream = StreamJob::new(Arc::clone(&spec), &coordinator.settings)?;
-    let reached = stream.reach_out(&coordinator.settings).await;
+    let reached = stream.reach_out(&coordinator.settings, FilesRoots::Anywhere).await;
     let views: Vec<Arc<ViewSpec>> = {
         let tables = coordinator.shared.lock();
         let of_stream =

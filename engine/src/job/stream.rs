@@ -15,7 +15,7 @@ use crate::job::intake::Intake;
 use crate::job::scout::{Scout, Sighting};
 use crate::job::shared::{Partition, Shared, Stream};
 use crate::job::worker::{Orders, Report, StreamPlan, Worker};
-use crate::source::{self, Assignment, BatchLimit, Discovery, PartitionRange, Polled, RawBatch};
+use crate::source::{self, Assignment, BatchLimit, Discovery, FilesRoots, PartitionRange, Polled, RawBatch};
 use crate::spec::{SourceSpec, Start, StreamSpec, ViewSpec};
 use crate::status::Effort;
 use crate::view::watermark::PartitionTime;
@@ -63,9 +63,9 @@ impl StreamJob {
     }
 
     /// Reaches out to the source; nothing is read yet.
-    pub async fn reach_out(&mut self, settings: &Settings) -> Result<()> {
+    pub async fn reach_out(&mut self, settings: &Settings, roots: FilesRoots) -> Result<()> {
         let (source, secrets) = (self.spec.source.clone(), settings.secrets.clone());
-        let discovery = blocking(move || source::open(&source, &secrets)).await?;
+        let discovery = blocking(move || source::open(&source, &secrets, &roots)).await?;
         self.discovery = Some(Arc::new(Mutex::new(discovery)));
         Ok(())
     }

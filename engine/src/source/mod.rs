@@ -17,14 +17,15 @@ mod kafka;
 mod records;
 mod zipf;
 
+pub use files::FilesRoots;
 pub use records::{Records, Span};
 
 /// The timestamp of a record that has none, such as a line of a file. It is later than any event time, so the future
 /// guard refuses nothing on its account; as a column it is NULL.
 pub const NO_TIMESTAMP: Micros = Micros::MAX;
 
-/// Checks the options of a source and makes ready to find its partitions.
-pub fn open(spec: &SourceSpec, secrets: &Secrets) -> Result<Box<dyn Discovery>> {
+/// Checks the options of a source and makes ready to find its partitions. Local files are read below `roots` alone.
+pub fn open(spec: &SourceSpec, secrets: &Secrets, roots: &FilesRoots) -> Result<Box<dyn Discovery>> {
     Ok(match spec {
         SourceSpec::Generator(spec) => Box::new(generator::Generator::new(spec)?),
         SourceSpec::Kafka(spec) => {
@@ -33,7 +34,7 @@ pub fn open(spec: &SourceSpec, secrets: &Secrets) -> Result<Box<dyn Discovery>> 
         }
         SourceSpec::Files(spec) => {
             let properties = secrets.resolve(&spec.properties)?;
-            Box::new(files::Files::find(&FilesSpec { properties, ..spec.clone() })?)
+            Box::new(files::Files::find(&FilesSpec { properties, ..spec.clone() }, roots)?)
         }
     })
 }

@@ -15,15 +15,24 @@ use crate::parse::{CreateStream, CreateView, Drop, Name, Relation, Restart};
 use crate::{Error, Result, plan};
 
 pub(crate) async fn create_stream(shared: &Shared, create: &CreateStream) -> Result<String> {
-    let _one_at_a_time = shared.changes.lock().await;
     let name = &create.name.value;
+    let there = || shared.engine.streams().into_iter().find(|stream| stream.name == *name);
+    let unchanged = |stream: &StreamSpec| {
+        unchanged("stream", &create.name, create.if_not_exists, &stream.sql, &create.text)
+    };
     refuse_same_name(&*shared.engine, &create.name, Relation::Stream)?;
-    if let Some(stream) = shared.engine.streams().iter().find(|stream| stream.name == *name) {
-        return unchanged("stream", &create.name, create.if_not_exists, &stream.sql, &create.text);
+    if let Some(stream) = there() {
+        return unchanged(&stream);
     }
     let spec = plan::plan_stream(create, Uuid::now_v7())?;
-    shared.engine.apply(CatalogChange::CreateStream(Arc::new(spec))).await?;
-    Ok(format!("stream {name} was created"))
+    // Its source may take long to answer, and other changes go on meanwhile; the job looks at the name once more.
+    match shared.engine.apply(CatalogChange::CreateStream(Arc::new(spec))).await {
+        Ok(()) => Ok(format!("stream {name} was created")),
+        Err(error) => match there() {
+            Some(stream) => unchanged(&stream),
+            None => Err(error.into()),
+        },
+    }
 }
 
 pub(crate) async fn create_view(shared: &Shared, create: &CreateView) -> Result<String> {
@@ -55,7 +64,11 @@ pub(crate) async fn drop(shared: &Shared, drop: &Drop) -> Result<String> {
     let name = &drop.name.value;
     let (streams, views) = (shared.engine.streams(), shared.engine.views());
     let what = word(drop.what);
-    if let Err(error) = find(drop.what, &drop.name, &streams, &views) {
+    let found = match drop.what {
+        Relation::Stream => named(&drop.name, what, streams.iter().map(|stream| (stream.name.as_str(), ()))),
+        Relation::View => named(&drop.name, what, views.iter().map(|view| (view.name.as_str(), ()))),
+    };
+    if let Err(error) = found {
         return if drop.if_exists { Ok(format!("there is no {what} {name}")) } else { Err(error) };
     }
     let change = match drop.what {
@@ -80,24 +93,29 @@ pub(crate) async fn drop(shared: &Shared, drop: &Drop) -> Result<String> {
 
 /// Has what failed go on.
 pub(crate) async fn restart(shared: &Shared, restart: &Restart) -> Result<String> {
-    let _one_at_a_time = shared.changes.lock().await;
     let name = &restart.name.value;
-    let (streams, views) = (shared.engine.streams(), shared.engine.views());
-    find(restart.what, &restart.name, &streams, &views)?;
-    let change = match (restart.what, views.iter().find(|view| view.name == *name)) {
-        (Relation::View, Some(view)) => {
+    let told = |error| Error::from(error).at(restart.name.position);
+    match restart.what {
+        Relation::View => {
+            let _one_at_a_time = shared.changes.lock().await;
+            let (streams, views) = (shared.engine.streams(), shared.engine.views());
+            let view = named(&restart.name, "view", views.iter().map(|view| (view.name.as_str(), view)))?;
             let entry = CatalogEntry { id: view.id, name: view.name.clone(), sql: view.sql.clone() };
             let planning = async move { plan::replan_view(&entry, &streams).await };
-            CatalogChange::RestartView(Arc::new(Task::spawn(&shared.runtime, planning).join().await??))
+            let spec = Task::spawn(&shared.runtime, planning).join().await??;
+            shared.engine.apply(CatalogChange::RestartView(Arc::new(spec))).await.map_err(told)?;
         }
-        _ => {
+        Relation::Stream => {
+            let streams = shared.engine.streams();
+            named(&restart.name, "stream", streams.iter().map(|stream| (stream.name.as_str(), stream)))?;
             let at = restart.at.as_ref().map(|(text, position)| {
                 plan::stream_start(text).map_err(|reason| Error::invalid(reason).at(*position))
             });
-            CatalogChange::RestartStream { name: name.clone(), at: at.transpose()? }
+            // Its source may take long to answer, and other changes go on meanwhile; the job looks at it once more.
+            let change = CatalogChange::RestartStream { name: name.clone(), at: at.transpose()? };
+            shared.engine.apply(change).await.map_err(told)?;
         }
-    };
-    shared.engine.apply(change).await.map_err(|error| Error::from(error).at(restart.name.position))?;
+    }
     Ok(format!("{} {name} goes on", word(restart.what)))
 }
 
@@ -108,21 +126,19 @@ fn word(relation: Relation) -> &'static str {
     }
 }
 
-/// There must be one of that name.
-fn find(what: Relation, name: &Name, streams: &[Arc<StreamSpec>], views: &[Arc<ViewSpec>]) -> Result<()> {
-    let known: Vec<&str> = match what {
-        Relation::Stream => streams.iter().map(|stream| stream.name.as_str()).collect(),
-        Relation::View => views.iter().map(|view| view.name.as_str()).collect(),
-    };
-    if known.contains(&name.value.as_str()) {
-        return Ok(());
+/// The one of that name; there must be one.
+fn named<'a, T>(name: &Name, what: &str, known: impl Iterator<Item = (&'a str, T)>) -> Result<T> {
+    let mut names = vec![];
+    for (known, it) in known {
+        if known == name.value {
+            return Ok(it);
+        }
+        names.push(known);
     }
-    let what = word(what);
     let error = Error::invalid(format!("no {what} \"{}\"", name.value)).at(name.position);
-    Err(if known.is_empty() {
-        error
-    } else {
-        error.hint(suggestion(&name.value, &format!("{what}s are"), known))
+    Err(match names.is_empty() {
+        true => error,
+        false => error.hint(suggestion(&name.value, &format!("{what}s are"), names)),
     })
 }
 

@@ -39,7 +39,7 @@ pub(super) struct Shared {
     /// Queries are planned and run here, so that whoever serves clients, and ingest, keep threads of their own.
     pub runtime: Handle,
     pub registry: Arc<Registry>,
-    /// One change of the catalog at a time: it is checked against what is there, then applied.
+    /// One change of views, or DROP, at a time: it is checked against what is there, then applied.
     pub changes: Mutex<()>,
     /// Functions and rules, the same for every statement.
     template: SessionState,

@@ -17,7 +17,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use thalweg_engine::ids::{Offset, PartitionId};
 use thalweg_engine::secrets::Secrets;
-use thalweg_engine::source::{self, Assignment, BatchLimit, Discovery, Polled, RawBatch, Reader};
+use thalweg_engine::source::{self, Assignment, BatchLimit, Discovery, FilesRoots, Polled, RawBatch, Reader};
 use thalweg_engine::spec::{KafkaSpec, SourceSpec};
 use thalweg_tests::servers::Kafka;
 
@@ -74,7 +74,7 @@ impl Topic {
     }
 
     fn discovery(&self) -> Result<Box<dyn Discovery>> {
-        Ok(source::open(&SourceSpec::Kafka(self.spec()), &Secrets::default())?)
+        Ok(source::open(&SourceSpec::Kafka(self.spec()), &Secrets::default(), &FilesRoots::default())?)
     }
 
     fn reader(&self, from: &[(i32, i64)]) -> Result<Box<dyn Reader>> {

@@ -12,6 +12,7 @@ use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt
 use tokio::runtime::Runtime;
 use url::Url;
 
+use super::FilesRoots;
 use crate::spec::FilesSpec;
 use crate::{Error, Result};
 
@@ -27,9 +28,12 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn find(spec: &FilesSpec) -> Result<Place> {
+    pub(super) fn find(spec: &FilesSpec, roots: &FilesRoots) -> Result<Place> {
         let location = &spec.location;
         let (store, path, versioned) = open_store(spec)?;
+        if !versioned {
+            roots.check(&LocalFileSystem::new().path_to_filesystem(&path)?)?;
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("files")
@@ -59,6 +63,11 @@ impl Place {
         };
         if files.is_empty() {
             return Err(Error::Invalid(format!("no file is there to read. location={location:?}")));
+        }
+        if !versioned {
+            // A listing follows links.
+            let disk = LocalFileSystem::new();
+            files.iter().try_for_each(|file| roots.check(&disk.path_to_filesystem(&file.location)?))?;
         }
         files.retain(|file| file.size > 0);
         files.sort_unstable_by(|a, b| a.location.as_ref().cmp(b.location.as_ref()));

@@ -9,6 +9,7 @@ mod expand;
 mod lines;
 mod location;
 mod reader;
+mod roots;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use crate::spec::{FilesSpec, Start};
 use crate::{Error, Result};
 use location::Place;
 use reader::FilesReader;
+pub use roots::FilesRoots;
 
 const PARTITION: PartitionId = PartitionId(0);
 
@@ -26,8 +28,8 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn find(spec: &FilesSpec) -> Result<Files> {
-        Ok(Files { place: Arc::new(Place::find(spec)?) })
+    pub(super) fn find(spec: &FilesSpec, roots: &FilesRoots) -> Result<Files> {
+        Ok(Files { place: Arc::new(Place::find(spec, roots)?) })
     }
 }
 

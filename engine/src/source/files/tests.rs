@@ -14,7 +14,7 @@ fn spec(location: impl ToString) -> FilesSpec {
 }
 
 fn open(location: impl ToString, offset: i64) -> Result<Box<dyn Reader>> {
-    Files::find(&spec(location))?.open(&[(PARTITION, Offset(offset)).into()], true)
+    Files::find(&spec(location), &FilesRoots::Anywhere)?.open(&[(PARTITION, Offset(offset)).into()], true)
 }
 
 /// The records from an offset to the end, joined by commas.
@@ -182,11 +182,11 @@ fn what_is_wrong_with_a_location_is_said() {
         (local, "a local file has no properties"),
         (s3, "key=\"regoin\""),
     ] {
-        let error = Files::find(&spec).err().expect(said);
+        let error = Files::find(&spec, &FilesRoots::Anywhere).err().expect(said);
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
         assert!(error.to_string().contains(said), "{error}");
     }
-    let mut files = Files::find(&spec(of(&dir, "a.json"))).unwrap();
+    let mut files = Files::find(&spec(of(&dir, "a.json")), &FilesRoots::Anywhere).unwrap();
     assert_eq!(files.resolve(PARTITION, Start::Earliest).unwrap(), Offset(0));
     assert_eq!(files.resolve(PARTITION, Start::Latest).unwrap_err().kind(), ErrorKind::Invalid);
 }
@@ -197,4 +197,32 @@ fn an_async_thread_may_use_the_source() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert_eq!(runtime.block_on(async { read(of(&dir, "a.json"), 0, LIMIT).unwrap() }), "a,b");
     assert!(Path::new(&of(&dir, "a.json")).exists());
+}
+
+#[test]
+fn links_and_dots_do_not_lead_out_of_the_roots() {
+    let dir = folder(&[("in/a.json", b"1\n"), ("out/b.json", b"2\n")]);
+    let roots = FilesRoots::below(&[dir.path().join("in")]).unwrap();
+    let refused = |location: String| match Files::find(&spec(&location), &roots) {
+        Ok(_) => panic!("{location} is read"),
+        // A path with dots is none, and a URL has lost them.
+        Err(error) => {
+            let error = error.to_string();
+            assert!(
+                error.contains("leads out of the folders") || error.contains("sequence \"..\""),
+                "{error}"
+            );
+        }
+    };
+    Files::find(&spec(of(&dir, "in")), &roots).unwrap();
+    for location in ["in/../out/b.json", "in/not-there/../../out", "out/*.json", "in/../in/../out"] {
+        refused(of(&dir, location));
+        refused(format!("file://{}", of(&dir, location)));
+    }
+    // One link among the files of a folder.
+    std::os::unix::fs::symlink(dir.path().join("out/b.json"), dir.path().join("in/c.json")).unwrap();
+    for location in ["in", "in/*.json", "in/c.json"] {
+        refused(of(&dir, location));
+    }
+    Files::find(&spec(of(&dir, "in/a.json")), &roots).unwrap();
 }

@@ -234,7 +234,7 @@ async fn names_that_are_wrong_are_answered_with_the_right_ones() {
     .await;
     check(&session, "SELECT * FROM system.partition", expect![[r#"
         error: line 1, column 15: no table "system.partition"
-        hint: did you mean "partitions"? tables are: streams, partitions, views, checkpoints, ledger, queries"#]]).await;
+        hint: did you mean "partitions"? tables are: streams, partitions, views, checkpoints, ledger, queries, store"#]]).await;
 }
 
 #[tokio::test]
@@ -304,6 +304,7 @@ async fn streams_and_views_come_and_go() {
         | system  | ledger      | system table |
         | system  | partitions  | system table |
         | system  | queries     | system table |
+        | system  | store       | system table |
         | system  | streams     | system table |
         | system  | views       | system table |
         +---------+-------------+--------------+"#]],
