@@ -114,7 +114,8 @@ impl Common {
     /// `scripts` are the SQL files that were given.
     pub fn settings(&self, scripts: &[PathBuf]) -> Result<Settings> {
         let folders = match self.files_root.as_slice() {
-            [] => scripts.iter().map(|script| folder(script)).collect(),
+            // A file in / does not open the whole disk.
+            [] => scripts.iter().map(|script| folder(script)).filter(|at| at != Path::new("/")).collect(),
             given => given.to_vec(),
         };
         Ok(Settings {

@@ -59,7 +59,7 @@ impl Retry {
 #[derive(Debug, Clone)]
 pub struct DataRoot {
     objects: Arc<dyn ObjectStore>,
-    patient: Patient,
+    patient: Arc<Patient>,
     readers: Arc<dyn ObjectStore>,
     url: Url,
     local: Option<PathBuf>,
@@ -97,8 +97,8 @@ impl DataRoot {
         local: Option<PathBuf>,
     ) -> DataRoot {
         let watch = Watch::new(local.as_ref().map_or(url.to_string(), |folder| folder.display().to_string()));
-        let patient = Patient { inner, watch, retry: Retry::default(), gives_up: local.is_none() };
-        let objects = Arc::new(patient.clone());
+        let patient = Arc::new(Patient { inner, watch, retry: Retry::default(), gives_up: local.is_none() });
+        let objects = Arc::clone(&patient) as _;
         DataRoot { objects, patient, readers, url, local, failpoints: Failpoints::default() }
     }
 
@@ -107,8 +107,8 @@ impl DataRoot {
     }
 
     pub fn with_retry(self, retry: Retry) -> DataRoot {
-        let patient = Patient { retry, ..self.patient };
-        DataRoot { objects: Arc::new(patient.clone()), patient, ..self }
+        let patient = Arc::new(Patient { retry, ..self.patient.as_ref().clone() });
+        DataRoot { objects: Arc::clone(&patient) as _, patient, ..self }
     }
 
     /// Paths within it are relative to the root. Waits for a store that is away, and knows what became of each put.
