@@ -46,9 +46,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the store, or another owner, is the cause: nothing that a view has done.
+    /// Whether the store, or another owner, is the cause: nothing that a view has done. An object that is not there is
+    /// lost, however.
     pub fn is_of_store(&self) -> bool {
-        matches!(self.kind(), ErrorKind::Unavailable | ErrorKind::Fenced)
+        match self {
+            Error::Store(error) => !matches!(**error, object_store::Error::NotFound { .. }),
+            other => matches!(other.kind(), ErrorKind::Unavailable | ErrorKind::Fenced),
+        }
     }
 
     pub fn kind(&self) -> ErrorKind {
