@@ -42,6 +42,7 @@ pub struct Launch {
 pub struct Instance {
     child: Child,
     log: PathBuf,
+    address: String,
     client: Option<FlightSqlServiceClient<Channel>>,
 }
 
@@ -95,7 +96,7 @@ impl Launch {
             .kill_on_drop(true)
             .spawn()
             .context("the binary does not start")?;
-        Ok(Instance { child, log, client: None })
+        Ok(Instance { child, log, address: String::new(), client: None })
     }
 
     /// Starts the process and waits until it serves.
@@ -119,8 +120,20 @@ impl Instance {
         let Some(address) = said else {
             bail!("it ended, or said something else, before it served: {line:?}\n{}", self.logged());
         };
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-        self.client = Some(FlightSqlServiceClient::new(endpoint.connect().await?));
+        self.address = address.to_owned();
+        self.connect().await
+    }
+
+    /// HOST:PORT, once it serves.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Asks through a new connection from now on.
+    pub async fn connect(&mut self) -> Result<()> {
+        let connected =
+            timeout(QUERY_MAX, Endpoint::from_shared(format!("http://{}", self.address))?.connect()).await;
+        self.client = Some(FlightSqlServiceClient::new(connected.context("no connection")??));
         Ok(())
     }
 

@@ -174,7 +174,7 @@ async fn starve(through: &'static str, take: &str, give: &str, said: &str) -> Re
     let shop = Paced::since(Duration::from_secs(8), 46, 500.0, 500 * 20)?;
     let mut place = Place::folder(&shop.script()?, &["--roll", "300ms"])?;
     place.launch.through = Some(through);
-    let instance = place.launch.start(&[]).await?;
+    let mut instance = place.launch.start(&[]).await?;
     for _ in 0..2 {
         instance.until(EPOCH, WITHIN, |epoch| epoch > 1).await?;
         instance.limit(take).await?;
@@ -184,7 +184,12 @@ async fn starve(through: &'static str, take: &str, give: &str, said: &str) -> Re
         let error = instance.query("SELECT last_error FROM system.store").await?;
         ensure!(error[0][0].contains(said), "{error:?}");
         ensure!(instance.number(EPOCH).await? == epoch, "a checkpoint without a store");
+        // Whoever connects now is not let in where there is no descriptor, and is afterwards.
+        let early = tokio::net::TcpStream::connect(instance.address()).await?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         instance.limit(give).await?;
+        drop(early);
+        instance.connect().await?;
         instance.until(STATE, WITHIN, |away| away == 0).await?;
         instance.until(EPOCH, WITHIN, |later| later > epoch + 1).await?;
     }
