@@ -64,9 +64,10 @@ async fn faults_outages_and_kills_lose_and_double_nothing() -> Result<()> {
     for weather in [Weather::Away, Weather::Silent] {
         outlast(&instance, &way, weather, Duration::from_secs(outage)).await?;
     }
+    let commits = instance.number(EPOCH).await?;
     shop.oracle()?.finish(instance, &place.data).await?;
     let (requests, met) = way.counts();
-    println!("{requests} requests, faults met: {met:?}");
+    println!("{commits} commits, {requests} requests, faults met: {met:?}");
     ensure!(met.len() == 8, "a fault was never met");
     Ok(())
 }
