@@ -2,7 +2,7 @@
 //!
 //! An outage, throttling, a reset connection, a lost reply, a full disk, no descriptor left: what may pass by itself is
 //! asked for again, for as long as it takes, in this one place. So whoever commits sees an answer or nothing, and an
-//! error means that the store *said* something: not there, already there, changed.
+//! error means that the store *said* something: not there, already there, changed. This is INV-C12.
 //!
 //! A put under a condition may have happened when it failed (INV-C2). Then the object is read:
 //!
