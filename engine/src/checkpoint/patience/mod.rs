@@ -162,19 +162,21 @@ impl Patient {
         loop {
             let put = self.inner.put_opts(location, payload.clone(), opts.clone());
             let error = match self.in_time(&mut limit, &mut wait, put).await {
-                Err(error @ (Error::AlreadyExists { .. } | Error::Precondition { .. })) => error,
-                Err(error) if self.may_pass(&error) => {
-                    wait.failed(&error);
-                    error
-                }
+                Err(error) if is_conflict(&error) || self.may_pass(&error) => error,
                 answer => {
                     wait.answered();
                     return answer;
                 }
             };
-            if let Some(answer) = self.look(location, &payload, &opts.mode, error).await.transpose() {
+            if !is_conflict(&error) {
+                wait.failed(&error);
+            }
+            if let Some(answer) = self.look(location, &payload, &opts.mode, &error).await.transpose() {
                 wait.answered();
                 return answer;
+            }
+            if is_conflict(&error) {
+                wait.failed(&error);
             }
             self.retry.pause(wait.failures()).await;
         }
@@ -186,9 +188,9 @@ impl Patient {
         location: &Path,
         payload: &PutPayload,
         mode: &PutMode,
-        error: Error,
+        error: &Error,
     ) -> Result<Option<PutResult>> {
-        let (path, source) = (location.to_string(), Box::new(error));
+        let (path, source) = (location.to_string(), error.to_string().into());
         let found = match self.get_opts(location, GetOptions::default()).await {
             Ok(found) => Some((found.meta.clone(), found.bytes().await?)),
             Err(Error::NotFound { .. }) => None,
@@ -346,6 +348,11 @@ fn bytes_are(payload: &PutPayload, mut bytes: &[u8]) -> bool {
             bytes = rest;
             head == chunk
         })
+}
+
+/// Whether a put was refused by its condition: maybe by what it did itself.
+fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::AlreadyExists { .. } | Error::Precondition { .. })
 }
 
 /// Whether the store is there and does not let us in: not a matter of time, but of somebody who sets it right.

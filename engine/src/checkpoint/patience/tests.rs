@@ -19,6 +19,8 @@ enum Fault {
     ReplyLost,
     /// It is carried out, and answered as if it had been there before.
     SaidToBeThere,
+    /// It is answered as if it were there, and it is not.
+    Conflict,
     /// No reply ever comes, and it is not carried out.
     Silent,
     Forbidden,
@@ -62,6 +64,9 @@ impl std::fmt::Display for Scripted {
 impl ObjectStore for Scripted {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         let fault = self.fault().await?;
+        if fault == Some(Fault::Conflict) {
+            return Err(Error::AlreadyExists { path: location.to_string(), source: "409".into() });
+        }
         let done = self.inner.put_opts(location, payload, opts).await?;
         match fault {
             Some(Fault::ReplyLost) => Err(failed("connection reset")),
@@ -195,9 +200,13 @@ async fn whatever_a_put_meets_it_is_made_once() {
             // The look that follows a lost reply fails as well.
             &[ReplyLost, Refused, Silent],
             &[SaidToBeThere],
-            &[Refused, Refused, SaidToBeThere],
+            &[Conflict],
+            &[Conflict, Refused, Silent],
+            // The one in the middle is for the look, which finds nothing.
+            &[Refused, BreaksOff, SaidToBeThere],
+            &[Refused, BreaksOff, Conflict],
         ] {
-            if mode == PutMode::Overwrite && faults.contains(&SaidToBeThere) {
+            if mode == PutMode::Overwrite && (faults.contains(&SaidToBeThere) || faults.contains(&Conflict)) {
                 continue;
             }
             let store = patient(faults);
