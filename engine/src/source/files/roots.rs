@@ -1,4 +1,4 @@
-//! Which local files a stream may be created over: those below some folders, wherever `..` and links lead (INV-17).
+//! Which local files a stream may be created over: those below some folders, wherever `..` and links lead (INV-22).
 //!
 //! Who may send SQL is not, for that, somebody who may read the disk of the server. What was created once is read again
 //! after a restart without being asked about.
