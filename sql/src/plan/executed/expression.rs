@@ -1,7 +1,7 @@
 //! Expressions. Most are planned whole; calls of functions are looked at in `function`.
 
 use datafusion::execution::SessionState;
-use datafusion::sql::sqlparser::ast::{Expr, Interval, UnaryOperator, Value};
+use datafusion::sql::sqlparser::ast::{Expr, Interval, Spanned, UnaryOperator, Value};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::{function, refused};
@@ -18,6 +18,11 @@ pub(super) fn check(expr: &Expr, state: &SessionState) -> Result<()> {
             Expr::Value(value) => whole_number(&value.value, value.span, true),
             _ => Ok(()),
         },
+        Expr::SimilarTo { negated: _, expr, pattern: _, escape_char: _ } => refused(
+            "SIMILAR TO would find its pattern anywhere in the text",
+            &[expr.span()],
+            format!("write regexp_like({expr}, '^(…)$')"),
+        ),
         // Planned whole.
         Expr::Identifier(_)
         | Expr::CompoundIdentifier(_)
@@ -67,7 +72,6 @@ pub(super) fn check(expr: &Expr, state: &SessionState) -> Result<()> {
         Expr::Cast { kind: _, expr: _, data_type: _, array: _, format: _ }
         | Expr::Like { negated: _, any: _, expr: _, pattern: _, escape_char: _ }
         | Expr::ILike { negated: _, any: _, expr: _, pattern: _, escape_char: _ }
-        | Expr::SimilarTo { negated: _, expr: _, pattern: _, escape_char: _ }
         | Expr::Struct { values: _, fields: _ }
         | Expr::Interval(Interval {
             value: _,

@@ -1,5 +1,6 @@
 //! Everything that is accepted is executed: what the parser reads and DataFusion's planner then drops in silence
-//! (TABLESAMPLE, `WITH ROLLUP`, OVER at a function that is no aggregate, …) is refused, with its place (INV-21).
+//! (TABLESAMPLE, `WITH ROLLUP`, OVER at a function that is no aggregate, …) is refused, with its place; and so is what it
+//! plans to something else than SQL says (INTERSECT ALL, FULL JOIN … USING, `NOT IN` of NULLs, SIMILAR TO) (INV-21).
 //!
 //! A walk through the whole tree of a query. Each struct is taken apart without `..` and each enum without `_`, so that
 //! a field or a variant of a later parser does not compile until somebody has looked up what becomes of it. What is
@@ -7,6 +8,7 @@
 
 mod expression;
 mod function;
+mod membership;
 mod relation;
 
 pub(crate) use function::name_of;
@@ -16,17 +18,18 @@ use std::ops::ControlFlow;
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{
     Cte, Distinct, Expr, GroupByExpr, GroupByWithModifier, LimitClause, NamedWindowDefinition,
-    NamedWindowExpr, Offset, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, Spanned,
-    TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Visit, Visitor, WildcardAdditionalOptions,
-    WindowSpec, WindowType, With,
+    NamedWindowExpr, Offset, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr,
+    SetOperator, SetQuantifier, Spanned, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Visit,
+    Visitor, WildcardAdditionalOptions, WindowSpec, WindowType, With,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
+use self::membership::Memberships;
 use crate::error::{Error, Position, Result};
 
 /// Refuses what would be dropped. `state` knows the functions.
 pub(crate) fn check(query: &Query, state: &SessionState) -> Result<()> {
-    match query.visit(&mut Walk { state }) {
+    match query.visit(&mut Walk { state, memberships: Memberships::default() }) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -34,6 +37,7 @@ pub(crate) fn check(query: &Query, state: &SessionState) -> Result<()> {
 
 struct Walk<'a> {
     state: &'a SessionState,
+    memberships: Memberships,
 }
 
 /// `what` is refused at the first of `spans` that is known.
@@ -72,7 +76,7 @@ impl Visitor for Walk<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Error> {
-        flow(expression::check(expr, self.state))
+        flow(self.memberships.check(expr).and_then(|()| expression::check(expr, self.state)))
     }
 }
 
@@ -91,12 +95,13 @@ impl Walk<'_> {
             pipe_operators,
         } = query;
         let here = &[query.span()];
-        if let Some(With { with_token: _, recursive: _, cte_tables }) = with {
+        if let Some(With { with_token: _, recursive, cte_tables }) = with {
             cte_tables.iter().try_for_each(named_query)?;
+            cte_tables.iter().filter(|_| *recursive).try_for_each(recursive_query)?;
         }
         set_expr(body)?;
         if let Some(order_by) = order_by {
-            ordered(order_by)?;
+            ordered(order_by, matches!(body.as_ref(), SetExpr::Select(_)))?;
         }
         match limit_clause {
             Some(LimitClause::LimitOffset { limit: _, offset, limit_by }) => {
@@ -116,7 +121,7 @@ impl Walk<'_> {
         none(!pipe_operators.is_empty(), "|>", here)
     }
 
-    fn select(&self, select: &Select) -> Result<()> {
+    fn select(&mut self, select: &Select) -> Result<()> {
         let Select {
             select_token: _,
             optimizer_hints,
@@ -177,8 +182,11 @@ impl Walk<'_> {
             NamedWindowExpr::WindowSpec(spec) => function::check_window(spec),
         })?;
         // The planner looks names of windows up in the SELECT list alone; elsewhere it forgets the whole OVER.
-        let elsewhere = selection.iter().chain(having).chain(qualify);
-        elsewhere.into_iter().try_for_each(no_named_window)
+        let elsewhere = || selection.iter().chain(having).chain(qualify);
+        elsewhere().for_each(|condition| self.memberships.allow(condition, true));
+        let joins = from.iter().flat_map(|it| &it.joins);
+        joins.filter_map(relation::condition).for_each(|condition| self.memberships.allow(condition, false));
+        elsewhere().try_for_each(no_named_window)
     }
 }
 
@@ -190,11 +198,43 @@ fn named_query(cte: &Cte) -> Result<()> {
     none(materialized.is_some(), "[NOT] MATERIALIZED at a query of WITH", here)
 }
 
+/// Of a recursive UNION the planner takes both sides, and forgets what is around them.
+fn recursive_query(cte: &Cte) -> Result<()> {
+    let query = &cte.query;
+    if !matches!(query.body.as_ref(), SetExpr::SetOperation { .. }) {
+        return Ok(());
+    }
+    let here = &[cte.alias.name.span];
+    let hint = "write it in the query that reads the recursive one, and end the recursion with WHERE";
+    for (there, clause) in [
+        (query.with.is_some(), "WITH"),
+        (query.order_by.is_some(), "ORDER BY"),
+        (query.limit_clause.is_some(), "LIMIT"),
+    ] {
+        if there {
+            return refused(format!("{clause} within a recursive query is not supported"), here, hint);
+        }
+    }
+    Ok(())
+}
+
 fn set_expr(body: &SetExpr) -> Result<()> {
     match body {
         // Queries and SELECTs are visited themselves. The rest is planned whole, or refused by the planner.
         SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) | SetExpr::Table(_) => Ok(()),
-        SetExpr::SetOperation { left, op: _, set_quantifier: _, right } => {
+        SetExpr::SetOperation { left, op, set_quantifier, right } => {
+            if let (SetOperator::Intersect | SetOperator::Except | SetOperator::Minus, SetQuantifier::All) =
+                (op, set_quantifier)
+            {
+                return refused(
+                    format!("{op} ALL would not count equal rows"),
+                    &[body.span()],
+                    format!(
+                        "leave ALL out, or number equal rows in both queries: row_number() OVER (PARTITION BY …), and \
+                         then {op}"
+                    ),
+                );
+            }
             set_expr(left)?;
             set_expr(right)
         }
@@ -204,11 +244,16 @@ fn set_expr(body: &SetExpr) -> Result<()> {
     }
 }
 
-fn ordered(order_by: &OrderBy) -> Result<()> {
+fn ordered(order_by: &OrderBy, of_select: bool) -> Result<()> {
     let OrderBy { kind, interpolate } = order_by;
     none(interpolate.is_some(), "INTERPOLATE", &[order_by.span()])?;
     match kind {
-        OrderByKind::All(_) => Ok(()),
+        OrderByKind::All(_) if of_select => Ok(()),
+        OrderByKind::All(_) => refused(
+            "ORDER BY ALL of several queries is not supported",
+            &[order_by.span()],
+            "name the columns",
+        ),
         OrderByKind::Expressions(exprs) => exprs.iter().try_for_each(|each| {
             no_named_window(&each.expr)?;
             sorted(each)

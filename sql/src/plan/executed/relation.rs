@@ -1,7 +1,8 @@
 //! What stands after FROM.
 
 use datafusion::sql::sqlparser::ast::{
-    FunctionArg, Join, JoinConstraint, JoinOperator, Spanned, TableFactor, TableFunctionArgs, TableWithJoins,
+    Expr, FunctionArg, Join, JoinConstraint, JoinOperator, Spanned, TableFactor, TableFunctionArgs,
+    TableWithJoins,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -127,13 +128,20 @@ pub(super) fn check_join(join: &Join) -> Result<()> {
     let here = &[relation.span()];
     none(*global, "GLOBAL at a join", here)?;
     match join_operator {
+        JoinOperator::Right(constraint)
+        | JoinOperator::RightOuter(constraint)
+        | JoinOperator::FullOuter(constraint) => match constraint {
+            JoinConstraint::Using(_) | JoinConstraint::Natural => refused(
+                "RIGHT and FULL joins with USING or NATURAL would give NULL for keys of the right side alone",
+                here,
+                "write ON a.key = b.key, and coalesce(a.key, b.key) in the SELECT list",
+            ),
+            JoinConstraint::On(_) | JoinConstraint::None => Ok(()),
+        },
         JoinOperator::Join(constraint)
         | JoinOperator::Inner(constraint)
         | JoinOperator::Left(constraint)
         | JoinOperator::LeftOuter(constraint)
-        | JoinOperator::Right(constraint)
-        | JoinOperator::RightOuter(constraint)
-        | JoinOperator::FullOuter(constraint)
         | JoinOperator::CrossJoin(constraint)
         | JoinOperator::LeftSemi(constraint)
         | JoinOperator::RightSemi(constraint)
@@ -155,5 +163,14 @@ pub(super) fn check_join(join: &Join) -> Result<()> {
         JoinOperator::ArrayJoin | JoinOperator::LeftArrayJoin | JoinOperator::InnerArrayJoin => {
             refused("ARRAY JOIN is not supported", here, "write CROSS JOIN UNNEST(…)")
         }
+    }
+}
+
+/// What an inner join is ON.
+pub(super) fn condition(join: &Join) -> Option<&Expr> {
+    match &join.join_operator {
+        JoinOperator::Join(JoinConstraint::On(condition))
+        | JoinOperator::Inner(JoinConstraint::On(condition)) => Some(condition),
+        _ => None,
     }
 }

@@ -29,7 +29,10 @@ fn what_is_planned_whole_passes() {
         "SELECT * EXCLUDE (a) FROM t AS u (a, b) LEFT JOIN v USING (a) ORDER BY ALL DESC LIMIT 3 OFFSET 1",
         "WITH x AS (SELECT 1 AS a), RECURSIVE_ AS (SELECT 2 AS a) SELECT * FROM x UNION ALL BY NAME SELECT * FROM RECURSIVE_",
         "SELECT percentile_cont(0.9) WITHIN GROUP (ORDER BY a DESC), quantile_cont(a, 0.5 ORDER BY a) FROM t",
-        "SELECT trim(BOTH 'x' FROM a), a::INT, CASE WHEN a THEN 1 END, EXTRACT(DAY FROM b), a IN (SELECT 1) FROM t, LATERAL (SELECT t.a)",
+        "SELECT trim(BOTH 'x' FROM a), a::INT, CASE WHEN a THEN 1 END, EXTRACT(DAY FROM b) FROM t, LATERAL (SELECT t.a)",
+        "SELECT a FROM t WHERE a NOT IN (SELECT 1) AND (b IN (SELECT 2) OR NOT c) AND NOT (d IN (SELECT 3)) AND a <> ALL (SELECT 4)",
+        "SELECT a FROM t JOIN u ON a = b OR a IN (SELECT 1) WHERE a NOT IN (1, NULL) INTERSECT SELECT 1 EXCEPT SELECT 2",
+        "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 5) SELECT * FROM r ORDER BY n LIMIT 3",
         "SELECT array_agg(a ORDER BY b), first_value(a) RESPECT NULLS, row_number() OVER () FROM t",
         "SELECT * FROM generate_series(1, 3) AS g (n) CROSS JOIN UNNEST([1, 2]) AS u (x) WHERE EXISTS (SELECT 1)",
         "SELECT DISTINCT ON (a) a, b FROM t ORDER BY a, b DESC NULLS LAST",
@@ -208,5 +211,55 @@ fn numbers() {
         line 1, column 13: -9223372036854775809 does not fit in BIGINT
         hint: write CAST('-9223372036854775809' AS DECIMAL(38, 0)), or a DOUBLE: -9223372036854775809.0
     "#]],
+    );
+}
+
+/// What the planner makes something else of.
+#[test]
+fn meanings() {
+    refuses(
+        &[
+            "SELECT a FROM t EXCEPT ALL SELECT a FROM u",
+            "SELECT a FROM t FULL JOIN u USING (a)",
+            "SELECT a FROM t NATURAL RIGHT JOIN u",
+            "SELECT a FROM t WHERE a NOT IN (SELECT b FROM u) OR c",
+            "SELECT a FROM t WHERE 3 NOT IN (SELECT b FROM u)",
+            "SELECT a FROM t WHERE (a IN (SELECT b FROM u)) IS NULL",
+            "SELECT a FROM t WHERE a SIMILAR TO 'b|c'",
+            "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r LIMIT 5) SELECT * FROM r",
+        ],
+        expect![[r#"
+            SELECT a FROM t EXCEPT ALL SELECT a FROM u
+            line 1, column 1: EXCEPT ALL would not count equal rows
+            hint: leave ALL out, or number equal rows in both queries: row_number() OVER (PARTITION BY …), and then EXCEPT
+
+            SELECT a FROM t FULL JOIN u USING (a)
+            line 1, column 27: RIGHT and FULL joins with USING or NATURAL would give NULL for keys of the right side alone
+            hint: write ON a.key = b.key, and coalesce(a.key, b.key) in the SELECT list
+
+            SELECT a FROM t NATURAL RIGHT JOIN u
+            line 1, column 36: RIGHT and FULL joins with USING or NATURAL would give NULL for keys of the right side alone
+            hint: write ON a.key = b.key, and coalesce(a.key, b.key) in the SELECT list
+
+            SELECT a FROM t WHERE a NOT IN (SELECT b FROM u) OR c
+            line 1, column 23: NOT IN (SELECT …) would be wrong here where there are NULLs
+            hint: write a <> ALL (SELECT …)
+
+            SELECT a FROM t WHERE 3 NOT IN (SELECT b FROM u)
+            line 1, column 23: NOT IN (SELECT …) would be wrong here where there are NULLs
+            hint: write 3 <> ALL (SELECT …)
+
+            SELECT a FROM t WHERE (a IN (SELECT b FROM u)) IS NULL
+            line 1, column 24: IN (SELECT …) would be wrong here where there are NULLs
+            hint: write a = ANY (SELECT …)
+
+            SELECT a FROM t WHERE a SIMILAR TO 'b|c'
+            line 1, column 23: SIMILAR TO would find its pattern anywhere in the text
+            hint: write regexp_like(a, '^(…)$')
+
+            WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r LIMIT 5) SELECT * FROM r
+            line 1, column 16: LIMIT within a recursive query is not supported
+            hint: write it in the query that reads the recursive one, and end the recursion with WHERE
+        "#]],
     );
 }
