@@ -6,7 +6,8 @@ use thalweg_engine::job::{CatalogEntry, Replanned};
 use thalweg_engine::spec::{StreamSpec, ViewSpec};
 
 use crate::parse::{self, Statement};
-use crate::plan::{plan_stream, plan_view};
+use crate::plan::plan_stream;
+use crate::plan::view::plan_known_view;
 use crate::{Error, Result};
 
 /// A view that can't be planned any more says why, and keeps nothing else from starting.
@@ -31,7 +32,7 @@ pub async fn replan(
 
 pub(crate) async fn replan_view(entry: &CatalogEntry, streams: &[Arc<StreamSpec>]) -> Result<ViewSpec> {
     match parse::statement(&entry.sql)?.statement {
-        Statement::CreateView(create) => plan_view(&create, entry.id, streams).await,
+        Statement::CreateView(create) => plan_known_view(&create, entry.id, streams).await,
         _ => Err(not_a(entry, "CREATE MATERIALIZED VIEW")),
     }
 }

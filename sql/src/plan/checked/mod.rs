@@ -1,5 +1,5 @@
-//! Arithmetic that is right or fails. DataFusion adds integers around their end in silence, and sums too; here a result
-//! that does not fit is an error, in queries and in both halves of views alike (INV-20).
+//! Arithmetic that is right or fails (INV-20). DataFusion adds integers around their end in silence, and sums too; here a
+//! result that does not fit is an error, in queries and in both halves of views alike.
 //!
 //! A rule of the analyzer, after types have been made to fit: operators on integers, decimals and lengths of time become
 //! functions of ours (`arithmetic`), `sum` one that adds in a wider type (`sum`), and intervals are compared by how long

@@ -1,4 +1,4 @@
-//! Everything that is accepted is executed: what the parser reads and DataFusion's planner then drops in silence
+//! Everything that is accepted is executed (INV-21): what the parser reads and DataFusion's planner then drops in silence
 //! (TABLESAMPLE, `WITH ROLLUP`, OVER at a function that is no aggregate, …) is refused, with its place; and so is what it
 //! plans to something else than SQL says (INTERSECT ALL, FULL JOIN … USING, `NOT IN` of NULLs, SIMILAR TO) (INV-21).
 //!

@@ -1,3 +1,5 @@
+//! What passes, and the words in which the rest is refused.
+
 use datafusion::execution::SessionStateBuilder;
 use expect_test::{Expect, expect};
 

@@ -45,16 +45,27 @@ fn mode(plan: &Arc<dyn ExecutionPlan>) -> Option<AggregateMode> {
     (plan.as_ref() as &dyn Any).downcast_ref::<AggregateExec>().map(|it| *it.mode())
 }
 
+/// What becomes of the direction in which a percentile is ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    Heeded,
+    /// As if all were ascending: the same state, of which the other tail is told.
+    Dropped,
+}
+
 /// The aggregate without `ORDER BY` in functions to which order is nothing: in two phases those panic or fail. To a
 /// percentile its direction is something, and is taken over into the fraction.
-pub(super) fn without_idle_order(aggregate: &Aggregate) -> Result<Aggregate> {
+pub(super) fn without_idle_order(aggregate: &Aggregate, direction: Direction) -> Result<Aggregate> {
     let strip = |expr: Expr| {
         expr.transform_up(|each| match each {
             Expr::AggregateFunction(mut function)
                 if !function.params.order_by.is_empty() && !heeds_order(function.func.name()) =>
             {
                 let descending = function.params.order_by.first().is_some_and(|order| !order.asc);
-                if descending && let Some(fraction) = fraction_of(&mut function) {
+                if direction == Direction::Heeded
+                    && descending
+                    && let Some(fraction) = fraction_of(&mut function)
+                {
                     *fraction = lit(1.0) - cast(fraction.clone(), DataType::Float64);
                 }
                 function.params.order_by.clear();

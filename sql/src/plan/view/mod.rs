@@ -32,6 +32,7 @@ use thalweg_engine::view::lower::partial_of;
 use thalweg_engine::view::{fingerprint, plain_planning_state, planning_state, upper};
 use uuid::Uuid;
 
+use self::cut::Direction;
 use self::shape::{BoundKeys, Shape};
 use super::checked::{CheckedArithmetic, widens};
 use super::executed;
@@ -47,14 +48,36 @@ const PANES_PER_WINDOW_MAX: Micros = 10_000;
 
 /// Plans a view over one of `streams`, and runs its plans once on next to nothing.
 pub async fn plan_view(create: &CreateView, id: Uuid, streams: &[Arc<StreamSpec>]) -> Result<ViewSpec> {
+    plan(create, id, streams, |refusal| refusal).await
+}
+
+/// Plans a view that was accepted once. What CREATE has learnt to refuse since then must not keep its engine from
+/// starting: the view is as it was.
+pub async fn plan_known_view(create: &CreateView, id: Uuid, streams: &[Arc<StreamSpec>]) -> Result<ViewSpec> {
+    let warned = |refusal: Result<()>| {
+        if let Err(error) = refusal {
+            tracing::warn!(view = create.name.value, %error, "CREATE would refuse this view now: replace it");
+        }
+        Ok(())
+    };
+    plan(create, id, streams, warned).await
+}
+
+/// `judge` says what becomes of a refusal that an older release did not know.
+async fn plan(
+    create: &CreateView,
+    id: Uuid,
+    streams: &[Arc<StreamSpec>],
+    judge: impl Fn(Result<()>) -> Result<()>,
+) -> Result<ViewSpec> {
     let state = planner();
     let stream = syntax::check(&create.query, streams)?;
-    executed::check(&create.query, &state)?;
+    judge(executed::check(&create.query, &state))?;
     let allowed_lateness = options(create)?;
     let state = with_stream(state, stream)?;
     let query = AstStatement::Query(create.query.clone());
     let plan = state.statement_to_plan(PlannerStatement::Statement(Box::new(query))).await?;
-    replay::check(&plan, &create.query)?;
+    judge(replay::check(&plan, &create.query))?;
     let shape = shape::check(&plan, &create.query, stream)?;
     output::check(&plan, &create.query)?;
     let window = shape.window.map(|length| window(length, expands(&shape), create)).transpose()?;
@@ -71,7 +94,7 @@ pub async fn plan_view(create: &CreateView, id: Uuid, streams: &[Arc<StreamSpec>
         allowed_lateness: allowed_lateness.unwrap_or(0),
         time: if window.is_none() { Some(time_of_copy(stream, create)?) } else { None },
     };
-    let planned = query.planned(&state).await?;
+    let planned = query.planned(&state, Direction::Heeded).await?;
     let columns = columns_read(&planned, stream)?;
     let schema = dry_run::dry_run(&planned, stream).await.map_err(|error| {
         let text = "DataFusion can't run this query in two halves";
@@ -110,19 +133,40 @@ struct Resolved {
 }
 
 impl Resolved {
-    async fn planned(&self, state: &SessionState) -> Result<ViewShape> {
+    async fn planned(&self, state: &SessionState, direction: Direction) -> Result<ViewShape> {
         let plan = analyzed(self.plan.clone(), state)?;
         match (self.window, self.time) {
-            (Some(window), _) => windowed(plan, window, self.keys, self.allowed_lateness, state).await,
+            (Some(window), _) => self.windowed(plan, window, direction, state).await,
             (None, Some(time)) => copy(plan, time, state).await,
             (None, None) => Err(Error::internal("a view has neither a window nor a time")),
         }
     }
 
-    /// That of the plan without checks of arithmetic, which change no state but make that of a sum wider; so what was
-    /// kept before there were any is read on.
+    async fn windowed(
+        &self,
+        plan: LogicalPlan,
+        window: Window,
+        direction: Direction,
+        state: &SessionState,
+    ) -> Result<ViewShape> {
+        let aggregate = innermost(&plan)?;
+        let split = distinct::split(&cut::without_idle_order(aggregate, direction)?)?;
+        let mut cuts = vec![];
+        for aggregate in &split.cuts {
+            cuts.push(cut::plan(aggregate, self.keys, state).await?);
+        }
+        let time = time_of_window(&split.upper, self.keys, window.size)?;
+        let upper = carry::carry_time(&plan, &LogicalPlan::Aggregate(aggregate.clone()), &time)?;
+        let logical = output::project(upper)?;
+        let upper = upper::planned(&cuts, logical).await?;
+        Ok(ViewShape::Windowed { window, allowed_lateness: self.allowed_lateness, cuts, upper })
+    }
+
+    /// That of the plan without checks of arithmetic, which change no state but make that of a sum wider, and without the
+    /// direction of percentiles, which is asked for when they are finished; so what was kept before there were any is
+    /// read on.
     async fn fingerprint(&self, planned: &ViewShape) -> Result<String> {
-        match self.planned(&plain_planning_state()).await {
+        match self.planned(&plain_planning_state(), Direction::Dropped).await {
             Ok(plain) if same_states(&plain, planned)? => Ok(fingerprint(&plain)),
             _ => Ok(fingerprint(planned)),
         }
@@ -183,26 +227,6 @@ fn analyzed(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
     let early = Optimizer::new().rules.into_iter().filter(|rule| rule.name() == "replace_distinct_aggregate");
     Ok(Optimizer::with_rules(early.collect()).optimize(plan, state, |_, _| {})?)
-}
-
-async fn windowed(
-    plan: LogicalPlan,
-    window: Window,
-    keys: BoundKeys,
-    allowed_lateness: Micros,
-    state: &SessionState,
-) -> Result<ViewShape> {
-    let aggregate = innermost(&plan)?;
-    let split = distinct::split(&cut::without_idle_order(aggregate)?)?;
-    let mut cuts = vec![];
-    for aggregate in &split.cuts {
-        cuts.push(cut::plan(aggregate, keys, state).await?);
-    }
-    let time = time_of_window(&split.upper, keys, window.size)?;
-    let upper = carry::carry_time(&plan, &LogicalPlan::Aggregate(aggregate.clone()), &time)?;
-    let logical = output::project(upper)?;
-    let upper = upper::planned(&cuts, logical).await?;
-    Ok(ViewShape::Windowed { window, allowed_lateness, cuts, upper })
 }
 
 /// The aggregate over the stream.
