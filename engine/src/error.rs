@@ -51,6 +51,8 @@ impl Error {
     pub fn is_of_store(&self) -> bool {
         match self {
             Error::Store(error) => !matches!(**error, object_store::Error::NotFound { .. }),
+            // The store has answered, or there would be no error: a table is not as it should be.
+            Error::Delta(_) => false,
             other => matches!(other.kind(), ErrorKind::Unavailable | ErrorKind::Fenced),
         }
     }

@@ -95,6 +95,28 @@ async fn a_view_that_cannot_be_planned_any_more_keeps_its_rows_and_nobody_from_s
     instance.terminate().await
 }
 
+/// Somebody cleans up in the wrong folder.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_whose_table_is_gone_fails_alone() -> Result<()> {
+    let place = place()?;
+    let instance = place.launch.start(&[]).await?;
+    sound_rows(&instance).await?;
+    instance.terminate().await?;
+    std::fs::remove_dir_all(std::path::Path::new(&place.launch.data).join("tables/sound"))?;
+    let instance = place.launch.start(&[]).await?;
+    let expected = told(&[("brittle", "failed"), ("copied", "running"), ("sound", "failed")]);
+    assert_eq!(states(&instance).await?, expected);
+    let reason = &instance.query("SELECT reason FROM system.views WHERE view = 'sound'").await?[0][0];
+    ensure!(reason.contains("has lost what was told it") && reason.contains("table=\"sound\""), "{reason}");
+    assert_eq!(instance.number("SELECT count(*) FROM copied").await?, 15);
+    instance.command("DROP VIEW sound").await?;
+    let view = "CREATE MATERIALIZED VIEW sound AS SELECT window_start, count(*) AS rows
+                FROM TUMBLE(rows, ts, INTERVAL '1 minute') GROUP BY window_start";
+    instance.command(view).await?;
+    assert_eq!(instance.number("SELECT count(*) FROM sound").await?, 0);
+    instance.terminate().await
+}
+
 /// Puts a function that there is not in place of `text`, in the newest manifest.
 fn forget_how_to_plan(place: &Place, text: &str) -> Result<()> {
     let folder = std::path::Path::new(&place.launch.data).join("manifests");

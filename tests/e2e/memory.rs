@@ -107,7 +107,7 @@ async fn beyond_the_memory_of_all_the_view_with_most_open_fails() -> Result<()> 
     let states = instance.query("SELECT view, state, reason FROM system.views ORDER BY view").await?;
     let [running, failed] = &states[..] else { anyhow::bail!("{states:?}") };
     ensure!(running[..2] == ["by_price", "running"] && failed[..2] == ["by_user", "failed"], "{states:?}");
-    for said in ["outgrown the memory", "memory=8 MiB", "--memory"] {
+    for said in ["outgrown the memory", "memory=8.0 MiB", "--memory"] {
         ensure!(failed[2].contains(said), "nothing of {said:?}: {}", failed[2]);
     }
     instance.terminate().await

@@ -236,6 +236,8 @@ impl Coordinator {
     }
 
     async fn restart_view(&mut self, spec: Arc<ViewSpec>) -> Result<()> {
+        self.unsettled.remove(&spec.name);
+        self.sinks.remove(&spec.name);
         if let Some(table) = self.shared.lock().tables.get_mut(&spec.name) {
             let mut panes = Panes::new(&spec, None);
             panes.closed_through = table.panes.closed_through;
@@ -268,6 +270,7 @@ impl Coordinator {
         let stood = self.barrier(Leaving::Nobody).await?;
         self.shared.lock().tables.remove(name);
         self.sinks.remove(name);
+        self.unsettled.remove(name);
         self.commit(stood, false).await
     }
 

@@ -4,7 +4,8 @@
 //! INV-1: what readers are shown as closed is in a durable manifest. INV-5: manifests are put by this task alone, one
 //! at a time.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,7 +19,9 @@ use crate::checkpoint::FileNames;
 use crate::checkpoint::ManifestLog;
 use crate::checkpoint::Owner;
 use crate::checkpoint::Step;
-use crate::checkpoint::manifest::{FORMAT, Manifest, ManifestKind, PartitionState, StreamState};
+use crate::checkpoint::manifest::{
+    FORMAT, Manifest, ManifestKind, PartitionState, PendingCommit, StreamState,
+};
 use crate::clock::Clock;
 use crate::ids::{Epoch, Micros, PartitionId};
 use crate::job::catalog::Request;
@@ -62,6 +65,8 @@ pub struct Coordinator {
     pub epoch: Epoch,
     pub streams: BTreeMap<String, StreamJob>,
     pub sinks: BTreeMap<String, DeltaSink>,
+    /// Failed views whose tables could not be told.
+    pub unsettled: BTreeSet<String>,
     pub totals: BTreeMap<String, Totals>,
     pub commands: mpsc::Receiver<Command>,
     pub reports: mpsc::Receiver<Report>,
@@ -372,27 +377,43 @@ impl Coordinator {
         }
     }
 
-    /// Tells Delta what manifests have made real. Recovery drives the same loop.
+    /// Tells Delta what manifests have made real. Recovery drives the same loop. A table that can't be told fails its view,
+    /// and is not asked again before the view is begun anew.
     pub async fn settle(&mut self) -> Result<()> {
         let pending: Vec<_> = {
             let tables = self.shared.lock();
             let due = tables.tables.values().filter(|table| !table.delta.pending.is_empty());
+            let due = due.filter(|table| !self.unsettled.contains(&table.spec.name));
             due.map(|table| (Arc::clone(&table.spec), table.delta.pending.clone())).collect()
         };
         for (spec, commits) in pending {
-            if !self.sinks.contains_key(&spec.name) {
-                let sink = DeltaSink::open(&self.root, &spec.name, spec.id, &spec.schema).await?;
-                self.sinks.insert(spec.name.clone(), sink);
-            }
-            let Some(sink) = self.sinks.get_mut(&spec.name) else { continue };
-            for commit in &commits {
-                sink.commit(commit).await?;
-            }
+            let outcome = self.settle_table(&spec, &commits).await;
             let mut tables = self.shared.lock();
-            if let (Some(table), Some(last)) = (tables.tables.get_mut(&spec.name), commits.last()) {
-                table.delta.confirmed = Some(last.txn);
-                table.delta.pending.clear();
+            let Some(table) = tables.tables.get_mut(&spec.name) else { continue };
+            match outcome {
+                Ok(()) => {
+                    table.delta.confirmed = commits.last().map(|last| last.txn).or(table.delta.confirmed);
+                    table.delta.pending.clear();
+                }
+                Err(error) if error.is_of_store() || spec.stream.is_empty() => return Err(error),
+                Err(error) => {
+                    table.fail(error.to_string(), self.clock.wall());
+                    self.unsettled.insert(spec.name.clone());
+                }
             }
+        }
+        Ok(())
+    }
+
+    async fn settle_table(&mut self, spec: &ViewSpec, commits: &[PendingCommit]) -> Result<()> {
+        let sink = match self.sinks.entry(spec.name.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                place.insert(DeltaSink::open(&self.root, &spec.name, spec.id, &spec.schema).await?)
+            }
+        };
+        for commit in commits {
+            sink.commit(commit).await?;
         }
         Ok(())
     }

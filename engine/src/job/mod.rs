@@ -24,7 +24,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -215,6 +215,7 @@ impl Opened {
             epoch,
             streams: BTreeMap::new(),
             sinks: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
             totals: BTreeMap::new(),
             commands: commands_rx,
             reports,

@@ -242,14 +242,15 @@ impl Tables {
 
     /// Has the view fail that has most open.
     pub fn fail_heaviest(&mut self, most: usize, since: Micros) {
+        const MEBIBYTE: f64 = 1_048_576.0;
         let running =
             self.tables.values().filter(|table| table.failure.is_none() && !table.spec.stream.is_empty());
         if let Some(heaviest) = running.max_by_key(|table| table.panes.bytes()) {
             let reason = format!(
-                "all views together have outgrown the memory, and this one has most open. its share={} MiB, memory={} MiB; \
+                "all views together have outgrown the memory, and this one has most open. its share={:.1} MiB, memory={:.1} MiB; \
                  group by fewer keys, make its windows shorter, or raise --memory",
-                heaviest.panes.bytes() >> 20,
-                most >> 20
+                heaviest.panes.bytes() as f64 / MEBIBYTE,
+                most as f64 / MEBIBYTE
             );
             let view = heaviest.spec.name.clone();
             self.fail(&view, reason, since);

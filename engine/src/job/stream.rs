@@ -107,6 +107,13 @@ impl StreamJob {
         stood: BTreeMap<PartitionId, (Offset, Option<RecordFingerprint>)>,
         at: Option<Start>,
     ) -> Result<Vec<Assignment>> {
+        if at.is_some() && !matches!(self.spec.source, SourceSpec::Kafka(_)) {
+            return Err(Error::Invalid(format!(
+                "only a topic can be gone on with elsewhere: of other records nobody could say which were read. stream={:?}; bring back \
+                 what it read, and RESTART without AT, or DROP its views and the stream, and CREATE them again",
+                self.spec.name
+            )));
+        }
         self.ask(move |discovery| {
             let mut starts = vec![];
             for range in discovery.partitions()? {

@@ -34,7 +34,7 @@ pub async fn created(root: &DataRoot, spec: &Arc<ViewSpec>, ending: Epoch) -> Re
         until: Epoch::MAX,
         panes: Panes::new(spec, None),
         tail: Tail::default(),
-        history: Arc::new(HistoryFiles { store: Arc::clone(root.readers()), files: Arc::new(vec![]) }),
+        history: no_history(root),
         delta,
         late: 0,
         failed: 0,
@@ -73,6 +73,8 @@ pub async fn restored(
     } else {
         panes.closed_through = closed_through;
     }
+    let history = passing(restored_history(root, &spec, state).await, &mut reasons)?;
+    let history = history.unwrap_or_else(|| no_history(root));
     let visible = tail.iter().map(|batch| without_time(&spec, batch)).collect::<Result<Vec<_>>>()?;
     let mut table = Table {
         spec: Arc::clone(&spec),
@@ -85,7 +87,7 @@ pub async fn restored(
             files: state.tail.clone(),
             since: state.tail_since,
         },
-        history: restored_history(root, &spec, state).await?,
+        history,
         delta: state.delta.clone(),
         late,
         failed,
@@ -158,15 +160,20 @@ async fn bygone(root: &DataRoot, state: &TableState, tail: &[RecordBatch]) -> Re
     })
 }
 
+fn no_history(root: &DataRoot) -> Arc<HistoryFiles> {
+    Arc::new(HistoryFiles { store: Arc::clone(root.readers()), files: Arc::new(vec![]) })
+}
+
 /// What Delta holds, and what the manifest has made real and Delta has not confirmed.
 async fn restored_history(
     root: &DataRoot,
     spec: &Arc<ViewSpec>,
     state: &TableState,
 ) -> Result<Arc<HistoryFiles>> {
-    let mut history = Arc::new(HistoryFiles { store: Arc::clone(root.readers()), files: Arc::new(vec![]) });
+    let mut history = no_history(root);
     if state.delta.confirmed.is_some() || !state.delta.pending.is_empty() {
         let sink = DeltaSink::open(root, &spec.name, spec.id, &spec.schema).await?;
+        sink.has_kept(state.delta.confirmed).await?;
         history = Arc::new(sink.history()?);
         for commit in &state.delta.pending {
             history = with_files(root, &history, spec, &commit.files)?;

@@ -123,8 +123,8 @@ impl DeltaSink {
         if seen >= Some(pending.txn) {
             return Ok(true);
         }
+        self.has_kept(pending.previous).await?;
         if seen != pending.previous {
-            let text = |txn: Option<Epoch>| txn.map_or("none".to_string(), |txn| txn.to_string());
             return Err(Error::Fenced(format!(
                 "a Delta table has a commit that is not of this instance. table=\"{}\", txn={}, expected={}",
                 self.name,
@@ -149,6 +149,20 @@ impl DeltaSink {
             .await?;
         self.root.failpoints().hit(Step::DeltaCommitted);
         Ok(false)
+    }
+
+    /// A table that was deleted, or put back to what it was, lacks what manifests say that it was told.
+    pub async fn has_kept(&self, told: Option<Epoch>) -> Result<()> {
+        let seen = self.seen().await?;
+        if seen >= told {
+            return Ok(());
+        }
+        Err(Error::BadData(format!(
+            "a Delta table has lost what was told it; bring it back, or DROP its view. table=\"{}\", txn={}, expected={}",
+            self.name,
+            text(seen),
+            text(told)
+        )))
     }
 
     fn actions(&self, pending: &PendingCommit) -> Result<Vec<Action>> {
@@ -262,6 +276,10 @@ impl DeltaSink {
         }
         Ok(())
     }
+}
+
+fn text(txn: Option<Epoch>) -> String {
+    txn.map_or("none".to_string(), |txn| txn.to_string())
 }
 
 /// The library finds a table by URL path within a store. Ours are rooted at the data, whatever it lies on, so the URL

@@ -252,3 +252,57 @@ pub fn partial_of(aggregate: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Executio
         .filter(|plan| as_aggregate(plan).is_some())
         .ok_or_else(|| Error::Internal("a cut is not Final over Partial".into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
+    use datafusion::physical_expr::expressions::col;
+    use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+    use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+
+    use super::*;
+    use crate::view::LeafExec;
+
+    /// A copy of `b` by a function that panics over a three.
+    fn copy() -> ViewShape {
+        let schema = Arc::new(Schema::new(vec![Field::new("b", DataType::Int64, true)]));
+        let touchy = |values: &[ColumnarValue]| {
+            let values = ColumnarValue::values_to_arrays(values)?.swap_remove(0);
+            assert!(!values.as_primitive::<Int64Type>().values().contains(&3), "three");
+            Ok(ColumnarValue::Array(values))
+        };
+        let touchy = create_udf(
+            "touchy",
+            vec![DataType::Int64],
+            DataType::Int64,
+            Volatility::Immutable,
+            Arc::new(touchy),
+        );
+        let column = || col("b", &schema).expect("the column is declared");
+        let touchy =
+            ScalarFunctionExpr::try_new(Arc::new(touchy), vec![column()], &schema, Default::default());
+        let touchy: Arc<dyn PhysicalExpr> = Arc::new(touchy.expect("the function takes the column"));
+        let leaf = Arc::new(LeafExec::of_micro_batch(Arc::clone(&schema)));
+        let columns = vec![
+            ProjectionExpr { expr: touchy, alias: "b".into() },
+            ProjectionExpr { expr: column(), alias: "time".into() },
+        ];
+        ViewShape::Copy { lower: Arc::new(ProjectionExec::try_new(columns, leaf).expect("it is legal")) }
+    }
+
+    #[tokio::test]
+    async fn a_row_that_a_function_panics_over_fails_alone() {
+        let mut half = LowerHalf::new(&copy()).expect("the plan is legal");
+        let values: ArrayRef = Arc::new(Int64Array::from(vec![1, 3, 5, 3, 7]));
+        let batch = RecordBatch::try_from_iter_with_nullable([("b", values, true)]).expect("it is a batch");
+        let lowered = half.take_in(&Arrived { batch, observed: None }).await.expect("rows are to blame");
+        let failed: Vec<_> =
+            lowered.failed.iter().map(|failed| (failed.row, &*failed.fault.reason)).collect();
+        assert_eq!(failed, [(1, "a function panicked: three"), (3, "a function panicked: three")]);
+        let kept: Vec<_> = lowered.parts.iter().map(|part| part.batch.column(0).clone()).collect();
+        assert_eq!(kept, [Arc::new(Int64Array::from(vec![1, 5, 7])) as ArrayRef]);
+        assert_eq!((lowered.aggregated, lowered.filtered), (3, 0));
+    }
+}

@@ -5,6 +5,7 @@
 //! fail, but there may be others.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -32,7 +33,7 @@ struct Rows {
 /// Adds some of the rows that the plan fails over, mostly all, to those that are known already.
 pub fn sift(plan: &Arc<dyn ExecutionPlan>, batch: &RecordBatch, faults: &mut Faults) {
     // What goes wrong over all rows together, and over none alone, is nothing to find here.
-    let _ = rows_of(plan, batch, faults);
+    let _ = catch_unwind(AssertUnwindSafe(|| rows_of(plan, batch, faults)));
 }
 
 /// What an operator puts out, unless it is one that is not known here.
@@ -112,14 +113,22 @@ impl Rows {
 /// The rows that an expression fails over, each alone.
 fn failing(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Vec<(usize, Fault)> {
     let mut failing = vec![];
-    if expression.evaluate(batch).is_ok() {
+    let fault = |first: usize, rows: usize| {
+        let batch = batch.slice(first, rows);
+        match catch_unwind(AssertUnwindSafe(|| expression.evaluate(&batch))) {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(Fault::of_expression(&error)),
+            Err(panic) => Some(Fault::of_panic(&*panic)),
+        }
+    };
+    if fault(0, batch.num_rows()).is_none() {
         return failing;
     }
     let mut gallop = Gallop::over(batch.num_rows());
     while let Some((first, rows)) = gallop.next() {
-        match expression.evaluate(&batch.slice(first, rows)) {
-            Ok(_) => gallop.succeeded(),
-            Err(error) => failing.extend(gallop.failed().map(|row| (row, Fault::of_expression(&error)))),
+        match fault(first, rows) {
+            None => gallop.succeeded(),
+            Some(fault) => failing.extend(gallop.failed().map(|row| (row, fault))),
         }
     }
     failing
