@@ -89,7 +89,7 @@ async fn arithmetic_on_a_row_fails_rather_than_wraps() {
     let spec = view(&SUM.replace("sum(q)", "sum(q * 2)")).await.unwrap();
     assert_eq!(sum_of(&spec, &[&[3], &[4]], |part| part).await, Ok(14));
     expect_test::expect![[r#"
-        9223372036854775807 * 2 does not fit in BIGINT
+        an expression fails: 9223372036854775807 * 2 does not fit in BIGINT
         hint: calculate in a wider type, such as CAST(… AS DECIMAL(38, 0))"#]]
     .assert_eq(&refusal(&spec, &[1, i64::MAX]).await);
 }
