@@ -127,7 +127,8 @@ start() {
             from=$(($(stat -c %s "$dir/log") + 1))
             launch "$dir" java "${java_options[@]}" "-Dlog4j2.configurationFile=$dir/log4j2.properties" \
                 -cp "$home/libs/*" kafka.Kafka "$dir/server.properties"
-            await "$dir" 60 serves "$dir" "$from" && break
+            # Seconds on an idle machine; tests start many servers at once.
+            await "$dir" 180 serves "$dir" "$from" && break
             stop_server "$dir"
             if [ "$attempt" = 5 ] || ! tail -c "+$from" "$dir/log" | grep -q "Address already in use\|BindException"; then
                 show_log "$dir"
