@@ -190,7 +190,7 @@ impl Coordinator {
                     let (from, to) = (partition.next_offset, start.next_offset);
                     tracing::warn!(
                         stream = name, partition = %start.partition, %from, %to,
-                        "a person had a stream go on elsewhere than where it stood"
+                        "a stream goes on elsewhere than where it stood, as it was told"
                     );
                     partition.next_offset = start.next_offset;
                     partition.last_record = start.last_record;
@@ -236,8 +236,7 @@ impl Coordinator {
     }
 
     async fn restart_view(&mut self, spec: Arc<ViewSpec>) -> Result<()> {
-        self.unsettled.remove(&spec.name);
-        self.sinks.remove(&spec.name);
+        self.lake.forget(&spec.name);
         if let Some(table) = self.shared.lock().tables.get_mut(&spec.name) {
             let mut panes = Panes::new(&spec, None);
             panes.closed_through = table.panes.closed_through;
@@ -269,8 +268,7 @@ impl Coordinator {
         self.stream(stream)?.change_views(|views| views.retain(|view| view.name != name));
         let stood = self.barrier(Leaving::Nobody).await?;
         self.shared.lock().tables.remove(name);
-        self.sinks.remove(name);
-        self.unsettled.remove(name);
+        self.lake.forget(name);
         self.commit(stood, false).await
     }
 

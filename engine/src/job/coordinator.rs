@@ -4,8 +4,7 @@
 //! INV-1: what readers are shown as closed is in a durable manifest. INV-5: manifests are put by this task alone, one
 //! at a time.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,19 +18,17 @@ use crate::checkpoint::FileNames;
 use crate::checkpoint::ManifestLog;
 use crate::checkpoint::Owner;
 use crate::checkpoint::Step;
-use crate::checkpoint::manifest::{
-    FORMAT, Manifest, ManifestKind, PartitionState, PendingCommit, StreamState,
-};
+use crate::checkpoint::manifest::{FORMAT, Manifest, ManifestKind, PartitionState, StreamState};
 use crate::clock::Clock;
 use crate::ids::{Epoch, Micros, PartitionId};
 use crate::job::catalog::Request;
 use crate::job::epoch::{Closed, Roll, TableEpoch, Whole};
+use crate::job::lake::Lake;
 use crate::job::scout::Sighting;
 use crate::job::shared::{Partition, Shared, Table};
 use crate::job::stream::{Crew, StreamJob};
 use crate::job::worker::Report;
 use crate::job::{Settings, tables};
-use crate::sink::DeltaSink;
 use crate::source::Assignment;
 use crate::spec::ViewSpec;
 use crate::status::{CheckpointStatus, Failure, LedgerRow};
@@ -64,9 +61,7 @@ pub struct Coordinator {
     /// The epoch that the workers are in.
     pub epoch: Epoch,
     pub streams: BTreeMap<String, StreamJob>,
-    pub sinks: BTreeMap<String, DeltaSink>,
-    /// Failed views whose tables could not be told.
-    pub unsettled: BTreeSet<String>,
+    pub lake: Lake,
     pub totals: BTreeMap<String, Totals>,
     pub commands: mpsc::Receiver<Command>,
     pub reports: mpsc::Receiver<Report>,
@@ -213,7 +208,7 @@ impl Coordinator {
         self.publish(ending, closed, &ledger)?;
         self.leave_out_failed();
         self.root.failpoints().hit(Step::Published);
-        self.settle().await?;
+        self.lake.settle(&self.shared, &*self.clock).await?;
         self.record(CheckpointStatus {
             epoch: ending,
             committed_at,
@@ -375,47 +370,6 @@ impl Coordinator {
         while tables.checkpoints.len() > KEPT_CHECKPOINTS {
             tables.checkpoints.pop_front();
         }
-    }
-
-    /// Tells Delta what manifests have made real. Recovery drives the same loop. A table that can't be told fails its view,
-    /// and is not asked again before the view is begun anew.
-    pub async fn settle(&mut self) -> Result<()> {
-        let pending: Vec<_> = {
-            let tables = self.shared.lock();
-            let due = tables.tables.values().filter(|table| !table.delta.pending.is_empty());
-            let due = due.filter(|table| !self.unsettled.contains(&table.spec.name));
-            due.map(|table| (Arc::clone(&table.spec), table.delta.pending.clone())).collect()
-        };
-        for (spec, commits) in pending {
-            let outcome = self.settle_table(&spec, &commits).await;
-            let mut tables = self.shared.lock();
-            let Some(table) = tables.tables.get_mut(&spec.name) else { continue };
-            match outcome {
-                Ok(()) => {
-                    table.delta.confirmed = commits.last().map(|last| last.txn).or(table.delta.confirmed);
-                    table.delta.pending.clear();
-                }
-                Err(error) if error.is_of_store() || spec.stream.is_empty() => return Err(error),
-                Err(error) => {
-                    table.fail(error.to_string(), self.clock.wall());
-                    self.unsettled.insert(spec.name.clone());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn settle_table(&mut self, spec: &ViewSpec, commits: &[PendingCommit]) -> Result<()> {
-        let sink = match self.sinks.entry(spec.name.clone()) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => {
-                place.insert(DeltaSink::open(&self.root, &spec.name, spec.id, &spec.schema).await?)
-            }
-        };
-        for commit in commits {
-            sink.commit(commit).await?;
-        }
-        Ok(())
     }
 
     fn publish_offsets(&self, stood: &Stood) {

@@ -8,6 +8,7 @@ mod catalog;
 mod coordinator;
 mod epoch;
 mod intake;
+mod lake;
 mod ledger;
 mod origins;
 mod pace;
@@ -24,7 +25,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ use crate::{Error, Result};
 
 use catalog::Request;
 use coordinator::{Command, Coordinator, Totals};
+use lake::Lake;
 use refused::RefusedTable;
 use shared::{Shared, Stream};
 use stream::StreamJob;
@@ -214,8 +216,7 @@ impl Opened {
             nonce: self.nonce,
             epoch,
             streams: BTreeMap::new(),
-            sinks: BTreeMap::new(),
-            unsettled: BTreeSet::new(),
+            lake: Lake::new(self.root.clone()),
             totals: BTreeMap::new(),
             commands: commands_rx,
             reports,
@@ -223,7 +224,7 @@ impl Opened {
             sightings,
             scout,
         };
-        coordinator.settle().await?;
+        coordinator.lake.settle(&shared, &*self.clock).await?;
         for state in &self.manifest.streams {
             let spec = streams.iter().find(|spec| spec.id == state.id);
             let spec = spec.ok_or_else(|| {

@@ -47,15 +47,15 @@ impl Origins {
     }
 
     pub fn clear(&mut self) {
-        if let Some(Origin { mut raw, .. }) = self.pieces.pop() {
-            raw.clear();
-            self.spare = raw;
+        if let Some(Origin { raw, .. }) = self.pieces.pop() {
+            self.give_back(raw);
         }
         self.pieces.clear();
     }
 
-    /// Gives back a batch that was read into and is not needed.
-    pub fn give_back(&mut self, raw: RawBatch) {
+    /// Takes a buffer back whose records are not needed.
+    pub fn give_back(&mut self, mut raw: RawBatch) {
+        raw.clear();
         self.spare = raw;
     }
 }
