@@ -26,7 +26,7 @@ pub struct Snapshot {
 pub struct TableSnapshot {
     pub schema: SchemaRef,
     /// Windows still open, as partial aggregates (or rows not yet committed, for a view without a window).
-    pub open: OpenPanes,
+    pub open: Arc<OpenPanes>,
     /// Closed, durable, and not yet in Parquet; the rows have `schema` and no hidden column.
     pub tail: Arc<Vec<RecordBatch>>,
     /// Closed and in Parquet.

@@ -123,56 +123,136 @@ impl Default for StreamOptions {
     }
 }
 
-/// A continuous view over one stream.
+/// A continuous view.
 #[derive(Debug, Clone)]
 pub struct ViewSpec {
     pub id: Uuid,
     pub name: String,
     /// The text of the `CREATE MATERIALIZED VIEW`, kept in the manifest.
     pub sql: String,
-    pub stream: String,
-    /// Indices into the stream's schema of the columns that the lower half reads, ascending. A windowed view always
-    /// reads the event time.
-    pub columns: Vec<usize>,
+    /// One for each place where its SQL reads an input; none for a table of ours.
+    pub legs: Vec<Leg>,
     /// The rows that readers see.
     pub schema: SchemaRef,
+    /// For each column of `schema`, what a view that reads this one may take it for.
+    pub times: Vec<Option<RowTime>>,
     pub shape: ViewShape,
     /// Text that changes when a state written by the view could not be read by it any more.
     pub fingerprint: String,
+}
+
+/// A place where a view reads an input.
+#[derive(Debug, Clone)]
+pub struct Leg {
+    pub input: Input,
+    /// Indices into the input's schema of the columns that the lower half reads, ascending. Of a stream with an event
+    /// time it is always among them.
+    pub columns: Vec<usize>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    Stream(String),
+    View(ViewInput),
+}
+
+/// The closed rows of another view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewInput {
+    pub name: String,
+    /// The windows of its rows, where the time of a row is not their end itself.
+    pub window: Option<Window>,
+    /// How far the time of a row lies before the end of its window.
+    pub before_end: Micros,
+}
+
+impl Input {
+    pub fn name(&self) -> &str {
+        match self {
+            Input::Stream(name) => name,
+            Input::View(input) => &input.name,
+        }
+    }
+}
+
+/// What a column of a view tells of the window that its row is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowTime {
+    Start,
+    End,
+    /// The last instant of the window.
+    Last,
+}
+
+impl ViewSpec {
+    /// A table of ours, which nobody created.
+    pub fn is_system(&self) -> bool {
+        self.legs.is_empty()
+    }
+
+    pub fn reads(&self, input: &str) -> bool {
+        self.legs.iter().any(|leg| leg.input.name() == input)
+    }
+
+    /// The places where it reads a stream.
+    pub fn legs_of_stream<'a>(&'a self, stream: &'a str) -> impl Iterator<Item = usize> + 'a {
+        let of_stream = move |leg: &Leg| matches!(&leg.input, Input::Stream(name) if name == stream);
+        self.legs.iter().enumerate().filter(move |(_, leg)| of_stream(leg)).map(|(number, _)| number)
+    }
+
+    /// The views that it reads.
+    pub fn view_inputs(&self) -> impl Iterator<Item = (usize, &ViewInput)> {
+        self.legs.iter().enumerate().filter_map(|(number, leg)| match &leg.input {
+            Input::View(input) => Some((number, input)),
+            Input::Stream(_) => None,
+        })
+    }
+
+    /// The names of what it reads, each once, for people.
+    pub fn inputs(&self) -> Vec<String> {
+        let mut names: Vec<String> = vec![];
+        for leg in &self.legs {
+            if !names.iter().any(|name| name == leg.input.name()) {
+                names.push(leg.input.name().to_string());
+            }
+        }
+        names
+    }
 }
 
 // There are as many of these as views, so their size is nothing to save.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum ViewShape {
-    /// Filtered, projected copy of the stream: one plan over [`LeafExec`](crate::view::LeafExec), whose
+    /// Filtered, projected copy of its inputs: for each leg a plan over [`LeafExec`](crate::view::LeafExec), whose
     /// output is `schema` followed by [`TIME_COLUMN`] (the event time, or the record's timestamp without one).
-    Copy {
-        lower: Arc<dyn ExecutionPlan>,
-    },
-    Windowed {
-        window: Window,
-        allowed_lateness: Micros,
-        cuts: Vec<Cut>,
-        upper: Upper,
-    },
+    Copy { lowers: Vec<Arc<dyn ExecutionPlan>> },
+    /// What is kept until its unit closes.
+    Units { unit: Unit, allowed_lateness: Micros, cuts: Vec<Cut>, upper: Upper },
+}
+
+/// What closes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Window(Window),
+    /// Everything since the view was born; it never closes.
+    Ever,
 }
 
 impl ViewShape {
-    /// Whether both would make the same parts of the same rows, so that one lower half serves both.
-    pub fn shares_lower_half(&self, other: &ViewShape) -> bool {
+    /// Whether leg `leg` of both would make the same parts of the same rows, so that one lower half serves both.
+    pub fn shares_lower_half(&self, other: &ViewShape, leg: usize) -> bool {
         match (self, other) {
             (
-                ViewShape::Windowed { window, allowed_lateness, cuts, .. },
-                ViewShape::Windowed { window: w, allowed_lateness: l, cuts: c, .. },
-            ) => (window, allowed_lateness) == (w, l) && cuts.iter().map(key).eq(c.iter().map(key)),
+                ViewShape::Units { unit, allowed_lateness, cuts, .. },
+                ViewShape::Units { unit: u, allowed_lateness: l, cuts: c, .. },
+            ) => {
+                (unit, allowed_lateness) == (u, l)
+                    && cuts.iter().map(|cut| cut.key(leg)).eq(c.iter().map(|cut| cut.key(leg)))
+            }
             _ => false,
         }
     }
-}
-
-fn key(cut: &Cut) -> (&LogicalPlan, Option<usize>, Option<usize>) {
-    (&cut.logical, cut.window_start, cut.window_end)
 }
 
 /// Windows of `size` every `slide`, aligned to the epoch. `slide == size` is TUMBLE.
@@ -185,18 +265,48 @@ pub struct Window {
     pub expanded: bool,
 }
 
-/// One aggregate over the stream, planned for itself: `Final` over `Partial`, never combined.
+/// One kind of state: what the lower halves of one or several legs make, and what is made of that above. Each is planned
+/// for itself.
 #[derive(Debug, Clone)]
 pub struct Cut {
-    /// What it aggregates and how: equal ones have equal states.
-    pub logical: LogicalPlan,
-    /// `AggregateExec(Final)` whose input is `AggregateExec(Partial)` over a
-    /// [`LeafExec`](crate::view::LeafExec) leaf.
-    pub aggregate: Arc<dyn ExecutionPlan>,
-    /// Positions of the window's bounds among the group keys (and so in the partial batches and in the final rows);
-    /// a query may name only one of the two.
+    pub lowers: Vec<Lower>,
+    pub state: State,
+    /// Positions of the window's bounds in the partial batches (and in the finished rows); a query may name only one of
+    /// the two.
     pub window_start: Option<usize>,
     pub window_end: Option<usize>,
+}
+
+/// What a leg gives to a cut.
+#[derive(Debug, Clone)]
+pub struct Lower {
+    pub leg: usize,
+    /// What it makes, and how: equal ones make equal states of equal rows.
+    pub logical: LogicalPlan,
+    /// Over a [`LeafExec`](crate::view::LeafExec) leaf: an `AggregateExec(Partial)`, or rows as they are kept.
+    pub plan: Arc<dyn ExecutionPlan>,
+}
+
+#[derive(Debug, Clone)]
+pub enum State {
+    /// Partial aggregates: `AggregateExec(Final)` over the first lower half, never combined.
+    Aggregate(Arc<dyn ExecutionPlan>),
+    /// The rows themselves.
+    Rows(SchemaRef),
+}
+
+impl Cut {
+    pub fn state_schema(&self) -> SchemaRef {
+        match &self.state {
+            State::Aggregate(last) => last.children()[0].schema(),
+            State::Rows(schema) => Arc::clone(schema),
+        }
+    }
+
+    fn key(&self, leg: usize) -> (Vec<&LogicalPlan>, Option<usize>, Option<usize>) {
+        let of_leg = self.lowers.iter().filter(|lower| lower.leg == leg).map(|lower| &lower.logical);
+        (of_leg.collect(), self.window_start, self.window_end)
+    }
 }
 
 /// The query above the cuts: leaf [`StateScan`](crate::view::StateScan) stands for the finished rows of a cut. Its output

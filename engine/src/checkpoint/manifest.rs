@@ -6,14 +6,14 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::status::{Failure, LedgerRow};
 
-/// 2: rows that failed are counted, and a view or a stream may have failed.
-pub const FORMAT: u32 = 2;
+/// 2: rows that failed are counted, and a view or a stream may have failed. 3: a view may read several inputs.
+pub const FORMAT: u32 = 3;
 
 /// Those that are read.
 pub const FORMATS: RangeInclusive<u32> = 1..=FORMAT;
@@ -142,7 +142,9 @@ pub struct TableState {
 pub enum TableKind {
     View {
         sql: String,
-        stream: String,
+        /// The streams and views that it reads; up to format 2 one stream.
+        #[serde(alias = "stream", deserialize_with = "one_or_many")]
+        inputs: Vec<String>,
         fingerprint: String,
         /// Only windows that begin at or after this instant are emitted.
         born_after: Option<Micros>,
@@ -155,6 +157,19 @@ pub enum TableKind {
     },
     RejectedRecords,
     LateRows,
+}
+
+fn one_or_many<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Names {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match Names::deserialize(value)? {
+        Names::One(name) => vec![name],
+        Names::Many(names) => names,
+    })
 }
 
 /// A file under `state/`, or of a tail.

@@ -11,13 +11,15 @@ use std::sync::atomic::Ordering;
 use crate::checkpoint::manifest::RecordFingerprint;
 use crate::ids::{Offset, PartitionId};
 use crate::job::Settings;
+use crate::job::closings::Closings;
 use crate::job::coordinator::{Coordinator, Leaving};
+use crate::job::fed::Fed;
 use crate::job::shared::{Partition, Shared, Table};
 use crate::job::stream::StreamJob;
 use crate::job::tables;
 use crate::sink::lake_schema;
 use crate::source::{Assignment, FilesRoots};
-use crate::spec::{CatalogChange, StreamSpec, ViewSpec};
+use crate::spec::{CatalogChange, Input, StreamSpec, ViewInput, ViewSpec};
 use crate::view::panes::Panes;
 use crate::{Error, Result};
 
@@ -70,6 +72,10 @@ fn failed_stream(shared: &Shared, name: &str) -> Result<(Arc<StreamSpec>, Stood)
     }
 }
 
+fn no_such_input(name: &str) -> Error {
+    Error::Invalid(format!("there is no such view to read. view={name:?}"))
+}
+
 fn exists(stream: &str) -> Error {
     Error::Invalid(format!("the stream exists already. stream={stream:?}"))
 }
@@ -79,7 +85,7 @@ pub enum Prepared {
     CreateStream(Box<StreamJob>, Vec<Assignment>),
     RestartStream(Box<StreamJob>, Vec<Assignment>),
     CreateView(Arc<ViewSpec>, Box<Table>),
-    DropView { name: String, stream: String },
+    DropView(String),
     RestartView(Arc<ViewSpec>),
     DropStream(String),
 }
@@ -115,7 +121,7 @@ impl Coordinator {
                     let name = &spec.name;
                     return Err(Error::Invalid(format!("the name is a stream's already. view={name:?}")));
                 }
-                self.stream(&spec.stream)?;
+                self.inputs_are_there(&spec)?;
                 let table = tables::created(&self.root, &spec, self.epoch).await?;
                 Ok(Prepared::CreateView(spec, Box::new(table)))
             }
@@ -124,16 +130,23 @@ impl Coordinator {
                 Ok(Prepared::RestartView(spec))
             }
             CatalogChange::DropView(name) => {
-                let stream = self.shared.lock().tables.get(&name).map(|table| table.spec.stream.clone());
-                let stream = stream.filter(|stream| self.streams.contains_key(stream));
-                let stream =
-                    stream.ok_or_else(|| Error::Invalid(format!("there is no such view. view={name:?}")))?;
-                Ok(Prepared::DropView { name, stream })
+                let tables = self.shared.lock();
+                let known = tables.tables.get(&name).filter(|table| !table.spec.is_system());
+                if known.is_none() {
+                    return Err(Error::Invalid(format!("there is no such view. view={name:?}")));
+                }
+                match tables.tables.values().find(|table| table.spec.reads(&name)) {
+                    None => Ok(Prepared::DropView(name)),
+                    Some(reader) => Err(Error::Invalid(format!(
+                        "another view reads the view; drop it first. view={name:?}, reader={:?}",
+                        reader.spec.name
+                    ))),
+                }
             }
             CatalogChange::DropStream(name) => {
                 self.stream(&name)?;
                 let tables = self.shared.lock();
-                match tables.tables.values().find(|table| table.spec.stream == name) {
+                match tables.tables.values().find(|table| table.spec.reads(&name)) {
                     None => Ok(Prepared::DropStream(name)),
                     Some(reader) => Err(Error::Invalid(format!(
                         "a view reads the stream; drop it first. stream={name:?}, view={:?}",
@@ -151,7 +164,7 @@ impl Coordinator {
             Prepared::RestartStream(stream, starts) => self.restart_stream(*stream, &starts).await,
             Prepared::CreateView(spec, table) => self.create_view(spec, *table).await,
             Prepared::RestartView(spec) => self.restart_view(spec).await,
-            Prepared::DropView { name, stream } => self.drop_view(&name, &stream).await,
+            Prepared::DropView(name) => self.drop_view(&name).await,
             Prepared::DropStream(name) => self.drop_stream(&name).await,
         }
     }
@@ -199,7 +212,7 @@ impl Coordinator {
             }
             stood.streams.insert(name.clone(), stream.partitions.clone());
             let running = tables.tables.values();
-            let running = running.filter(|table| table.spec.stream == name && table.failure.is_none());
+            let running = running.filter(|table| table.spec.reads(&name) && table.failure.is_none());
             running.map(|table| Arc::clone(&table.spec)).collect()
         };
         job.change_views(|running| running.extend(views));
@@ -225,7 +238,7 @@ impl Coordinator {
             Some(_) => return Err(Error::Invalid(format!("the view has not failed. view={:?}", spec.name))),
             None => return Err(Error::Invalid(format!("there is no such view. view={:?}", spec.name))),
         };
-        self.stream(&spec.stream)?;
+        self.inputs_are_there(spec)?;
         if lake_schema(&known.schema)? != lake_schema(&spec.schema)? {
             return Err(Error::Invalid(format!(
                 "the columns of the view are others than those of its table; DROP it and create it again. view={:?}",
@@ -248,24 +261,73 @@ impl Coordinator {
         self.begin_view(spec).await
     }
 
-    /// Has the workers run the view from the next epoch on, for the windows that start from here on.
+    /// Has the workers run the view from the next epoch on, for the windows that start from here on, and has it catch up
+    /// with what the views that it reads have closed.
     async fn begin_view(&mut self, spec: Arc<ViewSpec>) -> Result<()> {
-        self.stream(&spec.stream)?.change_views(|views| views.push(Arc::clone(&spec)));
+        for stream in self.streams_of(&spec) {
+            stream.change_views(|views| views.push(Arc::clone(&spec)));
+        }
         let stood = self.barrier(Leaving::Nobody).await?;
-        let partitions = stood.streams.get(&spec.stream).into_iter().flat_map(BTreeMap::values);
-        let born_after = partitions.filter_map(|partition| partition.time.event_time_max).max();
+        let of_streams = stood.streams.iter().filter(|(stream, _)| spec.reads(stream));
+        let partitions = of_streams.flat_map(|(_, partitions)| partitions.values());
+        let mut born_after = partitions.filter_map(|partition| partition.time.event_time_max).max();
+        let inputs = self.born_into(&spec)?;
+        for born in inputs.iter().map(|input| input.born_after) {
+            born_after = born_after.max(born);
+        }
+        let mut fed = Fed::default();
+        for input in inputs {
+            fed.add(input.leg, input.rows().await?);
+        }
+        self.backfill.insert(spec.name.clone(), fed);
         if let Some(table) = self.shared.lock().tables.get_mut(&spec.name) {
             table.panes.born_after = born_after;
         }
         self.commit(stood, false).await
     }
 
-    async fn drop_view(&mut self, name: &str, stream: &str) -> Result<()> {
-        // From the next epoch on the stream's rows may lack its columns.
-        if let Some(table) = self.shared.lock().tables.get_mut(name) {
-            table.until = self.epoch;
+    /// What the views that it reads have closed up to here.
+    fn born_into(&self, spec: &ViewSpec) -> Result<Vec<Closings>> {
+        let tables = self.shared.lock();
+        let of_input = |(leg, input): (usize, &ViewInput)| {
+            let table = tables.tables.get(&input.name).ok_or_else(|| no_such_input(&input.name))?;
+            Ok(Closings {
+                leg,
+                view: Arc::clone(&table.spec),
+                tail: Arc::clone(&table.tail.visible),
+                history: Arc::clone(&table.history),
+                born_after: table.panes.born_after.map(|born| born.saturating_add(input.reach())),
+            })
+        };
+        spec.view_inputs().map(of_input).collect()
+    }
+
+    fn streams_of<'a>(&'a self, spec: &'a ViewSpec) -> impl Iterator<Item = &'a StreamJob> {
+        self.streams.iter().filter(|(name, _)| spec.reads(name)).map(|(_, stream)| stream)
+    }
+
+    fn inputs_are_there(&self, spec: &ViewSpec) -> Result<()> {
+        let tables = self.shared.lock();
+        for leg in &spec.legs {
+            match &leg.input {
+                Input::Stream(name) => self.stream(name).map(drop)?,
+                Input::View(input) if tables.tables.contains_key(&input.name) => {}
+                Input::View(input) => return Err(no_such_input(&input.name)),
+            }
         }
-        self.stream(stream)?.change_views(|views| views.retain(|view| view.name != name));
+        Ok(())
+    }
+
+    async fn drop_view(&mut self, name: &str) -> Result<()> {
+        // From the next epoch on the stream's rows may lack its columns.
+        let spec = self.shared.lock().tables.get_mut(name).map(|table| {
+            table.until = self.epoch;
+            Arc::clone(&table.spec)
+        });
+        let Some(spec) = spec else { return Ok(()) };
+        for stream in self.streams_of(&spec) {
+            stream.change_views(|views| views.retain(|view| view.name != name));
+        }
         let stood = self.barrier(Leaving::Nobody).await?;
         self.shared.lock().tables.remove(name);
         self.lake.forget(name);

@@ -9,12 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::checkpoint::DataRoot;
-use crate::checkpoint::FileNames;
 use crate::checkpoint::ManifestLog;
 use crate::checkpoint::Owner;
 use crate::checkpoint::Step;
@@ -22,15 +20,16 @@ use crate::checkpoint::manifest::{FORMAT, Manifest, ManifestKind, PartitionState
 use crate::clock::Clock;
 use crate::ids::{Epoch, Micros, PartitionId};
 use crate::job::catalog::Request;
-use crate::job::epoch::{Closed, Roll, TableEpoch, Whole};
+use crate::job::epoch::Closed;
+use crate::job::fed::Fed;
 use crate::job::lake::Lake;
 use crate::job::scout::Sighting;
-use crate::job::shared::{Partition, Shared, Table};
+use crate::job::shared::{Partition, Shared};
 use crate::job::stream::{Crew, StreamJob};
 use crate::job::worker::Report;
-use crate::job::{Settings, tables};
+use crate::job::{Settings, chain, tables};
 use crate::source::Assignment;
-use crate::spec::ViewSpec;
+use crate::spec::{Input, Leg, ViewSpec};
 use crate::status::{CheckpointStatus, Failure, LedgerRow};
 use crate::view::watermark::{Standing, frontier};
 use crate::{Error, Result};
@@ -38,9 +37,6 @@ use crate::{Error, Result};
 /// How many checkpoints and ledger lines `system.*` shows.
 const KEPT_CHECKPOINTS: usize = 1_000;
 const KEPT_LEDGER_ROWS: usize = 10_000;
-
-/// Tables that are closed at a time. More than there are cores: most of it may be waiting for a file to be durable.
-const CLOSING: usize = 16;
 
 /// A worker that does not answer a barrier for so long is taken for dead.
 const BARRIER: Duration = Duration::from_secs(120);
@@ -63,6 +59,8 @@ pub struct Coordinator {
     pub streams: BTreeMap<String, StreamJob>,
     pub lake: Lake,
     pub totals: BTreeMap<String, Totals>,
+    /// What views over views that are being born have to catch up with, by view.
+    pub backfill: BTreeMap<String, Fed>,
     pub commands: mpsc::Receiver<Command>,
     pub reports: mpsc::Receiver<Report>,
     pub reporter: mpsc::Sender<Report>,
@@ -194,11 +192,9 @@ impl Coordinator {
         let wall = self.clock.wall();
         let ledger = self.check_ledger(ending)?;
         let frontiers = self.frontiers(&stood);
-        let closed: Vec<Closed> = stream::iter(self.table_names())
-            .map(|name| self.close_table(name, ending, wall, &frontiers, stop))
-            .buffered(CLOSING)
-            .try_collect()
-            .await?;
+        let closed = self.close_tables(ending, wall, &frontiers, stop).await?;
+        let ledger =
+            [ledger, closed.iter().flat_map(|table| table.ledger.iter().cloned()).collect()].concat();
         let close = stages.next(&*self.clock);
         let manifest = self.manifest(ending, wall, &stood, &frontiers, &closed, &ledger);
         self.log.commit(&manifest).await?;
@@ -224,41 +220,18 @@ impl Coordinator {
         fenced_or_passing(self.log.retire(self.settings.manifests_kept).await, "retire old manifests")
     }
 
-    /// On a thread where computing keeps nobody from being served.
-    async fn close_table(
-        &self,
-        name: String,
-        epoch: Epoch,
-        wall: Micros,
-        frontiers: &BTreeMap<String, Option<Micros>>,
-        stop: bool,
-    ) -> Result<Closed> {
-        let (whole, frontier) = {
-            let tables = self.shared.lock();
-            let table = &tables.tables[&name];
-            // The ended epoch's ledger was taken when it was checked; what is left is of epochs after it.
-            let since = tables.ledger.values().map(|ledger| ledger.view(&name));
-            (Whole::of(table, since), frontiers.get(&table.spec.stream).copied().flatten())
-        };
-        let roll = Roll { bytes: self.settings.roll_bytes, age: micros(self.settings.roll), now: stop };
-        let names = FileNames::new(whole.spec.id, epoch, self.nonce);
-        let mut share = TableEpoch { root: self.root.clone(), names, epoch, wall, roll };
-        let runtime = tokio::runtime::Handle::current();
-        tokio::task::spawn_blocking(move || runtime.block_on(share.close(whole, frontier)))
-            .await
-            .map_err(|error| Error::Internal(format!("closing a table panicked. table={name:?}, {error}")))?
-    }
-
-    fn table_names(&self) -> Vec<String> {
-        self.shared.lock().tables.keys().cloned().collect()
-    }
-
     fn check_ledger(&mut self, ending: Epoch) -> Result<Vec<LedgerRow>> {
         let mut tables = self.shared.lock();
         let ledger = tables.ledger.remove(&ending).unwrap_or_default();
-        let streams = tables.tables.values().filter(|table| table.ran_in(ending));
-        let streams = streams.map(|table| (table.spec.name.clone(), table.spec.stream.clone())).collect();
-        let rows = ledger.balanced(ending, &streams)?;
+        let mut legs = BTreeMap::new();
+        for spec in tables.tables.values().filter(|table| table.ran_in(ending)).map(|table| &table.spec) {
+            for (leg, Leg { input, .. }) in spec.legs.iter().enumerate() {
+                if let Input::Stream(stream) = input {
+                    legs.insert((spec.name.clone(), leg), stream.clone());
+                }
+            }
+        }
+        let rows = ledger.balanced(ending, &legs)?;
         for row in rows.iter().filter(|row| row.view.is_none()) {
             let totals = self.totals.entry(row.stream.clone()).or_default();
             totals.records += row.records;
@@ -271,9 +244,9 @@ impl Coordinator {
     fn frontiers(&self, stood: &Stood) -> BTreeMap<String, Option<Micros>> {
         let mut tables = self.shared.lock();
         let mut frontiers = BTreeMap::new();
+        let open_through = chain::open_through(&tables);
         for (name, partitions) in &stood.streams {
-            let of_stream = tables.tables.values().filter(|table| table.spec.stream == *name);
-            let open_through = of_stream.filter_map(Table::open_through).max();
+            let open_through = open_through.get(name).copied();
             let Some(stream) = tables.streams.get_mut(name) else { continue };
             let standing = |(id, now): (&PartitionId, &Partition)| match (partitions.get(id), now.returned) {
                 // Back since its barrier said idle: the floor it then took holds.
@@ -339,6 +312,7 @@ impl Coordinator {
             if let Some(Failure { reason, since }) = table.failure {
                 known.fail(reason, since);
             }
+            known.failed += table.refused.len() as u64;
             known.tail = table.tail;
             known.delta = table.delta;
             if !table.files.is_empty() {
@@ -488,6 +462,6 @@ impl Stages {
     }
 }
 
-fn micros(duration: Duration) -> Micros {
+pub(super) fn micros(duration: Duration) -> Micros {
     duration.as_micros() as Micros
 }

@@ -15,12 +15,13 @@ use crate::checkpoint::manifest::{
 use crate::checkpoint::write_batches;
 use crate::error::{panic_text, root_text};
 use crate::ids::{Epoch, Micros};
+use crate::job::fed::{Fed, Taken};
 use crate::job::ledger::ViewTerms;
-use crate::job::refused::RefusedTable;
+use crate::job::refused::{RefusedRow, RefusedTable};
 use crate::job::shared::{Table, Tail};
 use crate::sink::{encode_parts, put_parts};
-use crate::spec::{ViewShape, ViewSpec};
-use crate::status::Failure;
+use crate::spec::{Unit, ViewShape, ViewSpec};
+use crate::status::{Failure, LedgerRow};
 use crate::view::panes::{Panes, Run, due_merge};
 use crate::view::part::Part;
 use crate::view::upper::{finish, reduce};
@@ -77,6 +78,11 @@ pub struct Closed {
     pub failed: u64,
     pub failure: Option<Failure>,
     pub state_bytes: u64,
+    /// The rows that it closed, as readers see them: what views that read it are fed.
+    pub rows: Vec<RecordBatch>,
+    /// What became of the rows that it was fed by views.
+    pub ledger: Vec<LedgerRow>,
+    pub refused: Vec<RefusedRow>,
 }
 
 /// Does one table's share of an epoch.
@@ -89,13 +95,14 @@ pub struct TableEpoch {
 }
 
 impl TableEpoch {
-    /// Where a view is at fault, not the store, it alone stands still from here on.
-    pub async fn close(&mut self, whole: Whole, frontier: Option<Micros>) -> Result<Closed> {
+    /// Where a view is at fault, not the store, it alone stands still from here on. `through` is how far its legs have
+    /// come, and `fed` what of other views came to it in this epoch.
+    pub async fn close(&mut self, whole: Whole, through: Option<Micros>, fed: Fed) -> Result<Closed> {
         let failure = match &whole.failure {
             Some(failure) => failure.clone(),
             None => {
-                let reason = match AssertUnwindSafe(self.go_on(&whole, frontier)).catch_unwind().await {
-                    Ok(Err(error)) if !error.is_of_store() && !whole.spec.stream.is_empty() => {
+                let reason = match AssertUnwindSafe(self.go_on(&whole, through, fed)).catch_unwind().await {
+                    Ok(Err(error)) if !error.is_of_store() && !whole.spec.is_system() => {
                         closing_failed(&error)
                     }
                     Ok(outcome) => return outcome,
@@ -107,20 +114,24 @@ impl TableEpoch {
         let (tail, delta, files) =
             self.settle_rows(&whole.spec, whole.tail.clone(), whole.delta.clone(), vec![]).await?;
         let closed_through = whole.panes.closed_through;
-        let settled = Settled { runs: vec![], closed_through, tail, delta, files, written: 0 };
-        Ok(Closed { failure: Some(failure), ..Closed::of(&whole, settled) })
+        let settled = Settled { runs: vec![], closed_through, tail, delta, files, written: 0, rows: vec![] };
+        Ok(Closed { failure: Some(failure), ..Closed::of(&whole, settled, Taken::default()) })
     }
 
-    async fn go_on(&mut self, whole: &Whole, frontier: Option<Micros>) -> Result<Closed> {
+    async fn go_on(&mut self, whole: &Whole, through: Option<Micros>, fed: Fed) -> Result<Closed> {
         let spec = Arc::clone(&whole.spec);
-        let fresh = whole.panes.of_epoch(self.epoch);
+        let mut fresh = whole.panes.of_epoch(self.epoch);
+        let mut taken = fed.take_in(&spec, self.epoch).await?;
+        fresh.append(&mut taken.parts);
         whole.panes.check_joining(&spec.name, &fresh)?;
         let (rows, fresh, closed_through) = match &spec.shape {
             ViewShape::Copy { .. } => (fresh.into_iter().map(|part| part.batch).collect(), vec![], None),
-            ViewShape::Windowed { allowed_lateness, cuts, upper, window } => {
-                let fresh = reduce(cuts, *window, &fresh).await?;
-                let passed = frontier.map(|frontier| frontier.saturating_sub(*allowed_lateness));
-                let closed_through = whole.panes.closed_through.max(passed);
+            ViewShape::Units { cuts, upper, unit, .. } => {
+                let fresh = reduce(cuts, *unit, &fresh).await?;
+                let closed_through = match unit {
+                    Unit::Window(_) => whole.panes.closed_through.max(through),
+                    Unit::Ever => None,
+                };
                 let closing = match closed_through {
                     Some(through) => whole.panes.closing_parts(&fresh, through),
                     None => vec![],
@@ -131,8 +142,10 @@ impl TableEpoch {
         };
         let (runs, written) = self.runs(&whole.panes, &spec, &fresh, closed_through).await?;
         let (tail, delta, files) =
-            self.settle_rows(&spec, whole.tail.clone(), whole.delta.clone(), rows).await?;
-        Ok(Closed::of(whole, Settled { runs, closed_through, tail, delta, files, written }))
+            self.settle_rows(&spec, whole.tail.clone(), whole.delta.clone(), rows.clone()).await?;
+        let rows = rows.iter().map(|batch| without_time(&spec, batch)).collect::<Result<_>>()?;
+        let settled = Settled { runs, closed_through, tail, delta, files, written, rows };
+        Ok(Closed::of(whole, settled, taken))
     }
 
     /// The runs after this epoch, and the bytes written for them: the epoch's parts as a run of level 0, runs without
@@ -156,10 +169,10 @@ impl TableEpoch {
             runs.push(Arc::new(run));
         }
         while let Some((range, level)) = due_merge(&runs) {
-            let ViewShape::Windowed { cuts, window, .. } = &spec.shape else { break };
+            let ViewShape::Units { cuts, unit, .. } = &spec.shape else { break };
             let merging: Vec<Part> =
                 runs[range.clone()].iter().flat_map(|run| run.parts.iter().cloned()).collect();
-            let run = self.write_run(level, reduce(cuts, *window, &merging).await?).await?;
+            let run = self.write_run(level, reduce(cuts, *unit, &merging).await?).await?;
             written += run.file.bytes;
             runs.splice(range, [Arc::new(run)]);
         }
@@ -229,11 +242,12 @@ struct Settled {
     files: Vec<DataFile>,
     /// Bytes of runs.
     written: u64,
+    rows: Vec<RecordBatch>,
 }
 
 impl Closed {
-    fn of(whole: &Whole, settled: Settled) -> Closed {
-        let Settled { runs, closed_through, tail, delta, files, written } = settled;
+    fn of(whole: &Whole, settled: Settled, taken: Taken) -> Closed {
+        let Settled { runs, closed_through, tail, delta, files, written, rows } = settled;
         Closed {
             spec: Arc::clone(&whole.spec),
             runs,
@@ -244,8 +258,11 @@ impl Closed {
             delta,
             files,
             late: whole.late,
-            failed: whole.failed,
+            failed: whole.failed + taken.refused.len() as u64,
             failure: None,
+            rows,
+            ledger: taken.ledger,
+            refused: taken.refused,
         }
     }
 
@@ -255,7 +272,7 @@ impl Closed {
             name if name == RefusedTable::LateRows.spec_name() => TableKind::LateRows,
             _ => TableKind::View {
                 sql: self.spec.sql.clone(),
-                stream: self.spec.stream.clone(),
+                inputs: self.spec.inputs(),
                 fingerprint: self.spec.fingerprint.clone(),
                 born_after: self.born_after,
                 closed_through: self.closed_through,

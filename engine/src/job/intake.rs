@@ -14,7 +14,7 @@ use crate::decode::{Decoder, Refused};
 use crate::ids::{CALENDAR, Micros};
 use crate::job::refused::{RefusedRow, RefusedRows};
 use crate::source::{RawBatch, Span};
-use crate::spec::{ColumnOrigin, RecordColumn, StreamSpec, ViewSpec};
+use crate::spec::{ColumnOrigin, Leg, RecordColumn, StreamSpec, ViewSpec};
 use crate::{Error, Result};
 
 /// How much is kept of a record that is too large.
@@ -65,8 +65,10 @@ impl Intake {
     /// Materializes the union of the columns that the views read.
     pub fn new(stream: &Arc<StreamSpec>, views: &[Arc<ViewSpec>]) -> Result<Intake> {
         let event_time = stream.event_time.map(|time| time.column);
+        let legs = views.iter().flat_map(|view| view.legs_of_stream(&stream.name).map(|leg| &view.legs[leg]));
+        let reading: Vec<&Leg> = legs.collect();
         let needed = |column: usize| {
-            Some(column) == event_time || views.iter().any(|view| view.columns.contains(&column))
+            Some(column) == event_time || reading.iter().any(|leg| leg.columns.contains(&column))
         };
         let mut declared = vec![];
         let mut wanted = vec![];

@@ -47,7 +47,7 @@ impl Lake {
                     table.delta.confirmed = commits.last().map(|last| last.txn);
                     table.delta.pending.clear();
                 }
-                Err(error) if error.is_of_store() || spec.stream.is_empty() => return Err(error),
+                Err(error) if error.is_of_store() || spec.is_system() => return Err(error),
                 Err(error) => {
                     table.fail(error.to_string(), clock.wall());
                     self.unsettled.insert(spec.name.clone());

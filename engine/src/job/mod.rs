@@ -5,8 +5,12 @@
 
 mod arrival;
 mod catalog;
+mod chain;
+mod closing;
+mod closings;
 mod coordinator;
 mod epoch;
+mod fed;
 mod intake;
 mod lake;
 mod ledger;
@@ -141,6 +145,8 @@ pub struct CatalogEntry {
     pub id: Uuid,
     pub name: String,
     pub sql: String,
+    /// The streams and views that a view reads.
+    pub inputs: Vec<String>,
 }
 
 impl Opened {
@@ -183,15 +189,19 @@ impl Opened {
             id: stream.id,
             name: stream.name.clone(),
             sql: stream.sql.clone(),
+            inputs: vec![],
         };
         self.manifest.streams.iter().map(entry).collect()
     }
 
     pub fn views(&self) -> Vec<CatalogEntry> {
         let entry = |table: &TableState| match &table.kind {
-            TableKind::View { sql, .. } => {
-                Some(CatalogEntry { id: table.id, name: table.name.clone(), sql: sql.clone() })
-            }
+            TableKind::View { sql, inputs, .. } => Some(CatalogEntry {
+                id: table.id,
+                name: table.name.clone(),
+                sql: sql.clone(),
+                inputs: inputs.clone(),
+            }),
             TableKind::RejectedRecords | TableKind::LateRows => None,
         };
         self.manifest.tables.iter().filter_map(entry).collect()
@@ -218,6 +228,7 @@ impl Opened {
             streams: BTreeMap::new(),
             lake: Lake::new(self.root.clone()),
             totals: BTreeMap::new(),
+            backfill: BTreeMap::new(),
             commands: commands_rx,
             reports,
             reporter,
@@ -273,7 +284,7 @@ async fn resume_stream(
     let views: Vec<Arc<ViewSpec>> = {
         let tables = coordinator.shared.lock();
         let of_stream =
-            tables.tables.values().filter(|table| table.spec.stream == name && table.failure.is_none());
+            tables.tables.values().filter(|table| table.spec.reads(&name) && table.failure.is_none());
         of_stream.map(|table| Arc::clone(&table.spec)).collect()
     };
     stream.change_views(|running| running.extend(views));
@@ -345,7 +356,7 @@ impl Engine {
 
     pub fn views(&self) -> Vec<Arc<ViewSpec>> {
         let tables = self.shared.lock();
-        let views = tables.tables.values().filter(|table| !table.spec.stream.is_empty());
+        let views = tables.tables.values().filter(|table| !table.spec.is_system());
         views.map(|table| Arc::clone(&table.spec)).collect()
     }
 

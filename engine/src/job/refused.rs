@@ -75,9 +75,9 @@ impl RefusedTable {
             id: self.id(),
             name: self.spec_name(),
             sql: String::new(),
-            stream: String::new(),
-            columns: vec![],
-            shape: ViewShape::Copy { lower: Arc::new(LeafExec::of_micro_batch(Arc::clone(&schema))) },
+            legs: vec![],
+            times: vec![None; schema.fields().len()],
+            shape: ViewShape::Copy { lowers: vec![Arc::new(LeafExec::of_micro_batch(Arc::clone(&schema)))] },
             schema,
             fingerprint: String::new(),
         }
@@ -88,8 +88,8 @@ impl RefusedTable {
 #[derive(Debug, Clone)]
 pub struct RefusedRow {
     pub view: Option<String>,
-    pub partition: PartitionId,
-    pub offset: Offset,
+    /// Of a record; a row of a view has neither.
+    pub place: Option<(PartitionId, Offset)>,
     pub timestamp: Option<Micros>,
     pub event_time: Option<Micros>,
     pub watermark: Option<Micros>,
@@ -105,11 +105,28 @@ impl RefusedRow {
         RefusedRow { record, ..RefusedRow::without_record(raw, index, reason) }
     }
 
+    /// A row of a view that another view can't take.
+    pub fn of_view(view: &str, event_time: Option<Micros>, reason: String, row: String) -> RefusedRow {
+        RefusedRow {
+            view: Some(view.to_string()),
+            place: None,
+            timestamp: None,
+            event_time,
+            watermark: None,
+            reason,
+            position: None,
+            record: Some(row.into_bytes()),
+        }
+    }
+
+    fn offset(&self) -> Option<Offset> {
+        self.place.map(|(_, offset)| offset)
+    }
+
     pub fn without_record(raw: &RawBatch, index: usize, reason: String) -> RefusedRow {
         RefusedRow {
             view: None,
-            partition: raw.partition(index),
-            offset: Offset(raw.offsets[index]),
+            place: Some((raw.partition(index), Offset(raw.offsets[index]))),
             // A broker takes any number for one.
             timestamp: raw.timestamp(index).filter(|timestamp| CALENDAR.contains(timestamp)),
             event_time: None,
@@ -127,13 +144,13 @@ pub struct RefusedRows {
     rows: Vec<Told>,
     bytes: usize,
     /// Where those are that only count, of each partition and view.
-    counting: BTreeMap<(PartitionId, Option<String>), usize>,
+    counting: BTreeMap<(Option<PartitionId>, Option<String>), usize>,
 }
 
 #[derive(Debug)]
 struct Told {
     row: RefusedRow,
-    last_offset: Offset,
+    last_offset: Option<Offset>,
     records: i64,
 }
 
@@ -142,21 +159,21 @@ impl RefusedRows {
         let weight = row.record.as_ref().map_or(0, Vec::len) + row.reason.len() + 64;
         if self.bytes + weight <= BYTES_PER_EPOCH {
             self.bytes += weight;
-            let last_offset = row.offset;
+            let last_offset = row.offset();
             self.rows.push(Told { row, last_offset, records: 1 });
             return;
         }
         row.record = None;
-        match self.counting.entry((row.partition, row.view.clone())) {
+        match self.counting.entry((row.place.map(|(partition, _)| partition), row.view.clone())) {
             Entry::Occupied(place) => {
                 let told = &mut self.rows[*place.get()];
-                told.last_offset = row.offset;
+                told.last_offset = row.offset();
                 told.records += 1;
             }
             Entry::Vacant(place) => {
                 place.insert(self.rows.len());
                 row.reason = format!("{} (and more; only counted from here)", row.reason);
-                let last_offset = row.offset;
+                let last_offset = row.offset();
                 self.rows.push(Told { row, last_offset, records: 1 });
             }
         }
@@ -204,9 +221,9 @@ impl Columns {
         let row = &told.row;
         self.stream.append_value(stream);
         self.view.append_option(row.view.as_deref());
-        self.partition.append_value(row.partition.0);
-        self.offset.append_value(row.offset.0);
-        self.last_offset.append_value(told.last_offset.0);
+        self.partition.append_option(row.place.map(|(partition, _)| partition.0));
+        self.offset.append_option(row.offset().map(|offset| offset.0));
+        self.last_offset.append_option(told.last_offset.map(|offset| offset.0));
         self.records.append_value(told.records);
         self.timestamp.append_option(row.timestamp);
         self.event_time.append_option(row.event_time);
@@ -214,8 +231,9 @@ impl Columns {
         self.reason.append_value(&row.reason);
         self.position.append_option(row.position);
         self.record.append_option(row.record.as_deref());
-        // The record's own time, so that a replay puts the row into the same day; that of 1970 if it has none.
-        self.time.append_value(row.timestamp.unwrap_or(0));
+        // The record's own time, or that of a view's row, so that a replay puts it into the same day; 1970 if it has none.
+        let of_view = row.event_time.filter(|_| row.place.is_none());
+        self.time.append_value(row.timestamp.or(of_view).unwrap_or(0));
     }
 
     fn finish(mut self) -> Result<RecordBatch> {

@@ -8,12 +8,7 @@ pub fn status(tables: &Tables) -> Status {
     Status {
         streams: tables.streams.values().map(stream_status).collect(),
         partitions: tables.streams.values().flat_map(partitions).collect(),
-        views: tables
-            .tables
-            .values()
-            .filter(|table| !table.spec.stream.is_empty())
-            .map(view_status)
-            .collect(),
+        views: tables.tables.values().filter(|table| !table.spec.is_system()).map(view_status).collect(),
         checkpoints: tables.checkpoints.iter().cloned().collect(),
         ledger: tables.ledger_rows.iter().cloned().collect(),
         ..Status::default()
@@ -61,7 +56,7 @@ fn partitions(stream: &Stream) -> Vec<PartitionStatus> {
 fn view_status(table: &Table) -> ViewStatus {
     ViewStatus {
         view: table.spec.name.clone(),
-        stream: table.spec.stream.clone(),
+        stream: table.spec.inputs().join(", "),
         failure: table.failure.clone(),
         open_windows: table.panes.open_windows() as u64,
         state_bytes: table.panes.bytes() as u64,

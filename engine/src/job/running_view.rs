@@ -1,5 +1,5 @@
-//! A view as one worker runs it: what arrived rows become in it. Views that make the same parts of the same rows run as
-//! one. The worker joins what comes of them.
+//! A leg of a view as one worker runs it: what arrived rows become in it. Legs that make the same parts of the same rows
+//! run as one. The worker joins what comes of them.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::job::intake::Accepted;
 use crate::job::ledger::ViewTerms;
 use crate::job::refused::{RefusedRow, RefusedRows};
 use crate::source::RawBatch;
-use crate::spec::{ViewShape, ViewSpec};
+use crate::spec::ViewSpec;
 use crate::view::arrived::Arrived;
 use crate::view::lower::{FailedRow, LowerHalf, Lowered};
 use crate::view::panes::Filed;
@@ -17,12 +17,15 @@ use crate::view::watermark::Observed;
 pub struct RunningView {
     /// One, or several with the same lower half.
     specs: Vec<Arc<ViewSpec>>,
+    /// Which place of theirs reads the worker's stream here.
+    leg: usize,
     half: LowerHalf,
 }
 
 /// What arrived rows became in each of the views, or why these can't go on.
 pub struct Share {
     pub views: Vec<Arc<ViewSpec>>,
+    pub leg: usize,
     pub made: Result<Made>,
 }
 
@@ -33,15 +36,19 @@ pub struct Made {
 }
 
 impl RunningView {
-    pub fn of(views: &[Arc<ViewSpec>]) -> Result<Vec<RunningView>> {
+    pub fn of(views: &[Arc<ViewSpec>], stream: &str) -> Result<Vec<RunningView>> {
         let mut running: Vec<RunningView> = vec![];
         for spec in views {
-            let alike = |known: &&mut RunningView| known.specs[0].shape.shares_lower_half(&spec.shape);
-            match running.iter_mut().find(alike) {
-                Some(known) => known.specs.push(Arc::clone(spec)),
-                None => {
-                    let half = LowerHalf::new(&spec.shape)?;
-                    running.push(RunningView { specs: vec![Arc::clone(spec)], half });
+            for leg in spec.legs_of_stream(stream) {
+                let alike = |known: &&mut RunningView| {
+                    known.leg == leg && known.specs[0].shape.shares_lower_half(&spec.shape, leg)
+                };
+                match running.iter_mut().find(alike) {
+                    Some(known) => known.specs.push(Arc::clone(spec)),
+                    None => {
+                        let half = LowerHalf::new(&spec.shape, leg)?;
+                        running.push(RunningView { specs: vec![Arc::clone(spec)], leg, half });
+                    }
                 }
             }
         }
@@ -49,18 +56,12 @@ impl RunningView {
     }
 
     pub fn take_in(&mut self, arrived: &Arrived) -> Share {
-        Share { views: self.specs.clone(), made: self.make(arrived) }
+        Share { views: self.specs.clone(), leg: self.leg, made: self.make(arrived) }
     }
 
     fn make(&mut self, arrived: &Arrived) -> Result<Made> {
         let lowered = futures::executor::block_on(self.half.take_in(arrived))?;
-        let terms = ViewTerms {
-            decoded: arrived.batch.num_rows() as u64,
-            aggregated: lowered.aggregated,
-            filtered: lowered.filtered,
-            late: lowered.late,
-            failed: lowered.failed.len() as u64,
-        };
+        let terms = ViewTerms::of(arrived.batch.num_rows(), &lowered);
         let Lowered { parts, failed, .. } = lowered;
         Ok(Made { parts: Arc::new(parts), terms, failed })
     }
@@ -73,8 +74,7 @@ impl RunningView {
         observed: &Observed,
         late: &mut RefusedRows,
     ) {
-        let ViewShape::Windowed { window, allowed_lateness, .. } = &self.specs[0].shape else { return };
-        let Some(verdicts) = observed.verdicts(*window, *allowed_lateness) else { return };
+        let Some(verdicts) = self.half.verdicts(observed) else { return };
         for row in (0..verdicts.late.len()).filter(|row| verdicts.late.value(*row)) {
             let index = accepted.records[row] as usize;
             for spec in &self.specs {

@@ -16,12 +16,12 @@ use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::job::ledger::EpochLedger;
 use crate::sink::HistoryFiles;
 use crate::snapshot::{Snapshot, TableSnapshot};
-use crate::spec::{StreamSpec, ViewShape, ViewSpec};
+use crate::spec::{Input, StreamSpec, ViewSpec};
 use crate::status::{CheckpointStatus, Effort, Failure, LedgerRow};
-use crate::view::OpenPanes;
 use crate::view::arrived::Arrived;
 use crate::view::panes::{Filed, Panes};
 use crate::view::watermark::PartitionTime;
+use crate::view::{OpenInput, OpenPanes};
 
 #[derive(Default)]
 pub struct Shared {
@@ -144,15 +144,14 @@ impl Table {
         self.panes.clear();
     }
 
-    /// Where the frontier has to come for everything that is open to close.
+    /// How far it has to close for nothing to be open any more.
     pub fn open_through(&self) -> Option<Micros> {
-        let ViewShape::Windowed { allowed_lateness, .. } = &self.spec.shape else { return None };
-        Some(self.panes.last_end()?.saturating_add(*allowed_lateness))
+        self.panes.last_end()
     }
 
     /// Whether the epoch ran with it to its end.
     pub fn ran_in(&self, epoch: Epoch) -> bool {
-        !self.spec.stream.is_empty() && self.since <= epoch && self.failure.is_none()
+        !self.spec.is_system() && self.since <= epoch && self.failure.is_none()
     }
 }
 
@@ -178,24 +177,56 @@ impl Tail {
     }
 }
 
+/// Pins what tables have open, each once, however many views read it.
+struct Opened<'a> {
+    tables: &'a Tables,
+    arrived: BTreeMap<String, Arc<Vec<(Epoch, Arc<Arrived>)>>>,
+    open: BTreeMap<String, Arc<OpenPanes>>,
+}
+
+impl Opened<'_> {
+    fn open(&mut self, table: &Table) -> Arc<OpenPanes> {
+        if let Some(open) = self.open.get(&table.spec.name) {
+            return Arc::clone(open);
+        }
+        let open = Arc::new(match &table.failure {
+            Some(_) => OpenPanes::default(),
+            None => OpenPanes::Panes {
+                view: Arc::clone(&table.spec),
+                panes: Arc::new(table.panes.clone()),
+                inputs: table.spec.legs.iter().map(|leg| self.input(table, &leg.input)).collect(),
+            },
+        });
+        self.open.insert(table.spec.name.clone(), Arc::clone(&open));
+        open
+    }
+
+    /// A view is older than those that read it, so this ends.
+    fn input(&mut self, table: &Table, input: &Input) -> OpenInput {
+        match input {
+            Input::Stream(name) => {
+                let waiting = |stream: &Stream| stream.arrived.values().flatten().cloned().collect();
+                let arrived = self.arrived.entry(name.clone()).or_insert_with(|| {
+                    Arc::new(self.tables.streams.get(name).map(waiting).unwrap_or_default())
+                });
+                OpenInput::Stream { arrived: Arc::clone(arrived), runs: table.since..=table.until }
+            }
+            Input::View(input) => OpenInput::View(match self.tables.tables.get(&input.name) {
+                Some(read) => self.open(read),
+                None => Arc::default(),
+            }),
+        }
+    }
+}
+
 impl Tables {
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot { epoch: self.epoch, ..Snapshot::default() };
-        let waiting = |stream: &Stream| Arc::new(stream.arrived.values().flatten().cloned().collect());
-        let arrived: BTreeMap<&String, Arc<Vec<_>>> =
-            self.streams.iter().map(|(name, stream)| (name, waiting(stream))).collect();
+        let mut opened = Opened { tables: self, arrived: BTreeMap::new(), open: BTreeMap::new() };
         for (name, table) in &self.tables {
             let pinned = Arc::new(TableSnapshot {
                 schema: Arc::clone(&table.spec.schema),
-                open: match &table.failure {
-                    Some(_) => OpenPanes::default(),
-                    None => OpenPanes::Panes {
-                        view: Arc::clone(&table.spec),
-                        panes: Arc::new(table.panes.clone()),
-                        arrived: arrived.get(&table.spec.stream).cloned().unwrap_or_default(),
-                        runs: table.since..=table.until,
-                    },
-                },
+                open: opened.open(table),
                 tail: Arc::clone(&table.tail.visible),
                 history: Arc::clone(&table.history),
             });
@@ -243,8 +274,7 @@ impl Tables {
     /// Has the view fail that has most open.
     pub fn fail_heaviest(&mut self, most: usize, since: Micros) {
         const MEBIBYTE: f64 = 1_048_576.0;
-        let running =
-            self.tables.values().filter(|table| table.failure.is_none() && !table.spec.stream.is_empty());
+        let running = self.tables.values().filter(|table| table.failure.is_none() && !table.spec.is_system());
         if let Some(heaviest) = running.max_by_key(|table| table.panes.bytes()) {
             let reason = format!(
                 "all views together have outgrown the memory, and this one has most open. its share={:.1} MiB, memory={:.1} MiB; \

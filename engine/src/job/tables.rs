@@ -12,7 +12,7 @@ use crate::checkpoint::table_folder;
 use crate::ids::{Epoch, Micros};
 use crate::job::shared::{Table, Tail};
 use crate::sink::{DeltaSink, HistoryFile, HistoryFiles};
-use crate::spec::{ViewShape, ViewSpec};
+use crate::spec::{Input, Leg, ViewShape, ViewSpec};
 use crate::view::panes::{Panes, Run};
 use crate::view::without_time;
 use crate::view::{LeafExec, reads};
@@ -22,7 +22,7 @@ use crate::{Error, Result};
 /// files, they go with the first commit.
 pub async fn created(root: &DataRoot, spec: &Arc<ViewSpec>, ending: Epoch) -> Result<Table> {
     let mut delta = DeltaState::default();
-    if !spec.stream.is_empty() {
+    if !spec.is_system() {
         let sink = DeltaSink::open(root, &spec.name, spec.id, &spec.schema).await?;
         if sink.needs_replace()? {
             delta.pending.push(PendingCommit { txn: ending, previous: None, files: vec![], replace: true });
@@ -119,7 +119,7 @@ async fn restored_runs(
     closed_through: Option<Micros>,
 ) -> Result<Vec<Run>> {
     // A view without a window has no state: its rows are its own as they come.
-    if let (TableKind::View { fingerprint, .. }, ViewShape::Windowed { .. }) = (&state.kind, &spec.shape) {
+    if let (TableKind::View { fingerprint, .. }, ViewShape::Units { .. }) = (&state.kind, &spec.shape) {
         same_fingerprint(spec, fingerprint)?;
     }
     let mut runs = vec![];
@@ -141,7 +141,7 @@ async fn read_tail(root: &DataRoot, state: &TableState) -> Result<Vec<RecordBatc
 
 /// A view of which nothing is left but its rows: it stands still, and keeps their columns.
 async fn bygone(root: &DataRoot, state: &TableState, tail: &[RecordBatch]) -> Result<ViewSpec> {
-    let TableKind::View { sql, stream, fingerprint, .. } = &state.kind else {
+    let TableKind::View { sql, inputs, fingerprint, .. } = &state.kind else {
         return Err(Error::Internal(format!("a table of ours was not planned. table={:?}", state.name)));
     };
     let schema = match tail.first() {
@@ -152,9 +152,10 @@ async fn bygone(root: &DataRoot, state: &TableState, tail: &[RecordBatch]) -> Re
         id: state.id,
         name: state.name.clone(),
         sql: sql.clone(),
-        stream: stream.clone(),
-        columns: vec![],
-        shape: ViewShape::Copy { lower: Arc::new(LeafExec::of_micro_batch(Arc::clone(&schema))) },
+        // What they gave it, nobody asks any more.
+        legs: inputs.iter().map(|name| Leg { input: Input::Stream(name.clone()), columns: vec![] }).collect(),
+        times: vec![None; schema.fields().len()],
+        shape: ViewShape::Copy { lowers: vec![Arc::new(LeafExec::of_micro_batch(Arc::clone(&schema)))] },
         schema,
         fingerprint: fingerprint.clone(),
     })

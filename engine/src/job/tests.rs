@@ -17,7 +17,7 @@ use crate::clock::SystemClock;
 use crate::ids::Offset;
 use crate::job::{Engine, Opened, Replanned, Settings};
 use crate::spec::{
-    CatalogChange, ColumnOrigin, EventTime, GeneratorSpec, SourceSpec, StreamOptions, StreamSpec,
+    CatalogChange, ColumnOrigin, EventTime, GeneratorSpec, Input, Leg, SourceSpec, StreamOptions, StreamSpec,
     TIME_COLUMN, ViewShape, ViewSpec,
 };
 use crate::view::LeafExec;
@@ -73,10 +73,10 @@ fn archive() -> ViewSpec {
         id: Uuid::from_u128(11),
         name: "archive".into(),
         sql: "CREATE MATERIALIZED VIEW archive".into(),
-        stream: "clicks".into(),
-        columns: vec![0, 1],
+        legs: vec![Leg { input: Input::Stream("clicks".into()), columns: vec![0, 1] }],
+        times: vec![None; schema.fields().len()],
         schema,
-        shape: ViewShape::Copy { lower: Arc::new(lower) },
+        shape: ViewShape::Copy { lowers: vec![Arc::new(lower)] },
         fingerprint: "1".into(),
     }
 }

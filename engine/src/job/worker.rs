@@ -143,7 +143,7 @@ impl Running {
         let intake = worker.intake(&plan)?;
         let quiet = partitions.iter().map(|id| (*id, Quiet::default())).collect();
         Ok(Running {
-            views: RunningView::of(&plan.views)?,
+            views: RunningView::of(&plan.views, &worker.stream.name)?,
             pace: Pace::new(worker.linger),
             worker,
             epoch,
@@ -296,7 +296,7 @@ impl Running {
         }
         self.plan = plan;
         self.intake = self.worker.intake(&self.plan)?;
-        self.views = RunningView::of(&self.plan.views)?;
+        self.views = RunningView::of(&self.plan.views, &self.worker.stream.name)?;
         for (worker, partition, offset) in &self.plan.found {
             if *worker == self.worker.number && !self.quiet.contains_key(partition) {
                 if let Err(error) = self.worker.reader.add(*partition, *offset) {
@@ -393,7 +393,7 @@ impl Running {
         let dropped = self.worker.drop_batch == Some(self.lowerings);
         let views = self.views.iter_mut().filter(|_| !dropped);
         let shares: Vec<Share> = views.map(|view| view.take_in(&arrived)).collect();
-        for Share { views, made } in &shares {
+        for Share { views, made, .. } in &shares {
             for FailedRow { row, fault } in made.iter().flat_map(|made| &made.failed) {
                 let event_time = arrived.observed.as_ref().map(|observed| observed.time(*row));
                 let told = self.origins.told(*row, event_time, fault.reason.clone());
@@ -451,7 +451,7 @@ impl Running {
 
     fn file(&self, tables: &mut Tables, shares: Vec<Share>) {
         let now = self.worker.clock.wall();
-        for Share { views, made } in shares {
+        for Share { views, leg, made } in shares {
             for view in views {
                 let table = tables.tables.get_mut(&view.name);
                 let Some(table) = table.filter(|table| table.failure.is_none()) else { continue };
@@ -459,7 +459,7 @@ impl Running {
                     Ok(Made { parts, terms, .. }) => {
                         table.late += terms.late;
                         table.failed += terms.failed;
-                        tables.ledger.entry(self.epoch).or_default().add_view(&view.name, *terms);
+                        tables.ledger.entry(self.epoch).or_default().add_view(&view.name, leg, *terms);
                         tables.file(&view.name, self.epoch, Arc::clone(parts));
                     }
                     Err(error) => tables.fail(&view.name, error.to_string(), now),

@@ -13,11 +13,16 @@ use crate::view::watermark::Observed;
 #[derive(Debug, Clone)]
 pub struct Arrived {
     pub batch: RecordBatch,
-    /// Absent if the stream has no event time.
+    /// Absent if nothing of them can be late: they are a view's, or of a stream without an event time.
     pub observed: Option<Observed>,
 }
 
 impl Arrived {
+    /// Rows of another view, which come in the order in which they close: none of them is late.
+    pub fn of_view(batch: RecordBatch) -> Arrived {
+        Arrived { batch, observed: None }
+    }
+
     /// All of them as one, if there are any.
     pub fn concat(pieces: &[Arc<Arrived>]) -> Result<Option<Arc<Arrived>>> {
         let [first, more @ ..] = pieces else { return Ok(None) };

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use datafusion::physical_plan::displayable;
 
-use crate::spec::ViewShape;
+use crate::spec::{State, Unit, ViewShape};
 
 /// Aggregates whose state is a library's own: only the version that wrote it is known to read it.
 const OF_ONE_VERSION: [&str; 5] = [
@@ -18,16 +18,20 @@ const OF_ONE_VERSION: [&str; 5] = [
 
 pub fn fingerprint(shape: &ViewShape) -> String {
     let mut text = String::new();
-    if let ViewShape::Windowed { window, cuts, .. } = shape {
-        line(&mut text, format_args!("{window:?}"));
+    if let ViewShape::Units { unit, cuts, .. } = shape {
+        match unit {
+            Unit::Window(window) => line(&mut text, format_args!("{window:?}")),
+            Unit::Ever => line(&mut text, format_args!("{unit:?}")),
+        }
         for cut in cuts {
             line(&mut text, format_args!("cut {:?}", (cut.window_start, cut.window_end)));
-            for partial in cut.aggregate.children() {
-                for field in partial.schema().fields() {
-                    let null = if field.is_nullable() { " null" } else { "" };
-                    line(&mut text, format_args!("{}{null}", field.data_type()));
-                }
-                let plan = displayable(partial.as_ref()).indent(false).to_string();
+            for field in cut.state_schema().fields() {
+                let null = if field.is_nullable() { " null" } else { "" };
+                line(&mut text, format_args!("{}{null}", field.data_type()));
+            }
+            // The legs of a cut make one and the same state.
+            if let (State::Aggregate(_), Some(lower)) = (&cut.state, cut.lowers.first()) {
+                let plan = displayable(lower.plan.as_ref()).indent(false).to_string();
                 line(&mut text, format_args!("{}", plan.lines().next().unwrap_or_default()));
             }
         }

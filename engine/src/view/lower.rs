@@ -1,5 +1,5 @@
-//! The lower half of one view, as a worker runs it, and a reader for what no worker has run it on yet: arrived rows in,
-//! parts and counts out.
+//! The lower half of one leg of a view, as a worker runs it, and a reader for what no worker has run it on yet: arrived
+//! rows in, parts and counts out.
 //!
 //! Owns: running the plan again and again, leaving out late rows and those that fail. Leaves to others: where the parts
 //! go, and what is told of the rows left out.
@@ -16,7 +16,7 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 use futures::FutureExt;
 
 use crate::ids::{CALENDAR, Micros};
-use crate::spec::{Cut, ViewShape, Window};
+use crate::spec::{Cut, Unit, ViewShape, Window};
 use crate::view::arrived::Arrived;
 use crate::view::compact::compacted;
 use crate::view::fault::Fault;
@@ -24,21 +24,24 @@ use crate::view::leaf::MicroBatch;
 use crate::view::part::Part;
 use crate::view::running::running_context;
 use crate::view::sieve::{self, Faults, Gallop};
-use crate::view::tally::{Counts, Tallies, as_aggregate};
+use crate::view::tally::{Counts, Tallies};
 use crate::view::upper::reduce;
+use crate::view::watermark::{Observed, Verdicts};
 use crate::{Error, Result};
 
 pub struct LowerHalf {
     plans: Vec<Plan>,
-    /// With how late a row may be; `None` for a view without a window.
+    /// What it makes parts of; `None` for a copy.
+    unit: Option<Unit>,
+    /// With how late a row may be; `None` where nothing is late.
     window: Option<(Window, Micros)>,
 }
 
 struct Plan {
     plan: Arc<dyn ExecutionPlan>,
     tallies: Tallies,
-    /// `None` for a view without a window.
-    cut: Option<(Cut, Window)>,
+    /// With its number; `None` for a copy.
+    cut: Option<(u32, Cut)>,
 }
 
 /// What the rows that arrived became: `aggregated + filtered + late + failed` of them.
@@ -66,25 +69,40 @@ struct Ran {
 }
 
 impl LowerHalf {
-    pub fn new(shape: &ViewShape) -> Result<LowerHalf> {
+    pub fn new(shape: &ViewShape, leg: usize) -> Result<LowerHalf> {
         Ok(match shape {
-            ViewShape::Copy { lower } => {
-                LowerHalf { plans: vec![Plan::new(Arc::clone(lower), None)?], window: None }
-            }
-            ViewShape::Windowed { window, allowed_lateness, cuts, .. } => {
-                let plan = |cut: &Cut| Plan::new(partial_of(&cut.aggregate)?, Some((cut.clone(), *window)));
-                let plans = cuts.iter().map(plan).collect::<Result<_>>()?;
-                LowerHalf { plans, window: Some((*window, *allowed_lateness)) }
+            ViewShape::Copy { lowers } => LowerHalf {
+                plans: vec![Plan::new(Arc::clone(&lowers[leg]), None)?],
+                unit: None,
+                window: None,
+            },
+            ViewShape::Units { unit, allowed_lateness, cuts, .. } => {
+                let numbered = (0..).zip(cuts);
+                let of_leg = numbered.flat_map(|(number, cut)| {
+                    let lowers = cut.lowers.iter().filter(|lower| lower.leg == leg);
+                    lowers.map(move |lower| Plan::new(Arc::clone(&lower.plan), Some((number, cut.clone()))))
+                });
+                let window = match unit {
+                    Unit::Window(window) => Some((*window, *allowed_lateness)),
+                    Unit::Ever => None,
+                };
+                LowerHalf { plans: of_leg.collect::<Result<_>>()?, unit: Some(*unit), window }
             }
         })
+    }
+
+    /// Which rows are late, and in which of their windows others count; `None` if all count in all of theirs.
+    pub fn verdicts(&self, observed: &Observed) -> Option<Verdicts> {
+        let (window, lateness) = self.window?;
+        observed.verdicts(window, lateness)
     }
 
     /// Runs over the rows but those that are late, and those that fail. A row fails if it does so alone, so which ones do
     /// does not depend on how batches were cut (INV-17).
     pub async fn take_in(&mut self, arrived: &Arrived) -> Result<Lowered> {
         let mut lowered = Lowered::default();
-        if let (Some((window, lateness)), Some(observed)) = (self.window, &arrived.observed)
-            && let Some(verdicts) = observed.verdicts(window, lateness)
+        if let (Some((window, _)), Some(observed)) = (self.window, &arrived.observed)
+            && let Some(verdicts) = self.verdicts(observed)
         {
             lowered.late = verdicts.late.true_count() as u64;
             for (after, rows) in verdicts.in_time() {
@@ -146,11 +164,18 @@ impl LowerHalf {
 
     /// The parts of many runs as those of one would be.
     async fn merged(&self, parts: Vec<Part>) -> Result<Vec<Part>> {
-        let cuts: Vec<Cut> =
-            self.plans.iter().filter_map(|plan| Some(plan.cut.as_ref()?.0.clone())).collect();
-        match (self.window, parts.first()) {
+        match (self.unit, parts.first()) {
             (_, None) => Ok(vec![]),
-            (Some((window, _)), _) => reduce(&cuts, window, &parts).await,
+            (Some(unit), _) => {
+                let mut merged = vec![];
+                for (number, cut) in self.plans.iter().filter_map(|plan| plan.cut.as_ref()) {
+                    let of_cut = parts.iter().filter(|part| part.cut == *number);
+                    let of_cut: Vec<Part> = of_cut.map(|part| Part { cut: 0, ..part.clone() }).collect();
+                    let reduced = reduce(std::slice::from_ref(cut), unit, &of_cut).await?;
+                    merged.extend(reduced.into_iter().map(|part| Part { cut: *number, ..part }));
+                }
+                Ok(merged)
+            }
             (None, Some(first)) => {
                 let batch = concat_batches(first.batch.schema_ref(), parts.iter().map(|part| &part.batch))?;
                 Ok(vec![Part::of_one_pane(0, 0, batch)])
@@ -170,11 +195,11 @@ impl LowerHalf {
                 Ok(batches) => batches,
                 Err(fault) => return Ok(Err(fault)),
             };
-            match &plan.cut {
-                Some((cut, window)) => {
-                    ran.parts.extend(Part::of_batches(number as u32, &batches, cut, *window)?)
+            match (&plan.cut, self.unit) {
+                (Some((number, cut)), Some(unit)) => {
+                    ran.parts.extend(Part::of_batches(*number, &batches, cut, unit)?)
                 }
-                None => {
+                _ => {
                     for batch in batches.into_iter().filter(|batch| batch.num_rows() > 0) {
                         if let Err(fault) = dated(&batch) {
                             return Ok(Err(fault));
@@ -199,7 +224,7 @@ impl Lowered {
     }
 }
 
-/// A row of a view without a window has a time by which it goes to its day. A line of a file has none of its own, and a
+/// A row of a copy has a time by which it goes to its day. A line of a file has none of its own, and a
 /// broker takes any number for one.
 fn dated(batch: &RecordBatch) -> Result<(), Fault> {
     let Some(times) = batch.columns().last().and_then(|it| it.as_primitive_opt::<TimestampMicrosecondType>())
@@ -228,7 +253,7 @@ fn conserved(rows: usize, counts: Counts) -> Result<()> {
 }
 
 impl Plan {
-    fn new(plan: Arc<dyn ExecutionPlan>, cut: Option<(Cut, Window)>) -> Result<Plan> {
+    fn new(plan: Arc<dyn ExecutionPlan>, cut: Option<(u32, Cut)>) -> Result<Plan> {
         let (plan, tallies) = Tallies::instrument(plan)?;
         Ok(Plan { plan, tallies, cut })
     }
@@ -243,14 +268,6 @@ impl Plan {
             Err(panic) => Err(Fault::of_panic(&*panic)),
         })
     }
-}
-
-/// The Partial node below a cut's Final.
-pub fn partial_of(aggregate: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    let partial = aggregate.children().first().map(|child| Arc::clone(child));
-    partial
-        .filter(|plan| as_aggregate(plan).is_some())
-        .ok_or_else(|| Error::Internal("a cut is not Final over Partial".into()))
 }
 
 #[cfg(test)]
@@ -289,12 +306,14 @@ mod tests {
             ProjectionExpr { expr: touchy, alias: "b".into() },
             ProjectionExpr { expr: column(), alias: "time".into() },
         ];
-        ViewShape::Copy { lower: Arc::new(ProjectionExec::try_new(columns, leaf).expect("it is legal")) }
+        ViewShape::Copy {
+            lowers: vec![Arc::new(ProjectionExec::try_new(columns, leaf).expect("it is legal"))],
+        }
     }
 
     #[tokio::test]
     async fn a_row_that_a_function_panics_over_fails_alone() {
-        let mut half = LowerHalf::new(&copy()).expect("the plan is legal");
+        let mut half = LowerHalf::new(&copy(), 0).expect("the plan is legal");
         let values: ArrayRef = Arc::new(Int64Array::from(vec![1, 3, 5, 3, 7]));
         let batch = RecordBatch::try_from_iter_with_nullable([("b", values, true)]).expect("it is a batch");
         let lowered = half.take_in(&Arrived { batch, observed: None }).await.expect("rows are to blame");

@@ -21,7 +21,7 @@ mod window;
 pub use fault::Fault;
 pub use fingerprint::{fingerprint, reads};
 pub use leaf::{LeafExec, MicroBatch};
-pub use open::{OpenPanes, without_time};
+pub use open::{OpenInput, OpenPanes, without_time};
 pub use state_scan::StateScan;
 
 use datafusion::execution::SessionStateBuilder;

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use futures::future::BoxFuture;
 
 use crate::Result;
 use crate::ids::Epoch;
@@ -14,19 +15,22 @@ use crate::view::panes::Panes;
 use crate::view::part::Part;
 use crate::view::upper::finish;
 
-/// Partial aggregates of the windows still open (or uncommitted rows), pinned.
+/// What a view has open, pinned: the rows of its open units come of it.
 #[derive(Debug, Clone)]
 pub enum OpenPanes {
     /// Rows that need no finishing: they have the table's schema.
     Rows(Vec<RecordBatch>),
-    /// The view's panes as they were, sharing every batch with them, and the rows that wait for its lower half: those of
-    /// the stream, as far as they are of the epochs that the view runs in.
-    Panes {
-        view: Arc<ViewSpec>,
-        panes: Arc<Panes>,
-        arrived: Arc<Vec<(Epoch, Arc<Arrived>)>>,
-        runs: RangeInclusive<Epoch>,
-    },
+    /// The view's panes as they were, sharing every batch with them, and what no lower half of its has seen: by leg.
+    Panes { view: Arc<ViewSpec>, panes: Arc<Panes>, inputs: Vec<OpenInput> },
+}
+
+/// What a leg's input has that the view's panes do not.
+#[derive(Debug, Clone)]
+pub enum OpenInput {
+    /// The rows of a stream that wait, as far as they are of the epochs that the view runs in.
+    Stream { arrived: Arc<Vec<(Epoch, Arc<Arrived>)>>, runs: RangeInclusive<Epoch> },
+    /// The rows of another view that may still change.
+    View(Arc<OpenPanes>),
 }
 
 impl Default for OpenPanes {
@@ -41,30 +45,48 @@ impl OpenPanes {
     }
 
     /// The provisional rows, with the table's schema.
-    pub async fn finish(&self) -> Result<Vec<RecordBatch>> {
-        let (view, panes, arrived, runs) = match self {
-            OpenPanes::Rows(rows) => return Ok(rows.clone()),
-            OpenPanes::Panes { view, panes, arrived, runs } => (view, panes, arrived, runs),
-        };
-        let waiting = arrived.iter().filter(|(epoch, _)| runs.contains(epoch));
-        let waiting: Vec<Arc<Arrived>> = waiting.map(|(_, arrived)| Arc::clone(arrived)).collect();
-        let fresh = lowered(view, &waiting).await?;
-        let parts = panes.open_parts(&fresh);
-        let rows = match &view.shape {
-            ViewShape::Copy { .. } => parts.into_iter().map(|part| part.batch).collect(),
-            ViewShape::Windowed { cuts, upper, .. } => finish(cuts, upper, &parts).await?,
-        };
-        rows.iter().map(|batch| without_time(view, batch)).collect()
+    pub fn finish(&self) -> BoxFuture<'_, Result<Vec<RecordBatch>>> {
+        Box::pin(async move {
+            let (view, panes, inputs) = match self {
+                OpenPanes::Rows(rows) => return Ok(rows.clone()),
+                OpenPanes::Panes { view, panes, inputs } => (view, panes, inputs),
+            };
+            let mut fresh = vec![];
+            for (leg, input) in inputs.iter().enumerate() {
+                fresh.extend(lowered(view, leg, &input.waiting().await?).await?);
+            }
+            let parts = panes.open_parts(&fresh);
+            let rows = match &view.shape {
+                ViewShape::Copy { .. } => parts.into_iter().map(|part| part.batch).collect(),
+                ViewShape::Units { cuts, upper, .. } => finish(cuts, upper, &parts).await?,
+            };
+            rows.iter().map(|batch| without_time(view, batch)).collect()
+        })
+    }
+}
+
+impl OpenInput {
+    async fn waiting(&self) -> Result<Vec<Arc<Arrived>>> {
+        match self {
+            OpenInput::Stream { arrived, runs } => {
+                let waiting = arrived.iter().filter(|(epoch, _)| runs.contains(epoch));
+                Ok(waiting.map(|(_, arrived)| Arc::clone(arrived)).collect())
+            }
+            OpenInput::View(open) => {
+                let rows = open.finish().await?;
+                Ok(rows.into_iter().map(|batch| Arc::new(Arrived::of_view(batch))).collect())
+            }
+        }
     }
 }
 
 /// What no worker has run the view's lower half on.
-async fn lowered(view: &ViewSpec, waiting: &[Arc<Arrived>]) -> Result<Vec<Part>> {
+async fn lowered(view: &ViewSpec, leg: usize, waiting: &[Arc<Arrived>]) -> Result<Vec<Part>> {
     let mut parts = vec![];
     if waiting.is_empty() {
         return Ok(parts);
     }
-    let mut half = LowerHalf::new(&view.shape)?;
+    let mut half = LowerHalf::new(&view.shape, leg)?;
     // Workers take up a changed set of views one after the other, and with it other columns.
     for alike in waiting.chunk_by(|a, b| a.batch.schema_ref() == b.batch.schema_ref()) {
         if let Some(arrived) = Arrived::concat(alike)? {
@@ -89,7 +111,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::spec::TIME_COLUMN;
+    use crate::spec::{Input, Leg, TIME_COLUMN};
     use crate::view::LeafExec;
 
     /// `SELECT b`, with `b` for its time too.
@@ -106,10 +128,10 @@ mod tests {
             id: Uuid::from_u128(1),
             name: "v".into(),
             sql: String::new(),
-            stream: "s".into(),
-            columns: vec![1],
+            legs: vec![Leg { input: Input::Stream("s".into()), columns: vec![1] }],
+            times: vec![None; schema.fields().len()],
             schema,
-            shape: ViewShape::Copy { lower: Arc::new(lower) },
+            shape: ViewShape::Copy { lowers: vec![Arc::new(lower)] },
             fingerprint: String::new(),
         }
     }
@@ -131,8 +153,8 @@ mod tests {
         for pieces in [[&narrow, &wide], [&wide, &narrow]] {
             let arrived = pieces.into_iter().chain([&gone]).cloned().collect();
             let panes = Arc::new(Panes::new(&view, None));
-            let runs = Epoch(1)..=Epoch(2);
-            let open = OpenPanes::Panes { view: Arc::clone(&view), panes, arrived: Arc::new(arrived), runs };
+            let input = OpenInput::Stream { arrived: Arc::new(arrived), runs: Epoch(1)..=Epoch(2) };
+            let open = OpenPanes::Panes { view: Arc::clone(&view), panes, inputs: vec![input] };
             let rows = open.finish().await.expect("it can be read");
             let values = |batch: &RecordBatch| batch.column(0).as_primitive::<Int64Type>().values().to_vec();
             let mut values: Vec<i64> = rows.iter().flat_map(values).collect();

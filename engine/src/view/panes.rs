@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 
 use crate::checkpoint::manifest::StateFile;
 use crate::ids::{Epoch, Micros};
-use crate::spec::{ViewShape, ViewSpec, Window};
+use crate::spec::{Unit, ViewShape, ViewSpec, Window};
 use crate::view::part::Part;
 use crate::view::upper::WindowPart;
 use crate::{Error, Result};
@@ -31,7 +31,8 @@ pub type Filed = Arc<Vec<Part>>;
 
 #[derive(Debug, Clone)]
 pub struct Panes {
-    window: Option<Window>,
+    /// `None` for a copy.
+    unit: Option<Unit>,
     /// Parts whose epoch is not durable yet.
     filed: BTreeMap<Epoch, Vec<Filed>>,
     runs: Vec<Arc<Run>>,
@@ -45,18 +46,26 @@ pub struct Panes {
 
 impl Panes {
     pub fn new(spec: &ViewSpec, born_after: Option<Micros>) -> Panes {
-        let window = match &spec.shape {
+        let unit = match &spec.shape {
             ViewShape::Copy { .. } => None,
-            ViewShape::Windowed { window, .. } => Some(*window),
+            ViewShape::Units { unit, .. } => Some(*unit),
         };
         Panes {
-            window,
+            unit,
             filed: BTreeMap::new(),
             runs: vec![],
             closed_through: None,
             born_after,
             bytes: 0,
             filed_bytes: 0,
+        }
+    }
+
+    /// Where it keeps what is open by windows that close.
+    fn window(&self) -> Option<Window> {
+        match self.unit {
+            Some(Unit::Window(window)) => Some(window),
+            Some(Unit::Ever) | None => None,
         }
     }
 
@@ -111,7 +120,7 @@ impl Panes {
     /// Every part that a reader has to see, with `fresh` ones that are filed nowhere yet.
     pub fn open_parts(&self, fresh: &[Part]) -> Vec<WindowPart> {
         let parts = self.parts().chain(fresh);
-        match self.window {
+        match self.window() {
             None => parts.map(whole).collect(),
             Some(window) => {
                 let open = |end| self.closed_through.is_none_or(|closed| end > closed);
@@ -123,7 +132,7 @@ impl Panes {
     /// The shares of the windows that end after those that have left and at or before `through`. `fresh` are the parts
     /// of the epoch that has become whole.
     pub fn closing_parts(&self, fresh: &[Part], through: Micros) -> Vec<WindowPart> {
-        let Some(window) = self.window else { return vec![] };
+        let Some(window) = self.window() else { return vec![] };
         let closing = |end| end <= through && self.closed_through.is_none_or(|closed| end > closed);
         let runs = self.runs.iter().flat_map(|run| run.parts.iter());
         runs.chain(fresh).flat_map(|part| self.windows_of(window, part, &closing)).collect()
@@ -152,7 +161,7 @@ impl Panes {
 
     /// INV-3, when an epoch has become whole.
     pub fn check_joining(&self, view: &str, fresh: &[Part]) -> Result<()> {
-        let (Some(window), Some(closed)) = (self.window, self.closed_through) else { return Ok(()) };
+        let (Some(window), Some(closed)) = (self.window(), self.closed_through) else { return Ok(()) };
         let mut panes = fresh.iter().flat_map(|part| part.panes.iter());
         match panes.find(|pane| window.last_end_of_rows_in(pane.start) <= closed) {
             None => Ok(()),
@@ -165,7 +174,7 @@ impl Panes {
 
     /// What stays of the parts when windows up to `through` leave.
     pub fn staying(&self, parts: &[Part], through: Option<Micros>) -> Result<Vec<Part>> {
-        let (Some(window), Some(through)) = (self.window, through) else { return Ok(parts.to_vec()) };
+        let (Some(window), Some(through)) = (self.window(), through) else { return Ok(parts.to_vec()) };
         let staying = parts.iter().map(|part| part.staying(|pane| window.last_end(pane) > through));
         staying.filter_map(Result::transpose).collect()
     }
@@ -197,13 +206,13 @@ impl Panes {
 
     /// The end of the last window that anything open is part of.
     pub fn last_end(&self) -> Option<Micros> {
-        let window = self.window?;
+        let window = self.window()?;
         self.parts().filter_map(|part| Some(window.last_end(part.panes.last()?.start))).max()
     }
 
     /// Distinct windows that are open.
     pub fn open_windows(&self) -> usize {
-        let Some(window) = self.window else { return 0 };
+        let Some(window) = self.window() else { return 0 };
         let panes = self.parts().flat_map(|part| part.panes.iter().map(|pane| (pane.start, part.after)));
         let starts = panes.collect::<BTreeSet<_>>().into_iter().flat_map(|(pane, after)| {
             let least = self.closed_through.map_or(after, |closed| closed.max(after));

@@ -13,11 +13,11 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::TimestampMicrosecondType;
 
 use crate::ids::Micros;
-use crate::spec::{Cut, Window};
+use crate::spec::{Cut, Unit, Window};
 use crate::view::compact::compacted;
 use crate::{Error, Result};
 
-/// Partial aggregates of cut `cut`; or finished rows of a view without a window, all in one pane 0 of cut 0.
+/// What a view keeps of cut `cut`; or finished rows of a copy, all in one pane 0 of cut 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
     pub cut: u32,
@@ -43,12 +43,16 @@ impl Part {
     }
 
     /// What the rows of one cut became, or nothing. It owns its buffers, so nothing pins the decoder's.
-    pub fn of_batches(cut: u32, batches: &[RecordBatch], spec: &Cut, window: Window) -> Result<Option<Part>> {
+    pub fn of_batches(cut: u32, batches: &[RecordBatch], spec: &Cut, unit: Unit) -> Result<Option<Part>> {
         let Some(first) = batches.first() else { return Ok(None) };
         let whole = concat_batches(first.schema_ref(), batches)?;
         if whole.num_rows() == 0 {
             return Ok(None);
         }
+        let window = match unit {
+            Unit::Window(window) => window,
+            Unit::Ever => return Ok(Some(Part::of_one_pane(0, cut, compacted(whole)?))),
+        };
         let starts = pane_starts(&whole, spec, window)?;
         // Panes are few beside rows, so dealing the rows out to them is less than sorting.
         let mut by_pane: BTreeMap<Micros, Vec<u32>> = BTreeMap::new();

@@ -13,7 +13,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode, UserDe
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
-/// Stands for `AggregateExec(Final)` over the partial batches of cut number `cut`; `schema` is the aggregate's.
+/// Stands for the finished rows of cut number `cut`: those of `AggregateExec(Final)` over its partial batches, or the rows
+/// that it keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StateScan {
     pub cut: usize,
@@ -54,7 +55,7 @@ impl UserDefinedLogicalNodeCore for StateScan {
 
 /// Plans each [`StateScan`] to the given plan of its cut.
 pub struct StateScanPlanner {
-    pub finals: Vec<Arc<dyn ExecutionPlan>>,
+    pub finished: Vec<Arc<dyn ExecutionPlan>>,
 }
 
 #[async_trait]
@@ -69,7 +70,7 @@ impl ExtensionPlanner for StateScanPlanner {
         _: &PhysicalPlanningContext,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let Some(scan) = node.as_any().downcast_ref::<StateScan>() else { return Ok(None) };
-        let plan = self.finals.get(scan.cut).ok_or_else(|| {
+        let plan = self.finished.get(scan.cut).ok_or_else(|| {
             internal_datafusion_err!("an upper half reads a cut that the view has not. cut={}", scan.cut)
         })?;
         Ok(Some(Arc::clone(plan)))

@@ -15,9 +15,8 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use crate::ids::Micros;
-use crate::spec::{Cut, Upper, Window};
+use crate::spec::{Cut, State, Unit, Upper};
 use crate::view::leaf::{LeafExec, States};
-use crate::view::lower::partial_of;
 use crate::view::part::Part;
 use crate::view::plain_planning_state;
 use crate::view::running::running_context;
@@ -26,8 +25,8 @@ use crate::view::tally::as_aggregate;
 use crate::{Error, Result};
 
 /// Merges the parts of each cut that count in the same windows into one. A cut groups by its pane, so one plan merges
-/// all panes and mixes none.
-pub async fn reduce(cuts: &[Cut], window: Window, parts: &[Part]) -> Result<Vec<Part>> {
+/// all panes and mixes none. Rows that are kept as they are only move together.
+pub async fn reduce(cuts: &[Cut], unit: Unit, parts: &[Part]) -> Result<Vec<Part>> {
     let mut groups: BTreeMap<(u32, Micros), Vec<&Part>> = BTreeMap::new();
     for part in parts {
         groups.entry((part.cut, part.after)).or_default().push(part);
@@ -40,14 +39,19 @@ pub async fn reduce(cuts: &[Cut], window: Window, parts: &[Part]) -> Result<Vec<
         }
         let cut = &cuts[number as usize];
         let batches = parts.iter().map(|part| part.batch.clone()).collect();
-        let merged = Part::of_batches(number, &reduce_batches(cut, batches).await?, cut, window)?;
+        let merged = Part::of_batches(number, &reduce_batches(cut, batches).await?, cut, unit)?;
         reduced.extend(merged.map(|part| Part { after, ..part }));
     }
     Ok(reduced)
 }
 
 async fn reduce_batches(cut: &Cut, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-    let last = as_aggregate(&cut.aggregate).ok_or_else(|| Error::Internal("a cut has no Final".into()))?;
+    let last = match &cut.state {
+        State::Rows(_) => return in_schema_of(cut, batches),
+        State::Aggregate(last) => {
+            as_aggregate(last).ok_or_else(|| Error::Internal("a cut has no Final".into()))?
+        }
+    };
     let source = source(cut, batches)?;
     let aggregates = last.aggr_expr().to_vec();
     let filters = vec![None; aggregates.len()];
@@ -64,14 +68,17 @@ async fn reduce_batches(cut: &Cut, batches: Vec<RecordBatch>) -> Result<Vec<Reco
 
 /// Plans the query above the cuts.
 pub async fn planned(cuts: &[Cut], logical: LogicalPlan) -> Result<Upper> {
-    let finals = cuts.iter().enumerate().map(|(number, cut)| {
-        let states = Arc::new(LeafExec::of_states(number, partial_of(&cut.aggregate)?.schema()));
-        Ok(replace_children_if_necessary(Arc::clone(&cut.aggregate), vec![states])?)
+    let finished = cuts.iter().enumerate().map(|(number, cut)| {
+        let states: Arc<dyn ExecutionPlan> = Arc::new(LeafExec::of_states(number, cut.state_schema()));
+        match &cut.state {
+            State::Rows(_) => Ok(states),
+            State::Aggregate(last) => replace_children_if_necessary(Arc::clone(last), vec![states]),
+        }
     });
-    let finals = finals.collect::<Result<_>>()?;
+    let finished = finished.collect::<Result<_, _>>()?;
     let session = plain_planning_state();
     let planner =
-        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(StateScanPlanner { finals })]);
+        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(StateScanPlanner { finished })]);
     let plan = planner.create_physical_plan(&session.optimize(&logical)?, &session).await?;
     Ok(Upper { logical, plan })
 }
@@ -112,14 +119,14 @@ impl WindowPart {
 }
 
 fn source(cut: &Cut, batches: Vec<RecordBatch>) -> Result<Arc<dyn ExecutionPlan>> {
-    let schema = partial_of(&cut.aggregate)?.schema();
+    let schema = cut.state_schema();
     Ok(MemorySourceConfig::try_new_exec(&[in_schema_of(cut, batches)?], schema, None)?)
 }
 
 /// A batch read back from a file may lack the schema's metadata, and one of an older release holds sums in the narrower
 /// type that they were added in then.
 fn in_schema_of(cut: &Cut, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-    let schema = partial_of(&cut.aggregate)?.schema();
+    let schema = cut.state_schema();
     let batch = |batch: RecordBatch| {
         let columns = batch.columns().iter().zip(schema.fields());
         let columns = columns.map(|(column, field)| match column.data_type() == field.data_type() {

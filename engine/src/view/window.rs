@@ -55,6 +55,11 @@ impl Window {
         (instant - self.size).div_euclid(self.slide) * self.slide + self.size
     }
 
+    /// The end of the first window that ends after an instant.
+    pub fn next_end(&self, instant: Micros) -> Micros {
+        self.newest_end(instant).saturating_add(self.slide)
+    }
+
     /// When the last window of a row with this event time ends.
     pub fn last_end_of_row(&self, event_time: Micros) -> Micros {
         event_time.div_euclid(self.slide) * self.slide + self.size

@@ -7,7 +7,7 @@ use thalweg_engine::spec::{StreamSpec, ViewSpec};
 
 use crate::parse::{self, Statement};
 use crate::plan::plan_stream;
-use crate::plan::view::plan_known_view;
+use crate::plan::view::{Inputs, plan_known_view};
 use crate::{Error, Result};
 
 /// A view that can't be planned any more says why, and keeps nothing else from starting.
@@ -22,17 +22,27 @@ pub async fn replan(
             _ => return Err(not_a(entry, "CREATE STREAM")),
         }
     }
-    let mut replanned = vec![];
-    for entry in views {
-        let spec = replan_view(entry, &planned).await.map_err(|error| error.to_string());
+    let mut replanned: Vec<Replanned> = vec![];
+    let mut known: Vec<Arc<ViewSpec>> = vec![];
+    let mut left: Vec<&CatalogEntry> = views.iter().collect();
+    while !left.is_empty() {
+        // A view after those that it reads.
+        let waits = |entry: &CatalogEntry| {
+            entry.inputs.iter().any(|input| left.iter().any(|it| it.name == *input && it.id != entry.id))
+        };
+        let next = left.iter().position(|entry| !waits(entry)).unwrap_or(0);
+        let entry = left.remove(next);
+        let inputs = Inputs { streams: &planned, views: &known };
+        let spec = replan_view(entry, inputs).await.map_err(|error| error.to_string());
+        known.extend(spec.iter().map(|spec| Arc::new(spec.clone())));
         replanned.push(Replanned { id: entry.id, spec });
     }
     Ok((planned.iter().map(|stream| StreamSpec::clone(stream)).collect(), replanned))
 }
 
-pub(crate) async fn replan_view(entry: &CatalogEntry, streams: &[Arc<StreamSpec>]) -> Result<ViewSpec> {
+pub(crate) async fn replan_view(entry: &CatalogEntry, inputs: Inputs<'_>) -> Result<ViewSpec> {
     match parse::statement(&entry.sql)?.statement {
-        Statement::CreateView(create) => plan_known_view(&create, entry.id, streams).await,
+        Statement::CreateView(create) => plan_known_view(&create, entry.id, inputs).await,
         _ => Err(not_a(entry, "CREATE MATERIALIZED VIEW")),
     }
 }

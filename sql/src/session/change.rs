@@ -49,8 +49,11 @@ pub(crate) async fn create_view(shared: &Shared, create: &CreateView) -> Result<
 
 /// Plans without creating, on the queries' runtime.
 pub(crate) async fn plan_view(shared: &Shared, create: &CreateView) -> Result<ViewSpec> {
-    let (create, streams) = (create.clone(), shared.engine.streams());
-    let planning = async move { plan::plan_view(&create, Uuid::now_v7(), &streams).await };
+    let (create, streams, views) = (create.clone(), shared.engine.streams(), shared.engine.views());
+    let planning = async move {
+        let inputs = plan::Inputs { streams: &streams, views: &views };
+        plan::plan_view(&create, Uuid::now_v7(), inputs).await
+    };
     Task::spawn(&shared.runtime, planning).join().await?
 }
 
@@ -71,21 +74,17 @@ pub(crate) async fn drop(shared: &Shared, drop: &Drop) -> Result<String> {
     if let Err(error) = found {
         return if drop.if_exists { Ok(format!("there is no {what} {name}")) } else { Err(error) };
     }
+    let readers: Vec<_> =
+        views.iter().filter(|view| view.reads(name)).map(|view| view.name.as_str()).collect();
+    if !readers.is_empty() {
+        let text = format!("{what} \"{name}\" is read by views: {}", readers.join(", "));
+        return Err(Error::invalid(text)
+            .at(drop.name.position)
+            .hint(format!("drop them first: DROP VIEW {}", readers[0])));
+    }
     let change = match drop.what {
         Relation::View => CatalogChange::DropView(name.clone()),
-        Relation::Stream => {
-            let readers: Vec<_> =
-                views.iter().filter(|view| view.stream == *name).map(|view| view.name.as_str()).collect();
-            if !readers.is_empty() {
-                return Err(Error::invalid(format!(
-                    "stream \"{name}\" is read by views: {}",
-                    readers.join(", ")
-                ))
-                .at(drop.name.position)
-                .hint(format!("drop them first: DROP VIEW {}", readers[0])));
-            }
-            CatalogChange::DropStream(name.clone())
-        }
+        Relation::Stream => CatalogChange::DropStream(name.clone()),
     };
     shared.engine.apply(change).await?;
     Ok(format!("{what} {name} was dropped"))
@@ -100,8 +99,11 @@ pub(crate) async fn restart(shared: &Shared, restart: &Restart) -> Result<String
             let _one_at_a_time = shared.changes.lock().await;
             let (streams, views) = (shared.engine.streams(), shared.engine.views());
             let view = named(&restart.name, "view", views.iter().map(|view| (view.name.as_str(), view)))?;
-            let entry = CatalogEntry { id: view.id, name: view.name.clone(), sql: view.sql.clone() };
-            let planning = async move { plan::replan_view(&entry, &streams).await };
+            let (id, name, sql) = (view.id, view.name.clone(), view.sql.clone());
+            let entry = CatalogEntry { id, name, sql, inputs: view.inputs() };
+            let planning = async move {
+                plan::replan_view(&entry, plan::Inputs { streams: &streams, views: &views }).await
+            };
             let spec = Task::spawn(&shared.runtime, planning).join().await??;
             shared.engine.apply(CatalogChange::RestartView(Arc::new(spec))).await.map_err(told)?;
         }

@@ -8,7 +8,9 @@ use datafusion::common::TableReference;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::{ObjectName, Spanned};
-use thalweg_engine::spec::{ColumnOrigin, RecordColumn, SourceSpec, StreamSpec, ViewShape, ViewSpec, Window};
+use thalweg_engine::spec::{
+    ColumnOrigin, RecordColumn, SourceSpec, StreamSpec, Unit, ViewShape, ViewSpec, Window,
+};
 
 use super::answer::Answer;
 use super::database::{Shared, Table, TableKind};
@@ -69,12 +71,12 @@ pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
             let mut lines = Lines::new(&["view", "stream", "window", "allowed_lateness"]);
             for view in shared.engine.views() {
                 let (window, lateness) = match &view.shape {
-                    ViewShape::Copy { .. } => (None, None),
-                    ViewShape::Windowed { window, allowed_lateness, .. } => {
+                    ViewShape::Units { unit: Unit::Window(window), allowed_lateness, .. } => {
                         (Some(window_text(*window)), Some(duration(*allowed_lateness)))
                     }
+                    ViewShape::Copy { .. } | ViewShape::Units { unit: Unit::Ever, .. } => (None, None),
                 };
-                lines.push([Some(view.name.clone()), Some(view.stream.clone()), window, lateness]);
+                lines.push([Some(view.name.clone()), Some(view.inputs().join(", ")), window, lateness]);
             }
             lines
         }

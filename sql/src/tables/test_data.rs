@@ -71,7 +71,7 @@ pub(crate) async fn three_parts(name: &str) -> TableSnapshot {
         parquet(&store, &format!("{name}/second.parquet"), &rows(&[(1, "buy", 4), (1, "view", 8)])).await;
     TableSnapshot {
         schema: schema(),
-        open: OpenPanes::of_rows(vec![rows(&[(3, "buy", 64), (3, "view", 128)])]),
+        open: Arc::new(OpenPanes::of_rows(vec![rows(&[(3, "buy", 64), (3, "view", 128)])])),
         tail: Arc::new(vec![rows(&[(2, "buy", 16), (2, "view", 32)])]),
         history: Arc::new(HistoryFiles { store, files: Arc::new(vec![first, second]) }),
     }
@@ -128,7 +128,7 @@ impl Engine for MemoryEngine {
                 let table = three_parts(&view.name).await;
                 let empty = TableSnapshot {
                     schema: Arc::clone(&view.schema),
-                    open: OpenPanes::default(),
+                    open: Arc::default(),
                     tail: Arc::default(),
                     history: Arc::new(HistoryFiles {
                         files: Arc::default(),

@@ -27,14 +27,14 @@ fn batch(quantities: &[i64]) -> RecordBatch {
 }
 
 async fn parts(spec: &ViewSpec, quantities: &[i64]) -> Result<Vec<Part>, String> {
-    let mut half = LowerHalf::new(&spec.shape).unwrap();
+    let mut half = LowerHalf::new(&spec.shape, 0).unwrap();
     let arrived = Arrived { batch: batch(quantities), observed: None };
     Ok(half.take_in(&arrived).await.map_err(|error| crate::Error::from(error).to_string())?.parts)
 }
 
 /// Why the only row that fails does.
 async fn refusal(spec: &ViewSpec, quantities: &[i64]) -> String {
-    let mut half = LowerHalf::new(&spec.shape).unwrap();
+    let mut half = LowerHalf::new(&spec.shape, 0).unwrap();
     let arrived = Arrived { batch: batch(quantities), observed: None };
     let failed = half.take_in(&arrived).await.unwrap().failed;
     let [only] = &failed[..] else { panic!("{failed:?}") };
@@ -43,13 +43,13 @@ async fn refusal(spec: &ViewSpec, quantities: &[i64]) -> String {
 
 /// Each list of quantities is a micro-batch; the first two are merged before the rest comes.
 async fn sum_of(spec: &ViewSpec, batches: &[&[i64]], change: impl Fn(Part) -> Part) -> Result<i64, String> {
-    let ViewShape::Windowed { window, cuts, upper, .. } = &spec.shape else { panic!() };
+    let ViewShape::Units { unit, cuts, upper, .. } = &spec.shape else { panic!() };
     let mut filed = vec![];
     for quantities in batches {
         filed.extend(parts(spec, quantities).await?.into_iter().map(&change));
     }
     let rest = filed.split_off(2.min(filed.len()));
-    let mut merged = reduce(cuts, *window, &filed).await.unwrap();
+    let mut merged = reduce(cuts, *unit, &filed).await.unwrap();
     merged.extend(rest);
     let closing = Panes::new(spec, None).closing_parts(&merged, i64::MAX);
     let rows = finish(cuts, upper, &closing).await.map_err(|error| crate::Error::from(error).to_string())?;
@@ -129,6 +129,22 @@ async fn a_known_view_is_not_refused() {
         panic!("no view")
     };
     let streams = [stream(STREAM)];
-    assert!(crate::plan::plan_view(&create, uuid::Uuid::nil(), &streams).await.is_err());
-    assert!(crate::plan::view::plan_known_view(&create, uuid::Uuid::nil(), &streams).await.is_ok());
+    assert!(
+        crate::plan::plan_view(
+            &create,
+            uuid::Uuid::nil(),
+            crate::plan::Inputs { streams: &streams, views: &[] }
+        )
+        .await
+        .is_err()
+    );
+    assert!(
+        crate::plan::view::plan_known_view(
+            &create,
+            uuid::Uuid::nil(),
+            crate::plan::Inputs { streams: &streams, views: &[] }
+        )
+        .await
+        .is_ok()
+    );
 }

@@ -117,7 +117,7 @@ async fn refused(query: &str, rows: &RecordBatch) -> Vec<usize> {
 
 /// The rows that the view's lower half fails over, in micro-batches of `cut`.
 async fn failed(spec: &ViewSpec, rows: &RecordBatch, cut: usize) -> Vec<usize> {
-    let mut half = LowerHalf::new(&spec.shape).unwrap();
+    let mut half = LowerHalf::new(&spec.shape, 0).unwrap();
     let mut failed = vec![];
     for first in (0..ROWS).step_by(cut) {
         let batch = rows.slice(first, cut.min(ROWS - first));

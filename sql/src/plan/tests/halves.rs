@@ -13,9 +13,9 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use thalweg_engine::spec::{Cut, TIME_COLUMN, Upper, ViewShape, ViewSpec, Window};
+use thalweg_engine::spec::{Cut, TIME_COLUMN, Unit, Upper, ViewShape, ViewSpec, Window};
 use thalweg_engine::view::arrived::Arrived;
-use thalweg_engine::view::lower::{LowerHalf, partial_of};
+use thalweg_engine::view::lower::LowerHalf;
 use thalweg_engine::view::panes::Panes;
 use thalweg_engine::view::part::Part;
 use thalweg_engine::view::sieve::{Faults, sift};
@@ -130,13 +130,13 @@ async fn expected(query: &str, size: i64, slide: i64) -> (Arc<Schema>, Vec<Recor
 
 fn windowed(spec: &ViewSpec) -> (Window, &[Cut], &Upper) {
     match &spec.shape {
-        ViewShape::Windowed { window, cuts, upper, .. } => (*window, cuts, upper),
-        ViewShape::Copy { .. } => panic!("a copy"),
+        ViewShape::Units { unit: Unit::Window(window), cuts, upper, .. } => (*window, cuts, upper),
+        _ => panic!("a copy, or without a window"),
     }
 }
 
 async fn lowered(spec: &ViewSpec, batch: RecordBatch) -> Vec<Part> {
-    let mut half = LowerHalf::new(&spec.shape).unwrap();
+    let mut half = LowerHalf::new(&spec.shape, 0).unwrap();
     half.take_in(&Arrived { batch, observed: None }).await.unwrap().parts
 }
 
@@ -149,7 +149,7 @@ async fn parts(spec: &ViewSpec, batch_rows: usize) -> Vec<Part> {
     }
     let mut reduced = vec![];
     for few in filed.chunks(3) {
-        reduced.extend(reduce(cuts, window, &few.concat()).await.unwrap());
+        reduced.extend(reduce(cuts, Unit::Window(window), &few.concat()).await.unwrap());
     }
     reduced
 }
@@ -351,16 +351,14 @@ async fn rows_that_fail_are_found_by_their_expressions() {
     let query =
         "SELECT window_start, k, sum(100 / q) AS s, max(q % 7) AS m FROM TUMBLE(t, ts, INTERVAL '60 s')
                  WHERE u <> 'nobody' AND q < 40 GROUP BY window_start, k";
-    let ViewShape::Windowed { cuts, .. } = view(query).await.unwrap().shape else {
-        panic!("it has a window")
-    };
+    let ViewShape::Units { cuts, .. } = view(query).await.unwrap().shape else { panic!("it has a window") };
     let batch = rows();
     let q = batch.column(4).as_primitive::<Int64Type>();
     let users = batch.column(2);
     let zero = |row: &u32| q.value(*row as usize) == 0 && users.is_valid(*row as usize);
     let expected: Vec<u32> = (0..ROWS as u32).filter(zero).collect();
     let mut found = Faults::new();
-    sift(&partial_of(&cuts[0].aggregate).unwrap(), &batch, &mut found);
+    sift(&cuts[0].lowers[0].plan, &batch, &mut found);
     assert!(expected.len() > 10);
     assert_eq!(found.into_keys().collect::<Vec<_>>(), expected);
 }
@@ -449,8 +447,9 @@ async fn tables_hold_other_types() {
 async fn copies() {
     let query = "SELECT ts, k AS key, p * q AS total, g['c'] AS c FROM t WHERE q > 10";
     let spec = view(query).await.unwrap();
-    let ViewShape::Copy { lower } = &spec.shape else { panic!() };
-    assert_eq!(spec.columns, [0, 1, 3, 4, 5]);
+    let ViewShape::Copy { lowers } = &spec.shape else { panic!() };
+    let lower = &lowers[0];
+    assert_eq!(spec.legs[0].columns, [0, 1, 3, 4, 5]);
     let found = run(lower, &rows()).await;
     let whole = expected(query, SECOND, SECOND).await.1;
     assert_eq!(told(&without_time(&found)), told(&as_types_of(&whole, &spec.schema)));
@@ -458,7 +457,8 @@ async fn copies() {
         assert_eq!(batch.column(0), batch.column(batch.num_columns() - 1), "the time is the event's");
     }
     let hopped = view(&format!("SELECT u, window_start FROM {HOP}")).await.unwrap();
-    let ViewShape::Copy { lower } = &hopped.shape else { panic!() };
+    let ViewShape::Copy { lowers } = &hopped.shape else { panic!() };
+    let lower = &lowers[0];
     let (_, whole) = expected("SELECT u, window_start FROM {W}", 50 * SECOND, 20 * SECOND).await;
     assert_eq!(told(&without_time(&run(lower, &rows()).await)), told(&whole));
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::parse::{self, Statement};
-use crate::plan::{plan_stream, plan_view};
+use crate::plan::{Inputs, plan_stream, plan_view};
 
 const STREAM: &str = "CREATE STREAM t (ts TIMESTAMP, k STRING, u STRING, p DOUBLE, q BIGINT,
     g STRUCT<c STRING, d DOUBLE>, tags STRING[], WATERMARK FOR ts AS ts - INTERVAL '5' SECOND)
@@ -30,7 +30,9 @@ fn stream(text: &str) -> Arc<StreamSpec> {
 
 async fn view_of(text: &str, streams: &[Arc<StreamSpec>]) -> Result<ViewSpec> {
     match parse::statement(text)?.statement {
-        Statement::CreateView(create) => plan_view(&create, Uuid::nil(), streams).await,
+        Statement::CreateView(create) => {
+            plan_view(&create, Uuid::nil(), Inputs { streams: streams, views: &[] }).await
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 use crate::parse::{Statement, statements};
-use crate::plan::{plan_stream, plan_view};
+use crate::plan::{Inputs, plan_stream, plan_view};
 
 #[tokio::test]
 async fn every_file_is_planned() {
@@ -24,7 +24,8 @@ async fn every_file_is_planned() {
                     streams.push(std::sync::Arc::new(plan_stream(&create, Uuid::now_v7()).unwrap()));
                 }
                 Statement::CreateView(create) => {
-                    let view = plan_view(&create, Uuid::now_v7(), &streams).await;
+                    let view =
+                        plan_view(&create, Uuid::now_v7(), Inputs { streams: &streams, views: &[] }).await;
                     views.push(view.unwrap_or_else(|error| panic!("{}: {error}", file.display())).name);
                 }
                 other => panic!("{}: {other:?}", file.display()),

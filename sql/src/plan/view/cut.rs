@@ -1,4 +1,4 @@
-//! Plans one aggregate over the stream for itself: `Final` over `Partial`, never combined.
+//! Plans one aggregate over an input for itself: `Final` over `Partial`, never combined.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -11,9 +11,7 @@ use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, cast, lit};
 use datafusion::optimizer::Optimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
-use thalweg_engine::spec::Cut;
 
-use super::shape::BoundKeys;
 use crate::error::{Error, Result};
 
 /// Rules that would put something above the aggregate, or another below it.
@@ -21,7 +19,11 @@ const LEFT_OUT: [&str; 2] = ["single_distinct_aggregation_to_group_by", "elimina
 /// Left out too where the first attempt has put something above the aggregate.
 const LEFT_OUT_THEN: [&str; 2] = ["common_sub_expression_eliminate", "eliminate_duplicated_expr"];
 
-pub(super) async fn plan(aggregate: &Aggregate, keys: BoundKeys, state: &SessionState) -> Result<Cut> {
+/// The aggregate as it is planned, and its plan.
+pub(super) async fn plan(
+    aggregate: &Aggregate,
+    state: &SessionState,
+) -> Result<(LogicalPlan, Arc<dyn ExecutionPlan>)> {
     let logical = LogicalPlan::Aggregate(aggregate.clone());
     let mut optimized = optimize(&logical, &LEFT_OUT, state)?;
     if !matches!(optimized, LogicalPlan::Aggregate(_)) {
@@ -33,7 +35,7 @@ pub(super) async fn plan(aggregate: &Aggregate, keys: BoundKeys, state: &Session
     if !is_pair {
         return Err(Error::internal("an aggregate was not planned as Final over Partial"));
     }
-    Ok(Cut { logical: optimized, aggregate: planned, window_start: keys.start, window_end: keys.end })
+    Ok((optimized, planned))
 }
 
 fn optimize(plan: &LogicalPlan, left_out: &[&str], state: &SessionState) -> Result<LogicalPlan> {

@@ -23,18 +23,19 @@ pub(super) struct Split {
     pub upper: LogicalPlan,
 }
 
-pub(super) fn split(aggregate: &Aggregate) -> Result<Split> {
+/// Its cuts are numbered from `first` on.
+pub(super) fn split(aggregate: &Aggregate, first: usize) -> Result<Split> {
     let aggregate = canonical(aggregate)?;
     let groups = groups(&aggregate);
     if groups.iter().all(|group| group.argument.is_none()) {
-        let upper = state_scan(0, &aggregate);
+        let upper = state_scan(first, &aggregate);
         return Ok(Split { cuts: vec![aggregate], upper });
     }
     let keys = aggregate.group_expr.len();
     let mut cuts = vec![];
     let mut upper: Option<LogicalPlanBuilder> = None;
     for group in &groups {
-        let part = group.plan(&aggregate, cuts.len())?;
+        let part = group.plan(&aggregate, first + cuts.len())?;
         cuts.push(part.cut);
         upper = Some(match upper {
             None => LogicalPlanBuilder::from(part.upper),
@@ -42,20 +43,20 @@ pub(super) fn split(aggregate: &Aggregate) -> Result<Split> {
                 let names = |cut| {
                     (0..keys).map(|key| Column::new_unqualified(key_name(cut, key))).collect::<Vec<_>>()
                 };
-                let on = (names(0), names(cuts.len() - 1));
+                let on = (names(first), names(first + cuts.len() - 1));
                 left.join_detailed(part.upper, JoinType::Inner, on, None, NullEquality::NullEqualsNull)?
             }
         });
     }
     let columns = (0..aggregate.schema.fields().len()).map(|index| {
         let (qualifier, field) = aggregate.schema.qualified_field(index);
-        let name = if index < keys { key_name(0, index) } else { value_name(index - keys) };
+        let name = if index < keys { key_name(first, index) } else { value_name(index - keys) };
         col(Column::new_unqualified(name)).alias_qualified(qualifier.cloned(), field.name())
     });
     let columns: Vec<_> = columns.collect();
     let upper = match upper {
         Some(joined) => joined.project(columns)?.build()?,
-        None => state_scan(0, &aggregate),
+        None => state_scan(first, &aggregate),
     };
     Ok(Split { cuts, upper })
 }

@@ -12,21 +12,25 @@ use arrow::compute::{can_cast_types, cast};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Result as PlannerResult;
 use futures::FutureExt;
-use thalweg_engine::spec::{StreamSpec, TIME_COLUMN, ViewShape};
+use thalweg_engine::spec::{Leg, TIME_COLUMN, ViewShape};
 use thalweg_engine::view::Fault;
 use thalweg_engine::view::arrived::Arrived;
 use thalweg_engine::view::lower::{FailedRow, LowerHalf};
 use thalweg_engine::view::part::Part;
 use thalweg_engine::view::upper::{WindowPart, finish, reduce};
 
+use super::inputs::{Inputs, Known};
 use crate::error::{Error, Result};
 
 /// The schema of the view's rows.
-pub(super) async fn dry_run(shape: &ViewShape, stream: &StreamSpec) -> Result<SchemaRef> {
+pub(super) async fn dry_run(shape: &ViewShape, legs: &[Leg], inputs: Inputs<'_>) -> Result<SchemaRef> {
     let run = async {
-        run_once(shape, &RecordBatch::new_empty(Arc::clone(&stream.schema))).await?;
+        let known: Vec<Known<'_>> = legs.iter().filter_map(|leg| inputs.find(leg.input.name())).collect();
+        let nothing = |known: &Known<'_>| RecordBatch::new_empty(known.schema());
+        run_once(shape, &known.iter().map(nothing).collect::<Vec<_>>()).await?;
         for text in [None, Some("1"), Some("2025-06-01")] {
-            match run_once(shape, &one_row(stream, text)?).await? {
+            let rows = known.iter().map(|known| one_row(*known, text)).collect::<PlannerResult<Vec<_>>>()?;
+            match run_once(shape, &rows).await? {
                 None => break,
                 Some(fault) if fault.of_a_value => {}
                 Some(fault) => return Err(Error::invalid(fault.reason)),
@@ -44,31 +48,36 @@ pub(super) async fn dry_run(shape: &ViewShape, stream: &StreamSpec) -> Result<Sc
     }
 }
 
-/// All columns `text`, as far as their types can hold that, but the event time, which a decoded row always has.
-fn one_row(stream: &StreamSpec, text: Option<&str>) -> PlannerResult<RecordBatch> {
-    let event_time = stream.event_time.map(|it| it.column);
+/// All columns `text`, as far as their types can hold that, but those of time, which a row always has.
+fn one_row(known: Known<'_>, text: Option<&str>) -> PlannerResult<RecordBatch> {
+    let (schema, event_time) = (known.schema(), known.event_time());
     let text: ArrayRef = Arc::new(StringViewArray::from(vec![text]));
-    let columns =
-        stream.schema.fields().iter().enumerate().map(|(index, field)| match event_time == Some(index) {
-            true => cast(&Int64Array::from(vec![1_000_000]), field.data_type()),
+    let columns = schema.fields().iter().enumerate().map(|(index, field)| {
+        if event_time == Some(index) || known.row_time(field.name()).is_some() {
+            return cast(&Int64Array::from(vec![1_000_000]), field.data_type());
+        }
+        match can_cast_types(text.data_type(), field.data_type()) {
             // What is no such value becomes NULL.
-            false if can_cast_types(text.data_type(), field.data_type()) => cast(&text, field.data_type()),
+            true => cast(&text, field.data_type()),
             false => Ok(new_null_array(field.data_type(), 1)),
-        });
-    Ok(RecordBatch::try_new(Arc::clone(&stream.schema), columns.collect::<Result<_, _>>()?)?)
+        }
+    });
+    Ok(RecordBatch::try_new(Arc::clone(&schema), columns.collect::<Result<_, _>>()?)?)
 }
 
-/// As workers and the coordinator do it: in two micro-batches, merged, and finished. Says why a row failed.
-async fn run_once(shape: &ViewShape, batch: &RecordBatch) -> thalweg_engine::Result<Option<Fault>> {
-    let mut half = LowerHalf::new(shape)?;
-    let arrived = Arrived { batch: batch.clone(), observed: None };
+/// As workers and the coordinator do it: in two micro-batches for each leg, merged, and finished. Says why a row failed.
+async fn run_once(shape: &ViewShape, batches: &[RecordBatch]) -> thalweg_engine::Result<Option<Fault>> {
     let mut parts = vec![];
-    for _ in 0..2 {
-        let lowered = half.take_in(&arrived).await?;
-        if let Some(FailedRow { fault, .. }) = lowered.failed.into_iter().next() {
-            return Ok(Some(fault));
+    for (leg, batch) in batches.iter().enumerate() {
+        let mut half = LowerHalf::new(shape, leg)?;
+        let arrived = Arrived { batch: batch.clone(), observed: None };
+        for _ in 0..2 {
+            let lowered = half.take_in(&arrived).await?;
+            if let Some(FailedRow { fault, .. }) = lowered.failed.into_iter().next() {
+                return Ok(Some(fault));
+            }
+            parts.extend(lowered.parts);
         }
-        parts.extend(lowered.parts);
     }
     match finished(shape, &parts).await {
         Err(thalweg_engine::Error::Plan(error)) => Ok(Some(Fault::of_expression(&error))),
@@ -77,16 +86,16 @@ async fn run_once(shape: &ViewShape, batch: &RecordBatch) -> thalweg_engine::Res
 }
 
 async fn finished(shape: &ViewShape, parts: &[Part]) -> thalweg_engine::Result<()> {
-    let ViewShape::Windowed { window, cuts, upper, .. } = shape else { return Ok(()) };
-    let reduced = reduce(cuts, *window, parts).await?;
+    let ViewShape::Units { unit, cuts, upper, .. } = shape else { return Ok(()) };
+    let reduced = reduce(cuts, *unit, parts).await?;
     let whole = |part: Part| WindowPart { cut: part.cut, batch: part.batch, bounds: None };
     finish(cuts, upper, &reduced.into_iter().map(whole).collect::<Vec<_>>()).await.map(drop)
 }
 
 fn schema_of(shape: &ViewShape) -> Result<SchemaRef> {
     let with_time = match shape {
-        ViewShape::Copy { lower } => lower.schema(),
-        ViewShape::Windowed { upper, .. } => upper.plan.schema(),
+        ViewShape::Copy { lowers } => lowers[0].schema(),
+        ViewShape::Units { upper, .. } => upper.plan.schema(),
     };
     match with_time.fields().split_last() {
         Some((time, fields)) if time.name() == TIME_COLUMN => Ok(Arc::new(Schema::new(fields.to_vec()))),

@@ -1,30 +1,55 @@
 //! What a view can be, seen in its plan: where the window's bounds are among the columns of each step, whether every
-//! aggregate names one of them, and whether rows must be expanded per window.
+//! step that looks at several rows stays within one window, and whether rows must be expanded per window.
 //!
-//! Works on the plan as SQL was read, before anything is optimized, from the stream upwards.
+//! Works on the plan from its inputs upwards, as SQL was read, before anything is optimized; and once more on parts of
+//! the plan when it is cut.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::expr::{GroupingSet, WindowFunction};
-use datafusion::logical_expr::{Aggregate, Distinct, Expr, LogicalPlan};
+use datafusion::logical_expr::{
+    Aggregate, Distinct, DistinctOn, Expr, Join, JoinType, LogicalPlan, TableScan, Union,
+};
 use datafusion::sql::sqlparser::ast::Query;
-use thalweg_engine::spec::StreamSpec;
+use thalweg_engine::spec::{RowTime, ViewInput, Window};
 
+use super::inputs::{Inputs, Known};
 use super::syntax;
 use crate::error::{Error, Position, Result};
-use crate::plan::window::{WINDOW_END, WINDOW_START, WindowLength, WindowNode};
+use crate::plan::window::{LAST_INSTANT, WINDOW_END, WINDOW_START, WindowLength, WindowNode};
 
-/// What was found out.
+/// What was found out of one step.
 #[derive(Debug, Clone)]
 pub(super) struct Shape {
-    pub window: Option<WindowLength>,
-    pub aggregated: bool,
-    /// Something below the aggregate looks at the window other than as a bare key.
+    pub stage: Stage,
+    pub unit: Unit,
+    /// Something among rows that are not finished looks at the window other than as a bare key.
     pub looks_at_window: bool,
-    /// Where the window's bounds are among the keys of the aggregate over the stream: those that every grouping set
-    /// names. A key that is a bound and none of these makes rows be expanded, for a pane's bounds differ from a window's.
+    /// Where the window's bounds are among the keys of the first aggregate, or the columns of rows that are kept: those
+    /// that every grouping set names. A key that is a bound and none of these makes rows be expanded, for a pane's bounds
+    /// differ from a window's.
     pub keys: BoundKeys,
+    /// Of rows of one input: that input, and what its rows tell of time.
+    pub input: Option<ViewInput>,
     columns: Vec<Meaning>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Rows of inputs, each of its own: lower halves make them.
+    Rows,
+    /// Rows that come of many, made when a unit closes.
+    Finished,
+}
+
+/// What rows are kept until.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Rows as they are.
+    None,
+    Window(WindowLength),
+    /// All rows since ever.
+    Ever,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,10 +60,12 @@ pub(super) struct BoundKeys {
 
 /// What a column is known to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meaning {
+pub(super) enum Meaning {
     EventTime,
     Start,
     End,
+    /// The last instant of the window.
+    Last,
     Other,
 }
 
@@ -46,21 +73,21 @@ impl Meaning {
     fn is_bound(self) -> bool {
         matches!(self, Meaning::Start | Meaning::End)
     }
+
+    fn tells_window(self) -> bool {
+        self.is_bound() || self == Meaning::Last
+    }
 }
 
-pub(super) fn check(plan: &LogicalPlan, query: &Query, stream: &StreamSpec) -> Result<Shape> {
-    Checker { query, stream }.shape(plan)
-}
-
-struct Checker<'a> {
-    query: &'a Query,
-    stream: &'a StreamSpec,
+pub(super) struct Checker<'a> {
+    pub query: &'a Query,
+    pub inputs: Inputs<'a>,
 }
 
 impl Checker<'_> {
-    fn shape(&self, plan: &LogicalPlan) -> Result<Shape> {
+    pub fn shape(&self, plan: &LogicalPlan) -> Result<Shape> {
         match plan {
-            LogicalPlan::TableScan(scan) => Ok(self.of_stream(&scan.projected_schema)),
+            LogicalPlan::TableScan(scan) => self.of_input(scan),
             LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<WindowNode>() {
                 Some(window) => self.windowed(window),
                 None => Err(unsupported(plan)),
@@ -89,64 +116,142 @@ impl Checker<'_> {
                 Ok(shape)
             }
             LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
+            LogicalPlan::Distinct(Distinct::On(distinct)) => self.distinct_on(distinct),
             LogicalPlan::Aggregate(aggregate) => self.aggregated(aggregate),
             LogicalPlan::Window(window) => {
                 let mut shape = self.shape(&window.input)?;
                 self.check_over(&shape, &window.window_expr, window.input.schema())?;
+                shape.finish_rows();
                 shape.columns.extend(window.window_expr.iter().map(|_| Meaning::Other));
                 Ok(shape)
             }
+            LogicalPlan::Join(join) => self.joined(join),
+            LogicalPlan::Union(union) => self.united(union),
             other => Err(unsupported(other)),
         }
     }
 
-    fn of_stream(&self, schema: &DFSchema) -> Shape {
-        let event_time = self.stream.event_time.map(|it| self.stream.schema.field(it.column).name().as_str());
-        let columns = schema.fields().iter().map(|field| match Some(field.name().as_str()) == event_time {
-            true => Meaning::EventTime,
-            false => Meaning::Other,
-        });
-        Shape {
-            window: None,
-            aggregated: false,
-            looks_at_window: false,
-            keys: BoundKeys::default(),
-            columns: columns.collect(),
+    fn of_input(&self, scan: &TableScan) -> Result<Shape> {
+        let name = scan.table_name.table();
+        let known = self.inputs.find(name).ok_or_else(|| Error::internal(format!("{name} is unknown")))?;
+        let place = syntax::place_of_relation(self.query, name);
+        if known.is_ever() {
+            return Err(Error::invalid(format!("the rows of {name} are never final, for it has no window"))
+                .at(place)
+                .hint("read what it reads, or a view with windows"));
         }
+        let schema = known.schema();
+        let event_time = known.event_time().map(|column| schema.field(column).name().as_str());
+        let meaning = |column: &str| match known.row_time(column) {
+            Some(RowTime::Start) => Meaning::Start,
+            Some(RowTime::End) => Meaning::End,
+            Some(RowTime::Last) => Meaning::Last,
+            None if event_time == Some(column) => Meaning::EventTime,
+            None => Meaning::Other,
+        };
+        let columns: Vec<_> =
+            scan.projected_schema.fields().iter().map(|field| meaning(field.name())).collect();
+        let window = known.window();
+        if let Known::View(view) = known
+            && view.times.iter().all(Option::is_none)
+        {
+            return Err(Error::invalid(format!("{name} does not tell the windows of its rows"))
+                .at(place)
+                .hint(format!("have {name} SELECT window_start too")));
+        }
+        Ok(Shape {
+            stage: Stage::Rows,
+            unit: window.map_or(Unit::None, |it| Unit::Window(length_of(it))),
+            // Each of a view's rows is of one window.
+            looks_at_window: window.is_some(),
+            keys: BoundKeys::default(),
+            input: window.map(|_| ViewInput { name: name.to_owned(), window: None, before_end: 0 }),
+            columns,
+        })
     }
 
-    fn windowed(&self, window: &WindowNode) -> Result<Shape> {
-        let mut shape = self.shape(&window.input)?;
-        let refuse = |text: String| Error::invalid(text).at(window.position);
-        if shape.window.is_some() {
-            return Err(refuse("a window over a window is not supported".into()).hint(
-                "make the inner one a view of finer windows, and sum it up in the query that reads it",
-            ));
+    fn windowed(&self, node: &WindowNode) -> Result<Shape> {
+        let mut shape = self.shape(&node.input)?;
+        let refuse = |text: String| Error::invalid(text).at(node.position);
+        let schema = node.input.schema();
+        let time = shape.meaning(&node.time, schema);
+        let of_view = shape.input.as_ref().and_then(|input| self.inputs.find(&input.name));
+        if let (Unit::Window(_), None) | (Unit::Ever, _) = (shape.unit, of_view) {
+            return Err(refuse("a window over a window is not supported".into())
+                .hint("make the inner one a view of finer windows, and read that view here"));
         }
-        let Some(event_time) = self.stream.event_time else {
-            return Err(refuse(format!(
-                "stream {} has no event time, so it has no windows",
-                self.stream.name
-            ))
-            .hint("declare WATERMARK FOR column AS column - INTERVAL '5' SECOND in its CREATE STREAM"));
-        };
-        if shape.meaning(&window.time, window.input.schema()) != Meaning::EventTime {
-            let declared = self.stream.schema.field(event_time.column).name();
-            return Err(refuse(format!(
-                "{} is not the event time of stream {}",
-                window.time, self.stream.name
-            ))
-            .hint(format!("the watermark is declared for {declared}: write {declared}")));
+        if shape.stage == Stage::Finished {
+            return Err(refuse(
+                "a window takes the rows of a stream or a view, not those of a query over many".into(),
+            )
+            .hint("make the inner query a view, and read that view here"));
+        }
+        match of_view.and_then(|known| Some((known.name(), known.window()?))) {
+            Some((name, window)) => {
+                let before_end = match time {
+                    Meaning::Start => window.size,
+                    Meaning::End => 0,
+                    Meaning::Last => LAST_INSTANT,
+                    Meaning::EventTime | Meaning::Other => {
+                        return Err(refuse(format!(
+                            "{} does not tell the window of a row of {name}",
+                            node.time
+                        ))
+                        .hint(format!(
+                            "write the bound that {name} selects, such as DESCRIPTOR(window_start)"
+                        )));
+                    }
+                };
+                shape.input = Some(ViewInput { name: name.to_owned(), window: Some(window), before_end });
+                // The view's own bounds are ordinary columns from here on.
+                shape.looks_at_window = false;
+                shape.columns.iter_mut().for_each(|it| *it = Meaning::Other);
+            }
+            None => self.check_event_time(node, time)?,
+        }
+        let kept = node.kept_columns();
+        shape.columns = kept.iter().map(|index| shape.columns[*index]).collect();
+        shape.unit = Unit::Window(node.length);
+        shape.columns.extend([Meaning::Start, Meaning::End]);
+        if node.with_last {
+            shape.columns.push(Meaning::Last);
+        }
+        Ok(shape)
+    }
+
+    /// The time of a window over streams is the event time of each.
+    fn check_event_time(&self, node: &WindowNode, time: Meaning) -> Result<()> {
+        let refuse = |text: String| Error::invalid(text).at(node.position);
+        let mut streams = vec![];
+        node.input.apply(|each| {
+            if let LogicalPlan::TableScan(scan) = each
+                && let Some(Known::Stream(stream)) = self.inputs.find(scan.table_name.table())
+            {
+                streams.push(stream);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        for stream in &streams {
+            let Some(event_time) = stream.event_time else {
+                return Err(refuse(format!(
+                    "stream {} has no event time, so it has no windows",
+                    stream.name
+                ))
+                .hint("declare WATERMARK FOR column AS column - INTERVAL '5' SECOND in its CREATE STREAM"));
+            };
+            if time != Meaning::EventTime {
+                let declared = stream.schema.field(event_time.column).name();
+                return Err(refuse(format!("{} is not the event time of stream {}", node.time, stream.name))
+                    .hint(format!("the watermark is declared for {declared}: write {declared}")));
+            }
         }
         for name in [WINDOW_START, WINDOW_END] {
-            if window.input.schema().has_column_with_unqualified_name(name) {
+            if node.input.schema().has_column_with_unqualified_name(name) {
                 return Err(refuse(format!("the rows already have a column {name}"))
                     .hint(format!("give it another name: WITH renamed AS (SELECT {name} AS …)")));
             }
         }
-        shape.window = Some(window.length);
-        shape.columns.extend([Meaning::Start, Meaning::End]);
-        Ok(shape)
+        Ok(())
     }
 
     fn projected(&self, mut shape: Shape, exprs: &[Expr], schema: &DFSchema) -> Shape {
@@ -158,10 +263,42 @@ impl Checker<'_> {
     fn distinct(&self, input: &LogicalPlan) -> Result<Shape> {
         let mut shape = self.shape(input)?;
         if !shape.columns.iter().any(|it| it.is_bound()) {
-            return Err(self.no_window(&shape, "SELECT DISTINCT", None));
+            if !self.may_be_ever(&shape) {
+                return Err(self.no_window("SELECT DISTINCT", None));
+            }
+            shape.unit = Unit::Ever;
         }
         shape.aggregate_by_columns(&[Meaning::Start, Meaning::End]);
         Ok(shape)
+    }
+
+    fn distinct_on(&self, distinct: &DistinctOn) -> Result<Shape> {
+        let schema = distinct.input.schema();
+        let mut shape = self.shape(&distinct.input)?;
+        if !distinct.on_expr.iter().any(|key| shape.meaning(key, schema).is_bound()) {
+            if !self.may_be_ever(&shape) {
+                return Err(self.no_window("DISTINCT ON", None));
+            }
+            shape.unit = Unit::Ever;
+        }
+        if shape.stage == Stage::Rows {
+            shape.note_use(distinct.on_expr.iter().filter(|it| column_of(it).is_none()), schema);
+            shape.note_use(&distinct.select_expr, schema);
+        }
+        shape.columns = distinct.select_expr.iter().map(|_| Meaning::Other).collect();
+        shape.stage = Stage::Finished;
+        shape.input = None;
+        Ok(shape)
+    }
+
+    /// Without a window, and over a view whose windows are not asked for, an aggregate is over all there ever was.
+    fn may_be_ever(&self, shape: &Shape) -> bool {
+        match shape.unit {
+            Unit::None | Unit::Ever => true,
+            Unit::Window(_) => {
+                shape.stage == Stage::Rows && shape.input.as_ref().is_some_and(|input| input.window.is_none())
+            }
+        }
     }
 
     fn aggregated(&self, aggregate: &Aggregate) -> Result<Shape> {
@@ -175,30 +312,39 @@ impl Checker<'_> {
         self.check_order(&aggregate.aggr_expr)?;
         let in_each: Vec<Meaning> =
             [Meaning::Start, Meaning::End].into_iter().filter(|bound| names(*bound)).collect();
-        if in_each.is_empty() {
+        let derived = sets
+            .iter()
+            .flatten()
+            .find(|expr| column_of(expr).is_none() && shape.mentions_bound(expr, schema));
+        if in_each.is_empty() && shape.unit != Unit::Ever {
             let place = syntax::place_of_grouping(self.query);
-            let derived = sets
-                .iter()
-                .flatten()
-                .find(|expr| column_of(expr).is_none() && shape.mentions_bound(expr, schema));
-            return Err(match derived {
-                Some(derived) => Error::invalid(format!(
-                    "GROUP BY {derived} would put many windows into one group, which is final only when the last closes"
-                ))
-                .at(place)
-                .hint("take longer windows, such as INTERVAL '1' HOUR, or group in the query that reads the view"),
-                None if sets.len() > 1 && shape.window.is_some() => {
-                    let is_bound = |expr: &&Expr| shape.meaning(expr, schema).is_bound();
-                    let text = match sets.iter().all(|set| set.iter().any(is_bound)) {
-                        true => "grouping sets name different bounds of the window",
-                        false => "a grouping set leaves out the window",
-                    };
-                    Error::invalid(text).at(place).hint("write GROUP BY window_start, window_end, ROLLUP (…)")
-                }
-                None => self.no_window(&shape, "an aggregate", place),
-            });
+            let ever = self.may_be_ever(&shape)
+                && derived.is_none()
+                && !sets.iter().flatten().any(|key| shape.meaning(key, schema).tells_window());
+            if !ever {
+                return Err(match derived {
+                    Some(derived) => Error::invalid(format!(
+                        "GROUP BY {derived} would put many windows into one group, which is final only when the last closes"
+                    ))
+                    .at(place)
+                    .hint("take longer windows, such as INTERVAL '1' HOUR, or group in the query that reads the view"),
+                    None if sets.len() > 1 => {
+                        let is_bound = |expr: &&Expr| shape.meaning(expr, schema).is_bound();
+                        let text = match sets.iter().all(|set| set.iter().any(is_bound)) {
+                            true => "grouping sets name different bounds of the window",
+                            false => "a grouping set leaves out the window",
+                        };
+                        Error::invalid(text)
+                            .at(place)
+                            .hint("write GROUP BY window_start, window_end, ROLLUP (…)")
+                    }
+                    None => self.no_window("an aggregate", place),
+                });
+            }
+            shape.unit = Unit::Ever;
+            shape.looks_at_window = false;
         }
-        if !shape.aggregated {
+        if shape.stage == Stage::Rows {
             let keys = sets.into_iter().flatten().filter(|expr| column_of(expr).is_none());
             shape.note_use(keys.chain(&aggregate.aggr_expr), schema);
         }
@@ -206,9 +352,85 @@ impl Checker<'_> {
             .map(|column| {
                 schema.maybe_index_of_column(column).map_or(Meaning::Other, |index| shape.columns[index])
             })
-            .map(|meaning| if meaning.is_bound() { meaning } else { Meaning::Other })
+            .map(|meaning| if meaning.tells_window() { meaning } else { Meaning::Other })
             .collect();
         shape.aggregate_by_columns(&in_each);
+        Ok(shape)
+    }
+
+    /// Each pair that a join makes is of one window.
+    fn joined(&self, join: &Join) -> Result<Shape> {
+        let (mut left, mut right) = (self.shape(&join.left)?, self.shape(&join.right)?);
+        let place = syntax::place_of_join(self.query);
+        let (Unit::Window(of_left), Unit::Window(of_right)) = (left.unit, right.unit) else {
+            if left.unit == Unit::Ever && right.unit == Unit::Ever {
+                return Ok(left.beside(right, join.join_type));
+            }
+            return Err(Error::invalid("a join in a view is between rows of windows").at(place).hint(
+                "window both sides, such as FROM TUMBLE(a, ts, INTERVAL '1 minute') AS x JOIN TUMBLE(b, ts, \
+                       INTERVAL '1 minute') AS y ON x.window_start = y.window_start AND …",
+            ));
+        };
+        if of_left != of_right {
+            return Err(Error::invalid("both sides of a join have the same windows")
+                .at(place)
+                .hint("take the same size, and for HOP the same slide"));
+        }
+        let same_bound = |(a, b): &(Expr, Expr)| {
+            let (a, b) = (left.meaning(a, join.left.schema()), right.meaning(b, join.right.schema()));
+            a == b && a.is_bound()
+        };
+        let in_filter = |filter: &Expr| {
+            datafusion::logical_expr::utils::split_conjunction(filter).into_iter().any(|each| match each {
+                Expr::BinaryExpr(it) if it.op == datafusion::logical_expr::Operator::Eq => {
+                    let pairs = [(&it.left, &it.right), (&it.right, &it.left)];
+                    pairs.into_iter().any(|(a, b)| same_bound(&((**a).clone(), (**b).clone())))
+                }
+                _ => false,
+            })
+        };
+        if !join.on.iter().any(same_bound) && !join.filter.as_ref().is_some_and(in_filter) {
+            return Err(Error::invalid("the join would reach across windows")
+                .at(place)
+                .hint("have it compare a bound too: ON a.window_start = b.window_start AND …"));
+        }
+        left.finish_rows();
+        right.finish_rows();
+        Ok(left.beside(right, join.join_type))
+    }
+
+    fn united(&self, union: &Union) -> Result<Shape> {
+        let mut shapes = union.inputs.iter().map(|input| self.shape(input));
+        let mut shape = shapes.next().ok_or_else(|| Error::internal("a union of nothing"))??;
+        for other in shapes {
+            let mut other = other?;
+            let place = syntax::place_of_query(self.query);
+            if shape.unit != other.unit || (shape.input.is_some() != other.input.is_some()) {
+                return Err(Error::invalid("the parts of a UNION ALL have the same windows, or none")
+                    .at(place)
+                    .hint("write the same TUMBLE or HOP in each part"));
+            }
+            if shape.stage != other.stage || shape.input != other.input {
+                shape.finish_rows();
+                other.finish_rows();
+            }
+            shape.looks_at_window |= other.looks_at_window;
+            for (own, others) in shape.columns.iter_mut().zip(&other.columns) {
+                if own != others {
+                    *own = Meaning::Other;
+                }
+            }
+        }
+        if shape.stage == Stage::Finished
+            && matches!(shape.unit, Unit::Window(_))
+            && !shape.columns.iter().any(|it| it.is_bound())
+        {
+            return Err(Error::invalid(
+                "the parts of a UNION ALL do not tell their window in the same column",
+            )
+            .at(syntax::place_of_query(self.query))
+            .hint("SELECT window_start first in each of them"));
+        }
         Ok(shape)
     }
 
@@ -232,24 +454,15 @@ impl Checker<'_> {
         Ok(())
     }
 
-    fn no_window(&self, shape: &Shape, what: &str, place: Option<Position>) -> Error {
-        if shape.window.is_some() {
-            return Error::invalid(format!("{what} must name its window, or it would never be final"))
-                .at(place
-                    .or_else(|| syntax::place_of_grouping(self.query))
-                    .or_else(|| syntax::place_of_query(self.query)))
-                .hint("write GROUP BY window_start, window_end, …");
-        }
-        let stream = &self.stream.name;
-        let time = self.stream.event_time.map_or("event_ts", |it| self.stream.schema.field(it.column).name());
-        Error::invalid(format!("{what} over the whole stream {stream} would never be final"))
-            .at(place.or_else(|| syntax::place_of_grouping(self.query)).or_else(|| syntax::place_of_query(self.query)))
-            .hint(format!(
-                "write FROM TUMBLE({stream}, {time}, INTERVAL '1 minute') GROUP BY window_start, window_end, …"
-            ))
+    fn no_window(&self, what: &str, place: Option<Position>) -> Error {
+        Error::invalid(format!("{what} must name its window, or it would never be final"))
+            .at(place
+                .or_else(|| syntax::place_of_grouping(self.query))
+                .or_else(|| syntax::place_of_query(self.query)))
+            .hint("write GROUP BY window_start, window_end, …")
     }
 
-    /// OVER stays within a window if it is partitioned by it, and needs the finished rows.
+    /// OVER stays within a window if it is partitioned by it.
     fn check_over(&self, shape: &Shape, exprs: &[Expr], schema: &DFSchema) -> Result<()> {
         for expr in exprs {
             let Some(function) = window_function(expr) else { continue };
@@ -257,26 +470,55 @@ impl Checker<'_> {
             let place = syntax::place_of_function(self.query, |it| {
                 it.over.is_some() && it.name.to_string().to_lowercase() == name
             });
-            if !shape.aggregated {
-                return Err(Error::invalid(format!(
-                    "{name}() OVER needs all rows of its window, not those of one batch"
-                ))
-                .at(place)
-                .hint("aggregate by window first, and write OVER above that"));
-            }
-            let partitioned =
-                function.params.partition_by.iter().any(|key| shape.meaning(key, schema).is_bound());
-            if !partitioned {
-                return Err(Error::invalid(format!("{name}() OVER would reach across windows"))
-                    .at(place)
-                    .hint("write OVER (PARTITION BY window_start …)"));
+            match shape.unit {
+                Unit::Ever => {}
+                Unit::None => {
+                    return Err(Error::invalid(format!("{name}() OVER would wait for rows for ever"))
+                        .at(place)
+                        .hint(
+                            "window the stream first: FROM TUMBLE(…), and OVER (PARTITION BY window_start …)",
+                        ));
+                }
+                Unit::Window(_) => {
+                    let by = &function.params.partition_by;
+                    if !by.iter().any(|key| shape.meaning(key, schema).is_bound()) {
+                        return Err(Error::invalid(format!("{name}() OVER would reach across windows"))
+                            .at(place)
+                            .hint("write OVER (PARTITION BY window_start …)"));
+                    }
+                }
             }
         }
         Ok(())
     }
 }
 
+fn length_of(window: Window) -> WindowLength {
+    WindowLength { size: window.size, slide: window.slide }
+}
+
 impl Shape {
+    pub fn aggregated(&self) -> bool {
+        self.stage == Stage::Finished
+    }
+
+    /// What each column of the plan is known to be.
+    pub fn row_times(&self) -> Vec<Option<RowTime>> {
+        let time = |meaning: &Meaning| match meaning {
+            Meaning::Start => Some(RowTime::Start),
+            Meaning::End => Some(RowTime::End),
+            Meaning::Last => Some(RowTime::Last),
+            Meaning::EventTime | Meaning::Other => None,
+        };
+        self.columns.iter().map(time).collect()
+    }
+
+    /// Of rows that are kept as they are: where their window's bounds are among the columns.
+    pub fn bounds(&self) -> BoundKeys {
+        let find = |wanted| self.columns.iter().position(|it| *it == wanted);
+        BoundKeys { start: find(Meaning::Start), end: find(Meaning::End) }
+    }
+
     fn meaning(&self, expr: &Expr, schema: &DFSchema) -> Meaning {
         column_of(expr)
             .and_then(|column| schema.maybe_index_of_column(column))
@@ -285,31 +527,72 @@ impl Shape {
 
     fn mentions_bound(&self, expr: &Expr, schema: &DFSchema) -> bool {
         expr.column_refs().into_iter().any(|column| {
-            schema.maybe_index_of_column(column).is_some_and(|index| self.columns[index].is_bound())
+            schema.maybe_index_of_column(column).is_some_and(|index| self.columns[index].tells_window())
         })
+    }
+
+    /// Rows of inputs are kept as they are, and go on as those of many.
+    fn finish_rows(&mut self) {
+        if self.stage == Stage::Rows {
+            // Only bounds are made those of each window.
+            self.looks_at_window |= self.columns.contains(&Meaning::Last);
+            self.columns
+                .iter_mut()
+                .filter(|it| **it == Meaning::EventTime)
+                .for_each(|it| *it = Meaning::Other);
+        }
+        self.stage = Stage::Finished;
+        self.input = None;
+    }
+
+    fn beside(self, right: Shape, join: JoinType) -> Shape {
+        let columns = match join {
+            JoinType::LeftSemi | JoinType::LeftAnti => self.columns,
+            JoinType::RightSemi | JoinType::RightAnti => right.columns,
+            JoinType::LeftMark => [self.columns, vec![Meaning::Other]].concat(),
+            JoinType::RightMark => [right.columns, vec![Meaning::Other]].concat(),
+            // A bound is NULL where its side has no row.
+            JoinType::Left => [self.columns, other(right.columns)].concat(),
+            JoinType::Right => [other(self.columns), right.columns].concat(),
+            JoinType::Full => [other(self.columns), other(right.columns)].concat(),
+            JoinType::Inner => [self.columns, right.columns].concat(),
+        };
+        Shape {
+            stage: Stage::Finished,
+            unit: self.unit,
+            looks_at_window: self.looks_at_window || right.looks_at_window,
+            keys: BoundKeys::default(),
+            input: None,
+            columns,
+        }
     }
 
     /// The columns are those of an aggregate now; of the first one, the bounds are remembered.
     fn aggregate_by_columns(&mut self, in_each_set: &[Meaning]) {
-        if !self.aggregated {
+        if self.stage == Stage::Rows {
             let find = |wanted| {
                 let position = self.columns.iter().position(|it| *it == wanted);
                 position.filter(|_| in_each_set.contains(&wanted))
             };
             self.keys = BoundKeys { start: find(Meaning::Start), end: find(Meaning::End) };
-            let bounds = self.columns.iter().filter(|it| it.is_bound()).count();
+            let bounds = self.columns.iter().filter(|it| it.tells_window()).count();
             let kept = self.keys.start.iter().chain(&self.keys.end).count();
             self.looks_at_window |= bounds > kept;
         }
-        self.aggregated = true;
+        self.stage = Stage::Finished;
+        self.input = None;
     }
 
     fn note_use<'e>(&mut self, exprs: impl IntoIterator<Item = &'e Expr>, schema: &DFSchema) {
         let looked = exprs.into_iter().any(|expr| self.mentions_bound(expr, schema));
-        if looked && !self.aggregated {
+        if looked && self.stage == Stage::Rows {
             self.looks_at_window = true;
         }
     }
+}
+
+fn other(columns: Vec<Meaning>) -> Vec<Meaning> {
+    vec![Meaning::Other; columns.len()]
 }
 
 fn column_of(expr: &Expr) -> Option<&Column> {
@@ -319,7 +602,6 @@ fn column_of(expr: &Expr) -> Option<&Column> {
         _ => None,
     }
 }
-
 /// The keys of each grouping set; none of them is empty unless it is written so.
 fn grouping_sets(exprs: &[Expr]) -> Vec<Vec<&Expr>> {
     match exprs {

@@ -1,38 +1,128 @@
-//! What a view can't be, seen in its text alone: joins, ORDER BY, LIMIT, subqueries. The rules that need to know what a
+//! What a view can't be, seen in its text alone: ORDER BY, LIMIT, scalar subqueries. The rules that need to know what a
 //! column means are in `shape`.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
-    Distinct, Expr, Function, GroupByExpr, Ident, LimitClause, ObjectName, Query, Select, SetExpr, Spanned,
-    TableFactor, Visit, Visitor,
+    Distinct, Expr, Function, GroupByExpr, Ident, LimitClause, Query, Select, SetExpr, SetOperator,
+    SetQuantifier, Spanned, TableFactor, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
-use thalweg_engine::spec::StreamSpec;
 
+use super::inputs::Inputs;
 use crate::error::{Error, Position, Result, suggestion};
 use crate::parse::WINDOW_FUNCTIONS;
 
-/// Checks the text, and gives the one stream that it reads.
-pub(super) fn check<'a>(query: &Query, streams: &'a [Arc<StreamSpec>]) -> Result<&'a Arc<StreamSpec>> {
-    let mut rules = Rules { streams, named: HashSet::new(), arguments: HashSet::new(), stream: None };
+/// Checks the text.
+pub(super) fn check(query: &Query, inputs: Inputs<'_>) -> Result<()> {
+    let mut rules = Rules { arguments: HashSet::new() };
     if let ControlFlow::Break(error) = query.visit(&mut rules) {
         return Err(error);
     }
-    rules.stream.ok_or_else(|| {
-        Error::invalid("the view reads no stream")
-            .at(start(query.span()))
-            .hint(format!("streams are: {}", names(streams)))
-    })
+    let read = relations(query);
+    if read.is_empty() {
+        let known: Vec<_> = inputs.names().collect();
+        return Err(Error::invalid("the view reads no stream").at(start(query.span())).hint(
+            match known.is_empty() {
+                true => "streams are: none yet, write CREATE STREAM first".into(),
+                false => format!("it may read: {}", known.join(", ")),
+            },
+        ));
+    }
+    for (name, place) in read {
+        if inputs.find(&name).is_none() {
+            let known: Vec<_> = inputs.names().collect();
+            let error = Error::invalid(format!("no stream or view \"{name}\"")).at(place);
+            return Err(error.hint(match known.is_empty() {
+                true => "a view reads a stream; write CREATE STREAM first".into(),
+                false => suggestion(&name, "a view reads a stream or a view; there are", known),
+            }));
+        }
+    }
+    Ok(())
 }
 
-fn names(streams: &[Arc<StreamSpec>]) -> String {
-    match streams {
-        [] => "none yet, write CREATE STREAM first".into(),
-        _ => streams.iter().map(|it| it.name.as_str()).collect::<Vec<_>>().join(", "),
+/// The relations that a query names and does not define itself, in the order of the text, each once.
+pub(super) fn relations(query: &Query) -> Vec<(String, Option<Position>)> {
+    struct Find {
+        /// What `WITH name AS (…)` has named.
+        named: HashSet<String>,
+        found: Vec<(String, Option<Position>)>,
     }
+    impl Visitor for Find {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+            let with = query.with.iter().flat_map(|with| &with.cte_tables);
+            self.named.extend(with.map(|cte| lower(&cte.alias.name)));
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+            let TableFactor::Table { name, args: None, .. } = factor else {
+                return ControlFlow::Continue(());
+            };
+            let parts: Vec<_> = name.0.iter().filter_map(|part| part.as_ident()).map(lower).collect();
+            let text = parts.join(".");
+            let known = self.named.contains(&text) || self.found.iter().any(|(found, _)| *found == text);
+            if !known {
+                self.found.push((text, start(name.span())));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut find = Find { named: HashSet::new(), found: vec![] };
+    // The visitor never breaks.
+    let _ = query.visit(&mut find);
+    find.found
+}
+
+/// Where the query first names a relation.
+pub(super) fn place_of_relation(query: &Query, name: &str) -> Option<Position> {
+    relations(query).into_iter().find(|(read, _)| read == name).and_then(|(_, place)| place)
+}
+
+/// Where the first join stands: what it joins.
+pub(super) fn place_of_join(query: &Query) -> Option<Position> {
+    struct Find;
+    impl Visitor for Find {
+        type Break = Option<Position>;
+        fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Option<Position>> {
+            let listed = select.from.get(1).map(|it| it.span());
+            let joined =
+                || select.from.iter().find_map(|it| it.joins.first().map(|join| join.relation.span()));
+            match listed.or_else(joined) {
+                Some(span) => ControlFlow::Break(start(span)),
+                None => ControlFlow::Continue(()),
+            }
+        }
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Option<Position>> {
+            match expr {
+                Expr::InSubquery { .. } | Expr::Exists { .. } => ControlFlow::Break(start(expr.span())),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    match query.visit(&mut Find) {
+        ControlFlow::Break(place) => place,
+        ControlFlow::Continue(()) => None,
+    }
+}
+
+/// Whether the query names a column so.
+pub(super) fn names_column(query: &Query, name: &str) -> bool {
+    struct Find<'a>(&'a str);
+    impl Visitor for Find<'_> {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            let named = match expr {
+                Expr::Identifier(ident) => lower(ident) == self.0,
+                Expr::CompoundIdentifier(parts) => parts.iter().any(|part| lower(part) == self.0),
+                _ => false,
+            };
+            if named { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+    }
+    query.visit(&mut Find(name)).is_break()
 }
 
 pub(super) fn start(span: Span) -> Option<Position> {
@@ -101,16 +191,12 @@ pub(super) fn place_of_function(query: &Query, wanted: impl Fn(&Function) -> boo
     }
 }
 
-struct Rules<'a> {
-    streams: &'a [Arc<StreamSpec>],
-    /// What `WITH name AS (…)` has named.
-    named: HashSet<String>,
+struct Rules {
     /// Subqueries that stand for `TABLE name` in a window function.
     arguments: HashSet<Span>,
-    stream: Option<&'a Arc<StreamSpec>>,
 }
 
-impl Visitor for Rules<'_> {
+impl Visitor for Rules {
     type Break = Error;
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Error> {
@@ -118,9 +204,16 @@ impl Visitor for Rules<'_> {
             if with.recursive {
                 return refuse("a view can't be recursive", start(with.span()), "leave out RECURSIVE");
             }
-            self.named.extend(with.cte_tables.iter().map(|cte| lower(&cte.alias.name)));
         }
-        if let Some(order_by) = &query.order_by {
+        let first_of = first_of(query);
+        if let (Some(columns), None) = (first_of, &query.order_by) {
+            return refuse(
+                "DISTINCT ON without ORDER BY keeps the first row that comes, which is not the same in a replay",
+                columns.first().and_then(|it| start(it.span())),
+                "write ORDER BY the same columns, and then what comes first",
+            );
+        }
+        if let (None, Some(order_by)) = (first_of, &query.order_by) {
             return refuse(
                 "the rows of a view have no order",
                 start(order_by.span()),
@@ -137,6 +230,14 @@ impl Visitor for Rules<'_> {
         }
         match query.body.as_ref() {
             SetExpr::Select(_) | SetExpr::Query(_) => ControlFlow::Continue(()),
+            SetExpr::SetOperation { op: SetOperator::Union, set_quantifier: SetQuantifier::All, .. } => {
+                ControlFlow::Continue(())
+            }
+            SetExpr::SetOperation { op: SetOperator::Union, .. } => refuse(
+                "UNION without ALL is not supported in a view",
+                start(query.body.span()),
+                "write UNION ALL, and SELECT DISTINCT above it",
+            ),
             SetExpr::SetOperation { op, .. } => refuse(
                 format!("{op} is not supported in a view"),
                 start(query.body.span()),
@@ -146,31 +247,9 @@ impl Visitor for Rules<'_> {
         }
     }
 
-    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Error> {
-        if let Some(Distinct::On(columns)) = &select.distinct {
-            return refuse(
-                "DISTINCT ON keeps the first row that comes, which is not the same in a replay",
-                columns.first().and_then(|it| start(it.span())),
-                "use first_value(column ORDER BY …) and GROUP BY",
-            );
-        }
-        let joined = select.from.get(1).map(|it| it.span());
-        let joined =
-            joined.or(select.from.iter().find_map(|it| it.joins.first().map(|join| join.relation.span())));
-        if let Some(span) = joined {
-            return refuse(
-                "joins are not supported in a view",
-                start(span),
-                "make each side a view, and join them in the query that reads them",
-            );
-        }
-        ControlFlow::Continue(())
-    }
-
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Error> {
         collect_table_arguments(factor, &mut self.arguments);
         match factor {
-            TableFactor::Table { name, args: None, .. } => self.relation(name),
             TableFactor::Table { name, args: Some(_), .. }
                 if !WINDOW_FUNCTIONS.iter().any(|known| name.to_string().eq_ignore_ascii_case(known)) =>
             {
@@ -187,47 +266,22 @@ impl Visitor for Rules<'_> {
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Error> {
         match expr {
             Expr::Subquery(query) if self.arguments.contains(&query.span()) => ControlFlow::Continue(()),
-            Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => refuse(
-                "subqueries in expressions are not supported in a view",
+            Expr::Subquery(_) => refuse(
+                "a subquery for a value is not supported in a view",
                 start(expr.span()),
-                "compare in the query that reads the view",
+                "join with it on the window's bound, or compare in the query that reads the view",
             ),
             _ => ControlFlow::Continue(()),
         }
     }
 }
 
-impl Rules<'_> {
-    fn relation(&mut self, name: &ObjectName) -> ControlFlow<Error> {
-        let place = start(name.span());
-        let parts: Vec<_> = name.0.iter().filter_map(|part| part.as_ident()).map(lower).collect();
-        let [.., last] = parts.as_slice() else { return ControlFlow::Continue(()) };
-        if parts.len() == 1 && self.named.contains(last) {
-            return ControlFlow::Continue(());
-        }
-        let known = self.streams.iter().find(|stream| parts.len() == 1 && &stream.name == last);
-        let Some(stream) = known else {
-            let error = Error::invalid(format!("no stream \"{}\"", parts.join("."))).at(place);
-            return ControlFlow::Break(error.hint(match self.streams {
-                [] => "a view reads a stream; write CREATE STREAM first".into(),
-                streams => suggestion(
-                    last,
-                    "a view reads a stream; streams are",
-                    streams.iter().map(|it| it.name.as_str()),
-                ),
-            }));
-        };
-        match self.stream {
-            Some(other) if other.name != stream.name => refuse(
-                format!("a view reads one stream, not {} and {}", other.name, stream.name),
-                place,
-                "make a view of each, and join them in the query that reads them",
-            ),
-            _ => {
-                self.stream = Some(stream);
-                ControlFlow::Continue(())
-            }
-        }
+/// The columns of a `DISTINCT ON`, which takes the first row of each group by the query's order.
+fn first_of(query: &Query) -> Option<&[Expr]> {
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
+    match &select.distinct {
+        Some(Distinct::On(columns)) => Some(columns),
+        _ => None,
     }
 }
 

@@ -7,6 +7,6 @@ mod panes;
 mod relation;
 
 pub(super) use functions::{canonical_float, shift};
-pub(super) use node::{WINDOW_END, WINDOW_START, WindowLength, WindowNode};
+pub(super) use node::{LAST_INSTANT, WINDOW_END, WINDOW_START, WINDOW_TIME, WindowLength, WindowNode};
 pub(super) use panes::{pane_length, resolve};
 pub(super) use relation::WindowFunctions;

@@ -1,5 +1,5 @@
 //! What stands for `TUMBLE(…)` in a plan until it is known how rows are shared: its input's columns, then
-//! `window_start` and `window_end`.
+//! `window_start` and `window_end`, and `window_time` where the query names it.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -15,6 +15,9 @@ use crate::plan::column_type::moment;
 
 pub(crate) const WINDOW_START: &str = "window_start";
 pub(crate) const WINDOW_END: &str = "window_end";
+pub(crate) const WINDOW_TIME: &str = "window_time";
+/// How long before its end the last instant of a window is, as Flink has it.
+pub(crate) const LAST_INSTANT: Micros = 1_000;
 
 /// Windows of `size` every `slide`, aligned to the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,6 +32,8 @@ pub(crate) struct WindowNode {
     /// The column of the descriptor.
     pub time: Expr,
     pub length: WindowLength,
+    /// Whether it has a column `window_time`.
+    pub with_last: bool,
     /// Where the function stands in the text.
     pub position: Option<Position>,
     pub schema: DFSchemaRef,
@@ -39,16 +44,30 @@ impl WindowNode {
         input: LogicalPlan,
         time: Expr,
         length: WindowLength,
+        with_last: bool,
         position: Option<Position>,
     ) -> Result<WindowNode> {
-        let mut fields: Vec<_> =
-            input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
-        for name in [WINDOW_START, WINDOW_END] {
+        // A column of that name is the input's own.
+        let with_last = with_last && !input.schema().has_column_with_unqualified_name(WINDOW_TIME);
+        let all = input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
+        let mut fields: Vec<_> = all.filter(|(_, field)| !is_bound(field.name())).collect();
+        let last = with_last.then_some(WINDOW_TIME);
+        for name in [WINDOW_START, WINDOW_END].into_iter().chain(last) {
             fields.push((None, Arc::new(Field::new(name, moment(), true))));
         }
         let schema = DFSchema::new_with_metadata(fields, input.schema().metadata().clone())?;
-        Ok(WindowNode { input, time, length, position, schema: Arc::new(schema) })
+        Ok(WindowNode { input, time, length, with_last, position, schema: Arc::new(schema) })
     }
+
+    /// The columns of its input that it passes on. Bounds that these have already, those of a view, give way to its own.
+    pub fn kept_columns(&self) -> Vec<usize> {
+        let fields = self.input.schema().fields().iter().enumerate();
+        fields.filter(|(_, field)| !is_bound(field.name())).map(|(index, _)| index).collect()
+    }
+}
+
+fn is_bound(name: &str) -> bool {
+    [WINDOW_START, WINDOW_END].contains(&name)
 }
 
 impl PartialOrd for WindowNode {
@@ -81,7 +100,9 @@ impl UserDefinedLogicalNodeCore for WindowNode {
 
     fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
         match (exprs.pop(), inputs.pop()) {
-            (Some(time), Some(input)) => WindowNode::try_new(input, time, self.length, self.position),
+            (Some(time), Some(input)) => {
+                WindowNode::try_new(input, time, self.length, self.with_last, self.position)
+            }
             _ => plan_err!("a window has one input and one time"),
         }
     }

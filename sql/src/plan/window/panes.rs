@@ -9,7 +9,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use thalweg_engine::ids::Micros;
 
 use super::functions::{pane_start, shift, window_starts};
-use super::node::{WINDOW_END, WINDOW_START, WindowLength, WindowNode};
+use super::node::{LAST_INSTANT, WINDOW_END, WINDOW_START, WINDOW_TIME, WindowLength, WindowNode};
 
 /// The longest slice of time that every window is made of whole ones.
 pub(crate) fn pane_length(length: WindowLength) -> Micros {
@@ -33,27 +33,35 @@ pub(crate) fn resolve(plan: LogicalPlan, expanded: bool) -> Result<LogicalPlan> 
     Ok(resolved.data)
 }
 
-fn columns_of(plan: &LogicalPlan) -> Vec<Expr> {
-    plan.schema().columns().into_iter().map(Expr::Column).collect()
+fn columns_of(window: &WindowNode) -> Vec<Expr> {
+    let columns = window.input.schema().columns();
+    window.kept_columns().into_iter().map(|index| Expr::Column(columns[index].clone())).collect()
+}
+
+fn last_instant(window: &WindowNode, end: Expr) -> Option<Expr> {
+    window.with_last.then(|| shift(end, -LAST_INSTANT).alias(WINDOW_TIME))
 }
 
 fn rows_per_pane(window: &WindowNode) -> Result<LogicalPlan> {
     let pane = pane_length(window.length);
     let start = pane_start(window.time.clone(), pane);
     let end = shift(start.clone(), pane);
-    let columns =
-        columns_of(&window.input).into_iter().chain([start.alias(WINDOW_START), end.alias(WINDOW_END)]);
+    let last = last_instant(window, end.clone());
+    let bounds = [start.alias(WINDOW_START), end.alias(WINDOW_END)];
+    let columns = columns_of(window).into_iter().chain(bounds).chain(last);
     LogicalPlanBuilder::from(window.input.clone()).project(columns.collect::<Vec<_>>())?.build()
 }
 
 fn rows_per_window(window: &WindowNode) -> Result<LogicalPlan> {
     let WindowLength { size, slide } = window.length;
-    let columns = columns_of(&window.input);
+    let columns = columns_of(window);
     let starts = window_starts(window.time.clone(), size, slide).alias(WINDOW_START);
     let start = Column::new_unqualified(WINDOW_START);
-    let end = shift(Expr::Column(start.clone()), size).alias(WINDOW_END);
+    let end = shift(Expr::Column(start.clone()), size);
+    let last = last_instant(window, end.clone());
     let with_starts = columns.iter().cloned().chain([starts]).collect::<Vec<_>>();
-    let with_both = columns.into_iter().chain([Expr::Column(start.clone()), end]).collect::<Vec<_>>();
+    let bounds = [Expr::Column(start.clone()), end.alias(WINDOW_END)];
+    let with_both = columns.into_iter().chain(bounds).chain(last).collect::<Vec<_>>();
     LogicalPlanBuilder::from(Arc::new(window.input.clone()))
         .project(with_starts)?
         .unnest_column(start)?

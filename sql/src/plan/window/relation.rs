@@ -19,7 +19,10 @@ use crate::error::{Error, Position, Result};
 use crate::parse::interval_micros;
 
 #[derive(Debug)]
-pub(crate) struct WindowFunctions;
+pub(crate) struct WindowFunctions {
+    /// Whether windows have a column `window_time`: where the query names it, so that `*` is what it always was.
+    pub with_last: bool,
+}
 
 impl RelationPlanner for WindowFunctions {
     fn plan_relation(
@@ -32,7 +35,7 @@ impl RelationPlanner for WindowFunctions {
         };
         let input = context.plan(call.relation()?)?;
         let time = context.sql_to_expr(call.time()?, input.schema())?;
-        let node = WindowNode::try_new(input, time, call.length()?, call.position)?;
+        let node = WindowNode::try_new(input, time, call.length()?, self.with_last, call.position)?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, call.alias))))
     }

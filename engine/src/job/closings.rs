@@ -1,0 +1,47 @@
+//! All that a view has closed up to a barrier: what a view over it begins with.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::cast;
+use object_store::ObjectStoreExt;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use crate::Result;
+use crate::ids::Micros;
+use crate::sink::{HistoryFile, HistoryFiles};
+use crate::spec::ViewSpec;
+
+pub struct Closings {
+    /// Of the view that is born.
+    pub leg: usize,
+    pub view: Arc<ViewSpec>,
+    pub tail: Arc<Vec<RecordBatch>>,
+    pub history: Arc<HistoryFiles>,
+    /// Windows of the reader that start up to here may lack rows.
+    pub born_after: Option<Micros>,
+}
+
+impl Closings {
+    pub async fn rows(&self) -> Result<Vec<RecordBatch>> {
+        let mut rows = vec![];
+        for file in self.history.files.iter() {
+            rows.extend(self.read(file).await?);
+        }
+        rows.extend(self.tail.iter().cloned());
+        Ok(rows)
+    }
+
+    async fn read(&self, file: &HistoryFile) -> Result<Vec<RecordBatch>> {
+        let bytes = self.history.store.get(&file.path).await?.bytes().await?;
+        let batches = ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?;
+        batches.map(|batch| self.as_view(&batch?)).collect()
+    }
+
+    /// The lake has other types for some columns.
+    fn as_view(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let columns = batch.columns().iter().zip(self.view.schema.fields());
+        let columns = columns.map(|(column, field)| cast(column, field.data_type()));
+        Ok(RecordBatch::try_new(Arc::clone(&self.view.schema), columns.collect::<Result<_, _>>()?)?)
+    }
+}
