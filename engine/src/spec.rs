@@ -235,8 +235,16 @@ pub enum ViewShape {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     Window(Window),
+    /// A session of one key.
+    Session(Session),
     /// Everything since the view was born; it never closes.
     Ever,
+}
+
+/// Rows of one key, each within the gap of the one before; one exactly a gap later begins the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Session {
+    pub gap: Micros,
 }
 
 impl ViewShape {
@@ -275,6 +283,8 @@ pub struct Cut {
     /// the two.
     pub window_start: Option<usize>,
     pub window_end: Option<usize>,
+    /// Likewise of the keys by which sessions are told apart.
+    pub keys: Vec<usize>,
 }
 
 /// What a leg gives to a cut.
@@ -303,9 +313,9 @@ impl Cut {
         }
     }
 
-    fn key(&self, leg: usize) -> (Vec<&LogicalPlan>, Option<usize>, Option<usize>) {
+    fn key(&self, leg: usize) -> (Vec<&LogicalPlan>, Option<usize>, Option<usize>, &[usize]) {
         let of_leg = self.lowers.iter().filter(|lower| lower.leg == leg).map(|lower| &lower.logical);
-        (of_leg.collect(), self.window_start, self.window_end)
+        (of_leg.collect(), self.window_start, self.window_end, &self.keys)
     }
 }
 

@@ -24,6 +24,7 @@ use crate::spec::{Unit, ViewShape, ViewSpec};
 use crate::status::{Failure, LedgerRow};
 use crate::view::panes::{Panes, Run, due_merge};
 use crate::view::part::Part;
+use crate::view::session::{self, Closing};
 use crate::view::upper::{finish, reduce};
 use crate::view::without_time;
 use crate::{Error, Result};
@@ -127,14 +128,28 @@ impl TableEpoch {
         let (rows, fresh, closed_through) = match &spec.shape {
             ViewShape::Copy { .. } => (fresh.into_iter().map(|part| part.batch).collect(), vec![], None),
             ViewShape::Units { cuts, upper, unit, .. } => {
-                let fresh = reduce(cuts, *unit, &fresh).await?;
-                let closed_through = match unit {
-                    Unit::Window(_) => whole.panes.closed_through.max(through),
-                    Unit::Ever => None,
-                };
-                let closing = match closed_through {
-                    Some(through) => whole.panes.closing_parts(&fresh, through),
-                    None => vec![],
+                let mut fresh = reduce(cuts, *unit, &fresh).await?;
+                let panes = &whole.panes;
+                let (closed_through, closing) = match unit {
+                    Unit::Ever => (None, vec![]),
+                    Unit::Window(_) => {
+                        let closed = panes.closed_through.max(through);
+                        (closed, closed.map_or(vec![], |closed| panes.closing_parts(&fresh, closed)))
+                    }
+                    Unit::Session(session) => {
+                        let closed = through.map(|through| session.closed_through(through));
+                        let closed = panes.closed_through.max(closed);
+                        let born = panes.born_after.map(|born| session.born_after(born));
+                        let outcome = match closed {
+                            Some(closed) => {
+                                session::close(*session, cuts, &panes.durable_and(&fresh), closed, born)?
+                            }
+                            None => Closing::default(),
+                        };
+                        // What has ended leaves, but what goes on of it.
+                        fresh.extend(outcome.carried);
+                        (closed, outcome.closing)
+                    }
                 };
                 let rows = if closing.is_empty() { vec![] } else { finish(cuts, upper, &closing).await? };
                 (rows, fresh, closed_through)

@@ -21,10 +21,13 @@ pub fn fingerprint(shape: &ViewShape) -> String {
     if let ViewShape::Units { unit, cuts, .. } = shape {
         match unit {
             Unit::Window(window) => line(&mut text, format_args!("{window:?}")),
-            Unit::Ever => line(&mut text, format_args!("{unit:?}")),
+            Unit::Session(_) | Unit::Ever => line(&mut text, format_args!("{unit:?}")),
         }
         for cut in cuts {
             line(&mut text, format_args!("cut {:?}", (cut.window_start, cut.window_end)));
+            if !cut.keys.is_empty() {
+                line(&mut text, format_args!("keys {:?}", cut.keys));
+            }
             for field in cut.state_schema().fields() {
                 let null = if field.is_nullable() { " null" } else { "" };
                 line(&mut text, format_args!("{}{null}", field.data_type()));

@@ -34,7 +34,16 @@ pub struct LowerHalf {
     /// What it makes parts of; `None` for a copy.
     unit: Option<Unit>,
     /// With how late a row may be; `None` where nothing is late.
-    window: Option<(Window, Micros)>,
+    late: Option<(Late, Micros)>,
+}
+
+/// Which rows come too late.
+#[derive(Debug, Clone, Copy)]
+enum Late {
+    /// Those whose windows had all passed.
+    Windows(Window),
+    /// Those behind the watermark: what they belong to may have closed, or not.
+    Behind,
 }
 
 struct Plan {
@@ -71,49 +80,55 @@ struct Ran {
 impl LowerHalf {
     pub fn new(shape: &ViewShape, leg: usize) -> Result<LowerHalf> {
         Ok(match shape {
-            ViewShape::Copy { lowers } => LowerHalf {
-                plans: vec![Plan::new(Arc::clone(&lowers[leg]), None)?],
-                unit: None,
-                window: None,
-            },
+            ViewShape::Copy { lowers } => {
+                LowerHalf { plans: vec![Plan::new(Arc::clone(&lowers[leg]), None)?], unit: None, late: None }
+            }
             ViewShape::Units { unit, allowed_lateness, cuts, .. } => {
                 let numbered = (0..).zip(cuts);
                 let of_leg = numbered.flat_map(|(number, cut)| {
                     let lowers = cut.lowers.iter().filter(|lower| lower.leg == leg);
                     lowers.map(move |lower| Plan::new(Arc::clone(&lower.plan), Some((number, cut.clone()))))
                 });
-                let window = match unit {
-                    Unit::Window(window) => Some((*window, *allowed_lateness)),
+                let late = match unit {
+                    Unit::Window(window) => Some((Late::Windows(*window), *allowed_lateness)),
+                    Unit::Session(_) => Some((Late::Behind, *allowed_lateness)),
                     Unit::Ever => None,
                 };
-                LowerHalf { plans: of_leg.collect::<Result<_>>()?, unit: Some(*unit), window }
+                LowerHalf { plans: of_leg.collect::<Result<_>>()?, unit: Some(*unit), late }
             }
         })
     }
 
     /// Which rows are late, and in which of their windows others count; `None` if all count in all of theirs.
     pub fn verdicts(&self, observed: &Observed) -> Option<Verdicts> {
-        let (window, lateness) = self.window?;
-        observed.verdicts(window, lateness)
+        match self.late? {
+            (Late::Windows(window), lateness) => observed.verdicts(window, lateness),
+            (Late::Behind, lateness) => observed.behind(lateness),
+        }
     }
 
     /// Runs over the rows but those that are late, and those that fail. A row fails if it does so alone, so which ones do
     /// does not depend on how batches were cut (INV-17).
     pub async fn take_in(&mut self, arrived: &Arrived) -> Result<Lowered> {
         let mut lowered = Lowered::default();
-        if let (Some((window, _)), Some(observed)) = (self.window, &arrived.observed)
-            && let Some(verdicts) = self.verdicts(observed)
-        {
+        if let Some(verdicts) = arrived.observed.as_ref().and_then(|observed| self.verdicts(observed)) {
             lowered.late = verdicts.late.true_count() as u64;
             for (after, rows) in verdicts.in_time() {
                 let some = take_record_batch(&arrived.batch, &rows)?;
                 let place = |row: usize| rows.value(row) as usize;
                 for part in self.lower(&some, place, &mut lowered).await? {
-                    lowered.parts.extend(part.ending_after(after, window)?);
+                    lowered.parts.extend(match self.late {
+                        Some((Late::Windows(window), _)) => part.ending_after(after, window)?,
+                        _ => Some(part),
+                    });
                 }
             }
         } else {
             lowered.parts = self.lower(&arrived.batch, |row| row, &mut lowered).await?;
+        }
+        if let Some(Unit::Session(_)) = self.unit {
+            // So far each row was a session of its own.
+            lowered.parts = self.merged(lowered.parts).await?;
         }
         lowered.failed.sort_by_key(|failed| failed.row);
         Ok(lowered)

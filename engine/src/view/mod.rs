@@ -11,6 +11,7 @@ mod open;
 pub mod panes;
 pub mod part;
 mod running;
+pub mod session;
 pub mod sieve;
 mod state_scan;
 mod tally;

@@ -8,11 +8,12 @@ use futures::future::BoxFuture;
 
 use crate::Result;
 use crate::ids::Epoch;
-use crate::spec::{ViewShape, ViewSpec};
+use crate::spec::{Unit, ViewShape, ViewSpec};
 use crate::view::arrived::Arrived;
 use crate::view::lower::LowerHalf;
 use crate::view::panes::Panes;
 use crate::view::part::Part;
+use crate::view::session;
 use crate::view::upper::finish;
 
 /// What a view has open, pinned: the rows of its open units come of it.
@@ -55,10 +56,18 @@ impl OpenPanes {
             for (leg, input) in inputs.iter().enumerate() {
                 fresh.extend(lowered(view, leg, &input.waiting().await?).await?);
             }
-            let parts = panes.open_parts(&fresh);
             let rows = match &view.shape {
-                ViewShape::Copy { .. } => parts.into_iter().map(|part| part.batch).collect(),
-                ViewShape::Units { cuts, upper, .. } => finish(cuts, upper, &parts).await?,
+                ViewShape::Copy { .. } => {
+                    panes.open_parts(&fresh).into_iter().map(|part| part.batch).collect()
+                }
+                ViewShape::Units { unit: Unit::Session(session), cuts, upper, .. } => {
+                    let born_after = panes.born_after.map(|born| session.born_after(born));
+                    let parts = session::labelled(cuts, &panes.all_and(&fresh), born_after)?;
+                    finish(cuts, upper, &parts).await?
+                }
+                ViewShape::Units { cuts, upper, .. } => {
+                    finish(cuts, upper, &panes.open_parts(&fresh)).await?
+                }
             };
             rows.iter().map(|batch| without_time(view, batch)).collect()
         })

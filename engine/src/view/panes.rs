@@ -65,7 +65,16 @@ impl Panes {
     fn window(&self) -> Option<Window> {
         match self.unit {
             Some(Unit::Window(window)) => Some(window),
-            Some(Unit::Ever) | None => None,
+            Some(Unit::Session(_) | Unit::Ever) | None => None,
+        }
+    }
+
+    /// By when all has closed that a pane is of, where it closes at all.
+    fn last_end_of(&self, pane: Micros) -> Option<Micros> {
+        match self.unit? {
+            Unit::Window(window) => Some(window.last_end(pane)),
+            Unit::Session(session) => Some(session.last_end(pane)),
+            Unit::Ever => None,
         }
     }
 
@@ -138,6 +147,16 @@ impl Panes {
         runs.chain(fresh).flat_map(|part| self.windows_of(window, part, &closing)).collect()
     }
 
+    /// All parts, with those of the epoch that has become whole in place of all that are filed.
+    pub fn durable_and<'a>(&'a self, fresh: &'a [Part]) -> Vec<&'a Part> {
+        self.runs.iter().flat_map(|run| run.parts.iter()).chain(fresh).collect()
+    }
+
+    /// All parts, with `fresh` ones that are filed nowhere yet.
+    pub fn all_and<'a>(&'a self, fresh: &'a [Part]) -> Vec<&'a Part> {
+        self.parts().chain(fresh).collect()
+    }
+
     fn windows_of(&self, window: Window, part: &Part, wanted: &dyn Fn(Micros) -> bool) -> Vec<WindowPart> {
         let wanted = |start: Micros| {
             let end = start + window.size;
@@ -161,9 +180,14 @@ impl Panes {
 
     /// INV-3, when an epoch has become whole.
     pub fn check_joining(&self, view: &str, fresh: &[Part]) -> Result<()> {
-        let (Some(window), Some(closed)) = (self.window(), self.closed_through) else { return Ok(()) };
+        let Some(closed) = self.closed_through else { return Ok(()) };
+        let passed = |pane: Micros| match self.unit {
+            Some(Unit::Window(window)) => window.last_end_of_rows_in(pane) <= closed,
+            Some(Unit::Session(session)) => session.last_end(pane) <= closed,
+            Some(Unit::Ever) | None => false,
+        };
         let mut panes = fresh.iter().flat_map(|part| part.panes.iter());
-        match panes.find(|pane| window.last_end_of_rows_in(pane.start) <= closed) {
+        match panes.find(|pane| passed(pane.start)) {
             None => Ok(()),
             Some(pane) => Err(Error::Internal(format!(
                 "rows reached a window that has left. view={view:?}, pane={}, closed_through={closed}",
@@ -174,8 +198,9 @@ impl Panes {
 
     /// What stays of the parts when windows up to `through` leave.
     pub fn staying(&self, parts: &[Part], through: Option<Micros>) -> Result<Vec<Part>> {
-        let (Some(window), Some(through)) = (self.window(), through) else { return Ok(parts.to_vec()) };
-        let staying = parts.iter().map(|part| part.staying(|pane| window.last_end(pane) > through));
+        let (Some(_), Some(through)) = (self.unit, through) else { return Ok(parts.to_vec()) };
+        let stays = |pane| self.last_end_of(pane).is_none_or(|end| end > through);
+        let staying = parts.iter().map(|part| part.staying(stays));
         staying.filter_map(Result::transpose).collect()
     }
 
@@ -206,12 +231,14 @@ impl Panes {
 
     /// The end of the last window that anything open is part of.
     pub fn last_end(&self) -> Option<Micros> {
-        let window = self.window()?;
-        self.parts().filter_map(|part| Some(window.last_end(part.panes.last()?.start))).max()
+        self.parts().filter_map(|part| self.last_end_of(part.panes.last()?.start)).max()
     }
 
-    /// Distinct windows that are open.
+    /// Distinct windows that are open; of sessions, the partial rows.
     pub fn open_windows(&self) -> usize {
+        if let Some(Unit::Session(_)) = self.unit {
+            return self.parts().filter(|part| part.cut == 0).map(|part| part.batch.num_rows()).sum();
+        }
         let Some(window) = self.window() else { return 0 };
         let panes = self.parts().flat_map(|part| part.panes.iter().map(|pane| (pane.start, part.after)));
         let starts = panes.collect::<BTreeSet<_>>().into_iter().flat_map(|(pane, after)| {

@@ -15,6 +15,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 use crate::ids::Micros;
 use crate::spec::{Cut, Unit, Window};
 use crate::view::compact::compacted;
+use crate::view::session;
 use crate::{Error, Result};
 
 /// What a view keeps of cut `cut`; or finished rows of a copy, all in one pane 0 of cut 0.
@@ -49,11 +50,13 @@ impl Part {
         if whole.num_rows() == 0 {
             return Ok(None);
         }
-        let window = match unit {
-            Unit::Window(window) => window,
+        let starts = match unit {
+            Unit::Window(window) => pane_starts(&whole, spec, window)?,
+            Unit::Session(session) => {
+                session::ends(spec, &whole)?.iter().map(|end| session.pane_of_end(*end)).collect()
+            }
             Unit::Ever => return Ok(Some(Part::of_one_pane(0, cut, compacted(whole)?))),
         };
-        let starts = pane_starts(&whole, spec, window)?;
         // Panes are few beside rows, so dealing the rows out to them is less than sorting.
         let mut by_pane: BTreeMap<Micros, Vec<u32>> = BTreeMap::new();
         let mut row = 0;

@@ -20,12 +20,13 @@ use crate::view::leaf::{LeafExec, States};
 use crate::view::part::Part;
 use crate::view::plain_planning_state;
 use crate::view::running::running_context;
+use crate::view::session;
 use crate::view::state_scan::StateScanPlanner;
 use crate::view::tally::as_aggregate;
 use crate::{Error, Result};
 
-/// Merges the parts of each cut that count in the same windows into one. A cut groups by its pane, so one plan merges
-/// all panes and mixes none. Rows that are kept as they are only move together.
+/// Merges the parts of each cut that count in the same windows into one. A cut groups by its pane, or its session, so one
+/// plan merges all and mixes none. Rows that are kept as they are only move together.
 pub async fn reduce(cuts: &[Cut], unit: Unit, parts: &[Part]) -> Result<Vec<Part>> {
     let mut groups: BTreeMap<(u32, Micros), Vec<&Part>> = BTreeMap::new();
     for part in parts {
@@ -33,12 +34,14 @@ pub async fn reduce(cuts: &[Cut], unit: Unit, parts: &[Part]) -> Result<Vec<Part
     }
     let mut reduced = Vec::with_capacity(groups.len());
     for ((number, after), parts) in groups {
-        if let [only] = parts[..] {
-            reduced.push(only.clone());
+        let sessions = matches!(unit, Unit::Session(_));
+        if let ([only], false) = (&parts[..], sessions) {
+            reduced.push((*only).clone());
             continue;
         }
         let cut = &cuts[number as usize];
-        let batches = parts.iter().map(|part| part.batch.clone()).collect();
+        let batches: Vec<_> = parts.iter().map(|part| part.batch.clone()).collect();
+        let batches = if sessions { session::label(cut, &batches)?.into_iter().collect() } else { batches };
         let merged = Part::of_batches(number, &reduce_batches(cut, batches).await?, cut, unit)?;
         reduced.extend(merged.map(|part| Part { after, ..part }));
     }

@@ -89,6 +89,17 @@ impl Observed {
         Some(Verdicts { late: late.collect(), after: after.collect() })
     }
 
+    /// Which rows lie behind the watermark, allowed lateness included. `None` if none does.
+    pub fn behind(&self, allowed_lateness: Micros) -> Option<Verdicts> {
+        let rows = || self.times.values().iter().copied().zip(self.before.iter().copied());
+        let late = |(time, watermark): (Micros, Micros)| time < watermark.saturating_sub(allowed_lateness);
+        if !rows().any(late) {
+            return None;
+        }
+        let late = rows().map(|row| Some(late(row))).collect();
+        Some(Verdicts { late, after: vec![Micros::MIN; self.before.len()] })
+    }
+
     pub fn time(&self, row: usize) -> Micros {
         self.times.value(row)
     }

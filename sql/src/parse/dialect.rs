@@ -1,13 +1,16 @@
-//! The SQL that we read: what DataFusion's generic dialect reads, and `TABLE name` as an argument, which the standard's
-//! window functions take: `TUMBLE(TABLE clicks, DESCRIPTOR(t), INTERVAL '1' MINUTE)`.
+//! The SQL that we read: what DataFusion's generic dialect reads, and `TABLE name [PARTITION BY keys]` as an argument, which
+//! the standard's window functions take: `TUMBLE(TABLE clicks, DESCRIPTOR(t), INTERVAL '1' MINUTE)`. The keys are kept as
+//! the `DISTRIBUTE BY` of the subquery that stands for the table.
 
 use std::any::TypeId;
 
-use datafusion::sql::sqlparser::ast::{Expr, Query};
+use datafusion::sql::sqlparser::ast::{Expr, Query, SetExpr};
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
+
+use super::window_argument::name_to_subquery;
 
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ThalwegDialect;
@@ -34,6 +37,25 @@ impl Dialect for ThalwegDialect {
         let is_table = parser.peek_keyword(Keyword::TABLE);
         let is_named = matches!(parser.peek_nth_token_ref(1).token, Token::Word(_));
         (is_table && is_named).then(|| table_argument(parser))
+    }
+
+    /// `clicks PARTITION BY user_id` in the short form of a window.
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        partitions(parser).then_some(Ok(LOOSEST))
+    }
+
+    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
+        partitions(parser).then(|| {
+            let place = parser.next_token().span.start;
+            let mut table = expr.clone();
+            name_to_subquery(&mut table)?;
+            match table {
+                Expr::Subquery(query) => partitioned(*query, parser),
+                _ => Err(ParserError::ParserError(format!(
+                    "PARTITION BY stands behind a stream or a view{place}"
+                ))),
+            }
+        })
     }
 
     fn supports_array_typedef_with_brackets(&self) -> bool {
@@ -115,14 +137,38 @@ fn table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
     let first = parser.get_current_index() + 1;
     parser.parse_object_name(false)?;
     let last = parser.get_current_index();
-    if parser.peek_keyword(Keyword::PARTITION) {
-        let place = parser.peek_token().span.start;
-        return Err(ParserError::ParserError(format!(
-            "a window takes its stream whole, without PARTITION BY{place}"
-        )));
-    }
     let name: Vec<_> = (first..=last).map(|index| parser.token_at(index).clone()).collect();
-    Ok(Expr::Subquery(Box::new(select_all(name, keyword.span)?)))
+    let table = select_all(name, keyword.span)?;
+    if partitions(parser) {
+        parser.next_token();
+        return partitioned(table, parser);
+    }
+    Ok(Expr::Subquery(Box::new(table)))
+}
+
+/// Looser than any operator.
+const LOOSEST: u8 = 1;
+
+fn partitions(parser: &Parser) -> bool {
+    parser.peek_keyword(Keyword::PARTITION) && parser.peek_nth_token_ref(1).token == Token::make_keyword("BY")
+}
+
+/// Reads the keys behind `PARTITION`: one, or several in parentheses.
+fn partitioned(mut table: Query, parser: &mut Parser) -> Result<Expr, ParserError> {
+    parser.expect_keyword(Keyword::BY)?;
+    let keys = match parser.consume_token(&Token::LParen) {
+        true => {
+            let keys = parser.parse_comma_separated(|parser| parser.parse_identifier())?;
+            parser.expect_token(&Token::RParen)?;
+            keys
+        }
+        false => vec![parser.parse_identifier()?],
+    };
+    match table.body.as_mut() {
+        SetExpr::Select(select) => select.distribute_by = keys.into_iter().map(Expr::Identifier).collect(),
+        _ => return Err(ParserError::ParserError("PARTITION BY stands behind a stream or a view".into())),
+    }
+    Ok(Expr::Subquery(Box::new(table)))
 }
 
 /// `SELECT * FROM name`, standing at `span`.

@@ -16,7 +16,7 @@ pub use interval::interval_micros;
 pub use statement::{CreateView, Drop, Explain, Explained, Parsed, Relation, Restart, Shown, Statement};
 pub use stream::{ColumnDeclaration, CreateStream, Watermark};
 pub use tokens::{Name, OptionEntry};
-pub(crate) use window_argument::WINDOW_FUNCTIONS;
+pub(crate) use window_argument::{WINDOW_FUNCTIONS, partition_keys};
 
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};

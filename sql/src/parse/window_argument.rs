@@ -4,17 +4,17 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, TableFactor, VisitMut,
-    VisitorMut,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, SetExpr, Spanned,
+    TableFactor, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::ParserError;
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
+use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 
 use super::dialect::select_all;
 
 /// The window functions that we plan.
-pub(crate) const WINDOW_FUNCTIONS: [&str; 2] = ["tumble", "hop"];
+pub(crate) const WINDOW_FUNCTIONS: [&str; 3] = ["tumble", "hop", "session"];
 
 pub(super) fn resolve_names(query: &mut Query) -> Result<(), ParserError> {
     match VisitMut::visit(query, &mut BareNames) {
@@ -44,6 +44,30 @@ impl VisitorMut for BareNames {
     }
 }
 
+/// Where the keys stand that a window's table is partitioned by.
+pub(crate) fn partition_keys(factor: &TableFactor) -> Vec<Span> {
+    let arguments = match factor {
+        TableFactor::Table { name, args: Some(args), .. } if is_window_function(&name.to_string()) => {
+            &args.args
+        }
+        TableFactor::TableFunction { expr: Expr::Function(function), .. } => match &function.args {
+            FunctionArguments::List(list) if is_window_function(&function.name.to_string()) => &list.args,
+            _ => return vec![],
+        },
+        _ => return vec![],
+    };
+    let table = arguments.iter().filter_map(|argument| match argument {
+        FunctionArg::Named { arg: FunctionArgExpr::Expr(Expr::Subquery(query)), .. }
+        | FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Subquery(query))) => Some(query.body.as_ref()),
+        _ => None,
+    });
+    let keys = table.flat_map(|body| match body {
+        SetExpr::Select(select) => &select.distribute_by[..],
+        _ => &[],
+    });
+    keys.map(Spanned::span).collect()
+}
+
 fn is_window_function(name: &str) -> bool {
     WINDOW_FUNCTIONS.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
@@ -67,7 +91,7 @@ fn arguments_of(function: &mut Function) -> Option<&mut Vec<FunctionArg>> {
     }
 }
 
-fn name_to_subquery(expr: &mut Expr) -> Result<(), ParserError> {
+pub(super) fn name_to_subquery(expr: &mut Expr) -> Result<(), ParserError> {
     let parts = match expr {
         Expr::Identifier(ident) => std::slice::from_ref(ident),
         Expr::CompoundIdentifier(idents) => idents.as_slice(),

@@ -25,6 +25,12 @@ pub fn explain(view: &ViewSpec) -> String {
         }
         ViewShape::Units { unit, allowed_lateness, cuts, upper } => {
             let mut text = match unit {
+                Unit::Session(session) => format!(
+                    "view {} over {inputs}, SESSION with a gap of {}, allowed lateness {}\n",
+                    view.name,
+                    length(session.gap),
+                    length(*allowed_lateness)
+                ),
                 Unit::Ever => format!("view {} over {inputs}, all there ever was\n", view.name),
                 Unit::Window(window) => format!(
                     "view {} over {inputs}, {}, allowed lateness {}\n",
@@ -43,6 +49,7 @@ pub fn explain(view: &ViewSpec) -> String {
             let when = match unit {
                 Unit::Ever => "when somebody reads",
                 Unit::Window(_) => "when a window closes, or somebody reads",
+                Unit::Session(_) => "when a session ends, or somebody reads",
             };
             let upper = upper.logical.display_indent().to_string();
             text.push_str(&format!("\n{when}:\n{}", indented(&upper)));

@@ -74,6 +74,10 @@ pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
                     ViewShape::Units { unit: Unit::Window(window), allowed_lateness, .. } => {
                         (Some(window_text(*window)), Some(duration(*allowed_lateness)))
                     }
+                    ViewShape::Units { unit: Unit::Session(session), allowed_lateness, .. } => {
+                        let window = format!("SESSION of {}", duration(session.gap));
+                        (Some(window), Some(duration(*allowed_lateness)))
+                    }
                     ViewShape::Copy { .. } | ViewShape::Units { unit: Unit::Ever, .. } => (None, None),
                 };
                 lines.push([Some(view.name.clone()), Some(view.inputs().join(", ")), window, lateness]);

@@ -26,10 +26,11 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 
 use self::membership::Memberships;
 use crate::error::{Error, Position, Result};
+use crate::parse::partition_keys;
 
 /// Refuses what would be dropped. `state` knows the functions.
 pub(crate) fn check(query: &Query, state: &SessionState) -> Result<()> {
-    match query.visit(&mut Walk { state, memberships: Memberships::default() }) {
+    match query.visit(&mut Walk { state, memberships: Memberships::default(), partition_keys: vec![] }) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -38,6 +39,8 @@ pub(crate) fn check(query: &Query, state: &SessionState) -> Result<()> {
 struct Walk<'a> {
     state: &'a SessionState,
     memberships: Memberships,
+    /// Of the tables of windows, which stand in the tree as if rows were to be distributed by them.
+    partition_keys: Vec<Span>,
 }
 
 /// `what` is refused at the first of `spans` that is known.
@@ -72,6 +75,7 @@ impl Visitor for Walk<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Error> {
+        self.partition_keys.extend(partition_keys(factor));
         flow(relation::check(factor))
     }
 
@@ -167,7 +171,8 @@ impl Walk<'_> {
         }
         none(!connect_by.is_empty(), "CONNECT BY", here)?;
         none(!cluster_by.is_empty(), "CLUSTER BY", here)?;
-        none(!distribute_by.is_empty(), "DISTRIBUTE BY", here)?;
+        let heeded = |key: &Expr| self.partition_keys.contains(&key.span());
+        none(!distribute_by.iter().all(heeded), "DISTRIBUTE BY", here)?;
         if !sort_by.is_empty() {
             return refused("SORT BY is not supported", here, "write ORDER BY at the end");
         }

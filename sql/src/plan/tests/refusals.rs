@@ -173,7 +173,7 @@ async fn windows() {
         hint: write TUMBLE(clicks, event_ts, INTERVAL '1 minute')
     "#]]).await;
     check(
-        "SELECT window_start, count(*) AS n FROM SESSION(t, ts, INTERVAL '1 minute') GROUP BY window_start",
+        "SELECT window_start, count(*) AS n FROM CUMULATE(t, ts, INTERVAL '1 minute', INTERVAL '1 hour') GROUP BY window_start",
         expect![[r#"
             line 2, column 41: no window function "SESSION"
             hint: windows are TUMBLE and HOP

@@ -127,6 +127,11 @@ impl<'a> Known<'a> {
         }
     }
 
+    /// Whether its rows are sessions.
+    pub fn is_session(&self) -> bool {
+        matches!(self, Known::View(ViewSpec { shape: ViewShape::Units { unit: Unit::Session(_), .. }, .. }))
+    }
+
     /// Whether its rows are never final.
     pub fn is_ever(&self) -> bool {
         matches!(self, Known::View(ViewSpec { shape: ViewShape::Units { unit: Unit::Ever, .. }, .. }))

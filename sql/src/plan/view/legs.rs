@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema};
-use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, ScalarValue, internal_err};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{
@@ -106,14 +106,14 @@ impl Cutter<'_> {
                     Some(Pending { what: Kept::Aggregates(legs), .. }) => legs.push((leg, cut)),
                     _ => {
                         let what = Kept::Aggregates(vec![(leg, cut)]);
-                        self.pending.push(Pending { bounds: keys, what });
+                        self.pending.push(Pending { bounds: keys.clone(), what });
                     }
                 }
             }
             upper.get_or_insert(split.upper);
         }
         let upper = upper.ok_or_else(|| Error::internal("an aggregate over nothing"))?;
-        self.with_time(upper, keys)
+        self.with_time(upper, &keys)
     }
 
     /// Rows that are kept as they are, of which so far nobody knows which columns are read.
@@ -125,24 +125,25 @@ impl Cutter<'_> {
             fields.map(|(index, field)| Field::new(kept_name(index), field.data_type().clone(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let legs = self.legs_of(rows)?;
-        self.pending.push(Pending { bounds, what: Kept::Rows { legs, schema: Arc::clone(&schema) } });
+        self.pending
+            .push(Pending { bounds: bounds.clone(), what: Kept::Rows { legs, schema: Arc::clone(&schema) } });
         let table = provider_as_source(Arc::new(InputTable { schema }));
         let columns = rows.schema().iter().enumerate().map(|(index, (qualifier, field))| {
             col(kept_name(index)).alias_qualified(qualifier.cloned(), field.name())
         });
         let scan = LogicalPlanBuilder::scan(rows_name(number), table, None)?;
         let named = scan.project(columns.collect::<Vec<_>>())?.build()?;
-        self.with_time(named, bounds)
+        self.with_time(named, &bounds)
     }
 
-    fn with_time(&self, upper: LogicalPlan, keys: BoundKeys) -> Result<LogicalPlan> {
+    fn with_time(&self, upper: LogicalPlan, keys: &BoundKeys) -> Result<LogicalPlan> {
         let columns = upper.schema().columns();
         let column = |index: usize| Expr::Column(columns[index].clone());
         let time = match (self.unit, keys.start, keys.end) {
             (Unit::Ever, ..) => lit(ScalarValue::TimestampMicrosecond(Some(0), Some("UTC".into()))),
-            (Unit::Window(_), Some(start), _) => column(start),
+            (Unit::Window(_) | Unit::Session(_), Some(start), _) => column(start),
             (Unit::Window(window), None, Some(end)) => shift(column(end), -window.size),
-            (Unit::Window(_), None, None) => {
+            (Unit::Window(_) | Unit::Session(_), None, _) => {
                 return Err(Error::internal("the window is none of the columns that are kept"));
             }
         };
@@ -173,27 +174,41 @@ impl Cutter<'_> {
             let LogicalPlan::TableScan(scan) = &node else { return Ok(Transformed::no(node)) };
             let number = (0..pending.len()).find(|number| scan.table_name.table() == rows_name(*number));
             let Some(number) = number else { return Ok(Transformed::no(node)) };
-            pending[number].prune(scan.projection.as_deref())?;
-            let schema = Arc::clone(&scan.projected_schema);
-            let scan = StateScan { cut: number, schema };
-            Ok(Transformed::yes(LogicalPlan::Extension(Extension { node: Arc::new(scan) })))
+            let schema = pending[number].prune(scan.projection.as_deref())?;
+            let schema = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &schema)?;
+            let node = Arc::new(StateScan { cut: number, schema: Arc::new(schema) });
+            let read = scan.projected_schema.columns().into_iter().map(Expr::Column).collect::<Vec<_>>();
+            let states = LogicalPlan::Extension(Extension { node });
+            Ok(Transformed::yes(LogicalPlanBuilder::from(states).project(read)?.build()?))
         })?;
         Ok(replaced.data)
     }
 }
 
 impl Pending {
-    fn prune(&mut self, kept: Option<&[usize]>) -> datafusion::common::Result<()> {
-        let (Kept::Rows { legs, schema }, Some(kept)) = (&mut self.what, kept) else { return Ok(()) };
-        *schema = Arc::new(schema.project(kept)?);
+    /// Keeps what is read above, and by what its unit is known. Gives the schema of that.
+    fn prune(&mut self, read: Option<&[usize]>) -> datafusion::common::Result<Arc<Schema>> {
+        let Kept::Rows { legs, schema } = &mut self.what else {
+            return internal_err!("an aggregate was scanned for rows");
+        };
+        let Some(read) = read else { return Ok(Arc::clone(schema)) };
+        let BoundKeys { start, end, keys } = &self.bounds;
+        let mut kept = read.to_vec();
+        for needed in start.iter().chain(end).chain(keys) {
+            if !kept.contains(needed) {
+                kept.push(*needed);
+            }
+        }
+        *schema = Arc::new(schema.project(&kept)?);
         for (_, rows) in legs {
             let columns = rows.schema().columns();
             let columns = kept.iter().map(|index| Expr::Column(columns[*index].clone()));
             *rows = LogicalPlanBuilder::from(rows.clone()).project(columns.collect::<Vec<_>>())?.build()?;
         }
-        let place = |bound: Option<usize>| kept.iter().position(|index| Some(*index) == bound);
-        self.bounds = BoundKeys { start: place(self.bounds.start), end: place(self.bounds.end) };
-        Ok(())
+        let place = |column: usize| kept.iter().position(|index| *index == column);
+        let keys = keys.iter().filter_map(|key| place(*key)).collect();
+        self.bounds = BoundKeys { start: start.and_then(place), end: end.and_then(place), keys };
+        Ok(Arc::clone(schema))
     }
 
     async fn planned(&self, state: &SessionState) -> Result<Cut> {
@@ -221,7 +236,8 @@ impl Pending {
             (Kept::Aggregates(_), Some(last)) => State::Aggregate(last),
             (Kept::Aggregates(_), None) => return Err(Error::internal("a cut without a leg")),
         };
-        Ok(Cut { lowers, state, window_start: self.bounds.start, window_end: self.bounds.end })
+        let BoundKeys { start, end, keys } = self.bounds.clone();
+        Ok(Cut { lowers, state, window_start: start, window_end: end, keys })
     }
 }
 
@@ -344,7 +360,7 @@ pub(super) fn moment_of(known: Known<'_>, columns: &[datafusion::common::Column]
         Known::Stream(_) => known.event_time().map(column),
         Known::View(view) => {
             let find = |wanted| view.times.iter().position(|time| *time == Some(wanted));
-            let size: Micros = known.window()?.size;
+            let size: Micros = known.window().map_or(0, |window| window.size);
             find(RowTime::Start)
                 .map(column)
                 .or_else(|| find(RowTime::End).map(|end| shift(column(end), -size)))

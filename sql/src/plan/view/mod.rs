@@ -26,7 +26,8 @@ use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement as AstStatement};
 use thalweg_engine::ids::Micros;
 use thalweg_engine::spec::{
-    ColumnOrigin, Leg, RecordColumn, StreamSpec, TIME_COLUMN, Unit, ViewShape, ViewSpec, Window,
+    ColumnOrigin, Cut, Input, Leg, RecordColumn, Session, StreamSpec, TIME_COLUMN, Unit, ViewShape, ViewSpec,
+    Window,
 };
 use thalweg_engine::view::{fingerprint, plain_planning_state, planning_state, upper};
 use uuid::Uuid;
@@ -141,8 +142,8 @@ fn run_rules(plan: LogicalPlan, names: &[&str], state: &SessionState) -> Result<
 
 /// Rows of views come in the order in which they close, and copies wait for nothing.
 fn may_be_late(create: &CreateView, shape: &ViewShape, legs: &[Leg]) -> Result<()> {
-    let windowed = matches!(shape, ViewShape::Units { unit: Unit::Window(_), .. });
-    let of_stream = legs.iter().any(|leg| matches!(leg.input, thalweg_engine::spec::Input::Stream(_)));
+    let windowed = matches!(shape, ViewShape::Units { unit: Unit::Window(_) | Unit::Session(_), .. });
+    let of_stream = legs.iter().any(|leg| matches!(leg.input, Input::Stream(_)));
     if windowed && of_stream {
         return Ok(());
     }
@@ -168,6 +169,12 @@ impl Checked<'_> {
         let plan = analyzed(self.plan.clone(), state)?;
         let shape = self.checker.shape(&plan)?;
         let unit = match shape.unit {
+            shape::Unit::Session { .. } if shape.looks_at_window => {
+                return Err(Error::invalid("what a session's bounds are is known only when it has ended")
+                    .at(syntax::place_of_window(&self.create.query))
+                    .hint("group by window_start, window_end and the keys, and look at them above that"));
+            }
+            shape::Unit::Session { gap, .. } => Unit::Session(Session { gap }),
             unit if !shape.aggregated() => {
                 if let shape::Unit::Window(length) = unit
                     && shape.input.as_ref().is_none_or(|input| input.window.is_some())
@@ -237,9 +244,7 @@ fn same_states(plain: &ViewShape, checked: &ViewShape) -> bool {
     else {
         return true;
     };
-    let same = |(plain, checked): (&thalweg_engine::spec::Cut, &thalweg_engine::spec::Cut)| {
-        widens(&plain.state_schema(), &checked.state_schema())
-    };
+    let same = |(plain, checked): (&Cut, &Cut)| widens(&plain.state_schema(), &checked.state_schema());
     plain.len() == checked.len() && plain.iter().zip(checked).all(same)
 }
 

@@ -11,6 +11,7 @@ use datafusion::logical_expr::{
     Aggregate, Distinct, DistinctOn, Expr, Join, JoinType, LogicalPlan, TableScan, Union,
 };
 use datafusion::sql::sqlparser::ast::Query;
+use thalweg_engine::ids::Micros;
 use thalweg_engine::spec::{RowTime, ViewInput, Window};
 
 use super::inputs::{Inputs, Known};
@@ -29,7 +30,7 @@ pub(super) struct Shape {
     /// that every grouping set names. A key that is a bound and none of these makes rows be expanded, for a pane's bounds
     /// differ from a window's.
     pub keys: BoundKeys,
-    /// Of rows of one input: that input, and what its rows tell of time.
+    /// Of rows of one view: that input, and what they tell of time.
     pub input: Option<ViewInput>,
     columns: Vec<Meaning>,
 }
@@ -48,14 +49,21 @@ pub(super) enum Unit {
     /// Rows as they are.
     None,
     Window(WindowLength),
+    Session {
+        gap: Micros,
+        /// How many columns tell sessions apart.
+        keys: usize,
+    },
     /// All rows since ever.
     Ever,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct BoundKeys {
     pub start: Option<usize>,
     pub end: Option<usize>,
+    /// Of sessions: what tells them apart.
+    pub keys: Vec<usize>,
 }
 
 /// What a column is known to be.
@@ -66,6 +74,10 @@ pub(super) enum Meaning {
     End,
     /// The last instant of the window.
     Last,
+    /// So long before a row of a view was final, which is all that is known of it.
+    Final(Micros),
+    /// What tells sessions apart, by number.
+    Key(usize),
     Other,
 }
 
@@ -76,6 +88,11 @@ impl Meaning {
 
     fn tells_window(self) -> bool {
         self.is_bound() || self == Meaning::Last
+    }
+
+    /// Whether it is still known above an aggregate by it.
+    fn stays(self) -> bool {
+        self.tells_window() || matches!(self, Meaning::Key(_))
     }
 }
 
@@ -143,6 +160,9 @@ impl Checker<'_> {
         let schema = known.schema();
         let event_time = known.event_time().map(|column| schema.field(column).name().as_str());
         let meaning = |column: &str| match known.row_time(column) {
+            Some(RowTime::Start) if known.is_session() => Meaning::Other,
+            Some(RowTime::End) if known.is_session() => Meaning::Final(0),
+            Some(RowTime::Last) if known.is_session() => Meaning::Final(LAST_INSTANT),
             Some(RowTime::Start) => Meaning::Start,
             Some(RowTime::End) => Meaning::End,
             Some(RowTime::Last) => Meaning::Last,
@@ -165,7 +185,11 @@ impl Checker<'_> {
             // Each of a view's rows is of one window.
             looks_at_window: window.is_some(),
             keys: BoundKeys::default(),
-            input: window.map(|_| ViewInput { name: name.to_owned(), window: None, before_end: 0 }),
+            input: matches!(known, Known::View(_)).then(|| ViewInput {
+                name: name.to_owned(),
+                window: None,
+                before_end: 0,
+            }),
             columns,
         })
     }
@@ -176,7 +200,7 @@ impl Checker<'_> {
         let schema = node.input.schema();
         let time = shape.meaning(&node.time, schema);
         let of_view = shape.input.as_ref().and_then(|input| self.inputs.find(&input.name));
-        if let (Unit::Window(_), None) | (Unit::Ever, _) = (shape.unit, of_view) {
+        if let (Unit::Window(_), None) | (Unit::Session { .. } | Unit::Ever, _) = (shape.unit, of_view) {
             return Err(refuse("a window over a window is not supported".into())
                 .hint("make the inner one a view of finer windows, and read that view here"));
         }
@@ -186,13 +210,23 @@ impl Checker<'_> {
             )
             .hint("make the inner query a view, and read that view here"));
         }
-        match of_view.and_then(|known| Some((known.name(), known.window()?))) {
-            Some((name, window)) => {
+        match of_view.map(|known| (known.name(), known.window())) {
+            Some((name, None)) => {
+                let Meaning::Final(before_end) = time else {
+                    return Err(refuse(format!(
+                        "{} does not tell when a row of {name} was final",
+                        node.time
+                    ))
+                    .hint("the rows of sessions are windowed by window_end, or window_time"));
+                };
+                shape.input = Some(ViewInput { name: name.to_owned(), window: None, before_end });
+            }
+            Some((name, Some(window))) => {
                 let before_end = match time {
                     Meaning::Start => window.size,
                     Meaning::End => 0,
                     Meaning::Last => LAST_INSTANT,
-                    Meaning::EventTime | Meaning::Other => {
+                    Meaning::EventTime | Meaning::Final(_) | Meaning::Key(_) | Meaning::Other => {
                         return Err(refuse(format!(
                             "{} does not tell the window of a row of {name}",
                             node.time
@@ -209,9 +243,17 @@ impl Checker<'_> {
             }
             None => self.check_event_time(node, time)?,
         }
+        shape.unit = Unit::Window(node.length);
+        if let Some(keys) = &node.session {
+            for (number, key) in keys.iter().enumerate() {
+                if let Some(column) = column_of(key).and_then(|column| schema.maybe_index_of_column(column)) {
+                    shape.columns[column] = Meaning::Key(number);
+                }
+            }
+            shape.unit = Unit::Session { gap: node.length.size, keys: keys.len() };
+        }
         let kept = node.kept_columns();
         shape.columns = kept.iter().map(|index| shape.columns[*index]).collect();
-        shape.unit = Unit::Window(node.length);
         shape.columns.extend([Meaning::Start, Meaning::End]);
         if node.with_last {
             shape.columns.push(Meaning::Last);
@@ -262,7 +304,9 @@ impl Checker<'_> {
 
     fn distinct(&self, input: &LogicalPlan) -> Result<Shape> {
         let mut shape = self.shape(input)?;
-        if !shape.columns.iter().any(|it| it.is_bound()) {
+        if let Unit::Session { keys, .. } = shape.unit {
+            self.check_session(&shape.columns, keys, None)?;
+        } else if !shape.columns.iter().any(|it| it.is_bound()) {
             if !self.may_be_ever(&shape) {
                 return Err(self.no_window("SELECT DISTINCT", None));
             }
@@ -275,7 +319,10 @@ impl Checker<'_> {
     fn distinct_on(&self, distinct: &DistinctOn) -> Result<Shape> {
         let schema = distinct.input.schema();
         let mut shape = self.shape(&distinct.input)?;
-        if !distinct.on_expr.iter().any(|key| shape.meaning(key, schema).is_bound()) {
+        if let Unit::Session { keys, .. } = shape.unit {
+            let on: Vec<_> = distinct.on_expr.iter().map(|key| shape.meaning(key, schema)).collect();
+            self.check_session(&on, keys, None)?;
+        } else if !distinct.on_expr.iter().any(|key| shape.meaning(key, schema).is_bound()) {
             if !self.may_be_ever(&shape) {
                 return Err(self.no_window("DISTINCT ON", None));
             }
@@ -295,6 +342,7 @@ impl Checker<'_> {
     fn may_be_ever(&self, shape: &Shape) -> bool {
         match shape.unit {
             Unit::None | Unit::Ever => true,
+            Unit::Session { .. } => false,
             Unit::Window(_) => {
                 shape.stage == Stage::Rows && shape.input.as_ref().is_some_and(|input| input.window.is_none())
             }
@@ -316,7 +364,12 @@ impl Checker<'_> {
             .iter()
             .flatten()
             .find(|expr| column_of(expr).is_none() && shape.mentions_bound(expr, schema));
-        if in_each.is_empty() && shape.unit != Unit::Ever {
+        if let Unit::Session { keys, .. } = shape.unit {
+            for set in &sets {
+                let named: Vec<_> = set.iter().map(|key| shape.meaning(key, schema)).collect();
+                self.check_session(&named, keys, syntax::place_of_grouping(self.query))?;
+            }
+        } else if in_each.is_empty() && shape.unit != Unit::Ever {
             let place = syntax::place_of_grouping(self.query);
             let ever = self.may_be_ever(&shape)
                 && derived.is_none()
@@ -352,10 +405,23 @@ impl Checker<'_> {
             .map(|column| {
                 schema.maybe_index_of_column(column).map_or(Meaning::Other, |index| shape.columns[index])
             })
-            .map(|meaning| if meaning.tells_window() { meaning } else { Meaning::Other })
+            .map(|meaning| if meaning.stays() { meaning } else { Meaning::Other })
             .collect();
         shape.aggregate_by_columns(&in_each);
         Ok(shape)
+    }
+
+    /// What is of one session names both its bounds and what tells it apart.
+    fn check_session(&self, named: &[Meaning], keys: usize, place: Option<Position>) -> Result<()> {
+        let mut needed = [Meaning::Start, Meaning::End].into_iter().chain((0..keys).map(Meaning::Key));
+        if needed.all(|it| named.contains(&it)) {
+            return Ok(());
+        }
+        Err(Error::invalid("what is of one session names window_start, window_end and its keys")
+            .at(place
+                .or_else(|| syntax::place_of_grouping(self.query))
+                .or_else(|| syntax::place_of_query(self.query)))
+            .hint("write GROUP BY window_start, window_end, and the columns of PARTITION BY"))
     }
 
     /// Each pair that a join makes is of one window.
@@ -479,6 +545,15 @@ impl Checker<'_> {
                             "window the stream first: FROM TUMBLE(…), and OVER (PARTITION BY window_start …)",
                         ));
                 }
+                Unit::Session { keys, .. } => {
+                    let by = function.params.partition_by.iter();
+                    let mut by: Vec<_> = by.map(|key| shape.meaning(key, schema)).collect();
+                    // Of one key, a start tells the session.
+                    if by.iter().any(|it| it.is_bound()) {
+                        by.extend([Meaning::Start, Meaning::End]);
+                    }
+                    self.check_session(&by, keys, place)?;
+                }
                 Unit::Window(_) => {
                     let by = &function.params.partition_by;
                     if !by.iter().any(|key| shape.meaning(key, schema).is_bound()) {
@@ -508,7 +583,7 @@ impl Shape {
             Meaning::Start => Some(RowTime::Start),
             Meaning::End => Some(RowTime::End),
             Meaning::Last => Some(RowTime::Last),
-            Meaning::EventTime | Meaning::Other => None,
+            Meaning::EventTime | Meaning::Final(_) | Meaning::Key(_) | Meaning::Other => None,
         };
         self.columns.iter().map(time).collect()
     }
@@ -516,7 +591,13 @@ impl Shape {
     /// Of rows that are kept as they are: where their window's bounds are among the columns.
     pub fn bounds(&self) -> BoundKeys {
         let find = |wanted| self.columns.iter().position(|it| *it == wanted);
-        BoundKeys { start: find(Meaning::Start), end: find(Meaning::End) }
+        BoundKeys { start: find(Meaning::Start), end: find(Meaning::End), keys: self.session_keys() }
+    }
+
+    fn session_keys(&self) -> Vec<usize> {
+        let Unit::Session { keys, .. } = self.unit else { return vec![] };
+        let find = |wanted| self.columns.iter().position(|it| *it == Meaning::Key(wanted));
+        (0..keys).filter_map(find).collect()
     }
 
     fn meaning(&self, expr: &Expr, schema: &DFSchema) -> Meaning {
@@ -574,7 +655,8 @@ impl Shape {
                 let position = self.columns.iter().position(|it| *it == wanted);
                 position.filter(|_| in_each_set.contains(&wanted))
             };
-            self.keys = BoundKeys { start: find(Meaning::Start), end: find(Meaning::End) };
+            self.keys =
+                BoundKeys { start: find(Meaning::Start), end: find(Meaning::End), keys: self.session_keys() };
             let bounds = self.columns.iter().filter(|it| it.tells_window()).count();
             let kept = self.keys.start.iter().chain(&self.keys.end).count();
             self.looks_at_window |= bounds > kept;

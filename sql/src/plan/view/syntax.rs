@@ -256,7 +256,7 @@ impl Visitor for Rules {
                 refuse(
                     format!("no window function \"{name}\""),
                     start(name.span()),
-                    "windows are TUMBLE and HOP",
+                    "windows are TUMBLE, HOP and SESSION",
                 )
             }
             _ => ControlFlow::Continue(()),

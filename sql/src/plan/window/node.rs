@@ -31,7 +31,10 @@ pub(crate) struct WindowNode {
     pub input: LogicalPlan,
     /// The column of the descriptor.
     pub time: Expr,
+    /// Of sessions both are the gap.
     pub length: WindowLength,
+    /// Of sessions the columns of the keys by which they are told apart.
+    pub session: Option<Vec<Expr>>,
     /// Whether it has a column `window_time`.
     pub with_last: bool,
     /// Where the function stands in the text.
@@ -44,6 +47,7 @@ impl WindowNode {
         input: LogicalPlan,
         time: Expr,
         length: WindowLength,
+        session: Option<Vec<Expr>>,
         with_last: bool,
         position: Option<Position>,
     ) -> Result<WindowNode> {
@@ -56,7 +60,7 @@ impl WindowNode {
             fields.push((None, Arc::new(Field::new(name, moment(), true))));
         }
         let schema = DFSchema::new_with_metadata(fields, input.schema().metadata().clone())?;
-        Ok(WindowNode { input, time, length, with_last, position, schema: Arc::new(schema) })
+        Ok(WindowNode { input, time, length, session, with_last, position, schema: Arc::new(schema) })
     }
 
     /// The columns of its input that it passes on. Bounds that these have already, those of a view, give way to its own.
@@ -90,18 +94,23 @@ impl UserDefinedLogicalNodeCore for WindowNode {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        vec![self.time.clone()]
+        std::iter::once(&self.time).chain(self.session.iter().flatten()).cloned().collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let WindowLength { size, slide } = self.length;
-        write!(f, "Window: time={}, size={size}µs, slide={slide}µs", self.time)
+        match &self.session {
+            Some(_) => write!(f, "Session: time={}, gap={size}µs", self.time),
+            None => write!(f, "Window: time={}, size={size}µs, slide={slide}µs", self.time),
+        }
     }
 
-    fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
-        match (exprs.pop(), inputs.pop()) {
+    fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        let mut exprs = exprs.into_iter();
+        match (exprs.next(), inputs.pop()) {
             (Some(time), Some(input)) => {
-                WindowNode::try_new(input, time, self.length, self.with_last, self.position)
+                let session = self.session.is_some().then(|| exprs.collect());
+                WindowNode::try_new(input, time, self.length, session, self.with_last, self.position)
             }
             _ => plan_err!("a window has one input and one time"),
         }

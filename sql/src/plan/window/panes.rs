@@ -27,7 +27,11 @@ pub(crate) fn resolve(plan: LogicalPlan, expanded: bool) -> Result<LogicalPlan> 
         let Some(window) = extension.node.as_any().downcast_ref::<WindowNode>() else {
             return Ok(Transformed::no(node));
         };
-        let replacement = if expanded { rows_per_window(window)? } else { rows_per_pane(window)? };
+        let replacement = match &window.session {
+            Some(_) => sessions_of_one(window)?,
+            None if expanded => rows_per_window(window)?,
+            None => rows_per_pane(window)?,
+        };
         Ok(Transformed::yes(replacement))
     })?;
     Ok(resolved.data)
@@ -40,6 +44,15 @@ fn columns_of(window: &WindowNode) -> Vec<Expr> {
 
 fn last_instant(window: &WindowNode, end: Expr) -> Option<Expr> {
     window.with_last.then(|| shift(end, -LAST_INSTANT).alias(WINDOW_TIME))
+}
+
+/// Each row as a session of its own; the engine finds out which belong together.
+fn sessions_of_one(window: &WindowNode) -> Result<LogicalPlan> {
+    let end = shift(window.time.clone(), window.length.size);
+    let last = last_instant(window, end.clone());
+    let bounds = [window.time.clone().alias(WINDOW_START), end.alias(WINDOW_END)];
+    let columns = columns_of(window).into_iter().chain(bounds).chain(last);
+    LogicalPlanBuilder::from(window.input.clone()).project(columns.collect::<Vec<_>>())?.build()
 }
 
 fn rows_per_pane(window: &WindowNode) -> Result<LogicalPlan> {

@@ -1,5 +1,6 @@
 //! Reads `TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(t), INTERVAL '1' MINUTE))`, the same with named arguments, and the
-//! short form `TUMBLE(clicks, t, INTERVAL '1 minute')`; HOP takes its slide before its size, as Flink does.
+//! short form `TUMBLE(clicks, t, INTERVAL '1 minute')`; HOP takes its slide before its size, as Flink does, and SESSION the
+//! keys behind its table: `SESSION(clicks PARTITION BY user_id, t, INTERVAL '30 minutes')`.
 
 use std::sync::Arc;
 
@@ -9,8 +10,8 @@ use datafusion::logical_expr::planner::{
 };
 use datafusion::logical_expr::{Extension, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Spanned, TableAlias,
-    TableFactor,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, SetExpr, Spanned,
+    TableAlias, TableFactor,
 };
 use thalweg_engine::ids::Micros;
 
@@ -33,9 +34,17 @@ impl RelationPlanner for WindowFunctions {
         let Some(call) = Call::of(&relation)? else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
-        let input = context.plan(call.relation()?)?;
+        let (relation, keys) = call.relation()?;
+        let input = context.plan(relation)?;
         let time = context.sql_to_expr(call.time()?, input.schema())?;
-        let node = WindowNode::try_new(input, time, call.length()?, self.with_last, call.position)?;
+        let session = match call.kind {
+            Kind::Session => {
+                let keys = keys.into_iter().map(|key| context.sql_to_expr(key, input.schema()));
+                Some(keys.collect::<PlannerResult<Vec<_>>>()?)
+            }
+            Kind::Tumble | Kind::Hop => None,
+        };
+        let node = WindowNode::try_new(input, time, call.length()?, session, self.with_last, call.position)?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, call.alias))))
     }
@@ -45,6 +54,7 @@ impl RelationPlanner for WindowFunctions {
 enum Kind {
     Tumble,
     Hop,
+    Session,
 }
 
 impl Kind {
@@ -52,9 +62,10 @@ impl Kind {
         match name.to_string().to_lowercase().as_str() {
             "tumble" => Ok(Some(Kind::Tumble)),
             "hop" => Ok(Some(Kind::Hop)),
-            "session" | "cumulate" => Err(Error::invalid(format!("{name} windows are not supported"))
+            "session" => Ok(Some(Kind::Session)),
+            "cumulate" => Err(Error::invalid(format!("{name} windows are not supported"))
                 .at(Position::of(name.span().start))
-                .hint("windows are TUMBLE and HOP")),
+                .hint("windows are TUMBLE, HOP and SESSION")),
             _ => Ok(None),
         }
     }
@@ -65,6 +76,7 @@ impl Kind {
             Kind::Hop => {
                 "HOP(clicks, event_ts, INTERVAL '1 minute', INTERVAL '5 minutes'), the slide before the size"
             }
+            Kind::Session => "SESSION(clicks PARTITION BY user_id, event_ts, INTERVAL '30 minutes')",
         }
     }
 
@@ -73,6 +85,7 @@ impl Kind {
         match self {
             Kind::Tumble => &["data", "timecol", "size"],
             Kind::Hop => &["data", "timecol", "slide", "size"],
+            Kind::Session => &["data", "timecol", "gap"],
         }
     }
 }
@@ -102,16 +115,26 @@ impl Call {
         Ok(Some(Call { kind, arguments, alias: alias.clone(), position }))
     }
 
-    fn relation(&self) -> PlannerResult<TableFactor> {
-        match &self.arguments[0] {
-            Expr::Subquery(query) => Ok(TableFactor::Derived {
-                lateral: false,
-                subquery: query.clone(),
-                alias: None,
-                sample: None,
-            }),
-            other => not_impl_err!("{other} is not a stream: write {}", self.kind.usage()),
+    /// The table, and the keys that it is partitioned by.
+    fn relation(&self) -> PlannerResult<(TableFactor, Vec<Expr>)> {
+        let Expr::Subquery(query) = &self.arguments[0] else {
+            return not_impl_err!("{} is not a stream: write {}", self.arguments[0], self.kind.usage());
+        };
+        let mut subquery = query.clone();
+        let keys = match subquery.body.as_mut() {
+            SetExpr::Select(select) => std::mem::take(&mut select.distribute_by),
+            _ => vec![],
+        };
+        if let (Kind::Tumble | Kind::Hop, Some(key)) = (self.kind, keys.first()) {
+            return Err(Error::invalid(format!(
+                "{:?} takes its table whole, without PARTITION BY",
+                self.kind
+            ))
+            .at(Position::of(key.span().start))
+            .hint(format!("write {}, and the key in GROUP BY", self.kind.usage()))
+            .into());
         }
+        Ok((TableFactor::Derived { lateral: false, subquery, alias: None, sample: None }, keys))
     }
 
     /// The column of `DESCRIPTOR(t)`, or a bare `t`.

@@ -1,0 +1,274 @@
+//! Sessions: rows of one key that follow one another within a gap. Partial rows are kept by key, with the start and end
+//! of what they are of; merging them is finding out which belong together.
+//!
+//! Which session a row lands in depends on rows alone, not on how batches were cut or when an epoch ended: a row behind
+//! its own partition's watermark is late, so nothing ever comes for a session that may have closed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::TimestampMicrosecondType;
+use arrow::row::{RowConverter, Rows, SortField};
+
+use crate::ids::Micros;
+use crate::spec::{Cut, Session, Unit};
+use crate::view::part::Part;
+use crate::view::upper::WindowPart;
+use crate::{Error, Result};
+
+/// Sessions end for the engine at multiples of this, or of less where the gap is short: so many panes there are.
+const SLICE_MAX: Micros = 1_000_000;
+const SLICES_PER_GAP: Micros = 16;
+
+impl Session {
+    fn slice(&self) -> Micros {
+        (self.gap / SLICES_PER_GAP).clamp(1, SLICE_MAX)
+    }
+
+    /// The pane of what ends at an instant: it lies within the slice, at its end at the latest.
+    pub fn pane_of_end(&self, end: Micros) -> Micros {
+        (end - 1).div_euclid(self.slice()) * self.slice()
+    }
+
+    /// By when all of a pane has ended.
+    pub fn last_end(&self, pane: Micros) -> Micros {
+        pane + self.slice()
+    }
+
+    /// Sessions that start up to here may have begun before their view was born.
+    pub fn born_after(&self, born: Micros) -> Micros {
+        born.saturating_add(self.gap)
+    }
+
+    /// The last instant up to which whole slices have passed.
+    pub fn closed_through(&self, instant: Micros) -> Micros {
+        instant.div_euclid(self.slice()) * self.slice()
+    }
+}
+
+/// What closing sessions up to an instant comes to.
+#[derive(Debug, Default)]
+pub struct Closing {
+    pub closing: Vec<WindowPart>,
+    /// What had ended, and goes on in sessions that have not: with the bounds of these.
+    pub carried: Vec<Part>,
+}
+
+/// Rows of each cut with the bounds of the sessions that they are of now. Those of `born_after` and before may lack rows.
+pub fn labelled(cuts: &[Cut], parts: &[&Part], born_after: Option<Micros>) -> Result<Vec<WindowPart>> {
+    let mut labelled = vec![];
+    for (number, cut) in (0..).zip(cuts) {
+        let batches: Vec<_> =
+            parts.iter().filter(|part| part.cut == number).map(|part| part.batch.clone()).collect();
+        if let Some(batch) = label(cut, &batches)? {
+            let batch = filter_record_batch(&batch, &bounds(cut, &batch)?.born(born_after))?;
+            labelled.push(WindowPart { cut: number, batch, bounds: None });
+        }
+    }
+    Ok(labelled)
+}
+
+/// Which sessions have ended by `through`, and what of them goes on.
+pub fn close(
+    session: Session,
+    cuts: &[Cut],
+    parts: &[&Part],
+    through: Micros,
+    born_after: Option<Micros>,
+) -> Result<Closing> {
+    let mut outcome = Closing::default();
+    for (number, cut) in (0..).zip(cuts) {
+        let batches: Vec<_> =
+            parts.iter().filter(|part| part.cut == number).map(|part| &part.batch).collect();
+        let Some(first) = batches.first() else { continue };
+        let all = concat_batches(first.schema_ref(), batches)?;
+        let ended = bounds(cut, &all)?.ended(through);
+        if ended.true_count() == 0 {
+            continue;
+        }
+        // Of those that have not ended, the ones of the same keys say how the others go on.
+        let keys = keys_of(cut, &all)?;
+        let ending: HashSet<&[u8]> =
+            (0..all.num_rows()).filter(|row| ended.value(*row)).map(|row| keys.row(row).data()).collect();
+        let concerned = (0..all.num_rows()).map(|row| Some(ending.contains(keys.row(row).data())));
+        let concerned: BooleanArray = concerned.collect();
+        let (all, ended) = (
+            filter_record_batch(&all, &concerned)?,
+            arrow::compute::filter(&ended, &concerned)?.as_boolean().clone(),
+        );
+        let Some(labelled) = label(cut, &[all])? else { continue };
+        let now = bounds(cut, &labelled)?;
+        let closes = now.ended(through);
+        let closing = filter_record_batch(&labelled, &arrow::compute::and(&closes, &now.born(born_after))?)?;
+        outcome.closing.push(WindowPart { cut: number, batch: closing, bounds: None });
+        let goes_on = arrow::compute::and(&ended, &arrow::compute::not(&closes)?)?;
+        let goes_on = filter_record_batch(&labelled, &goes_on)?;
+        outcome.carried.extend(Part::of_batches(number, &[goes_on], cut, Unit::Session(session))?);
+    }
+    Ok(outcome)
+}
+
+/// All rows with the bounds of the sessions that they make together, in the order in which they came.
+pub fn label(cut: &Cut, batches: &[RecordBatch]) -> Result<Option<RecordBatch>> {
+    let Some(first) = batches.first() else { return Ok(None) };
+    let batch = concat_batches(first.schema_ref(), batches)?;
+    let keys = keys_of(cut, &batch)?;
+    let Bounds { starts, ends } = bounds(cut, &batch)?;
+    let mut order: Vec<usize> = (0..batch.num_rows()).collect();
+    order.sort_unstable_by(|&a, &b| {
+        let (by_key, by_start) = (keys.row(a).cmp(&keys.row(b)), starts.value(a).cmp(&starts.value(b)));
+        by_key.then(by_start)
+    });
+    let (mut new_starts, mut new_ends) = (starts.values().to_vec(), ends.values().to_vec());
+    let mut rest = &order[..];
+    while let Some(&first) = rest.first() {
+        let (start, mut end) = (starts.value(first), ends.value(first));
+        let mut members = 1;
+        while let Some(&next) = rest.get(members)
+            && keys.row(next) == keys.row(first)
+            && starts.value(next) < end
+        {
+            end = end.max(ends.value(next));
+            members += 1;
+        }
+        for &row in &rest[..members] {
+            (new_starts[row], new_ends[row]) = (start, end);
+        }
+        rest = &rest[members..];
+    }
+    let (start, end) = places(cut)?;
+    let mut columns = batch.columns().to_vec();
+    for (place, values) in [(start, new_starts), (end, new_ends)] {
+        let moments = TimestampMicrosecondArray::from(values).with_timezone("UTC");
+        columns[place] = Arc::new(moments) as ArrayRef;
+    }
+    Ok(Some(RecordBatch::try_new(batch.schema(), columns)?))
+}
+
+struct Bounds {
+    starts: TimestampMicrosecondArray,
+    ends: TimestampMicrosecondArray,
+}
+
+impl Bounds {
+    fn ended(&self, through: Micros) -> BooleanArray {
+        self.ends.values().iter().map(|end| Some(*end <= through)).collect()
+    }
+
+    fn born(&self, after: Option<Micros>) -> BooleanArray {
+        self.starts.values().iter().map(|start| Some(after.is_none_or(|after| *start > after))).collect()
+    }
+}
+
+fn places(cut: &Cut) -> Result<(usize, usize)> {
+    match (cut.window_start, cut.window_end) {
+        (Some(start), Some(end)) => Ok((start, end)),
+        _ => Err(Error::Internal("a cut of sessions lacks a bound".into())),
+    }
+}
+
+fn bounds(cut: &Cut, batch: &RecordBatch) -> Result<Bounds> {
+    let (start, end) = places(cut)?;
+    let moments = |column: usize| {
+        let column = batch.column(column).as_primitive_opt::<TimestampMicrosecondType>();
+        let column = column.filter(|column| column.null_count() == 0).cloned();
+        column.ok_or_else(|| Error::Internal("a row without an event time reached a session".into()))
+    };
+    Ok(Bounds { starts: moments(start)?, ends: moments(end)? })
+}
+
+/// When the rows' sessions end, as far as is known.
+pub fn ends(cut: &Cut, batch: &RecordBatch) -> Result<Vec<Micros>> {
+    Ok(bounds(cut, batch)?.ends.values().to_vec())
+}
+
+/// The keys by which sessions are told apart.
+fn keys_of(cut: &Cut, batch: &RecordBatch) -> Result<Rows> {
+    let mut columns: Vec<ArrayRef> = cut.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
+    if columns.is_empty() {
+        // One and the same key for all.
+        columns.push(Arc::new(BooleanArray::from(vec![true; batch.num_rows()])));
+    }
+    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    Ok(RowConverter::new(fields)?.convert_columns(&columns)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, StringArray};
+    use arrow::datatypes::Schema;
+
+    use super::*;
+    use crate::spec::State;
+
+    const GAP: Micros = 10;
+
+    fn cut() -> Cut {
+        let schema = Arc::new(Schema::empty());
+        let state = State::Rows(schema);
+        Cut { lowers: vec![], state, window_start: Some(1), window_end: Some(2), keys: vec![0] }
+    }
+
+    /// Each row a key and a time.
+    fn rows(rows: &[(&str, Micros)]) -> RecordBatch {
+        let moments = |values: Vec<Micros>| -> ArrayRef {
+            Arc::new(TimestampMicrosecondArray::from(values).with_timezone("UTC"))
+        };
+        let keys: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|(key, _)| *key)));
+        let starts = moments(rows.iter().map(|(_, time)| *time).collect());
+        let ends = moments(rows.iter().map(|(_, time)| *time + GAP).collect());
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows.len() as i64));
+        RecordBatch::try_from_iter([("k", keys), ("start", starts), ("end", ends), ("n", numbers)])
+            .expect("columns are equally long")
+    }
+
+    fn told(batch: &RecordBatch) -> Vec<(Micros, Micros)> {
+        let Bounds { starts, ends } = bounds(&cut(), batch).expect("it has bounds");
+        starts.values().iter().copied().zip(ends.values().iter().copied()).collect()
+    }
+
+    #[test]
+    fn one_exactly_a_gap_later_begins_the_next() {
+        let batch = rows(&[("a", 0), ("b", 3), ("a", 19), ("a", 9), ("a", 30), ("b", 13), ("a", 29)]);
+        let labelled = label(&cut(), &[batch]).expect("it works").expect("there are rows");
+        assert_eq!(told(&labelled), [(0, 19), (3, 13), (19, 40), (0, 19), (19, 40), (13, 23), (19, 40)]);
+    }
+
+    #[test]
+    fn merging_what_is_merged_is_merging_all_at_once() {
+        let mut seed = 7u64;
+        let mut random = |of: u64| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed % of
+        };
+        for _ in 0..200 {
+            let all: Vec<(&str, Micros)> =
+                (0..30).map(|_| (["a", "b"][random(2) as usize], random(150) as Micros)).collect();
+            let (first, second) = all.split_at(random(30) as usize);
+            let once = label(&cut(), &[rows(&all)]).expect("it works").expect("there are rows");
+            let first = label(&cut(), &[rows(first)]).expect("it works");
+            let second = label(&cut(), &[rows(second)]).expect("it works");
+            let pieces: Vec<RecordBatch> = first.into_iter().chain(second).collect();
+            let twice = label(&cut(), &pieces).expect("it works").expect("there are rows");
+            assert_eq!(told(&once), told(&twice));
+        }
+    }
+
+    #[test]
+    fn what_has_ended_may_go_on() {
+        let session = Session { gap: GAP };
+        let unit = Unit::Session(session);
+        let part = |batch| Part::of_batches(0, &[batch], &cut(), unit).expect("it works").expect("has rows");
+        // Of a, 0 to 10 has ended at 12 and goes on with 8; b has ended, and c has not.
+        let (old, new) = (part(rows(&[("a", 0), ("b", 1)])), part(rows(&[("a", 8), ("c", 5)])));
+        let outcome = close(session, &[cut()], &[&old, &new], 12, None).expect("it works");
+        assert_eq!(told(&outcome.closing[0].batch), [(1, 11)]);
+        assert_eq!(outcome.carried.iter().flat_map(|part| told(&part.batch)).collect::<Vec<_>>(), [(0, 18)]);
+        let born = close(session, &[cut()], &[&old, &new], 12, Some(1)).expect("it works");
+        assert_eq!(born.closing[0].batch.num_rows(), 0);
+    }
+}
