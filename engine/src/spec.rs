@@ -10,7 +10,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use uuid::Uuid;
 
-use crate::ids::Micros;
+use crate::ids::{Micros, PartitionId};
 
 /// A declared stream: where its records come from, and how they become rows.
 #[derive(Debug, Clone)]
@@ -159,6 +159,13 @@ pub enum ViewShape {
 }
 
 impl ViewShape {
+    pub fn window(&self) -> Option<Window> {
+        match self {
+            ViewShape::Copy { .. } => None,
+            ViewShape::Windowed { window, .. } => Some(*window),
+        }
+    }
+
     /// Whether both would make the same parts of the same rows, so that one lower half serves both.
     pub fn shares_lower_half(&self, other: &ViewShape) -> bool {
         match (self, other) {
@@ -228,5 +235,11 @@ pub enum CatalogChange {
     RestartStream {
         name: String,
         at: Option<Start>,
+    },
+    /// Sets the watermark of one partition of a stream, or of all, whatever it is. What has closed stays closed.
+    SetWatermark {
+        stream: String,
+        partition: Option<PartitionId>,
+        to: Micros,
     },
 }

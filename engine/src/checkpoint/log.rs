@@ -226,6 +226,7 @@ mod tests {
             streams: Vec::new(),
             tables: vec![table],
             ledger: Vec::new(),
+            interventions: Vec::new(),
         }
     }
 
@@ -309,7 +310,7 @@ mod tests {
             assert!(error.to_string().contains("manifests/00000000000000000003.json"), "{error}");
             assert!(error.to_string().contains(part), "{error}");
         };
-        check(good.replace("\"format\":2", "\"format\":3"), "its format is 3, this version reads 1 to 2")
+        check(good.replace("\"format\":3", "\"format\":4"), "its format is 4, this version reads 1 to 3")
             .await;
         check(good.replace("\"ledger\"", "\"unheard\":1,\"ledger\""), "unheard").await;
         check(good.replace("\"epoch\":3", "\"epoch\":4"), "epoch 4").await;

@@ -9,15 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::checkpoint::manifest::RecordFingerprint;
-use crate::ids::{Offset, PartitionId};
+use crate::ids::{Micros, Offset, PartitionId};
 use crate::job::Settings;
 use crate::job::coordinator::{Coordinator, Leaving};
 use crate::job::shared::{Partition, Shared, Table};
 use crate::job::stream::StreamJob;
 use crate::job::tables;
+use crate::job::watermark::left_of;
 use crate::sink::lake_schema;
 use crate::source::{Assignment, FilesRoots};
 use crate::spec::{CatalogChange, StreamSpec, ViewSpec};
+use crate::status::{Change, Intervention};
 use crate::view::panes::Panes;
 use crate::{Error, Result};
 
@@ -82,6 +84,7 @@ pub enum Prepared {
     DropView { name: String, stream: String },
     RestartView(Arc<ViewSpec>),
     DropStream(String),
+    SetWatermark { stream: String, partition: Option<PartitionId>, to: Micros },
 }
 
 impl Coordinator {
@@ -130,6 +133,10 @@ impl Coordinator {
                     stream.ok_or_else(|| Error::Invalid(format!("there is no such view. view={name:?}")))?;
                 Ok(Prepared::DropView { name, stream })
             }
+            CatalogChange::SetWatermark { stream, partition, to } => {
+                self.may_set_watermark(&stream, partition, to)?;
+                Ok(Prepared::SetWatermark { stream, partition, to })
+            }
             CatalogChange::DropStream(name) => {
                 self.stream(&name)?;
                 let tables = self.shared.lock();
@@ -145,15 +152,20 @@ impl Coordinator {
     }
 
     /// Puts a change in force from the next epoch on; durable when this returns. From here on an error is the engine's.
-    pub(super) async fn carry_out(&mut self, prepared: Prepared) -> Result<()> {
+    /// Gives what there is to say about it.
+    pub(super) async fn carry_out(&mut self, prepared: Prepared) -> Result<Option<String>> {
         match prepared {
+            Prepared::SetWatermark { stream, partition, to } => {
+                return self.set_watermark(&stream, partition, to).await.map(Some);
+            }
             Prepared::CreateStream(stream, starts) => self.create_stream(*stream, &starts).await,
             Prepared::RestartStream(stream, starts) => self.restart_stream(*stream, &starts).await,
             Prepared::CreateView(spec, table) => self.create_view(spec, *table).await,
             Prepared::RestartView(spec) => self.restart_view(spec).await,
             Prepared::DropView { name, stream } => self.drop_view(&name, &stream).await,
             Prepared::DropStream(name) => self.drop_stream(&name).await,
-        }
+        }?;
+        Ok(None)
     }
 
     async fn create_stream(&mut self, stream: StreamJob, starts: &[Assignment]) -> Result<()> {
@@ -176,6 +188,7 @@ impl Coordinator {
         let mut stood = self.barrier(Leaving::Nobody).await?;
         let views: Vec<Arc<ViewSpec>> = {
             let mut tables = self.shared.lock();
+            let tables = &mut *tables;
             let Some(stream) = tables.streams.get_mut(&name) else { return Ok(()) };
             stream.failure = None;
             stream.silent_since = self.clock.elapsed();
@@ -192,6 +205,12 @@ impl Coordinator {
                         stream = name, partition = %start.partition, %from, %to,
                         "a stream goes on elsewhere than where it stood, as it was told"
                     );
+                    tables.interventions.push_back(Intervention {
+                        at: self.clock.wall(),
+                        stream: name.clone(),
+                        partition: start.partition,
+                        change: Change::Offset { before: from, after: to },
+                    });
                     partition.next_offset = start.next_offset;
                     partition.last_record = start.last_record;
                 }
@@ -202,7 +221,8 @@ impl Coordinator {
             let running = running.filter(|table| table.spec.stream == name && table.failure.is_none());
             running.map(|table| Arc::clone(&table.spec)).collect()
         };
-        job.change_views(|running| running.extend(views));
+        let left = left_of(&self.shared.lock(), &name);
+        job.orders.change_plan(|plan| (plan.views, plan.left) = (views, left));
         job.orders.epoch.store(self.epoch.0, Ordering::Release);
         self.streams.insert(name.clone(), job);
         // INV-6, also of where it goes on.
@@ -240,6 +260,7 @@ impl Coordinator {
         if let Some(table) = self.shared.lock().tables.get_mut(&spec.name) {
             let mut panes = Panes::new(&spec, None);
             panes.closed_through = table.panes.closed_through;
+            panes.left = table.panes.left.clone();
             table.panes = panes;
             table.spec = Arc::clone(&spec);
             table.since = self.epoch.next();

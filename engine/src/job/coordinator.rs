@@ -31,13 +31,15 @@ use crate::job::worker::Report;
 use crate::job::{Settings, tables};
 use crate::source::Assignment;
 use crate::spec::ViewSpec;
-use crate::status::{CheckpointStatus, Failure, LedgerRow};
+use crate::status::{CheckpointStatus, Failure, Intervention, LedgerRow};
 use crate::view::watermark::{Standing, frontier};
 use crate::{Error, Result};
 
 /// How many checkpoints and ledger lines `system.*` shows.
 const KEPT_CHECKPOINTS: usize = 1_000;
 const KEPT_LEDGER_ROWS: usize = 10_000;
+/// And interventions, which are in every manifest.
+const KEPT_INTERVENTIONS: usize = 100;
 
 /// Tables that are closed at a time. More than there are cores: most of it may be waiting for a file to be durable.
 const CLOSING: usize = 16;
@@ -46,7 +48,7 @@ const CLOSING: usize = 16;
 const BARRIER: Duration = Duration::from_secs(120);
 
 pub enum Command {
-    Apply(Request, oneshot::Sender<Result<()>>),
+    Apply(Request, oneshot::Sender<Result<Option<String>>>),
     Stop(oneshot::Sender<Result<()>>),
 }
 
@@ -111,10 +113,7 @@ impl Coordinator {
                     let outcome = match self.prepare(request).await {
                         // Refused; nothing has changed, and whoever asked is told.
                         Err(error) => Err(error),
-                        Ok(prepared) => {
-                            self.carry_out(prepared).await?;
-                            Ok(())
-                        }
+                        Ok(prepared) => Ok(self.carry_out(prepared).await?),
                     };
                     // Whoever asked may have gone; the change stands all the same.
                     let _ = reply.send(outcome);
@@ -325,7 +324,16 @@ impl Coordinator {
             streams: streams.collect(),
             tables: closed.iter().map(Closed::state).collect(),
             ledger: ledger.to_vec(),
+            interventions: self.interventions(),
         }
+    }
+
+    /// The newest ones; what is older is in older manifests, and in the log.
+    fn interventions(&self) -> Vec<Intervention> {
+        let mut tables = self.shared.lock();
+        let many = tables.interventions.len().saturating_sub(KEPT_INTERVENTIONS);
+        tables.interventions.drain(..many);
+        tables.interventions.iter().cloned().collect()
     }
 
     /// One swap for all tables: rows leave `open` and arrive in tail or history in the same instant.
@@ -339,6 +347,7 @@ impl Coordinator {
             if let Some(Failure { reason, since }) = table.failure {
                 known.fail(reason, since);
             }
+            known.panes.left = table.left;
             known.tail = table.tail;
             known.delta = table.delta;
             if !table.files.is_empty() {

@@ -1,10 +1,12 @@
 //! Turns a whole epoch into what its manifest says, table by table: the epoch's parts become a run, windows that the
 //! frontier has passed become rows, rows become a tail or Parquet. Writes files; commits nothing.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::TimestampMicrosecondType;
 use futures::FutureExt;
 
 use crate::checkpoint::DataRoot;
@@ -21,6 +23,7 @@ use crate::job::shared::{Table, Tail};
 use crate::sink::{encode_parts, put_parts};
 use crate::spec::{ViewShape, ViewSpec};
 use crate::status::Failure;
+use crate::view::left::Left;
 use crate::view::panes::{Panes, Run, due_merge};
 use crate::view::part::Part;
 use crate::view::upper::{finish, reduce};
@@ -70,6 +73,7 @@ pub struct Closed {
     pub runs: Vec<Arc<Run>>,
     pub closed_through: Option<Micros>,
     pub born_after: Option<Micros>,
+    pub left: Left,
     pub tail: Tail,
     pub delta: DeltaState,
     pub files: Vec<DataFile>,
@@ -107,7 +111,8 @@ impl TableEpoch {
         let (tail, delta, files) =
             self.settle_rows(&whole.spec, whole.tail.clone(), whole.delta.clone(), vec![]).await?;
         let closed_through = whole.panes.closed_through;
-        let settled = Settled { runs: vec![], closed_through, tail, delta, files, written: 0 };
+        let left = whole.panes.left.clone();
+        let settled = Settled { runs: vec![], closed_through, left, tail, delta, files, written: 0 };
         Ok(Closed { failure: Some(failure), ..Closed::of(&whole, settled) })
     }
 
@@ -129,10 +134,11 @@ impl TableEpoch {
                 (rows, fresh, closed_through)
             }
         };
+        let left = left_with(&whole.panes, &spec, &rows)?;
         let (runs, written) = self.runs(&whole.panes, &spec, &fresh, closed_through).await?;
         let (tail, delta, files) =
             self.settle_rows(&spec, whole.tail.clone(), whole.delta.clone(), rows).await?;
-        Ok(Closed::of(whole, Settled { runs, closed_through, tail, delta, files, written }))
+        Ok(Closed::of(whole, Settled { runs, closed_through, left, tail, delta, files, written }))
     }
 
     /// The runs after this epoch, and the bytes written for them: the epoch's parts as a run of level 0, runs without
@@ -213,6 +219,19 @@ impl TableEpoch {
     }
 }
 
+/// The windows that have left, with those of these rows.
+fn left_with(panes: &Panes, spec: &ViewSpec, rows: &[RecordBatch]) -> Result<Left> {
+    let mut left = panes.left.clone();
+    let ViewShape::Windowed { window, .. } = &spec.shape else { return Ok(left) };
+    for batch in rows.iter().filter(|batch| batch.num_rows() > 0) {
+        let starts = batch.column(batch.num_columns() - 1).as_primitive_opt::<TimestampMicrosecondType>();
+        let starts = starts.ok_or_else(|| Error::Internal("closed rows lack their window's start".into()))?;
+        let starts: BTreeSet<Micros> = starts.values().iter().copied().collect();
+        left.add(starts, *window);
+    }
+    Ok(left)
+}
+
 fn closing_failed(error: &Error) -> String {
     match error {
         Error::Plan(error) => format!("closing its windows failed: {}", root_text(error)),
@@ -224,6 +243,7 @@ fn closing_failed(error: &Error) -> String {
 struct Settled {
     runs: Vec<Arc<Run>>,
     closed_through: Option<Micros>,
+    left: Left,
     tail: Tail,
     delta: DeltaState,
     files: Vec<DataFile>,
@@ -233,12 +253,13 @@ struct Settled {
 
 impl Closed {
     fn of(whole: &Whole, settled: Settled) -> Closed {
-        let Settled { runs, closed_through, tail, delta, files, written } = settled;
+        let Settled { runs, closed_through, left, tail, delta, files, written } = settled;
         Closed {
             spec: Arc::clone(&whole.spec),
             runs,
             closed_through,
             born_after: whole.panes.born_after,
+            left,
             state_bytes: written + tail.files.last().map_or(0, |file| file.bytes),
             tail,
             delta,
@@ -259,6 +280,7 @@ impl Closed {
                 fingerprint: self.spec.fingerprint.clone(),
                 born_after: self.born_after,
                 closed_through: self.closed_through,
+                left: Some(self.left.clone()),
                 late: self.late,
                 failed: self.failed,
             },

@@ -20,6 +20,7 @@ mod scout;
 mod shared;
 mod stream;
 mod tables;
+mod watermark;
 mod worker;
 
 #[cfg(test)]
@@ -160,6 +161,7 @@ impl Opened {
             streams: vec![],
             tables: vec![],
             ledger: vec![],
+            interventions: vec![],
         });
         let manifest = Manifest {
             format: FORMAT,
@@ -257,7 +259,9 @@ impl Opened {
             };
             shared.lock().tables.insert(table.spec.name.clone(), table);
         }
-        shared.lock().epoch = self.manifest.epoch;
+        let mut tables = shared.lock();
+        tables.epoch = self.manifest.epoch;
+        tables.interventions = self.manifest.interventions.iter().cloned().collect();
         Ok(())
     }
 }
@@ -276,7 +280,8 @@ async fn resume_stream(
             tables.tables.values().filter(|table| table.spec.stream == name && table.failure.is_none());
         of_stream.map(|table| Arc::clone(&table.spec)).collect()
     };
-    stream.change_views(|running| running.extend(views));
+    let left = watermark::left_of(&coordinator.shared.lock(), &name);
+    stream.orders.change_plan(|plan| (plan.views, plan.left) = (views, left));
     let assignment = |stood: &PartitionState| Assignment {
         partition: stood.partition,
         next_offset: stood.next_offset,
@@ -354,8 +359,8 @@ impl Engine {
         self.shared.hold(false);
     }
 
-    /// Changes the catalog; durable and in force when it returns.
-    pub async fn apply(&self, change: CatalogChange) -> Result<()> {
+    /// Changes the catalog; durable and in force when it returns. Gives what there is to say about it.
+    pub async fn apply(&self, change: CatalogChange) -> Result<Option<String>> {
         let (reply, answer) = oneshot::channel();
         let stopped = || Error::Unavailable("the engine has stopped".into());
         // A source may take long to answer, and commits go on meanwhile.

@@ -1,6 +1,7 @@
 //! A view as one worker runs it: what arrived rows become in it. Views that make the same parts of the same rows run as
 //! one. The worker joins what comes of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::Result;
@@ -10,6 +11,7 @@ use crate::job::refused::{RefusedRow, RefusedRows};
 use crate::source::RawBatch;
 use crate::spec::{ViewShape, ViewSpec};
 use crate::view::arrived::Arrived;
+use crate::view::left::Left;
 use crate::view::lower::{FailedRow, LowerHalf, Lowered};
 use crate::view::panes::Filed;
 use crate::view::watermark::Observed;
@@ -18,6 +20,7 @@ pub struct RunningView {
     /// One, or several with the same lower half.
     specs: Vec<Arc<ViewSpec>>,
     half: LowerHalf,
+    left: Left,
 }
 
 /// What arrived rows became in each of the views, or why these can't go on.
@@ -33,15 +36,19 @@ pub struct Made {
 }
 
 impl RunningView {
-    pub fn of(views: &[Arc<ViewSpec>]) -> Result<Vec<RunningView>> {
+    /// `left`: windows of some views that have left although they end behind the watermark.
+    pub fn of(views: &[Arc<ViewSpec>], left: &BTreeMap<String, Left>) -> Result<Vec<RunningView>> {
         let mut running: Vec<RunningView> = vec![];
         for spec in views {
-            let alike = |known: &&mut RunningView| known.specs[0].shape.shares_lower_half(&spec.shape);
+            let left = left.get(&spec.name).cloned().unwrap_or_default();
+            let alike = |known: &&mut RunningView| {
+                known.left == left && known.specs[0].shape.shares_lower_half(&spec.shape)
+            };
             match running.iter_mut().find(alike) {
                 Some(known) => known.specs.push(Arc::clone(spec)),
                 None => {
-                    let half = LowerHalf::new(&spec.shape)?;
-                    running.push(RunningView { specs: vec![Arc::clone(spec)], half });
+                    let half = LowerHalf::new(&spec.shape)?.without(left.clone());
+                    running.push(RunningView { specs: vec![Arc::clone(spec)], half, left });
                 }
             }
         }
@@ -74,7 +81,7 @@ impl RunningView {
         late: &mut RefusedRows,
     ) {
         let ViewShape::Windowed { window, allowed_lateness, .. } = &self.specs[0].shape else { return };
-        let Some(verdicts) = observed.verdicts(*window, *allowed_lateness) else { return };
+        let Some(verdicts) = observed.verdicts(*window, *allowed_lateness, &self.left) else { return };
         for row in (0..verdicts.late.len()).filter(|row| verdicts.late.value(*row)) {
             let index = accepted.records[row] as usize;
             for spec in &self.specs {

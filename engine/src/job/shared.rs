@@ -17,7 +17,7 @@ use crate::job::ledger::EpochLedger;
 use crate::sink::HistoryFiles;
 use crate::snapshot::{Snapshot, TableSnapshot};
 use crate::spec::{StreamSpec, ViewShape, ViewSpec};
-use crate::status::{CheckpointStatus, Effort, Failure, LedgerRow};
+use crate::status::{CheckpointStatus, Effort, Failure, Intervention, LedgerRow};
 use crate::view::OpenPanes;
 use crate::view::arrived::Arrived;
 use crate::view::panes::{Filed, Panes};
@@ -65,6 +65,7 @@ pub struct Tables {
     pub ledger: BTreeMap<Epoch, EpochLedger>,
     pub checkpoints: VecDeque<CheckpointStatus>,
     pub ledger_rows: VecDeque<LedgerRow>,
+    pub interventions: VecDeque<Intervention>,
     /// What waits for its manifest in all tables, and all that views have open.
     filed_bytes: usize,
     open_bytes: usize,

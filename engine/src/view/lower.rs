@@ -21,6 +21,7 @@ use crate::view::arrived::Arrived;
 use crate::view::compact::compacted;
 use crate::view::fault::Fault;
 use crate::view::leaf::MicroBatch;
+use crate::view::left::Left;
 use crate::view::part::Part;
 use crate::view::running::running_context;
 use crate::view::sieve::{self, Faults, Gallop};
@@ -32,6 +33,8 @@ pub struct LowerHalf {
     plans: Vec<Plan>,
     /// With how late a row may be; `None` for a view without a window.
     window: Option<(Window, Micros)>,
+    /// Windows that have left although a watermark may come that they end after.
+    left: Left,
 }
 
 struct Plan {
@@ -68,15 +71,21 @@ struct Ran {
 impl LowerHalf {
     pub fn new(shape: &ViewShape) -> Result<LowerHalf> {
         Ok(match shape {
-            ViewShape::Copy { lower } => {
-                LowerHalf { plans: vec![Plan::new(Arc::clone(lower), None)?], window: None }
-            }
+            ViewShape::Copy { lower } => LowerHalf {
+                plans: vec![Plan::new(Arc::clone(lower), None)?],
+                window: None,
+                left: Left::default(),
+            },
             ViewShape::Windowed { window, allowed_lateness, cuts, .. } => {
                 let plan = |cut: &Cut| Plan::new(partial_of(&cut.aggregate)?, Some((cut.clone(), *window)));
                 let plans = cuts.iter().map(plan).collect::<Result<_>>()?;
-                LowerHalf { plans, window: Some((*window, *allowed_lateness)) }
+                LowerHalf { plans, window: Some((*window, *allowed_lateness)), left: Left::default() }
             }
         })
+    }
+
+    pub fn without(self, left: Left) -> LowerHalf {
+        LowerHalf { left, ..self }
     }
 
     /// Runs over the rows but those that are late, and those that fail. A row fails if it does so alone, so which ones do
@@ -84,7 +93,7 @@ impl LowerHalf {
     pub async fn take_in(&mut self, arrived: &Arrived) -> Result<Lowered> {
         let mut lowered = Lowered::default();
         if let (Some((window, lateness)), Some(observed)) = (self.window, &arrived.observed)
-            && let Some(verdicts) = observed.verdicts(window, lateness)
+            && let Some(verdicts) = observed.verdicts(window, lateness, &self.left)
         {
             lowered.late = verdicts.late.true_count() as u64;
             for (after, rows) in verdicts.in_time() {

@@ -11,6 +11,7 @@ use arrow::array::RecordBatch;
 use crate::checkpoint::manifest::StateFile;
 use crate::ids::{Epoch, Micros};
 use crate::spec::{ViewShape, ViewSpec, Window};
+use crate::view::left::Left;
 use crate::view::part::Part;
 use crate::view::upper::WindowPart;
 use crate::{Error, Result};
@@ -39,6 +40,8 @@ pub struct Panes {
     pub closed_through: Option<Micros>,
     /// Only windows that start after this instant are emitted.
     pub born_after: Option<Micros>,
+    /// Windows that have left with rows.
+    pub left: Left,
     bytes: usize,
     filed_bytes: usize,
 }
@@ -55,6 +58,7 @@ impl Panes {
             runs: vec![],
             closed_through: None,
             born_after,
+            left: Left::default(),
             bytes: 0,
             filed_bytes: 0,
         }
@@ -64,6 +68,19 @@ impl Panes {
         self.runs = runs.into_iter().map(Arc::new).collect();
         self.closed_through = closed_through;
         self.count_bytes();
+    }
+
+    /// A watermark was set to an instant by a statement: the windows that end behind it are open, but for those that have
+    /// left.
+    pub fn set_back(&mut self, watermark: Micros, allowed_lateness: Micros) {
+        let through = watermark.saturating_sub(allowed_lateness);
+        self.closed_through = self.closed_through.map(|closed| closed.min(through));
+        self.born_after = self.born_after.map(|born| born.min(watermark));
+    }
+
+    /// The windows that have left although they end after those that have closed.
+    pub fn left_behind(&self) -> Left {
+        self.window.map_or_else(Left::default, |window| self.left.ending_after(self.closed_through, window))
     }
 
     pub fn file(&mut self, epoch: Epoch, parts: Filed) {
@@ -132,7 +149,10 @@ impl Panes {
     fn windows_of(&self, window: Window, part: &Part, wanted: &dyn Fn(Micros) -> bool) -> Vec<WindowPart> {
         let wanted = |start: Micros| {
             let end = start + window.size;
-            wanted(end) && end > part.after && self.born_after.is_none_or(|born| start > born)
+            wanted(end)
+                && end > part.after
+                && self.born_after.is_none_or(|born| start > born)
+                && !self.left.holds(start)
         };
         let cut = part.cut;
         if window.owns_panes() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use thalweg_engine::ids::PartitionId;
 use thalweg_engine::job::CatalogEntry;
 use thalweg_engine::spec::{CatalogChange, StreamSpec, ViewSpec};
 use uuid::Uuid;
@@ -11,7 +12,7 @@ use super::database::Shared;
 use super::difference;
 use super::engine::Engine;
 use crate::error::suggestion;
-use crate::parse::{CreateStream, CreateView, Drop, Name, Relation, Restart};
+use crate::parse::{CreateStream, CreateView, Drop, Name, Relation, Restart, SetWatermark};
 use crate::{Error, Result, plan};
 
 pub(crate) async fn create_stream(shared: &Shared, create: &CreateStream) -> Result<String> {
@@ -27,7 +28,7 @@ pub(crate) async fn create_stream(shared: &Shared, create: &CreateStream) -> Res
     let spec = plan::plan_stream(create, Uuid::now_v7())?;
     // Its source may take long to answer, and other changes go on meanwhile; the job looks at the name once more.
     match shared.engine.apply(CatalogChange::CreateStream(Arc::new(spec))).await {
-        Ok(()) => Ok(format!("stream {name} was created")),
+        Ok(note) => Ok(with(format!("stream {name} was created"), note)),
         Err(error) => match there() {
             Some(stream) => unchanged(&stream),
             None => Err(error.into()),
@@ -117,6 +118,28 @@ pub(crate) async fn restart(shared: &Shared, restart: &Restart) -> Result<String
         }
     }
     Ok(format!("{} {name} goes on", word(restart.what)))
+}
+
+/// Sets the time of a stream right that a wrong clock has moved.
+pub(crate) async fn set_watermark(shared: &Shared, set: &SetWatermark) -> Result<String> {
+    let name = &set.stream.value;
+    let streams = shared.engine.streams();
+    named(&set.stream, "stream", streams.iter().map(|stream| (stream.name.as_str(), stream)))?;
+    let (text, position) = &set.to;
+    let to = plan::moment(text).map_err(|reason| Error::invalid(reason).at(*position))?;
+    let change =
+        CatalogChange::SetWatermark { stream: name.clone(), partition: set.partition.map(PartitionId), to };
+    let told = |error| Error::from(error).at(set.stream.position);
+    let note = shared.engine.apply(change).await.map_err(told)?;
+    Ok(with(format!("stream {name} goes on from {text}"), note))
+}
+
+/// What was done, and what the engine has to say about it.
+fn with(done: String, note: Option<String>) -> String {
+    match note {
+        Some(note) => format!("{done}: {note}"),
+        None => done,
+    }
 }
 
 fn word(relation: Relation) -> &'static str {

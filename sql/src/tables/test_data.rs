@@ -17,7 +17,8 @@ use thalweg_engine::sink::{HistoryFile, HistoryFiles};
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot};
 use thalweg_engine::spec::{CatalogChange, StreamSpec, ViewSpec};
 use thalweg_engine::status::{
-    CheckpointStatus, Effort, LedgerRow, PartitionStatus, Status, StoreStatus, StreamStatus, ViewStatus,
+    Change, CheckpointStatus, Effort, Intervention, LedgerRow, PartitionStatus, Status, StoreStatus,
+    StreamStatus, ViewStatus,
 };
 use thalweg_engine::view::OpenPanes;
 
@@ -119,7 +120,7 @@ impl Engine for MemoryEngine {
         self.views.lock().unwrap().values().cloned().collect()
     }
 
-    async fn apply(&self, change: CatalogChange) -> thalweg_engine::Result<()> {
+    async fn apply(&self, change: CatalogChange) -> thalweg_engine::Result<Option<String>> {
         match change {
             CatalogChange::CreateStream(stream) => {
                 self.streams.lock().unwrap().insert(stream.name.clone(), stream);
@@ -144,11 +145,12 @@ impl Engine for MemoryEngine {
             CatalogChange::DropView(name) => {
                 self.views.lock().unwrap().remove(&name);
             }
+            CatalogChange::SetWatermark { stream, to, .. } => return Ok(Some(format!("{stream} {to}"))),
             CatalogChange::RestartView(_) | CatalogChange::RestartStream { .. } => {
                 return Err(thalweg_engine::Error::Invalid("nothing has failed here".into()));
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -221,5 +223,11 @@ fn status() -> Status {
             last_error: Some("no reply within 10 s".into()),
             last_error_at: Some(2 * MINUTE),
         },
+        interventions: vec![Intervention {
+            at: MINUTE,
+            stream: "clicks".into(),
+            partition: PartitionId(0),
+            change: Change::Offset { before: Offset(3), after: Offset(7) },
+        }],
     }
 }
