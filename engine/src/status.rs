@@ -47,6 +47,8 @@ pub struct StreamStatus {
     /// Event time before which nothing can come any more; `None` before the first.
     pub frontier: Option<Micros>,
     pub failure: Option<Failure>,
+    /// Wall time when a failed one is tried again by itself.
+    pub next_try: Option<Micros>,
     /// Of its workers, since the engine started.
     pub effort: Effort,
 }

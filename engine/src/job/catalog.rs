@@ -101,7 +101,11 @@ impl Coordinator {
             }
             Request::CreateStream(stream, starts) => return Ok(Prepared::CreateStream(stream, starts)),
             Request::RestartStream(stream, starts) => {
-                failed_stream(&self.shared, &stream.spec.name)?;
+                let (spec, _) = failed_stream(&self.shared, &stream.spec.name)?;
+                // While the source was asked, the name may have become another's.
+                if spec.id != stream.spec.id {
+                    return Err(exists(&stream.spec.name));
+                }
                 return Ok(Prepared::RestartStream(stream, starts));
             }
             Request::Other(change) => change,
@@ -215,6 +219,7 @@ impl Coordinator {
                     partition.last_record = start.last_record;
                 }
                 partition.idle_since = None;
+                partition.answers = false;
             }
             stood.streams.insert(name.clone(), stream.partitions.clone());
             let running = tables.tables.values();

@@ -24,6 +24,7 @@ use crate::ids::{Epoch, Micros, PartitionId};
 use crate::job::catalog::Request;
 use crate::job::epoch::{Closed, Roll, TableEpoch, Whole};
 use crate::job::lake::Lake;
+use crate::job::retry::Again;
 use crate::job::scout::Sighting;
 use crate::job::shared::{Partition, Shared, Table};
 use crate::job::stream::{Crew, StreamJob};
@@ -70,6 +71,8 @@ pub struct Coordinator {
     pub reporter: mpsc::Sender<Report>,
     pub sightings: mpsc::Receiver<Sighting>,
     pub scout: mpsc::Sender<Sighting>,
+    /// For what it asks of itself; keeps nobody from seeing that all handles are gone.
+    pub own_commands: mpsc::WeakSender<Command>,
 }
 
 /// Of a stream, over all durable epochs.
@@ -100,6 +103,7 @@ impl Coordinator {
             match command {
                 None => {
                     self.hear_scouts()?;
+                    self.try_again();
                     if self.clock.elapsed().saturating_sub(renewed_at) >= Owner::RENEW_EVERY {
                         renewed_at = self.clock.elapsed();
                         fenced_or_passing(
@@ -402,6 +406,14 @@ impl Coordinator {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn again(&self) -> Again {
+        Again {
+            shared: Arc::clone(&self.shared),
+            settings: self.settings.clone(),
+            clock: Arc::clone(&self.clock),
+        }
     }
 
     pub fn start_workers(&mut self, name: &str, starts: &[Assignment]) -> Result<()> {

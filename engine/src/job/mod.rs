@@ -15,6 +15,7 @@ mod pace;
 mod quiet;
 mod refused;
 mod report;
+mod retry;
 mod running_view;
 mod scout;
 mod shared;
@@ -225,6 +226,7 @@ impl Opened {
             reporter,
             sightings,
             scout,
+            own_commands: commands.downgrade(),
         };
         coordinator.lake.settle(&shared, &*self.clock).await?;
         for state in &self.manifest.streams {
@@ -365,8 +367,42 @@ impl Engine {
         let stopped = || Error::Unavailable("the engine has stopped".into());
         // A source may take long to answer, and commits go on meanwhile.
         let request = Request::of(change, &self.shared, &self.settings).await?;
+        let restarted = match &request {
+            Request::RestartStream(stream, _) => Some(stream.spec.name.clone()),
+            _ => None,
+        };
         self.commands.send(Command::Apply(request, reply)).await.map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        let note = answer.await.map_err(|_| stopped())??;
+        match restarted {
+            Some(stream) => self.reads(&stream).await,
+            None => Ok(note),
+        }
+    }
+
+    /// Waits until a stream that was restarted reads from all of its partitions, or has failed again. What is not known in
+    /// time is said.
+    async fn reads(&self, stream: &str) -> Result<Option<String>> {
+        const WITHIN: Duration = Duration::from_secs(10);
+        const LOOK_EVERY: Duration = Duration::from_millis(20);
+        let known = async {
+            // Workers that are held read nothing yet.
+            while !self.shared.is_held() {
+                match self.shared.lock().streams.get(stream).map(Stream::answers) {
+                    None | Some(Ok(true)) => break,
+                    Some(Ok(false)) => {}
+                    Some(Err(error)) => return Err(error),
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            Ok(None)
+        };
+        tokio::time::timeout(WITHIN, known).await.unwrap_or_else(|_| {
+            let within = WITHIN.as_secs();
+            Ok(Some(format!(
+                "after {within} s it is not known whether it reads; see the offsets in system.partitions, and state and reason in \
+                 system.streams"
+            )))
+        })
     }
 
     /// Ends the running epoch, makes it durable, rolls what there is, and stops.

@@ -34,6 +34,7 @@ fn stream_status(stream: &Stream) -> StreamStatus {
         bytes: stream.bytes,
         frontier: stream.frontier,
         failure: stream.failure.clone(),
+        next_try: stream.failure.as_ref().and(stream.tries.next),
         effort: stream.effort,
     }
 }

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::job::Settings;
 use crate::job::intake::Intake;
+use crate::job::retry::Tries;
 use crate::job::scout::{Scout, Sighting};
 use crate::job::shared::{Partition, Shared, Stream};
 use crate::job::worker::{Orders, Report, Worker};
@@ -144,6 +145,7 @@ impl StreamJob {
             partitions: starts.iter().map(partition).collect::<BTreeMap<_, _>>(),
             frontier: None,
             failure: None,
+            tries: Tries::default(),
             records: 0,
             rejected: 0,
             bytes: 0,
@@ -163,6 +165,7 @@ impl StreamJob {
             ended: false,
             idle_since: None,
             heard: None,
+            answers: false,
             returned: None,
         }
     }

@@ -339,8 +339,10 @@ impl Running {
             quiet.at_end(now);
         }
         let mut tables = self.worker.shared.lock();
-        let stream = tables.streams.get_mut(&self.worker.stream.name);
-        if let Some(partition) = stream.and_then(|stream| stream.partitions.get_mut(&partition)) {
+        let Some(stream) = tables.streams.get_mut(&self.worker.stream.name) else { return };
+        stream.reads();
+        if let Some(partition) = stream.partitions.get_mut(&partition) {
+            partition.answers = true;
             partition.next_offset = partition.next_offset.max(next_offset);
             partition.end_offset = Some(partition.next_offset);
         }
@@ -350,6 +352,7 @@ impl Running {
         let mut tables = self.worker.shared.lock();
         let stream = tables.streams.get_mut(&self.worker.stream.name);
         if let Some(partition) = stream.and_then(|stream| stream.partitions.get_mut(&partition)) {
+            partition.answers = true;
             partition.ended = true;
         }
     }
@@ -458,6 +461,7 @@ impl Running {
         if !self.waiting.is_empty() {
             shown.push((self.epoch, arrived));
         }
+        stream.reads();
         stream.records += records;
         stream.bytes += bytes;
         if rows > 0 {

@@ -114,10 +114,11 @@ pub(crate) async fn restart(shared: &Shared, restart: &Restart) -> Result<String
             });
             // Its source may take long to answer, and other changes go on meanwhile; the job looks at it once more.
             let change = CatalogChange::RestartStream { name: name.clone(), at: at.transpose()? };
-            shared.engine.apply(change).await.map_err(told)?;
+            let note = shared.engine.apply(change).await.map_err(told)?;
+            return Ok(with(format!("stream {name} goes on"), note));
         }
     }
-    Ok(format!("{} {name} goes on", word(restart.what)))
+    Ok(format!("view {name} goes on"))
 }
 
 /// Sets the time of a stream right that a wrong clock has moved.

@@ -138,6 +138,7 @@ fn streams(rows: &[StreamStatus]) -> Vec<Column> {
         text("state", rows, |row| state(&row.failure)),
         instant_or_null("failed_since", rows, |row| row.failure.as_ref().map(|failure| failure.since)),
         text_or_null("reason", rows, |row| row.failure.as_ref().map(|failure| failure.reason.as_str())),
+        instant_or_null("next_try", rows, |row| row.next_try),
         count("reading_ms", rows, |row| row.effort.reading.as_millis() as u64),
         count("decoding_ms", rows, |row| row.effort.decoding.as_millis() as u64),
         count("aggregating_ms", rows, |row| row.effort.aggregating.as_millis() as u64),

@@ -164,6 +164,7 @@ fn status() -> Status {
             bytes: 2950,
             frontier: Some(END_OF_TIME),
             failure: None,
+            next_try: None,
             effort: Effort {
                 reading: Duration::from_millis(1),
                 decoding: Duration::from_millis(20),
