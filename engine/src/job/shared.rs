@@ -237,6 +237,7 @@ impl Tables {
                 },
                 tail: Arc::clone(&table.tail.visible),
                 history: Arc::clone(&table.history),
+                failure: table.failure.clone(),
             });
             match name.strip_prefix("system.") {
                 Some(system) => snapshot.system.insert(system.to_string(), pinned),

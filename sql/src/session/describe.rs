@@ -1,5 +1,6 @@
 //! SHOW, DESCRIBE and EXPLAIN of a view: answers made of what is known, without a plan.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
@@ -9,6 +10,7 @@ use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::{ObjectName, Spanned};
 use thalweg_engine::spec::{ColumnOrigin, RecordColumn, SourceSpec, StreamSpec, ViewShape, ViewSpec, Window};
+use thalweg_engine::status::Failure;
 
 use super::answer::Answer;
 use super::database::{Shared, Table, TableKind};
@@ -50,7 +52,8 @@ impl Lines {
 pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
     match shown {
         Shown::Streams => {
-            let mut lines = Lines::new(&["stream", "connector", "source", "event_time", "delay"]);
+            let mut lines = Lines::new(&["stream", "connector", "source", "event_time", "delay", "state"]);
+            let failed = failed(shared.engine.status().streams, |it| (it.stream, it.failure));
             for stream in shared.engine.streams() {
                 let (connector, source) = source(&stream.source);
                 let time = stream.event_time.map(|time| stream.schema.field(time.column).name().clone());
@@ -61,12 +64,14 @@ pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
                     Some(source),
                     time,
                     delay,
+                    state(&failed, &stream.name),
                 ]);
             }
             lines
         }
         Shown::Views => {
-            let mut lines = Lines::new(&["view", "stream", "window", "allowed_lateness"]);
+            let mut lines = Lines::new(&["view", "stream", "window", "allowed_lateness", "state"]);
+            let failed = failed(shared.engine.status().views, |it| (it.view, it.failure));
             for view in shared.engine.views() {
                 let (window, lateness) = match &view.shape {
                     ViewShape::Copy { .. } => (None, None),
@@ -74,7 +79,8 @@ pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
                         (Some(window_text(*window)), Some(duration(*allowed_lateness)))
                     }
                 };
-                lines.push([Some(view.name.clone()), Some(view.stream.clone()), window, lateness]);
+                let state = state(&failed, &view.name);
+                lines.push([Some(view.name.clone()), Some(view.stream.clone()), window, lateness, state]);
             }
             lines
         }
@@ -90,6 +96,15 @@ pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
             lines
         }
     }
+}
+
+fn failed<T>(all: Vec<T>, of: impl Fn(T) -> (String, Option<Failure>)) -> BTreeSet<String> {
+    all.into_iter().map(of).filter(|(_, failure)| failure.is_some()).map(|(name, _)| name).collect()
+}
+
+/// Why is in `system.views` and `system.streams`.
+fn state(failed: &BTreeSet<String>, name: &str) -> Option<String> {
+    Some(if failed.contains(name) { "failed" } else { "running" }.to_owned())
 }
 
 /// The columns of a stream, a view, or a table of `system`.

@@ -75,6 +75,7 @@ pub(crate) async fn three_parts(name: &str) -> TableSnapshot {
         open: OpenPanes::of_rows(vec![rows(&[(3, "buy", 64), (3, "view", 128)])]),
         tail: Arc::new(vec![rows(&[(2, "buy", 16), (2, "view", 32)])]),
         history: Arc::new(HistoryFiles { store, files: Arc::new(vec![first, second]) }),
+        failure: None,
     }
 }
 
@@ -135,6 +136,7 @@ impl Engine for MemoryEngine {
                         files: Arc::default(),
                         ..HistoryFiles::clone(&table.history)
                     }),
+                    failure: None,
                 };
                 self.publish(&view.name, empty);
                 self.views.lock().unwrap().insert(view.name.clone(), view);
