@@ -31,7 +31,7 @@ use crate::job::stream::{Crew, StreamJob};
 use crate::job::worker::Report;
 use crate::job::{Settings, tables};
 use crate::source::Assignment;
-use crate::spec::ViewSpec;
+use crate::spec::{SourceSpec, ViewSpec};
 use crate::status::{CheckpointStatus, Failure, Intervention, LedgerRow};
 use crate::view::watermark::{Standing, frontier};
 use crate::{Error, Result};
@@ -278,6 +278,11 @@ impl Coordinator {
             let of_stream = tables.tables.values().filter(|table| table.spec.stream == *name);
             let open_through = of_stream.filter_map(Table::open_through).max();
             let Some(stream) = tables.streams.get_mut(name) else { continue };
+            if matches!(stream.spec.source, SourceSpec::Unplanned(_)) {
+                // With its statement the delay of its watermarks is unknown.
+                frontiers.insert(name.clone(), stream.frontier);
+                continue;
+            }
             let standing = |(id, now): (&PartitionId, &Partition)| match (partitions.get(id), now.returned) {
                 // Back since its barrier said idle: the floor it then took holds.
                 (Some(_), Some(floor)) => Standing::Active(floor),

@@ -28,6 +28,7 @@ fn stream_status(stream: &Stream) -> StreamStatus {
             SourceSpec::Kafka(_) => "kafka",
             SourceSpec::Generator(_) => "generator",
             SourceSpec::Files(_) => "files",
+            SourceSpec::Unplanned(_) => "unknown",
         },
         records: stream.records,
         rejected: stream.rejected,

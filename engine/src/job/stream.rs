@@ -175,7 +175,9 @@ impl StreamJob {
     pub fn start(&mut self, crew: Crew<'_>, starts: &[Assignment]) -> Result<()> {
         let workers = match self.spec.source {
             SourceSpec::Kafka(_) => starts.len().max(KAFKA_WORKERS).min(self.workers_max),
-            SourceSpec::Generator(_) | SourceSpec::Files(_) => starts.len().clamp(1, self.workers_max),
+            SourceSpec::Generator(_) | SourceSpec::Files(_) | SourceSpec::Unplanned(_) => {
+                starts.len().clamp(1, self.workers_max)
+            }
         };
         let discovery = self.discovery()?;
         let plan = self.orders.plan();

@@ -6,6 +6,10 @@ use thalweg_engine::spec::{ViewShape, ViewSpec};
 
 pub fn explain(view: &ViewSpec) -> String {
     match &view.shape {
+        _ if !view.is_planned() => format!(
+            "view {} has no plan: its statement can't be planned any more, and system.views says why",
+            view.name
+        ),
         ViewShape::Copy { lower } => {
             let lower = displayable(lower.as_ref()).indent(false);
             format!(

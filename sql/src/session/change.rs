@@ -103,7 +103,8 @@ pub(crate) async fn restart(shared: &Shared, restart: &Restart) -> Result<String
             let view = named(&restart.name, "view", views.iter().map(|view| (view.name.as_str(), view)))?;
             let entry = CatalogEntry { id: view.id, name: view.name.clone(), sql: view.sql.clone() };
             let planning = async move { plan::replan_view(&entry, &streams).await };
-            let spec = Task::spawn(&shared.runtime, planning).join().await??;
+            let planned = Task::spawn(&shared.runtime, planning).join().await?;
+            let spec = planned.map_err(|error| of_its_statement(error, &restart.name))?;
             shared.engine.apply(CatalogChange::RestartView(Arc::new(spec))).await.map_err(told)?;
         }
         Relation::Stream => {
@@ -119,6 +120,14 @@ pub(crate) async fn restart(shared: &Shared, restart: &Restart) -> Result<String
         }
     }
     Ok(format!("view {name} goes on"))
+}
+
+/// An error in the text that a view was created by, whose places are not those of the statement at hand.
+fn of_its_statement(error: Error, name: &Name) -> Error {
+    let Some(place) = error.position else { return error.at(name.position) };
+    let place = format!("in {place} of the statement that created \"{}\"", name.value);
+    let detail = error.detail.iter().cloned().chain([place]).collect::<Vec<_>>().join("\n");
+    Error { position: None, ..error }.at(name.position).detail(detail)
 }
 
 /// Sets the time of a stream right that a wrong clock has moved.
