@@ -25,7 +25,8 @@ use crate::{Error, Result};
 
 /// A change that was asked for, with what its source, if it has one, answered.
 pub enum Request {
-    CreateStream(Box<StreamJob>, Vec<Assignment>),
+    /// With what there is to say about the source.
+    CreateStream(Box<StreamJob>, Vec<Assignment>, Option<String>),
     RestartStream(Box<StreamJob>, Vec<Assignment>),
     Other(CatalogChange),
 }
@@ -41,7 +42,10 @@ impl Request {
                 let mut stream = StreamJob::new(spec, settings)?;
                 stream.reach_out(settings, settings.files_roots.clone()).await?;
                 let starts = stream.resolve_starts().await?;
-                Ok(Request::CreateStream(Box::new(stream), starts))
+                let warnings = stream.warnings().await?;
+                warnings.iter().for_each(|warning| tracing::warn!(stream = stream.spec.name, "{warning}"));
+                let note = (!warnings.is_empty()).then(|| warnings.join("; "));
+                Ok(Request::CreateStream(Box::new(stream), starts, note))
             }
             CatalogChange::RestartStream { name, at } => {
                 let (spec, stood) = failed_stream(shared, &name)?;
@@ -78,7 +82,7 @@ fn exists(stream: &str) -> Error {
 
 /// A change of the catalog that nothing outside can refuse any more.
 pub enum Prepared {
-    CreateStream(Box<StreamJob>, Vec<Assignment>),
+    CreateStream(Box<StreamJob>, Vec<Assignment>, Option<String>),
     RestartStream(Box<StreamJob>, Vec<Assignment>),
     CreateView(Arc<ViewSpec>, Box<Table>),
     DropView { name: String, stream: String },
@@ -91,15 +95,19 @@ impl Coordinator {
     /// Checks a change of the catalog against what is there. Nothing has changed when it refuses.
     pub(super) async fn prepare(&self, request: Request) -> Result<Prepared> {
         let change = match request {
-            Request::CreateStream(stream, _) if self.streams.contains_key(&stream.spec.name) => {
+            Request::CreateStream(stream, ..) if self.streams.contains_key(&stream.spec.name) => {
                 return Err(exists(&stream.spec.name));
             }
             // While the source was asked, a view may have taken the name.
-            Request::CreateStream(stream, _) if self.shared.lock().tables.contains_key(&stream.spec.name) => {
+            Request::CreateStream(stream, ..)
+                if self.shared.lock().tables.contains_key(&stream.spec.name) =>
+            {
                 let name = &stream.spec.name;
                 return Err(Error::Invalid(format!("the name is a view's already. stream={name:?}")));
             }
-            Request::CreateStream(stream, starts) => return Ok(Prepared::CreateStream(stream, starts)),
+            Request::CreateStream(stream, starts, note) => {
+                return Ok(Prepared::CreateStream(stream, starts, note));
+            }
             Request::RestartStream(stream, starts) => {
                 let (spec, _) = failed_stream(&self.shared, &stream.spec.name)?;
                 // While the source was asked, the name may have become another's.
@@ -159,10 +167,13 @@ impl Coordinator {
     /// Gives what there is to say about it.
     pub(super) async fn carry_out(&mut self, prepared: Prepared) -> Result<Option<String>> {
         match prepared {
+            Prepared::CreateStream(stream, starts, note) => {
+                self.create_stream(*stream, &starts).await?;
+                return Ok(note);
+            }
             Prepared::SetWatermark { stream, partition, to } => {
                 return self.set_watermark(&stream, partition, to).await.map(Some);
             }
-            Prepared::CreateStream(stream, starts) => self.create_stream(*stream, &starts).await,
             Prepared::RestartStream(stream, starts) => self.restart_stream(*stream, &starts).await,
             Prepared::CreateView(spec, table) => self.create_view(spec, *table).await,
             Prepared::RestartView(spec) => self.restart_view(spec).await,

@@ -88,6 +88,11 @@ impl StreamJob {
         .await
     }
 
+    /// What whoever makes the stream should know of its source.
+    pub async fn warnings(&self) -> Result<Vec<String>> {
+        self.ask(|discovery| Ok(discovery.warnings())).await
+    }
+
     /// Each partition with the offset that the stream's `start` means now.
     pub async fn resolve_starts(&self) -> Result<Vec<Assignment>> {
         let start = self.spec.options.start;

@@ -235,6 +235,10 @@ pub trait Discovery: Send {
     /// Resolves `Start` for one partition to an offset.
     fn resolve(&mut self, partition: PartitionId, start: crate::spec::Start) -> Result<Offset>;
     fn open(&mut self, assignment: &[Assignment], with_keys: bool) -> Result<Box<dyn Reader>>;
+    /// What whoever makes a stream over the source should know of it. Blocks for a moment.
+    fn warnings(&mut self) -> Vec<String> {
+        vec![]
+    }
     /// Writes the offsets to the source for people's monitoring; never read back. May do nothing.
     fn publish(&mut self, offsets: &[(PartitionId, Offset)]);
 }

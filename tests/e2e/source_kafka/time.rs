@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use thalweg_tests::servers::Kafka;
 use tokio::runtime::Runtime;
 
-use super::{CLOSED_EVENTS, Topic, WITHIN};
+use super::{CLOSED_EVENTS, Topic, WITHIN, block_on};
 use crate::place::Place;
 
 const LATE: &str = "SELECT late_rows FROM system.views";
@@ -28,6 +30,23 @@ fn a_backlog_after_a_silence_is_not_late() -> Result<()> {
     until(CLOSED_EVENTS, 4)?;
     until(LATE, 0)?;
     runtime.block_on(instance.terminate())
+}
+
+#[test]
+fn a_topic_is_warned_of_whose_producers_may_date_as_they_like() -> Result<()> {
+    let bounded = Topic::create("bounded", 1)?;
+    let unbounded = Topic { kafka: Kafka::shared()?, name: "unbounded" };
+    let new = NewTopic::new(unbounded.name, 1, TopicReplication::Fixed(1))
+        .set("message.timestamp.after.max.ms", "9223372036854775807");
+    block_on(unbounded.admin()?.create_topics([&new], &AdminOptions::new()))?;
+    super::until("the topic is there", || Ok(unbounded.discovery()?.partitions().is_ok()))?;
+    assert_eq!(bounded.discovery()?.warnings(), [""; 0]);
+    let warnings = unbounded.discovery()?.warnings();
+    ensure!(
+        warnings.len() == 1 && warnings[0].contains("--add-config message.timestamp.after.max.ms=3600000"),
+        "{warnings:?}"
+    );
+    Ok(())
 }
 
 /// A producer's clock is an hour ahead for a moment.
