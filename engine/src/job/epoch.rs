@@ -20,7 +20,7 @@ use crate::ids::{Epoch, Micros};
 use crate::job::ledger::ViewTerms;
 use crate::job::refused::RefusedTable;
 use crate::job::shared::{Table, Tail};
-use crate::sink::{encode_parts, put_parts};
+use crate::sink::{encode_parts, first_dates, put_parts};
 use crate::spec::{ViewShape, ViewSpec};
 use crate::status::Failure;
 use crate::view::left::Left;
@@ -29,6 +29,10 @@ use crate::view::part::Part;
 use crate::view::upper::{finish, reduce};
 use crate::view::without_time;
 use crate::{Error, Result};
+
+/// A file a date is what a roll costs, and a checkpoint waits for them: what is of more dates stays in the tail for the next
+/// epochs.
+const DATES_A_ROLL: usize = 128;
 
 /// When closed rows become Parquet.
 #[derive(Debug, Clone, Copy)]
@@ -199,7 +203,8 @@ impl TableEpoch {
         let age = tail.since.map_or(0, |since| self.wall - since);
         let due = self.roll.now || tail.bytes() >= self.roll.bytes || age >= self.roll.age;
         if !tail.rows.is_empty() && due {
-            let parts = encode_parts(&tail.rows, &mut self.names)?;
+            let (first, others) = first_dates(&tail.rows, DATES_A_ROLL)?;
+            let parts = encode_parts(&first, &mut self.names)?;
             let files = put_parts(&self.root, &spec.name, parts).await?;
             let previous = delta.pending.last().map(|commit| commit.txn).or(delta.confirmed);
             delta.pending.push(PendingCommit {
@@ -208,14 +213,29 @@ impl TableEpoch {
                 files: files.clone(),
                 replace: false,
             });
-            return Ok((Tail::default(), delta, files));
+            let rest = match others.is_empty() {
+                true => Tail::default(),
+                false => Tail {
+                    visible: Arc::new(
+                        others.iter().map(|batch| without_time(spec, batch)).collect::<Result<_>>()?,
+                    ),
+                    files: vec![self.write_tail(others.clone()).await?],
+                    rows: others,
+                    since: tail.since,
+                },
+            };
+            return Ok((rest, delta, files));
         }
         if !rows.is_empty() {
-            let parts: Vec<Part> = rows.into_iter().map(|batch| Part::of_one_pane(0, 0, batch)).collect();
-            let path = self.names.state();
-            tail.files.push(write_batches(&self.root, path, &parts).await?);
+            tail.files.push(self.write_tail(rows).await?);
         }
         Ok((tail, delta, vec![]))
+    }
+
+    async fn write_tail(&mut self, rows: Vec<RecordBatch>) -> Result<StateFile> {
+        let parts: Vec<Part> = rows.into_iter().map(|batch| Part::of_one_pane(0, 0, batch)).collect();
+        let path = self.names.state();
+        write_batches(&self.root, path, &parts).await
     }
 }
 
