@@ -56,6 +56,9 @@ use refused::RefusedTable;
 use shared::{Shared, Stream};
 use stream::StreamJob;
 
+/// A start waits no longer for one stream's source. Then the stream is tried again while the others run.
+const REACHED_WITHIN: Duration = Duration::from_secs(5);
+
 /// How the engine runs; data, already checked.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -275,7 +278,11 @@ async fn resume_stream(
 ) -> Result<()> {
     let name = spec.name.clone();
     let mut stream = StreamJob::new(Arc::clone(&spec), &coordinator.settings)?;
-    let reached = stream.reach_out(&coordinator.settings, FilesRoots::Anywhere).await;
+    let reaching = stream.reach_out(&coordinator.settings, FilesRoots::Anywhere);
+    let reached = tokio::time::timeout(REACHED_WITHIN, reaching).await.unwrap_or_else(|_| {
+        let seconds = REACHED_WITHIN.as_secs();
+        Err(Error::Unavailable(format!("the source gives no answer for {seconds} s. stream={name:?}")))
+    });
     let views: Vec<Arc<ViewSpec>> = {
         let tables = coordinator.shared.lock();
         let of_stream =
