@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use crate::Result;
 use crate::ids::Epoch;
 use crate::sink::HistoryFiles;
+use crate::status::Failure;
 use crate::view::OpenPanes;
 
 /// All tables at one instant. At any instant a row is in exactly one of its table's three parts.
@@ -31,6 +32,8 @@ pub struct TableSnapshot {
     pub tail: Arc<Vec<RecordBatch>>,
     /// Closed and in Parquet.
     pub history: Arc<HistoryFiles>,
+    /// The view stands still, and has nothing open.
+    pub failure: Option<Failure>,
 }
 
 impl TableSnapshot {

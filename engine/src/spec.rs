@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use uuid::Uuid;
 
-use crate::ids::Micros;
+use crate::ids::{Micros, PartitionId};
+use crate::view::LeafExec;
 
 /// A declared stream: where its records come from, and how they become rows.
 #[derive(Debug, Clone)]
@@ -27,6 +28,22 @@ pub struct StreamSpec {
     pub event_time: Option<EventTime>,
     pub source: SourceSpec,
     pub options: StreamOptions,
+}
+
+impl StreamSpec {
+    /// All that is left of a stream whose statement can't be planned any more.
+    pub fn unplanned(id: Uuid, name: String, sql: String, reason: String) -> StreamSpec {
+        StreamSpec {
+            id,
+            name,
+            sql,
+            schema: Arc::new(Schema::empty()),
+            origins: vec![],
+            event_time: None,
+            source: SourceSpec::Unplanned(reason),
+            options: StreamOptions::default(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +79,8 @@ pub enum SourceSpec {
     Kafka(KafkaSpec),
     Generator(GeneratorSpec),
     Files(FilesSpec),
+    /// Of a stream whose statement this version can't plan, and why: it stands still.
+    Unplanned(String),
 }
 
 #[derive(Debug, Clone)]
@@ -247,7 +266,28 @@ pub struct Session {
     pub gap: Micros,
 }
 
+impl ViewSpec {
+    /// Of a view whose statement can't be planned any more nothing is left but its table.
+    pub fn is_planned(&self) -> bool {
+        !matches!(&self.shape, ViewShape::Copy { lowers } if lowers.iter().all(|lower| lower.is::<LeafExec>()))
+    }
+}
+
 impl ViewShape {
+    pub fn allowed_lateness(&self) -> Micros {
+        match self {
+            ViewShape::Units { allowed_lateness, .. } => *allowed_lateness,
+            ViewShape::Copy { .. } => 0,
+        }
+    }
+
+    pub fn window(&self) -> Option<Window> {
+        match self {
+            ViewShape::Units { unit: Unit::Window(window), .. } => Some(*window),
+            _ => None,
+        }
+    }
+
     /// Whether leg `leg` of both would make the same parts of the same rows, so that one lower half serves both.
     pub fn shares_lower_half(&self, other: &ViewShape, leg: usize) -> bool {
         match (self, other) {
@@ -348,5 +388,11 @@ pub enum CatalogChange {
     RestartStream {
         name: String,
         at: Option<Start>,
+    },
+    /// Sets the watermark of one partition of a stream, or of all, whatever it is. What has closed stays closed.
+    SetWatermark {
+        stream: String,
+        partition: Option<PartitionId>,
+        to: Micros,
     },
 }

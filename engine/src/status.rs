@@ -17,6 +17,8 @@ pub struct Status {
     /// The newest epochs' terms of conservation, newest last.
     pub ledger: Vec<LedgerRow>,
     pub store: StoreStatus,
+    /// What statements did to where streams read and to their time, newest last.
+    pub interventions: Vec<Intervention>,
 }
 
 /// Whether what lies under the data answers.
@@ -45,6 +47,8 @@ pub struct StreamStatus {
     /// Event time before which nothing can come any more; `None` before the first.
     pub frontier: Option<Micros>,
     pub failure: Option<Failure>,
+    /// Wall time when a failed one is tried again by itself.
+    pub next_try: Option<Micros>,
     /// Of its workers, since the engine started.
     pub effort: Effort,
 }
@@ -91,6 +95,32 @@ pub struct Failure {
     pub reason: String,
     /// Wall time.
     pub since: Micros,
+}
+
+/// What a statement did to one partition beside the ordinary course of things. Kept, so that a gap in the rows of a view can
+/// be explained later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intervention {
+    /// Wall time.
+    pub at: Micros,
+    pub stream: String,
+    pub partition: PartitionId,
+    pub change: Change,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Change {
+    /// It goes on elsewhere than where it stood: at the offset `after` instead of `before`.
+    Offset {
+        before: Offset,
+        after: Offset,
+    },
+    Watermark {
+        before: Option<Micros>,
+        after: Micros,
+    },
 }
 
 #[derive(Debug, Clone)]

@@ -53,6 +53,16 @@ async fn a_view_that_cannot_finish_a_window_fails_alone() -> Result<()> {
     assert_eq!(states(&instance).await?, failed);
     let reason = "SELECT reason FROM system.views WHERE view = 'brittle'";
     assert_eq!(instance.query(reason).await?, [["closing its windows failed: Divide by zero error"]]);
+    instance.query("SELECT * FROM history.brittle").await?;
+    for name in ["brittle", "live.brittle"] {
+        let error = instance.query(&format!("SELECT * FROM {name}")).await.expect_err("it is not known");
+        let error = format!("{error:#}");
+        ensure!(error.contains("closing its windows failed: Divide by zero error"), "{error}");
+        ensure!(error.contains("history.brittle") && error.contains("ALTER VIEW brittle RESTART"), "{error}");
+    }
+    let shown = instance.query("SHOW VIEWS").await?;
+    let shown: Vec<&str> = shown.iter().map(|view| &*view[4]).collect();
+    assert_eq!(shown, ["failed", "running", "running"]);
     instance.kill().await?;
 
     let instance = place.launch.start(&[]).await?;
@@ -76,7 +86,7 @@ async fn a_view_that_cannot_be_planned_any_more_keeps_its_rows_and_nobody_from_s
     let instance = place.launch.start(&[]).await?;
     sound_rows(&instance).await?;
     instance.terminate().await?;
-    forget_how_to_plan(&place, "count(*) AS rows")?;
+    exchange(&place, "count(*) AS rows", "lost_function(n) AS rows")?;
 
     let script = std::fs::read_to_string(&place.launch.script)?
         .replace("CREATE STREAM", "CREATE STREAM IF NOT EXISTS");
@@ -88,10 +98,78 @@ async fn a_view_that_cannot_be_planned_any_more_keeps_its_rows_and_nobody_from_s
     let reason = &instance.query("SELECT reason FROM system.views WHERE view = 'sound'").await?[0][0];
     ensure!(reason.contains("can't be planned any more") && reason.contains("lost_function"), "{reason}");
     sound_rows(&instance).await?;
-    assert_eq!(instance.number("SELECT max(rows) FROM sound").await?, 5);
+    assert_eq!(instance.number("SELECT max(rows) FROM history.sound").await?, 5);
+    let shown = instance.query("EXPLAIN sound").await?.concat().concat();
+    ensure!(shown.contains("can't be planned any more"), "{shown}");
     let error = instance.command("ALTER VIEW sound RESTART").await.expect_err("it still can't be planned");
-    ensure!(format!("{error:#}").contains("lost_function"), "{error:#}");
+    let error = format!("{error:#}");
+    ensure!(error.contains("lost_function"), "{error}");
+    ensure!(
+        error.contains("line 1, column 12") && error.contains("of the statement that created"),
+        "{error}"
+    );
     instance.command("DROP VIEW sound").await?;
+    instance.terminate().await
+}
+
+/// The same of a stream, whose views can't be planned without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_cannot_be_planned_any_more_keeps_nobody_from_starting() -> Result<()> {
+    const OTHER: &str =
+        "CREATE STREAM other (n BIGINT, at TIMESTAMP METADATA FROM 'timestamp') WITH (connector = 'generator', rate = 50);
+                         CREATE MATERIALIZED VIEW others AS SELECT n FROM other";
+    let place = place()?;
+    let instance = place.launch.start(&[]).await?;
+    sound_rows(&instance).await?;
+    for statement in OTHER.split(';') {
+        instance.command(statement).await?;
+    }
+    instance.until("SELECT count(*) FROM others", WITHIN, |rows| rows >= 3).await?;
+    instance.terminate().await?;
+    exchange(&place, "ts TIMESTAMP, n BIGINT", "ts TIMESTAMP, n LOST_TYPE")?;
+
+    let instance = place.launch.without_script().start(&[]).await?;
+    let expected =
+        told(&[("brittle", "failed"), ("copied", "failed"), ("others", "running"), ("sound", "failed")]);
+    assert_eq!(states(&instance).await?, expected);
+    let streams = instance.query("SELECT stream, state, reason FROM system.streams ORDER BY stream").await?;
+    ensure!(streams[0][1] == "running" && streams[1][1] == "failed", "{streams:?}");
+    ensure!(streams[1][2].contains("can't be planned any more"), "{streams:?}");
+    sound_rows(&instance).await?;
+    let error = instance.command("ALTER STREAM rows RESTART").await.expect_err("it still can't be planned");
+    ensure!(format!("{error:#}").contains("can't be planned any more"), "{error:#}");
+    instance.terminate().await?;
+
+    // By the version that can.
+    exchange(&place, "ts TIMESTAMP, n LOST_TYPE", "ts TIMESTAMP, n BIGINT")?;
+    let instance = place.launch.without_script().start(&[]).await?;
+    for view in ["copied", "sound"] {
+        instance.command(&format!("ALTER VIEW {view} RESTART")).await?;
+    }
+    let expected =
+        told(&[("brittle", "failed"), ("copied", "running"), ("others", "running"), ("sound", "running")]);
+    assert_eq!(states(&instance).await?, expected);
+    assert_eq!(instance.number("SELECT count(*) FROM copied").await?, 15);
+    instance.terminate().await
+}
+
+/// Somebody writes into a table's log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_read_fails_its_view_soon() -> Result<()> {
+    let mut place = place()?;
+    place.launch.flags = vec!["--roll".into(), "1h".into()];
+    let instance = place.launch.start(&[]).await?;
+    sound_rows(&instance).await?;
+    let log = std::path::Path::new(&place.launch.data).join("tables/sound/_delta_log");
+    std::fs::write(log.join("00000000000000000001.json"), "garbled")?;
+    // The stop rolls, and Delta is told.
+    let begun = std::time::Instant::now();
+    instance.terminate().await?;
+    ensure!(begun.elapsed() < Duration::from_secs(8), "it took {:?}", begun.elapsed());
+    let instance = place.launch.start(&[]).await?;
+    let reason = &instance.query("SELECT reason FROM system.views WHERE view = 'sound'").await?[0][0];
+    ensure!(!reason.is_empty(), "it has not failed");
+    assert_eq!(instance.number("SELECT count(*) FROM copied").await?, 15);
     instance.terminate().await
 }
 
@@ -120,13 +198,13 @@ async fn a_view_whose_table_is_gone_fails_alone() -> Result<()> {
     instance.terminate().await
 }
 
-/// Puts a function that there is not in place of `text`, in the newest manifest.
-fn forget_how_to_plan(place: &Place, text: &str) -> Result<()> {
+/// Puts a text in place of another, in the newest manifest.
+fn exchange(place: &Place, text: &str, other: &str) -> Result<()> {
     let folder = std::path::Path::new(&place.launch.data).join("manifests");
     let manifests = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
     let newest = manifests.collect::<Result<Vec<_>>>()?.into_iter().max().context("there are manifests")?;
     let manifest = std::fs::read_to_string(&newest)?;
     ensure!(manifest.contains(text), "{manifest}");
-    std::fs::write(newest, manifest.replace(text, "lost_function(n) AS rows"))?;
+    std::fs::write(newest, manifest.replace(text, other))?;
     Ok(())
 }

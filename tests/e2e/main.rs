@@ -12,6 +12,7 @@ mod reader;
 mod script;
 mod scripts;
 mod shop;
+mod soak;
 mod source_files;
 mod source_kafka;
 mod sqllogic;

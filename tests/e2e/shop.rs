@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch};
+use arrow::compute::{filter_record_batch, is_not_null};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::json::ReaderBuilder;
 use datafusion::datasource::MemTable;
@@ -134,7 +135,7 @@ pub fn lines(clicks: &Clicks, partition: i32, count: i64) -> Vec<u8> {
 }
 
 impl Oracle {
-    /// Each partition's records, one a line, from offset 0.
+    /// Each partition's records, one a line, from offset 0. Those without an event time become no rows.
     pub fn of(partitions: &[Vec<u8>], open_from: Option<i64>) -> Result<Oracle> {
         let (json, schema) = schemas();
         let mut batches = Vec::new();
@@ -148,9 +149,11 @@ impl Oracle {
                 columns.push(Arc::new(Int32Array::from(vec![partition as i32; count])) as ArrayRef);
                 columns.push(Arc::new(Int64Array::from_iter_values(offset..offset + count as i64)));
                 offset += count as i64;
-                batches.push(RecordBatch::try_new(Arc::clone(&schema), columns)?);
+                let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
+                let dated = is_not_null(batch.column_by_name("event_ts").context("clicks have a time")?)?;
+                total += dated.true_count() as i64;
+                batches.push(filter_record_batch(&batch, &dated)?);
             }
-            total += offset;
         }
         let ctx = SessionContext::new();
         ctx.register_table("clicks", Arc::new(MemTable::try_new(schema, vec![batches])?))?;

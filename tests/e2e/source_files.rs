@@ -1,9 +1,9 @@
 //! The files source on a real S3 server.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use object_store::aws::AmazonS3Builder;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use thalweg_engine::ErrorKind;
@@ -12,6 +12,8 @@ use thalweg_engine::secrets::Secrets;
 use thalweg_engine::source::{self, BatchLimit, FilesRoots, Polled, RawBatch};
 use thalweg_engine::spec::{FilesSpec, SourceSpec};
 use thalweg_tests::servers::Minio;
+
+use crate::place::Place;
 
 const LIMIT: BatchLimit = BatchLimit { rows: 10_000, bytes: 1 << 20 };
 const WITHIN: Duration = Duration::from_secs(30);
@@ -131,4 +133,44 @@ async fn wrong_credentials_and_buckets_are_invalid() -> Result<()> {
         assert!(error.to_string().contains(said) && !error.to_string().contains("hunter2"), "{error}");
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_store_was_away_is_tried_again_by_itself() -> Result<()> {
+    const FAILED: &str = "SELECT count(*) FROM system.streams WHERE state = 'failed'";
+    const AGAIN: &str = "SELECT count(next_try) FROM system.streams";
+    let minio = Minio::start()?;
+    let lines: String = (0..100).map(|second| format!("{{\"at\":{second}}}\n")).collect();
+    store(&minio)?.put(&"tried/a.json".into(), PutPayload::from(lines.into_bytes())).await?;
+    let script = format!(
+        "CREATE STREAM seconds (at TIMESTAMP, WATERMARK FOR at AS at)
+         WITH (connector = 'files', path = '{}', 'properties.aws_endpoint' = '{}', 'properties.aws_allow_http' = 'true',
+               'properties.aws_region' = 'us-east-1', 'properties.aws_access_key_id' = '${{env:THALWEG_SECRET_ID}}',
+               'properties.aws_secret_access_key' = '${{env:THALWEG_SECRET_KEY}}');
+         CREATE MATERIALIZED VIEW copied AS SELECT at FROM seconds;",
+        minio.url("tried"),
+        minio.endpoint
+    );
+    let mut place = Place::folder(&script, &[])?;
+    let secrets = [("ID", &minio.access_key), ("KEY", &minio.secret_key)];
+    place
+        .launch
+        .environment
+        .extend(secrets.map(|(name, key)| (format!("THALWEG_SECRET_{name}"), key.clone())));
+    let instance = place.launch.start(&[]).await?;
+    instance.until("SELECT count(*) FROM copied", 2 * WITHIN, |rows| rows == 100).await?;
+    instance.terminate().await?;
+
+    minio.stop()?;
+    let begun = Instant::now();
+    let instance = place.launch.start(&[]).await?;
+    ensure!(begun.elapsed() < Duration::from_secs(20), "the start took {:?}", begun.elapsed());
+    assert_eq!(instance.number(FAILED).await?, 1);
+    assert_eq!(instance.number("SELECT count(*) FROM copied").await?, 100, "what was read is served");
+    minio.start_again()?;
+    instance.until(FAILED, 4 * WITHIN, |failed| failed == 0).await?;
+    assert_eq!(instance.number(AGAIN).await?, 0);
+    instance.until("SELECT count(*) FROM system.streams WHERE ended", WITHIN, |ended| ended == 1).await?;
+    assert_eq!(instance.number("SELECT count(*) FROM copied").await?, 100, "nothing is read twice");
+    instance.terminate().await
 }

@@ -238,9 +238,7 @@ async fn start_engine(starting: &Starting, clock: Arc<dyn Clock>) -> Result<Engi
     let common = &starting.common;
     let root = DataRoot::open(&common.data, &Default::default())?.with_failpoints(common.failpoints()?);
     let opened = Opened::claim(starting.settings.clone(), root, clock).await?;
-    let (streams, views) = thalweg_sql::plan::replan(&opened.streams(), &opened.views())
-        .await
-        .map_err(|error| anyhow!("what the data folder remembers can't be planned any more: {error}"))?;
+    let (streams, views) = thalweg_sql::plan::replan(&opened.streams(), &opened.views()).await;
     Ok(opened.resume(streams, views).await?)
 }
 

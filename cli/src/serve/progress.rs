@@ -33,19 +33,31 @@ fn line(status: &Status, rate: u64) -> String {
     let rejected: u64 = status.streams.iter().map(|stream| stream.rejected).sum();
     let late: u64 = status.views.iter().map(|view| view.late_rows).sum();
     let checkpoint = status.checkpoints.last();
+    let failed = failed(status);
     let store = match status.store.away {
         true => format!(" · the store is away since {}", moment(status.store.since)),
         false => String::new(),
     };
     format!(
         "{rate} events/s · {} read · watermark {} · {open} windows open, {closed} rows closed · state {} MiB · \
-         rejected {rejected}, late {late} · checkpoint {} in {} ms{store}",
+         rejected {rejected}, late {late} · checkpoint {} in {} ms{failed}{store}",
         records(status),
         frontier.map_or_else(|| "none yet".into(), moment),
         state >> 20,
         checkpoint.map_or(0, |checkpoint| checkpoint.epoch.0),
         checkpoint.map_or(0, |checkpoint| checkpoint.duration_micros / 1000),
     )
+}
+
+/// What stands still; the reasons are in `system.views` and `system.streams`.
+fn failed(status: &Status) -> String {
+    let streams = status.streams.iter().filter(|it| it.failure.is_some()).map(|it| &it.stream);
+    let views = status.views.iter().filter(|it| it.failure.is_some()).map(|it| &it.view);
+    let names: Vec<&str> = streams.chain(views).map(String::as_str).collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(" · failed: {}", names.join(", ")),
+    }
 }
 
 fn moment(micros: Micros) -> String {

@@ -226,6 +226,7 @@ mod tests {
             streams: Vec::new(),
             tables: vec![table],
             ledger: Vec::new(),
+            interventions: Vec::new(),
         }
     }
 

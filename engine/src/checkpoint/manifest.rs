@@ -10,9 +10,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
-use crate::status::{Failure, LedgerRow};
+use crate::status::{Failure, Intervention, LedgerRow};
+use crate::view::left::Left;
 
-/// 2: rows that failed are counted, and a view or a stream may have failed. 3: a view may read several inputs.
+/// 2: rows that failed are counted, and a view or a stream may have failed. 3: a view may read several inputs, and a
+/// watermark may have been set back.
 pub const FORMAT: u32 = 3;
 
 /// Those that are read.
@@ -31,6 +33,9 @@ pub struct Manifest {
     pub tables: Vec<TableState>,
     /// The terms of conservation of this epoch.
     pub ledger: Vec<LedgerRow>,
+    /// The newest ones, newest last. Since format 3.
+    #[serde(default)]
+    pub interventions: Vec<Intervention>,
 }
 
 impl Manifest {
@@ -150,6 +155,9 @@ pub enum TableKind {
         born_after: Option<Micros>,
         /// Windows ending at or before this instant have left.
         closed_through: Option<Micros>,
+        /// Windows that have left with rows. Since format 3.
+        #[serde(default)]
+        left: Option<Left>,
         late: u64,
         /// Rows that an expression of the view could not take. Since format 2.
         #[serde(default)]

@@ -37,6 +37,7 @@ impl Reached {
     pub fn leave(self, partition: &mut Partition) {
         partition.time = self.time;
         partition.ended = false;
+        partition.answers = true;
         if let Some(last) = self.last_record {
             partition.next_offset = Offset(last.offset.0 + 1);
             partition.last_record = Some(last);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::checkpoint::manifest::RecordFingerprint;
-use crate::ids::{Offset, PartitionId};
+use crate::ids::{Micros, Offset, PartitionId};
 use crate::job::Settings;
 use crate::job::closings::Closings;
 use crate::job::coordinator::{Coordinator, Leaving};
@@ -17,15 +17,18 @@ use crate::job::fed::Fed;
 use crate::job::shared::{Partition, Shared, Table};
 use crate::job::stream::StreamJob;
 use crate::job::tables;
+use crate::job::watermark::left_of;
 use crate::sink::lake_schema;
 use crate::source::{Assignment, FilesRoots};
 use crate::spec::{CatalogChange, Input, StreamSpec, ViewInput, ViewSpec};
+use crate::status::{Change, Intervention};
 use crate::view::panes::Panes;
 use crate::{Error, Result};
 
 /// A change that was asked for, with what its source, if it has one, answered.
 pub enum Request {
-    CreateStream(Box<StreamJob>, Vec<Assignment>),
+    /// With what there is to say about the source.
+    CreateStream(Box<StreamJob>, Vec<Assignment>, Option<String>),
     RestartStream(Box<StreamJob>, Vec<Assignment>),
     Other(CatalogChange),
 }
@@ -41,7 +44,10 @@ impl Request {
                 let mut stream = StreamJob::new(spec, settings)?;
                 stream.reach_out(settings, settings.files_roots.clone()).await?;
                 let starts = stream.resolve_starts().await?;
-                Ok(Request::CreateStream(Box::new(stream), starts))
+                let warnings = stream.warnings().await?;
+                warnings.iter().for_each(|warning| tracing::warn!(stream = stream.spec.name, "{warning}"));
+                let note = (!warnings.is_empty()).then(|| warnings.join("; "));
+                Ok(Request::CreateStream(Box::new(stream), starts, note))
             }
             CatalogChange::RestartStream { name, at } => {
                 let (spec, stood) = failed_stream(shared, &name)?;
@@ -82,29 +88,38 @@ fn exists(stream: &str) -> Error {
 
 /// A change of the catalog that nothing outside can refuse any more.
 pub enum Prepared {
-    CreateStream(Box<StreamJob>, Vec<Assignment>),
+    CreateStream(Box<StreamJob>, Vec<Assignment>, Option<String>),
     RestartStream(Box<StreamJob>, Vec<Assignment>),
     CreateView(Arc<ViewSpec>, Box<Table>),
     DropView(String),
     RestartView(Arc<ViewSpec>),
     DropStream(String),
+    SetWatermark { stream: String, partition: Option<PartitionId>, to: Micros },
 }
 
 impl Coordinator {
     /// Checks a change of the catalog against what is there. Nothing has changed when it refuses.
     pub(super) async fn prepare(&self, request: Request) -> Result<Prepared> {
         let change = match request {
-            Request::CreateStream(stream, _) if self.streams.contains_key(&stream.spec.name) => {
+            Request::CreateStream(stream, ..) if self.streams.contains_key(&stream.spec.name) => {
                 return Err(exists(&stream.spec.name));
             }
             // While the source was asked, a view may have taken the name.
-            Request::CreateStream(stream, _) if self.shared.lock().tables.contains_key(&stream.spec.name) => {
+            Request::CreateStream(stream, ..)
+                if self.shared.lock().tables.contains_key(&stream.spec.name) =>
+            {
                 let name = &stream.spec.name;
                 return Err(Error::Invalid(format!("the name is a view's already. stream={name:?}")));
             }
-            Request::CreateStream(stream, starts) => return Ok(Prepared::CreateStream(stream, starts)),
+            Request::CreateStream(stream, starts, note) => {
+                return Ok(Prepared::CreateStream(stream, starts, note));
+            }
             Request::RestartStream(stream, starts) => {
-                failed_stream(&self.shared, &stream.spec.name)?;
+                let (spec, _) = failed_stream(&self.shared, &stream.spec.name)?;
+                // While the source was asked, the name may have become another's.
+                if spec.id != stream.spec.id {
+                    return Err(exists(&stream.spec.name));
+                }
                 return Ok(Prepared::RestartStream(stream, starts));
             }
             Request::Other(change) => change,
@@ -143,6 +158,10 @@ impl Coordinator {
                     ))),
                 }
             }
+            CatalogChange::SetWatermark { stream, partition, to } => {
+                self.may_set_watermark(&stream, partition, to)?;
+                Ok(Prepared::SetWatermark { stream, partition, to })
+            }
             CatalogChange::DropStream(name) => {
                 self.stream(&name)?;
                 let tables = self.shared.lock();
@@ -158,15 +177,23 @@ impl Coordinator {
     }
 
     /// Puts a change in force from the next epoch on; durable when this returns. From here on an error is the engine's.
-    pub(super) async fn carry_out(&mut self, prepared: Prepared) -> Result<()> {
+    /// Gives what there is to say about it.
+    pub(super) async fn carry_out(&mut self, prepared: Prepared) -> Result<Option<String>> {
         match prepared {
-            Prepared::CreateStream(stream, starts) => self.create_stream(*stream, &starts).await,
+            Prepared::CreateStream(stream, starts, note) => {
+                self.create_stream(*stream, &starts).await?;
+                return Ok(note);
+            }
+            Prepared::SetWatermark { stream, partition, to } => {
+                return self.set_watermark(&stream, partition, to).await.map(Some);
+            }
             Prepared::RestartStream(stream, starts) => self.restart_stream(*stream, &starts).await,
             Prepared::CreateView(spec, table) => self.create_view(spec, *table).await,
             Prepared::RestartView(spec) => self.restart_view(spec).await,
             Prepared::DropView(name) => self.drop_view(&name).await,
             Prepared::DropStream(name) => self.drop_stream(&name).await,
-        }
+        }?;
+        Ok(None)
     }
 
     async fn create_stream(&mut self, stream: StreamJob, starts: &[Assignment]) -> Result<()> {
@@ -189,6 +216,7 @@ impl Coordinator {
         let mut stood = self.barrier(Leaving::Nobody).await?;
         let views: Vec<Arc<ViewSpec>> = {
             let mut tables = self.shared.lock();
+            let tables = &mut *tables;
             let Some(stream) = tables.streams.get_mut(&name) else { return Ok(()) };
             stream.failure = None;
             stream.silent_since = self.clock.elapsed();
@@ -205,17 +233,25 @@ impl Coordinator {
                         stream = name, partition = %start.partition, %from, %to,
                         "a stream goes on elsewhere than where it stood, as it was told"
                     );
+                    tables.interventions.push_back(Intervention {
+                        at: self.clock.wall(),
+                        stream: name.clone(),
+                        partition: start.partition,
+                        change: Change::Offset { before: from, after: to },
+                    });
                     partition.next_offset = start.next_offset;
                     partition.last_record = start.last_record;
                 }
                 partition.idle_since = None;
+                partition.answers = false;
             }
             stood.streams.insert(name.clone(), stream.partitions.clone());
             let running = tables.tables.values();
             let running = running.filter(|table| table.spec.reads(&name) && table.failure.is_none());
             running.map(|table| Arc::clone(&table.spec)).collect()
         };
-        job.change_views(|running| running.extend(views));
+        let left = left_of(&self.shared.lock(), &name);
+        job.orders.change_plan(|plan| (plan.views, plan.left) = (views, left));
         job.orders.epoch.store(self.epoch.0, Ordering::Release);
         self.streams.insert(name.clone(), job);
         // INV-6, also of where it goes on.
@@ -253,6 +289,7 @@ impl Coordinator {
         if let Some(table) = self.shared.lock().tables.get_mut(&spec.name) {
             let mut panes = Panes::new(&spec, None);
             panes.closed_through = table.panes.closed_through;
+            panes.left = table.panes.left.clone();
             table.panes = panes;
             table.spec = Arc::clone(&spec);
             table.since = self.epoch.next();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::ids::{CALENDAR, END_OF_TIME, Micros};
 use crate::job::shared::{Table, Tables};
-use crate::spec::{Input, ViewInput, ViewShape, ViewSpec};
+use crate::spec::{Input, ViewInput, ViewSpec};
 
 impl ViewInput {
     /// Before which no row can come any more whose input has closed so far.
@@ -72,10 +72,7 @@ pub fn open_through(tables: &Tables) -> BTreeMap<String, Micros> {
 }
 
 fn push_down(tables: &Tables, spec: &ViewSpec, through: Micros, needed: &mut BTreeMap<String, Micros>) {
-    let lateness = match &spec.shape {
-        ViewShape::Units { allowed_lateness, .. } => *allowed_lateness,
-        ViewShape::Copy { .. } => 0,
-    };
+    let lateness = spec.shape.allowed_lateness();
     for leg in &spec.legs {
         match &leg.input {
             Input::Stream(stream) => {

@@ -13,7 +13,7 @@ use crate::job::coordinator::{Coordinator, micros};
 use crate::job::epoch::{Closed, Roll, TableEpoch, Whole};
 use crate::job::fed::Fed;
 use crate::job::refused::{RefusedRows, RefusedTable};
-use crate::spec::{Input, Leg, ViewShape};
+use crate::spec::{Input, Leg};
 use crate::view::compact::compacted;
 use crate::view::part::Part;
 use crate::{Error, Result};
@@ -63,10 +63,7 @@ impl Coordinator {
         let mut fed = self.backfill.remove(&name).unwrap_or_default();
         let tables = self.shared.lock();
         let spec = &tables.tables[&name].spec;
-        let lateness = match &spec.shape {
-            ViewShape::Units { allowed_lateness, .. } => *allowed_lateness,
-            ViewShape::Copy { .. } => 0,
-        };
+        let lateness = spec.shape.allowed_lateness();
         let mut through = vec![];
         for (leg, Leg { input, .. }) in spec.legs.iter().enumerate() {
             through.push(match input {

@@ -23,26 +23,29 @@ use crate::job::catalog::Request;
 use crate::job::epoch::Closed;
 use crate::job::fed::Fed;
 use crate::job::lake::Lake;
+use crate::job::retry::Again;
 use crate::job::scout::Sighting;
 use crate::job::shared::{Partition, Shared};
 use crate::job::stream::{Crew, StreamJob};
 use crate::job::worker::Report;
 use crate::job::{Settings, chain, tables};
 use crate::source::Assignment;
-use crate::spec::{Input, Leg, ViewSpec};
-use crate::status::{CheckpointStatus, Failure, LedgerRow};
+use crate::spec::{Input, Leg, SourceSpec, ViewSpec};
+use crate::status::{CheckpointStatus, Failure, Intervention, LedgerRow};
 use crate::view::watermark::{Standing, frontier};
 use crate::{Error, Result};
 
 /// How many checkpoints and ledger lines `system.*` shows.
 const KEPT_CHECKPOINTS: usize = 1_000;
 const KEPT_LEDGER_ROWS: usize = 10_000;
+/// And interventions, which are in every manifest.
+const KEPT_INTERVENTIONS: usize = 100;
 
 /// A worker that does not answer a barrier for so long is taken for dead.
 const BARRIER: Duration = Duration::from_secs(120);
 
 pub enum Command {
-    Apply(Request, oneshot::Sender<Result<()>>),
+    Apply(Request, oneshot::Sender<Result<Option<String>>>),
     Stop(oneshot::Sender<Result<()>>),
 }
 
@@ -66,6 +69,8 @@ pub struct Coordinator {
     pub reporter: mpsc::Sender<Report>,
     pub sightings: mpsc::Receiver<Sighting>,
     pub scout: mpsc::Sender<Sighting>,
+    /// For what it asks of itself; keeps nobody from seeing that all handles are gone.
+    pub own_commands: mpsc::WeakSender<Command>,
 }
 
 /// Of a stream, over all durable epochs.
@@ -96,6 +101,7 @@ impl Coordinator {
             match command {
                 None => {
                     self.hear_scouts()?;
+                    self.try_again();
                     if self.clock.elapsed().saturating_sub(renewed_at) >= Owner::RENEW_EVERY {
                         renewed_at = self.clock.elapsed();
                         fenced_or_passing(
@@ -109,10 +115,7 @@ impl Coordinator {
                     let outcome = match self.prepare(request).await {
                         // Refused; nothing has changed, and whoever asked is told.
                         Err(error) => Err(error),
-                        Ok(prepared) => {
-                            self.carry_out(prepared).await?;
-                            Ok(())
-                        }
+                        Ok(prepared) => Ok(self.carry_out(prepared).await?),
                     };
                     // Whoever asked may have gone; the change stands all the same.
                     let _ = reply.send(outcome);
@@ -248,6 +251,11 @@ impl Coordinator {
         for (name, partitions) in &stood.streams {
             let open_through = open_through.get(name).copied();
             let Some(stream) = tables.streams.get_mut(name) else { continue };
+            if matches!(stream.spec.source, SourceSpec::Unplanned(_)) {
+                // With its statement the delay of its watermarks is unknown.
+                frontiers.insert(name.clone(), stream.frontier);
+                continue;
+            }
             let standing = |(id, now): (&PartitionId, &Partition)| match (partitions.get(id), now.returned) {
                 // Back since its barrier said idle: the floor it then took holds.
                 (Some(_), Some(floor)) => Standing::Active(floor),
@@ -298,7 +306,16 @@ impl Coordinator {
             streams: streams.collect(),
             tables: closed.iter().map(Closed::state).collect(),
             ledger: ledger.to_vec(),
+            interventions: self.interventions(),
         }
+    }
+
+    /// The newest ones; what is older is in older manifests, and in the log.
+    fn interventions(&self) -> Vec<Intervention> {
+        let mut tables = self.shared.lock();
+        let many = tables.interventions.len().saturating_sub(KEPT_INTERVENTIONS);
+        tables.interventions.drain(..many);
+        tables.interventions.iter().cloned().collect()
     }
 
     /// One swap for all tables: rows leave `open` and arrive in tail or history in the same instant.
@@ -313,6 +330,7 @@ impl Coordinator {
                 known.fail(reason, since);
             }
             known.failed += table.refused.len() as u64;
+            known.panes.left = table.left;
             known.tail = table.tail;
             known.delta = table.delta;
             if !table.files.is_empty() {
@@ -367,6 +385,14 @@ impl Coordinator {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn again(&self) -> Again {
+        Again {
+            shared: Arc::clone(&self.shared),
+            settings: self.settings.clone(),
+            clock: Arc::clone(&self.clock),
+        }
     }
 
     pub fn start_workers(&mut self, name: &str, starts: &[Assignment]) -> Result<()> {

@@ -1,10 +1,12 @@
 //! Turns a whole epoch into what its manifest says, table by table: the epoch's parts become a run, windows that the
 //! frontier has passed become rows, rows become a tail or Parquet. Writes files; commits nothing.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::TimestampMicrosecondType;
 use futures::FutureExt;
 
 use crate::checkpoint::DataRoot;
@@ -19,15 +21,20 @@ use crate::job::fed::{Fed, Taken};
 use crate::job::ledger::ViewTerms;
 use crate::job::refused::{RefusedRow, RefusedTable};
 use crate::job::shared::{Table, Tail};
-use crate::sink::{encode_parts, put_parts};
+use crate::sink::{encode_parts, first_dates, put_parts};
 use crate::spec::{Unit, ViewShape, ViewSpec};
 use crate::status::{Failure, LedgerRow};
+use crate::view::left::Left;
 use crate::view::panes::{Panes, Run, due_merge};
 use crate::view::part::Part;
 use crate::view::session::{self, Closing};
 use crate::view::upper::{finish, reduce};
 use crate::view::without_time;
 use crate::{Error, Result};
+
+/// A file a date is what a roll costs, and a checkpoint waits for them: what is of more dates stays in the tail for the next
+/// epochs.
+const DATES_A_ROLL: usize = 128;
 
 /// When closed rows become Parquet.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +79,7 @@ pub struct Closed {
     pub runs: Vec<Arc<Run>>,
     pub closed_through: Option<Micros>,
     pub born_after: Option<Micros>,
+    pub left: Left,
     pub tail: Tail,
     pub delta: DeltaState,
     pub files: Vec<DataFile>,
@@ -115,7 +123,9 @@ impl TableEpoch {
         let (tail, delta, files) =
             self.settle_rows(&whole.spec, whole.tail.clone(), whole.delta.clone(), vec![]).await?;
         let closed_through = whole.panes.closed_through;
-        let settled = Settled { runs: vec![], closed_through, tail, delta, files, written: 0, rows: vec![] };
+        let left = whole.panes.left.clone();
+        let settled =
+            Settled { runs: vec![], closed_through, left, tail, delta, files, written: 0, rows: vec![] };
         Ok(Closed { failure: Some(failure), ..Closed::of(&whole, settled, Taken::default()) })
     }
 
@@ -155,11 +165,12 @@ impl TableEpoch {
                 (rows, fresh, closed_through)
             }
         };
+        let left = left_with(&whole.panes, &spec, &rows)?;
         let (runs, written) = self.runs(&whole.panes, &spec, &fresh, closed_through).await?;
         let (tail, delta, files) =
             self.settle_rows(&spec, whole.tail.clone(), whole.delta.clone(), rows.clone()).await?;
         let rows = rows.iter().map(|batch| without_time(&spec, batch)).collect::<Result<_>>()?;
-        let settled = Settled { runs, closed_through, tail, delta, files, written, rows };
+        let settled = Settled { runs, closed_through, left, tail, delta, files, written, rows };
         Ok(Closed::of(whole, settled, taken))
     }
 
@@ -221,7 +232,8 @@ impl TableEpoch {
         let age = tail.since.map_or(0, |since| self.wall - since);
         let due = self.roll.now || tail.bytes() >= self.roll.bytes || age >= self.roll.age;
         if !tail.rows.is_empty() && due {
-            let parts = encode_parts(&tail.rows, &mut self.names)?;
+            let (first, others) = first_dates(&tail.rows, DATES_A_ROLL)?;
+            let parts = encode_parts(&first, &mut self.names)?;
             let files = put_parts(&self.root, &spec.name, parts).await?;
             let previous = delta.pending.last().map(|commit| commit.txn).or(delta.confirmed);
             delta.pending.push(PendingCommit {
@@ -230,15 +242,43 @@ impl TableEpoch {
                 files: files.clone(),
                 replace: false,
             });
-            return Ok((Tail::default(), delta, files));
+            let rest = match others.is_empty() {
+                true => Tail::default(),
+                false => Tail {
+                    visible: Arc::new(
+                        others.iter().map(|batch| without_time(spec, batch)).collect::<Result<_>>()?,
+                    ),
+                    files: vec![self.write_tail(others.clone()).await?],
+                    rows: others,
+                    since: tail.since,
+                },
+            };
+            return Ok((rest, delta, files));
         }
         if !rows.is_empty() {
-            let parts: Vec<Part> = rows.into_iter().map(|batch| Part::of_one_pane(0, 0, batch)).collect();
-            let path = self.names.state();
-            tail.files.push(write_batches(&self.root, path, &parts).await?);
+            tail.files.push(self.write_tail(rows).await?);
         }
         Ok((tail, delta, vec![]))
     }
+
+    async fn write_tail(&mut self, rows: Vec<RecordBatch>) -> Result<StateFile> {
+        let parts: Vec<Part> = rows.into_iter().map(|batch| Part::of_one_pane(0, 0, batch)).collect();
+        let path = self.names.state();
+        write_batches(&self.root, path, &parts).await
+    }
+}
+
+/// The windows that have left, with those of these rows.
+fn left_with(panes: &Panes, spec: &ViewSpec, rows: &[RecordBatch]) -> Result<Left> {
+    let mut left = panes.left.clone();
+    let Some(window) = spec.shape.window() else { return Ok(left) };
+    for batch in rows.iter().filter(|batch| batch.num_rows() > 0) {
+        let starts = batch.column(batch.num_columns() - 1).as_primitive_opt::<TimestampMicrosecondType>();
+        let starts = starts.ok_or_else(|| Error::Internal("closed rows lack their window's start".into()))?;
+        let starts: BTreeSet<Micros> = starts.values().iter().copied().collect();
+        left.add(starts, window);
+    }
+    Ok(left)
 }
 
 fn closing_failed(error: &Error) -> String {
@@ -252,6 +292,7 @@ fn closing_failed(error: &Error) -> String {
 struct Settled {
     runs: Vec<Arc<Run>>,
     closed_through: Option<Micros>,
+    left: Left,
     tail: Tail,
     delta: DeltaState,
     files: Vec<DataFile>,
@@ -262,12 +303,13 @@ struct Settled {
 
 impl Closed {
     fn of(whole: &Whole, settled: Settled, taken: Taken) -> Closed {
-        let Settled { runs, closed_through, tail, delta, files, written, rows } = settled;
+        let Settled { runs, closed_through, left, tail, delta, files, written, rows } = settled;
         Closed {
             spec: Arc::clone(&whole.spec),
             runs,
             closed_through,
             born_after: whole.panes.born_after,
+            left,
             state_bytes: written + tail.files.last().map_or(0, |file| file.bytes),
             tail,
             delta,
@@ -291,6 +333,7 @@ impl Closed {
                 fingerprint: self.spec.fingerprint.clone(),
                 born_after: self.born_after,
                 closed_through: self.closed_through,
+                left: Some(self.left.clone()),
                 late: self.late,
                 failed: self.failed,
             },

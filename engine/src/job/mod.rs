@@ -19,11 +19,13 @@ mod pace;
 mod quiet;
 mod refused;
 mod report;
+mod retry;
 mod running_view;
 mod scout;
 mod shared;
 mod stream;
 mod tables;
+mod watermark;
 mod worker;
 
 #[cfg(test)]
@@ -57,6 +59,9 @@ use lake::Lake;
 use refused::RefusedTable;
 use shared::{Shared, Stream};
 use stream::StreamJob;
+
+/// A start waits no longer for one stream's source. Then the stream is tried again while the others run.
+const REACHED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How the engine runs; data, already checked.
 #[derive(Debug, Clone)]
@@ -166,6 +171,7 @@ impl Opened {
             streams: vec![],
             tables: vec![],
             ledger: vec![],
+            interventions: vec![],
         });
         let manifest = Manifest {
             format: FORMAT,
@@ -234,6 +240,7 @@ impl Opened {
             reporter,
             sightings,
             scout,
+            own_commands: commands.downgrade(),
         };
         coordinator.lake.settle(&shared, &*self.clock).await?;
         for state in &self.manifest.streams {
@@ -268,7 +275,9 @@ impl Opened {
             };
             shared.lock().tables.insert(table.spec.name.clone(), table);
         }
-        shared.lock().epoch = self.manifest.epoch;
+        let mut tables = shared.lock();
+        tables.epoch = self.manifest.epoch;
+        tables.interventions = self.manifest.interventions.iter().cloned().collect();
         Ok(())
     }
 }
@@ -280,14 +289,19 @@ async fn resume_stream(
 ) -> Result<()> {
     let name = spec.name.clone();
     let mut stream = StreamJob::new(Arc::clone(&spec), &coordinator.settings)?;
-    let reached = stream.reach_out(&coordinator.settings, FilesRoots::Anywhere).await;
+    let reaching = stream.reach_out(&coordinator.settings, FilesRoots::Anywhere);
+    let reached = tokio::time::timeout(REACHED_WITHIN, reaching).await.unwrap_or_else(|_| {
+        let seconds = REACHED_WITHIN.as_secs();
+        Err(Error::Unavailable(format!("the source gives no answer for {seconds} s. stream={name:?}")))
+    });
     let views: Vec<Arc<ViewSpec>> = {
         let tables = coordinator.shared.lock();
         let of_stream =
             tables.tables.values().filter(|table| table.spec.reads(&name) && table.failure.is_none());
         of_stream.map(|table| Arc::clone(&table.spec)).collect()
     };
-    stream.change_views(|running| running.extend(views));
+    let left = watermark::left_of(&coordinator.shared.lock(), &name);
+    stream.orders.change_plan(|plan| (plan.views, plan.left) = (views, left));
     let assignment = |stood: &PartitionState| Assignment {
         partition: stood.partition,
         next_offset: stood.next_offset,
@@ -365,14 +379,48 @@ impl Engine {
         self.shared.hold(false);
     }
 
-    /// Changes the catalog; durable and in force when it returns.
-    pub async fn apply(&self, change: CatalogChange) -> Result<()> {
+    /// Changes the catalog; durable and in force when it returns. Gives what there is to say about it.
+    pub async fn apply(&self, change: CatalogChange) -> Result<Option<String>> {
         let (reply, answer) = oneshot::channel();
         let stopped = || Error::Unavailable("the engine has stopped".into());
         // A source may take long to answer, and commits go on meanwhile.
         let request = Request::of(change, &self.shared, &self.settings).await?;
+        let restarted = match &request {
+            Request::RestartStream(stream, _) => Some(stream.spec.name.clone()),
+            _ => None,
+        };
         self.commands.send(Command::Apply(request, reply)).await.map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        let note = answer.await.map_err(|_| stopped())??;
+        match restarted {
+            Some(stream) => self.reads(&stream).await,
+            None => Ok(note),
+        }
+    }
+
+    /// Waits until a stream that was restarted reads from all of its partitions, or has failed again. What is not known in
+    /// time is said.
+    async fn reads(&self, stream: &str) -> Result<Option<String>> {
+        const WITHIN: Duration = Duration::from_secs(10);
+        const LOOK_EVERY: Duration = Duration::from_millis(20);
+        let known = async {
+            // Workers that are held read nothing yet.
+            while !self.shared.is_held() {
+                match self.shared.lock().streams.get(stream).map(Stream::answers) {
+                    None | Some(Ok(true)) => break,
+                    Some(Ok(false)) => {}
+                    Some(Err(error)) => return Err(error),
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            Ok(None)
+        };
+        tokio::time::timeout(WITHIN, known).await.unwrap_or_else(|_| {
+            let within = WITHIN.as_secs();
+            Ok(Some(format!(
+                "after {within} s it is not known whether it reads; see the offsets in system.partitions, and state and reason in \
+                 system.streams"
+            )))
+        })
     }
 
     /// Ends the running epoch, makes it durable, rolls what there is, and stops.

@@ -11,6 +11,7 @@ pub fn status(tables: &Tables) -> Status {
         views: tables.tables.values().filter(|table| !table.spec.is_system()).map(view_status).collect(),
         checkpoints: tables.checkpoints.iter().cloned().collect(),
         ledger: tables.ledger_rows.iter().cloned().collect(),
+        interventions: tables.interventions.iter().cloned().collect(),
         ..Status::default()
     }
 }
@@ -22,12 +23,14 @@ fn stream_status(stream: &Stream) -> StreamStatus {
             SourceSpec::Kafka(_) => "kafka",
             SourceSpec::Generator(_) => "generator",
             SourceSpec::Files(_) => "files",
+            SourceSpec::Unplanned(_) => "unknown",
         },
         records: stream.records,
         rejected: stream.rejected,
         bytes: stream.bytes,
         frontier: stream.frontier,
         failure: stream.failure.clone(),
+        next_try: stream.failure.as_ref().and(stream.tries.next),
         effort: stream.effort,
     }
 }

@@ -1,6 +1,7 @@
 //! A leg of a view as one worker runs it: what arrived rows become in it. Legs that make the same parts of the same rows
 //! run as one. The worker joins what comes of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::Result;
@@ -10,6 +11,7 @@ use crate::job::refused::{RefusedRow, RefusedRows};
 use crate::source::RawBatch;
 use crate::spec::ViewSpec;
 use crate::view::arrived::Arrived;
+use crate::view::left::Left;
 use crate::view::lower::{FailedRow, LowerHalf, Lowered};
 use crate::view::panes::Filed;
 use crate::view::watermark::Observed;
@@ -20,6 +22,7 @@ pub struct RunningView {
     /// Which place of theirs reads the worker's stream here.
     leg: usize,
     half: LowerHalf,
+    left: Left,
 }
 
 /// What arrived rows became in each of the views, or why these can't go on.
@@ -36,18 +39,26 @@ pub struct Made {
 }
 
 impl RunningView {
-    pub fn of(views: &[Arc<ViewSpec>], stream: &str) -> Result<Vec<RunningView>> {
+    /// `left`: windows of some views that have left although they end behind the watermark.
+    pub fn of(
+        views: &[Arc<ViewSpec>],
+        stream: &str,
+        left: &BTreeMap<String, Left>,
+    ) -> Result<Vec<RunningView>> {
         let mut running: Vec<RunningView> = vec![];
         for spec in views {
+            let left = left.get(&spec.name).cloned().unwrap_or_default();
             for leg in spec.legs_of_stream(stream) {
                 let alike = |known: &&mut RunningView| {
-                    known.leg == leg && known.specs[0].shape.shares_lower_half(&spec.shape, leg)
+                    (known.leg, &known.left) == (leg, &left)
+                        && known.specs[0].shape.shares_lower_half(&spec.shape, leg)
                 };
                 match running.iter_mut().find(alike) {
                     Some(known) => known.specs.push(Arc::clone(spec)),
                     None => {
-                        let half = LowerHalf::new(&spec.shape, leg)?;
-                        running.push(RunningView { specs: vec![Arc::clone(spec)], leg, half });
+                        let half = LowerHalf::new(&spec.shape, leg)?.without(left.clone());
+                        let left = left.clone();
+                        running.push(RunningView { specs: vec![Arc::clone(spec)], leg, half, left });
                     }
                 }
             }

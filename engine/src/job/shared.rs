@@ -10,18 +10,19 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 
-use crate::Error;
 use crate::checkpoint::manifest::{DeltaState, RecordFingerprint, StateFile};
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::job::ledger::EpochLedger;
+use crate::job::retry::Tries;
 use crate::sink::HistoryFiles;
 use crate::snapshot::{Snapshot, TableSnapshot};
 use crate::spec::{Input, StreamSpec, ViewSpec};
-use crate::status::{CheckpointStatus, Effort, Failure, LedgerRow};
+use crate::status::{CheckpointStatus, Effort, Failure, Intervention, LedgerRow};
 use crate::view::arrived::Arrived;
 use crate::view::panes::{Filed, Panes};
 use crate::view::watermark::PartitionTime;
 use crate::view::{OpenInput, OpenPanes};
+use crate::{Error, Result};
 
 #[derive(Default)]
 pub struct Shared {
@@ -65,6 +66,7 @@ pub struct Tables {
     pub ledger: BTreeMap<Epoch, EpochLedger>,
     pub checkpoints: VecDeque<CheckpointStatus>,
     pub ledger_rows: VecDeque<LedgerRow>,
+    pub interventions: VecDeque<Intervention>,
     /// What waits for its manifest in all tables, and all that views have open.
     filed_bytes: usize,
     open_bytes: usize,
@@ -76,6 +78,7 @@ pub struct Stream {
     pub frontier: Option<Micros>,
     /// The stream stands still: its workers read nothing, and leave at the next barrier.
     pub failure: Option<Failure>,
+    pub tries: Tries,
     pub records: u64,
     pub rejected: u64,
     pub bytes: u64,
@@ -84,7 +87,7 @@ pub struct Stream {
     pub silent_since: Duration,
     pub effort: Effort,
     /// By worker: rows that readers see already, and that no view's lower half has seen.
-    pub arrived: BTreeMap<usize, Vec<(Epoch, Arc<Arrived>)>>,
+    pub arrived: BTreeMap<usize, ArrivedRows>,
 }
 
 #[derive(Debug, Clone)]
@@ -98,6 +101,8 @@ pub struct Partition {
     pub idle_since: Option<Micros>,
     /// Then also when, on the clock's elapsed time, its source last said that it was at its end.
     pub heard: Option<Duration>,
+    /// Since its stream was last opened its source has given a record of it, or its end.
+    pub answers: bool,
     /// Came back from idleness after the last barrier, with the floor it then adopted: until the next barrier it holds
     /// the frontier there.
     pub returned: Option<Option<Micros>>,
@@ -124,8 +129,42 @@ impl Stream {
     /// The stream fails alone: its views keep what they have, and wait.
     pub fn fail(&mut self, error: &Error, since: Micros) {
         if self.failure.is_none() {
-            tracing::error!(stream = self.spec.name, %error, "a stream has failed; ALTER STREAM … RESTART has it go on");
+            self.tries.failed(error, since);
+            match self.tries.next {
+                Some(_) => {
+                    tracing::error!(stream = self.spec.name, %error, "a stream has failed, and is tried again")
+                }
+                None => tracing::error!(
+                    stream = self.spec.name, %error,
+                    "a stream has failed; ALTER STREAM … RESTART has it go on"
+                ),
+            }
             self.failure = Some(Failure { reason: error.to_string(), since });
+        }
+    }
+
+    /// It was tried again, and stands still since when it did.
+    pub fn failed_again(&mut self, error: &Error, now: Micros) {
+        if let Some(failure) = &mut self.failure {
+            tracing::warn!(stream = self.spec.name, %error, "a stream that was tried again has failed again");
+            failure.reason = error.to_string();
+            self.tries.failed(error, now);
+        }
+    }
+
+    /// Its source has given something.
+    pub fn reads(&mut self) {
+        self.tries = Tries::default();
+    }
+
+    /// Whether it reads from all of its partitions; an error if it has failed.
+    pub fn answers(&self) -> Result<bool> {
+        match &self.failure {
+            None => Ok(self.partitions.values().all(|partition| partition.answers)),
+            Some(Failure { reason, .. }) => {
+                let text = format!("the stream has failed again: {reason}");
+                Err(if self.tries.next.is_some() { Error::Unavailable(text) } else { Error::BadData(text) })
+            }
         }
     }
 }
@@ -177,10 +216,12 @@ impl Tail {
     }
 }
 
+type ArrivedRows = Vec<(Epoch, Arc<Arrived>)>;
+
 /// Pins what tables have open, each once, however many views read it.
 struct Opened<'a> {
     tables: &'a Tables,
-    arrived: BTreeMap<String, Arc<Vec<(Epoch, Arc<Arrived>)>>>,
+    arrived: BTreeMap<String, Arc<ArrivedRows>>,
     open: BTreeMap<String, Arc<OpenPanes>>,
 }
 
@@ -229,6 +270,7 @@ impl Tables {
                 open: opened.open(table),
                 tail: Arc::clone(&table.tail.visible),
                 history: Arc::clone(&table.history),
+                failure: table.failure.clone(),
             });
             match name.strip_prefix("system.") {
                 Some(system) => snapshot.system.insert(system.to_string(), pinned),

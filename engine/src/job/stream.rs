@@ -12,9 +12,10 @@ use crate::clock::Clock;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::job::Settings;
 use crate::job::intake::Intake;
+use crate::job::retry::Tries;
 use crate::job::scout::{Scout, Sighting};
 use crate::job::shared::{Partition, Shared, Stream};
-use crate::job::worker::{Orders, Report, StreamPlan, Worker};
+use crate::job::worker::{Orders, Report, Worker};
 use crate::source::{self, Assignment, BatchLimit, Discovery, FilesRoots, PartitionRange, Polled, RawBatch};
 use crate::spec::{SourceSpec, Start, StreamSpec, ViewSpec};
 use crate::status::Effort;
@@ -53,7 +54,7 @@ impl StreamJob {
             orders: Arc::new(Orders {
                 epoch: AtomicU64::new(0),
                 stop: AtomicBool::new(false),
-                plan: Mutex::new(Arc::new(StreamPlan { views: vec![], found: vec![] })),
+                plan: Mutex::default(),
             }),
             workers: 0,
             workers_max: settings.workers,
@@ -85,6 +86,11 @@ impl StreamJob {
             question(discovery.as_mut())
         })
         .await
+    }
+
+    /// What whoever makes the stream should know of its source.
+    pub async fn warnings(&self) -> Result<Vec<String>> {
+        self.ask(|discovery| Ok(discovery.warnings())).await
     }
 
     /// Each partition with the offset that the stream's `start` means now.
@@ -144,6 +150,7 @@ impl StreamJob {
             partitions: starts.iter().map(partition).collect::<BTreeMap<_, _>>(),
             frontier: None,
             failure: None,
+            tries: Tries::default(),
             records: 0,
             rejected: 0,
             bytes: 0,
@@ -163,6 +170,7 @@ impl StreamJob {
             ended: false,
             idle_since: None,
             heard: None,
+            answers: false,
             returned: None,
         }
     }
@@ -172,11 +180,13 @@ impl StreamJob {
     pub fn start(&mut self, crew: Crew<'_>, starts: &[Assignment]) -> Result<()> {
         let workers = match self.spec.source {
             SourceSpec::Kafka(_) => starts.len().max(KAFKA_WORKERS).min(self.workers_max),
-            SourceSpec::Generator(_) | SourceSpec::Files(_) => starts.len().clamp(1, self.workers_max),
+            SourceSpec::Generator(_) | SourceSpec::Files(_) | SourceSpec::Unplanned(_) => {
+                starts.len().clamp(1, self.workers_max)
+            }
         };
         let discovery = self.discovery()?;
-        let views = self.plan().views.clone();
-        let with_keys = Intake::new(&self.spec, &views)?.needs_keys() || self.declares_key();
+        let plan = self.orders.plan();
+        let with_keys = Intake::new(&self.spec, &plan.views)?.needs_keys() || self.declares_key();
         for number in 0..workers {
             let mine: Vec<_> = starts.iter().skip(number).step_by(workers).copied().collect();
             let partitions: Vec<PartitionId> = mine.iter().map(|start| start.partition).collect();
@@ -225,20 +235,13 @@ impl StreamJob {
         self.spec.origins.contains(&ColumnOrigin::Record(RecordColumn::Key))
     }
 
-    fn plan(&self) -> Arc<StreamPlan> {
-        Arc::clone(&self.orders.plan.lock().expect("no thread panics while it holds the plan"))
-    }
-
     pub fn runs_any(&self, wanted: impl Fn(&Arc<ViewSpec>) -> bool) -> bool {
-        self.plan().views.iter().any(wanted)
+        self.orders.plan().views.iter().any(wanted)
     }
 
     /// What the workers run from the next barrier on.
     pub fn change_views(&self, change: impl FnOnce(&mut Vec<Arc<ViewSpec>>)) {
-        let mut plan = self.orders.plan.lock().expect("no thread panics while it holds the plan");
-        let mut views = plan.views.clone();
-        change(&mut views);
-        *plan = Arc::new(StreamPlan { views, found: plan.found.clone() });
+        self.orders.change_plan(|plan| change(&mut plan.views));
     }
 
     /// Has the partitions read that nobody reads yet, from their first record, with the frontier as floor.
@@ -254,10 +257,7 @@ impl StreamJob {
             let worker = stream.partitions.len() % self.workers.max(1);
             stream.partitions.insert(range.partition, partition);
             tracing::info!(stream = self.spec.name, partition = range.partition.0, "found a new partition");
-            let mut plan = self.orders.plan.lock().expect("no thread panics while it holds the plan");
-            let mut found = plan.found.clone();
-            found.push((worker, range.partition, range.first));
-            *plan = Arc::new(StreamPlan { views: plan.views.clone(), found });
+            self.orders.change_plan(|plan| plan.found.push((worker, range.partition, range.first)));
         }
     }
 

@@ -13,6 +13,7 @@ use crate::ids::{Epoch, Micros};
 use crate::job::shared::{Table, Tail};
 use crate::sink::{DeltaSink, HistoryFile, HistoryFiles};
 use crate::spec::{Input, Leg, ViewShape, ViewSpec};
+use crate::view::left::Left;
 use crate::view::panes::{Panes, Run};
 use crate::view::without_time;
 use crate::view::{LeafExec, reads};
@@ -50,11 +51,11 @@ pub async fn restored(
     state: &TableState,
     now: Micros,
 ) -> Result<Table> {
-    let (born_after, closed_through, late, failed) = match &state.kind {
-        TableKind::View { born_after, closed_through, late, failed, .. } => {
-            (*born_after, *closed_through, *late, *failed)
+    let (born_after, closed_through, left, late, failed) = match &state.kind {
+        TableKind::View { born_after, closed_through, left, late, failed, .. } => {
+            (*born_after, *closed_through, left.clone(), *late, *failed)
         }
-        TableKind::RejectedRecords | TableKind::LateRows => (None, None, 0, 0),
+        TableKind::RejectedRecords | TableKind::LateRows => (None, None, None, 0, 0),
     };
     let mut reasons = vec![];
     let tail = passing(read_tail(root, state).await, &mut reasons)?.unwrap_or_default();
@@ -66,6 +67,7 @@ pub async fn restored(
         }
     };
     let mut panes = Panes::new(&spec, born_after);
+    panes.left = left.unwrap_or_else(|| Left::through(closed_through, spec.shape.window()));
     if reasons.is_empty() && state.failure.is_none() {
         let runs = restored_runs(root, &spec, state, &panes, closed_through).await;
         let runs = passing(runs, &mut reasons)?.unwrap_or_default();

@@ -27,11 +27,13 @@ use crate::job::quiet::{Quiet, Verdict};
 use crate::job::refused::{RefusedRow, RefusedRows, RefusedTable};
 use crate::job::running_view::{Made, RunningView, Share};
 use crate::job::shared::{Partition, Shared, Tables};
+use crate::job::watermark::SetWatermark;
 use crate::source::{BatchLimit, Polled, RawBatch, Reader};
 use crate::spec::{StreamSpec, ViewSpec};
 use crate::status::Effort;
 use crate::view::arrived::{Arrived, Waiting};
 use crate::view::compact::compacted;
+use crate::view::left::Left;
 use crate::view::lower::FailedRow;
 use crate::view::part::Part;
 use crate::{Error, Result};
@@ -57,10 +59,29 @@ pub struct Orders {
     pub plan: Mutex<Arc<StreamPlan>>,
 }
 
+impl Orders {
+    pub fn plan(&self) -> Arc<StreamPlan> {
+        Arc::clone(&self.plan.lock().expect("no thread panics while it holds the plan"))
+    }
+
+    /// What the workers take up at the next barrier.
+    pub fn change_plan(&self, change: impl FnOnce(&mut StreamPlan)) {
+        let mut plan = self.plan.lock().expect("no thread panics while it holds the plan");
+        let mut changed = StreamPlan::clone(&plan);
+        change(&mut changed);
+        *plan = Arc::new(changed);
+    }
+}
+
+#[derive(Clone, Default)]
 pub struct StreamPlan {
     pub views: Vec<Arc<ViewSpec>>,
     /// Partitions found while running, and the worker that takes them.
     pub found: Vec<(usize, PartitionId, Offset)>,
+    /// By view: windows that have left although they end behind the watermark.
+    pub left: BTreeMap<String, Left>,
+    /// Taken up once, at the end of its epoch.
+    pub watermark: Option<SetWatermark>,
 }
 
 /// A worker's word at a barrier: where each of its partitions stood there. The tables go on meanwhile.
@@ -139,11 +160,11 @@ impl Worker {
 
 impl Running {
     fn new(worker: Worker, epoch: Epoch, partitions: &[PartitionId]) -> Result<Running> {
-        let plan = Arc::clone(&worker.orders.plan.lock().expect("no thread panics while it holds the plan"));
+        let plan = worker.orders.plan();
         let intake = worker.intake(&plan)?;
         let quiet = partitions.iter().map(|id| (*id, Quiet::default())).collect();
         Ok(Running {
-            views: RunningView::of(&plan.views, &worker.stream.name)?,
+            views: RunningView::of(&plan.views, &worker.stream.name, &plan.left)?,
             pace: Pace::new(worker.linger),
             worker,
             epoch,
@@ -247,6 +268,8 @@ impl Running {
         let now = self.worker.clock.elapsed();
         let idle_after = self.worker.stream.options.idle;
         let ends: BTreeMap<_, _> = self.worker.reader.ends().into_iter().collect();
+        let plan = self.worker.orders.plan();
+        let set = plan.watermark.as_ref().filter(|set| set.ends == self.epoch);
         let mut partitions = Vec::with_capacity(self.quiet.len());
         {
             let mut tables = self.worker.shared.lock();
@@ -270,6 +293,9 @@ impl Running {
                 if matches!(verdict, Verdict::Active | Verdict::Returns) && !partition.ended {
                     stream.silent_since = now;
                 }
+                if let Some(set) = set.filter(|set| set.is_for(*id)) {
+                    partition.time.set(set.to);
+                }
                 partitions.push((*id, partition.clone()));
             }
         }
@@ -289,14 +315,13 @@ impl Running {
     }
 
     fn take_up_plan(&mut self) -> Result<()> {
-        let plan =
-            Arc::clone(&self.worker.orders.plan.lock().expect("no thread panics while it holds the plan"));
+        let plan = self.worker.orders.plan();
         if Arc::ptr_eq(&plan, &self.plan) {
             return Ok(());
         }
         self.plan = plan;
         self.intake = self.worker.intake(&self.plan)?;
-        self.views = RunningView::of(&self.plan.views, &self.worker.stream.name)?;
+        self.views = RunningView::of(&self.plan.views, &self.worker.stream.name, &self.plan.left)?;
         for (worker, partition, offset) in &self.plan.found {
             if *worker == self.worker.number && !self.quiet.contains_key(partition) {
                 if let Err(error) = self.worker.reader.add(*partition, *offset) {
@@ -314,8 +339,10 @@ impl Running {
             quiet.at_end(now);
         }
         let mut tables = self.worker.shared.lock();
-        let stream = tables.streams.get_mut(&self.worker.stream.name);
-        if let Some(partition) = stream.and_then(|stream| stream.partitions.get_mut(&partition)) {
+        let Some(stream) = tables.streams.get_mut(&self.worker.stream.name) else { return };
+        stream.reads();
+        if let Some(partition) = stream.partitions.get_mut(&partition) {
+            partition.answers = true;
             partition.next_offset = partition.next_offset.max(next_offset);
             partition.end_offset = Some(partition.next_offset);
         }
@@ -325,6 +352,7 @@ impl Running {
         let mut tables = self.worker.shared.lock();
         let stream = tables.streams.get_mut(&self.worker.stream.name);
         if let Some(partition) = stream.and_then(|stream| stream.partitions.get_mut(&partition)) {
+            partition.answers = true;
             partition.ended = true;
         }
     }
@@ -433,6 +461,7 @@ impl Running {
         if !self.waiting.is_empty() {
             shown.push((self.epoch, arrived));
         }
+        stream.reads();
         stream.records += records;
         stream.bytes += bytes;
         if rows > 0 {

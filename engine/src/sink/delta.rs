@@ -42,6 +42,10 @@ const OWNER_KEY: &str = "thalweg.view";
 /// After so many attempts the caller hears of it. A store that is away is no attempt: `patience` waits for it below.
 const ATTEMPTS_MAX: u32 = 16;
 
+/// After so many looks at a log that can't be read. It does not become another by waiting; but one look may come between
+/// somebody's checkpoint and the end of what it replaces.
+const LOOKS_MAX: u32 = 3;
+
 pub struct DeltaSink {
     root: DataRoot,
     name: String,
@@ -95,6 +99,7 @@ impl DeltaSink {
     pub async fn commit(&mut self, pending: &PendingCommit) -> Result<()> {
         let mut failures = 0;
         loop {
+            self.look().await?;
             let error = match self.attempt(pending).await {
                 Ok(true) => {
                     self.root.failpoints().hit(Step::DeltaConfirmed);
@@ -116,9 +121,25 @@ impl DeltaSink {
         }
     }
 
+    /// Loads the newest version.
+    async fn look(&mut self) -> Result<()> {
+        let mut failures = 0;
+        loop {
+            let Err(error) = self.table.update_state().await else { return Ok(()) };
+            failures += 1;
+            if failures == LOOKS_MAX {
+                return Err(Error::BadData(format!(
+                    "the log of a Delta table can't be read: {error}; bring back what was in it, or DROP its view. table=\"{}\"",
+                    self.name
+                )));
+            }
+            tracing::warn!(table = self.name, %error, failures, "cannot read the log of a Delta table; looking again");
+            self.root.retry().pause(failures).await;
+        }
+    }
+
     /// True when the table has the commit.
     async fn attempt(&mut self, pending: &PendingCommit) -> Result<bool> {
-        self.table.update_state().await?;
         let seen = self.seen().await?;
         if seen >= Some(pending.txn) {
             return Ok(true);

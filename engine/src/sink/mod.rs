@@ -19,7 +19,7 @@ use object_store::path::Path;
 
 pub use delta::DeltaSink;
 pub use lake_schema::lake_schema;
-pub use parquet::{EncodedFile, encode_parts, put_parts};
+pub use parquet::{EncodedFile, encode_parts, first_dates, put_parts};
 
 /// Every table's partition column, the UTC date of the window's start; not a column of the files.
 pub const PARTITION_COLUMN: &str = "window_date";

@@ -3,13 +3,19 @@
 //! Rows come with the trailing [`TIME_COLUMN`], by which they are split and sorted; it is not stored. Encoding is pure
 //! and takes CPU, so the caller chooses the thread; putting is I/O.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
-use arrow::compute::{SortOptions, cast, concat_batches, sort_to_indices, take_record_batch};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array,
+};
+use arrow::compute::{
+    SortOptions, cast, concat_batches, filter_record_batch, not, sort_to_indices, take_record_batch,
+};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use bytes::Bytes;
 use chrono::{Duration, NaiveDate};
+use futures::{StreamExt, TryStreamExt, stream};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -28,6 +34,9 @@ const MICROS_PER_DAY: Micros = 24 * 3600 * 1_000_000;
 const FILE_BYTES_MAX: usize = 1 << 30;
 
 const ROW_GROUP_ROWS: usize = 512 * 1024;
+
+/// Files of one table that are put at a time.
+const PUTTING: usize = 8;
 
 /// A file that is not stored yet.
 #[derive(Debug, Clone)]
@@ -66,17 +75,37 @@ pub fn encode_parts(batches: &[RecordBatch], names: &mut FileNames) -> Result<Ve
     Ok(parts)
 }
 
+/// The rows of the first so many dates, and the others: a file a date is what a roll costs. Nothing is copied where there
+/// are no others.
+pub fn first_dates(batches: &[RecordBatch], most: usize) -> Result<(Vec<RecordBatch>, Vec<RecordBatch>)> {
+    let mut dates = BTreeSet::new();
+    for batch in batches {
+        let times = time_of(batch, batch.num_columns() - 1)?;
+        dates.extend(times.values().iter().map(|time| time.div_euclid(MICROS_PER_DAY)));
+    }
+    let Some(next) = dates.into_iter().nth(most) else { return Ok((batches.to_vec(), vec![])) };
+    let (mut first, mut others) = (vec![], vec![]);
+    for batch in batches {
+        let times = time_of(batch, batch.num_columns() - 1)?;
+        let is_first: BooleanArray =
+            times.values().iter().map(|time| Some(time.div_euclid(MICROS_PER_DAY) < next)).collect();
+        first.push(filter_record_batch(batch, &is_first)?);
+        others.push(filter_record_batch(batch, &not(&is_first)?)?);
+    }
+    [&mut first, &mut others].into_iter().for_each(|rows| rows.retain(|batch| batch.num_rows() > 0));
+    Ok((first, others))
+}
+
 /// Durable once it returns; real once a manifest names the files.
 pub async fn put_parts(root: &DataRoot, table: &str, parts: Vec<EncodedFile>) -> Result<Vec<DataFile>> {
     let folder = table_folder(table);
-    let mut files = Vec::with_capacity(parts.len());
-    for part in parts {
+    let put = async |part: EncodedFile| {
         root.failpoints().hit(Step::DataFileAbsent);
         root.put(&format!("{folder}/{}", part.file.path), part.bytes).await?;
         root.failpoints().hit(Step::DataFileDurable);
-        files.push(part.file);
-    }
-    Ok(files)
+        Ok(part.file)
+    };
+    stream::iter(parts).map(put).buffered(PUTTING).try_collect().await
 }
 
 fn time_of(rows: &RecordBatch, column: usize) -> Result<TimestampMicrosecondArray> {
@@ -207,6 +236,23 @@ mod tests {
         }
         let again = encode_parts(&batches, &mut names()).unwrap();
         assert!(parts.iter().zip(&again).all(|(a, b)| a.bytes == b.bytes), "a replay writes the same bytes");
+    }
+
+    #[test]
+    fn rows_of_too_many_dates_are_left_for_later() {
+        let day = MICROS_PER_DAY;
+        let batches = [rows(&[(1, 2 * day), (2, 0), (3, day)]), rows(&[(4, 3 * day), (5, 2 * day - 1)])];
+        let numbers = |rows: &[RecordBatch]| -> Vec<i64> {
+            let column = |batch: &RecordBatch| {
+                batch.column(0).as_primitive::<arrow::datatypes::Int64Type>().values().to_vec()
+            };
+            rows.iter().flat_map(column).collect()
+        };
+        let (first, others) = first_dates(&batches, 2).unwrap();
+        assert_eq!((numbers(&first), numbers(&others)), (vec![2, 3, 5], vec![1, 4]));
+        let (first, others) = first_dates(&batches, 4).unwrap();
+        assert_eq!((numbers(&first), numbers(&others)), (vec![1, 2, 3, 4, 5], vec![]));
+        assert!(first_dates(&[], 1).unwrap().0.is_empty());
     }
 
     #[test]

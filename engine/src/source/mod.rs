@@ -4,11 +4,11 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::Result;
 use crate::checkpoint::manifest::RecordFingerprint;
 use crate::ids::{Micros, Offset, PartitionId};
 use crate::secrets::Secrets;
 use crate::spec::{FilesSpec, KafkaSpec, SourceSpec};
+use crate::{Error, Result};
 
 pub mod clicks;
 mod files;
@@ -35,6 +35,12 @@ pub fn open(spec: &SourceSpec, secrets: &Secrets, roots: &FilesRoots) -> Result<
         SourceSpec::Files(spec) => {
             let properties = secrets.resolve(&spec.properties)?;
             Box::new(files::Files::find(&FilesSpec { properties, ..spec.clone() }, roots)?)
+        }
+        SourceSpec::Unplanned(reason) => {
+            return Err(Error::Invalid(format!(
+                "its statement can't be planned any more: {reason}; go back to the version that made it, or DROP its views and \
+                 the stream"
+            )));
         }
     })
 }
@@ -229,6 +235,10 @@ pub trait Discovery: Send {
     /// Resolves `Start` for one partition to an offset.
     fn resolve(&mut self, partition: PartitionId, start: crate::spec::Start) -> Result<Offset>;
     fn open(&mut self, assignment: &[Assignment], with_keys: bool) -> Result<Box<dyn Reader>>;
+    /// What whoever makes a stream over the source should know of it. Blocks for a moment.
+    fn warnings(&mut self) -> Vec<String> {
+        vec![]
+    }
     /// Writes the offsets to the source for people's monitoring; never read back. May do nothing.
     fn publish(&mut self, offsets: &[(PartitionId, Offset)]);
 }

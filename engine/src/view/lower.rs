@@ -21,6 +21,7 @@ use crate::view::arrived::Arrived;
 use crate::view::compact::compacted;
 use crate::view::fault::Fault;
 use crate::view::leaf::MicroBatch;
+use crate::view::left::Left;
 use crate::view::part::Part;
 use crate::view::running::running_context;
 use crate::view::sieve::{self, Faults, Gallop};
@@ -35,6 +36,8 @@ pub struct LowerHalf {
     unit: Option<Unit>,
     /// With how late a row may be; `None` where nothing is late.
     late: Option<(Late, Micros)>,
+    /// Windows that have left although a watermark may come that they end after.
+    left: Left,
 }
 
 /// Which rows come too late.
@@ -80,9 +83,12 @@ struct Ran {
 impl LowerHalf {
     pub fn new(shape: &ViewShape, leg: usize) -> Result<LowerHalf> {
         Ok(match shape {
-            ViewShape::Copy { lowers } => {
-                LowerHalf { plans: vec![Plan::new(Arc::clone(&lowers[leg]), None)?], unit: None, late: None }
-            }
+            ViewShape::Copy { lowers } => LowerHalf {
+                plans: vec![Plan::new(Arc::clone(&lowers[leg]), None)?],
+                unit: None,
+                late: None,
+                left: Left::default(),
+            },
             ViewShape::Units { unit, allowed_lateness, cuts, .. } => {
                 let numbered = (0..).zip(cuts);
                 let of_leg = numbered.flat_map(|(number, cut)| {
@@ -94,15 +100,24 @@ impl LowerHalf {
                     Unit::Session(_) => Some((Late::Behind, *allowed_lateness)),
                     Unit::Ever => None,
                 };
-                LowerHalf { plans: of_leg.collect::<Result<_>>()?, unit: Some(*unit), late }
+                LowerHalf {
+                    plans: of_leg.collect::<Result<_>>()?,
+                    unit: Some(*unit),
+                    late,
+                    left: Left::default(),
+                }
             }
         })
+    }
+
+    pub fn without(self, left: Left) -> LowerHalf {
+        LowerHalf { left, ..self }
     }
 
     /// Which rows are late, and in which of their windows others count; `None` if all count in all of theirs.
     pub fn verdicts(&self, observed: &Observed) -> Option<Verdicts> {
         match self.late? {
-            (Late::Windows(window), lateness) => observed.verdicts(window, lateness),
+            (Late::Windows(window), lateness) => observed.verdicts(window, lateness, &self.left),
             (Late::Behind, lateness) => observed.behind(lateness),
         }
     }

@@ -6,6 +6,7 @@ pub mod compact;
 mod fault;
 mod fingerprint;
 mod leaf;
+pub mod left;
 pub mod lower;
 mod open;
 pub mod panes;

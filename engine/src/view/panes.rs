@@ -11,6 +11,7 @@ use arrow::array::RecordBatch;
 use crate::checkpoint::manifest::StateFile;
 use crate::ids::{Epoch, Micros};
 use crate::spec::{Unit, ViewShape, ViewSpec, Window};
+use crate::view::left::Left;
 use crate::view::part::Part;
 use crate::view::upper::WindowPart;
 use crate::{Error, Result};
@@ -40,6 +41,8 @@ pub struct Panes {
     pub closed_through: Option<Micros>,
     /// Only windows that start after this instant are emitted.
     pub born_after: Option<Micros>,
+    /// Windows that have left with rows.
+    pub left: Left,
     bytes: usize,
     filed_bytes: usize,
 }
@@ -56,6 +59,7 @@ impl Panes {
             runs: vec![],
             closed_through: None,
             born_after,
+            left: Left::default(),
             bytes: 0,
             filed_bytes: 0,
         }
@@ -82,6 +86,22 @@ impl Panes {
         self.runs = runs.into_iter().map(Arc::new).collect();
         self.closed_through = closed_through;
         self.count_bytes();
+    }
+
+    /// A watermark was set by a statement, and the legs have come to an instant: what ends behind it is open, but for the
+    /// windows that have left.
+    pub fn set_back(&mut self, through: Micros) {
+        let closed = match self.unit {
+            Some(Unit::Session(session)) => session.closed_through(through),
+            _ => through,
+        };
+        self.closed_through = self.closed_through.map(|known| known.min(closed));
+        self.born_after = self.born_after.map(|born| born.min(through));
+    }
+
+    /// The windows that have left although they end after those that have closed.
+    pub fn left_behind(&self) -> Left {
+        self.window().map_or_else(Left::default, |window| self.left.ending_after(self.closed_through, window))
     }
 
     pub fn file(&mut self, epoch: Epoch, parts: Filed) {
@@ -160,7 +180,10 @@ impl Panes {
     fn windows_of(&self, window: Window, part: &Part, wanted: &dyn Fn(Micros) -> bool) -> Vec<WindowPart> {
         let wanted = |start: Micros| {
             let end = start + window.size;
-            wanted(end) && end > part.after && self.born_after.is_none_or(|born| start > born)
+            wanted(end)
+                && end > part.after
+                && self.born_after.is_none_or(|born| start > born)
+                && !self.left.holds(start)
         };
         let cut = part.cut;
         if window.owns_panes() {

@@ -4,7 +4,6 @@
 //! Which session a row lands in depends on rows alone, not on how batches were cut or when an epoch ended: a row behind
 //! its own partition's watermark is late, so nothing ever comes for a session that may have closed.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
@@ -90,9 +89,11 @@ pub fn close(
         }
         // Of those that have not ended, the ones of the same keys say how the others go on.
         let keys = keys_of(cut, &all)?;
-        let ending: HashSet<&[u8]> =
-            (0..all.num_rows()).filter(|row| ended.value(*row)).map(|row| keys.row(row).data()).collect();
-        let concerned = (0..all.num_rows()).map(|row| Some(ending.contains(keys.row(row).data())));
+        let mut ending: Vec<_> =
+            (0..all.num_rows()).filter(|row| ended.value(*row)).map(|row| keys.row(row)).collect();
+        ending.sort_unstable();
+        ending.dedup();
+        let concerned = (0..all.num_rows()).map(|row| Some(ending.binary_search(&keys.row(row)).is_ok()));
         let concerned: BooleanArray = concerned.collect();
         let (all, ended) = (
             filter_record_batch(&all, &concerned)?,

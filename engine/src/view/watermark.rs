@@ -3,7 +3,7 @@
 //! Lateness is judged row by row and window by window, against the running maximum of the row's own partition before
 //! that row, and its floor. So the verdict does not depend on how batches were cut, on threads, on other partitions, or
 //! on which windows have left already.
-//! INV-2: a partition's watermark and a stream's frontier never fall.
+//! INV-2: a partition's watermark and a stream's frontier never fall, but where a statement sets them.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use arrow::array::{Array, BooleanArray, TimestampMicrosecondArray, UInt32Array};
 
 use crate::ids::{END_OF_TIME, Micros};
 use crate::spec::Window;
+use crate::view::left::Left;
 
 /// The event time of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,13 @@ impl PartitionTime {
     pub fn watermark(&self) -> Option<Micros> {
         let own = self.event_time_max.map(|max| max.saturating_sub(self.delay));
         own.max(self.floor)
+    }
+
+    /// By a statement alone: from here on this is the watermark, until events raise it.
+    pub fn set(&mut self, watermark: Micros) {
+        let highest = watermark.saturating_add(self.delay);
+        self.event_time_max = self.event_time_max.map(|max| max.min(highest));
+        self.floor = Some(watermark);
     }
 
     /// Takes in the event times of consecutive rows of the partition and tells, behind what has been told, the watermark
@@ -69,19 +77,26 @@ impl Observed {
         Observed::new(TimestampMicrosecondArray::from(times), before)
     }
 
-    /// Which windows take each row in: those that had not passed, allowed lateness included. `None` if no window of any
-    /// row had.
-    pub fn verdicts(&self, window: Window, allowed_lateness: Micros) -> Option<Verdicts> {
+    /// Which windows take each row in: those that had not passed, allowed lateness included, nor `left` before a
+    /// watermark was set back. `None` if no window of any row had.
+    pub fn verdicts(&self, window: Window, allowed_lateness: Micros, left: &Left) -> Option<Verdicts> {
         let passed = |end: Micros, watermark: Micros| end.saturating_add(allowed_lateness) <= watermark;
         let touched = |time: Micros, watermark: Micros| passed(window.first_end_of_row(time), watermark);
         let rows = || self.times.values().iter().copied().zip(self.before.iter().copied());
         // The earliest row against the highest watermark settles nearly every batch with one comparison.
         let earliest = self.times.values().iter().min().copied()?;
         let highest = self.before.iter().max().copied()?;
-        if !touched(earliest, highest) || !rows().any(|(time, watermark)| touched(time, watermark)) {
+        let gone = |time: Micros, watermark: Micros| {
+            !left.is_empty() && left.holds_row(time, watermark.saturating_sub(allowed_lateness), window)
+        };
+        let none_touched =
+            || !rows().any(|(time, watermark)| touched(time, watermark) || gone(time, watermark));
+        if (left.is_empty() && !touched(earliest, highest)) || none_touched() {
             return None;
         }
-        let late = rows().map(|(time, watermark)| Some(passed(window.last_end_of_row(time), watermark)));
+        let late = rows().map(|(time, watermark)| {
+            Some(passed(window.last_end_of_row(time), watermark) || gone(time, watermark))
+        });
         let after = rows().map(|(time, watermark)| match touched(time, watermark) {
             true => window.newest_end(watermark.saturating_sub(allowed_lateness)),
             false => Micros::MIN,
@@ -190,7 +205,7 @@ mod tests {
         let mut late = vec![];
         for cut in cuts {
             let observed = observe(&mut partition, cut);
-            if let Some(verdicts) = observed.verdicts(TUMBLE, 0) {
+            if let Some(verdicts) = observed.verdicts(TUMBLE, 0, &Left::default()) {
                 late.extend((0..cut.len()).filter(|row| verdicts.late.value(*row)).map(|row| cut[row]));
             }
         }
@@ -212,7 +227,7 @@ mod tests {
         let hop = Window { size: 10, slide: 5, expanded: false };
         let mut partition = PartitionTime { delay: 2, event_time_max: None, floor: None };
         let observed = observe(&mut partition, &[1, 13, 4, 18, 9, 12, 30, 3]);
-        let verdicts = observed.verdicts(hop, 0).expect("some windows had passed");
+        let verdicts = observed.verdicts(hop, 0, &Left::default()).expect("some windows had passed");
         // Before 4 the watermark was 11, and its windows end at 5 and 10; before 9 it was 16, and they end at 10 and 15.
         let late: Vec<bool> = verdicts.late.iter().flatten().collect();
         assert_eq!(late, [false, false, true, false, true, false, false, true]);
@@ -226,7 +241,7 @@ mod tests {
     fn a_floor_makes_old_rows_late() {
         let mut partition = PartitionTime { delay: 2, event_time_max: None, floor: Some(20) };
         let observed = observe(&mut partition, &[9, 21]);
-        let verdicts = observed.verdicts(TUMBLE, 0).expect("the first row is late");
+        let verdicts = observed.verdicts(TUMBLE, 0, &Left::default()).expect("the first row is late");
         assert_eq!(verdicts.late, BooleanArray::from(vec![true, false]));
         assert_eq!(partition.watermark(), Some(20));
     }
@@ -249,5 +264,26 @@ mod tests {
         assert_eq!(frontier(Some(30), &[Idle(Some(33)), Idle(None)], 3600), Some(33));
         assert_eq!(frontier(None, &[Idle(None)], 30), None);
         assert_eq!(frontier(None, &[Ended, Ended], 0), Some(END_OF_TIME));
+    }
+    #[test]
+    fn a_watermark_that_was_set_holds_until_events_raise_it() {
+        let mut partition = PartitionTime { delay: 2, event_time_max: Some(1000), floor: None };
+        partition.set(30);
+        assert_eq!(partition.watermark(), Some(30));
+        // Of the windows behind it, the one of 1000 had left.
+        let mut left = Left::default();
+        left.add([1000], TUMBLE);
+        let observed = observe(&mut partition, &[25, 35, 1001, 35]);
+        let verdicts = observed.verdicts(TUMBLE, 0, &left).expect("some rows are late");
+        assert_eq!(verdicts.late, BooleanArray::from(vec![true, false, true, true]));
+        partition.set(2000);
+        assert_eq!(
+            (partition.watermark(), partition.event_time_max),
+            (Some(2000), Some(1001)),
+            "forward too"
+        );
+        let mut empty = PartitionTime { delay: 2, event_time_max: None, floor: None };
+        empty.set(30);
+        assert_eq!((empty.watermark(), empty.event_time_max), (Some(30), None));
     }
 }

@@ -32,11 +32,11 @@ impl Engine for CatalogOnly {
         Vec::new()
     }
 
-    async fn apply(&self, change: CatalogChange) -> thalweg_engine::Result<()> {
+    async fn apply(&self, change: CatalogChange) -> thalweg_engine::Result<Option<String>> {
         if let CatalogChange::CreateStream(stream) = change {
             self.0.lock().unwrap().push(stream);
         }
-        Ok(())
+        Ok(None)
     }
 }
 

@@ -13,7 +13,9 @@ mod window_argument;
 
 pub use dialect::ThalwegDialect;
 pub use interval::interval_micros;
-pub use statement::{CreateView, Drop, Explain, Explained, Parsed, Relation, Restart, Shown, Statement};
+pub use statement::{
+    CreateView, Drop, Explain, Explained, Parsed, Relation, Restart, SetWatermark, Shown, Statement,
+};
 pub use stream::{ColumnDeclaration, CreateStream, Watermark};
 pub use tokens::{Name, OptionEntry};
 pub(crate) use window_argument::{WINDOW_FUNCTIONS, partition_keys};

@@ -23,6 +23,7 @@ pub enum Statement {
     CreateView(CreateView),
     Drop(Drop),
     Restart(Restart),
+    SetWatermark(SetWatermark),
     Show(Shown),
     Describe(ObjectName),
     Explain(Explain),
@@ -54,6 +55,16 @@ pub struct Restart {
     pub name: Name,
     /// Where a stream goes on, with its place; from where it stood without it.
     pub at: Option<(String, Option<Position>)>,
+}
+
+/// `ALTER STREAM name SET WATERMARK '2025-06-01T00:00:00Z' PARTITION 3`
+#[derive(Debug, Clone)]
+pub struct SetWatermark {
+    pub stream: Name,
+    /// The moment, with its place.
+    pub to: (String, Option<Position>),
+    /// Of all partitions without it.
+    pub partition: Option<i32>,
 }
 
 /// What CREATE makes.
@@ -104,7 +115,7 @@ pub(super) fn statement(parser: &mut Parser) -> Result<Statement> {
     } else if take_words(parser, &["DROP"]) {
         drop_statement(parser)
     } else if take_words(parser, &["ALTER"]) {
-        alter(parser).map(Statement::Restart)
+        alter(parser)
     } else if take_words(parser, &["SHOW"]) {
         show(parser)
     } else if take_words(parser, &["DESCRIBE"]) || take_words(parser, &["DESC"]) {
@@ -177,10 +188,18 @@ fn relation(parser: &mut Parser) -> Result<Relation> {
     }
 }
 
-fn alter(parser: &mut Parser) -> Result<Restart> {
+fn alter(parser: &mut Parser) -> Result<Statement> {
     let what = relation(parser)?;
     let name = tokens::name(parser)?;
-    expect_words(parser, &["RESTART"])?;
+    if what == Relation::Stream && take_words(parser, &["SET", "WATERMARK"]) {
+        return set_watermark(parser, name).map(Statement::SetWatermark);
+    }
+    if !take_words(parser, &["RESTART"]) {
+        return expected(
+            parser,
+            if what == Relation::Stream { "RESTART or SET WATERMARK" } else { "RESTART" },
+        );
+    }
     let at = match what == Relation::Stream && take_words(parser, &["AT"]) {
         true => {
             let position = here(parser);
@@ -188,7 +207,23 @@ fn alter(parser: &mut Parser) -> Result<Restart> {
         }
         false => None,
     };
-    Ok(Restart { what, name, at })
+    Ok(Statement::Restart(Restart { what, name, at }))
+}
+
+fn set_watermark(parser: &mut Parser, stream: Name) -> Result<SetWatermark> {
+    let position = here(parser);
+    let to = (parser.parse_literal_string()?, position);
+    let partition = match take_words(parser, &["PARTITION"]) {
+        true => {
+            let position = here(parser);
+            let number = parser.parse_literal_uint()?;
+            let number = i32::try_from(number)
+                .map_err(|_| Error::invalid("no partition has such a number").at(position))?;
+            Some(number)
+        }
+        false => None,
+    };
+    Ok(SetWatermark { stream, to, partition })
 }
 
 fn drop_statement(parser: &mut Parser) -> Result<Statement> {

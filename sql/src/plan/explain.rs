@@ -7,6 +7,12 @@ use thalweg_engine::ids::Micros;
 use thalweg_engine::spec::{Input, Unit, ViewInput, ViewShape, ViewSpec, Window};
 
 pub fn explain(view: &ViewSpec) -> String {
+    if !view.is_planned() {
+        return format!(
+            "view {} has no plan: its statement can't be planned any more, and system.views says why",
+            view.name
+        );
+    }
     let mut inputs: Vec<String> = vec![];
     for leg in &view.legs {
         let text = input_text(&leg.input);

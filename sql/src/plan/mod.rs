@@ -21,6 +21,7 @@ pub use replan::replan;
 pub(crate) use replan::replan_view;
 pub use stream::plan_stream;
 pub(crate) use stream::start as stream_start;
+pub(crate) use values::moment;
 pub use view::{Inputs, plan_view};
 
 #[cfg(test)]

@@ -10,18 +10,13 @@ use crate::plan::plan_stream;
 use crate::plan::view::{Inputs, plan_known_view};
 use crate::{Error, Result};
 
-/// A view that can't be planned any more says why, and keeps nothing else from starting.
-pub async fn replan(
-    streams: &[CatalogEntry],
-    views: &[CatalogEntry],
-) -> Result<(Vec<StreamSpec>, Vec<Replanned>)> {
-    let mut planned = vec![];
-    for entry in streams {
-        match parse::statement(&entry.sql)?.statement {
-            Statement::CreateStream(create) => planned.push(Arc::new(plan_stream(&create, entry.id)?)),
-            _ => return Err(not_a(entry, "CREATE STREAM")),
-        }
-    }
+/// A stream or a view that can't be planned any more says why, and keeps nothing else from starting.
+pub async fn replan(streams: &[CatalogEntry], views: &[CatalogEntry]) -> (Vec<StreamSpec>, Vec<Replanned>) {
+    let unplanned = |entry: &CatalogEntry, error: Error| {
+        StreamSpec::unplanned(entry.id, entry.name.clone(), entry.sql.clone(), error.to_string())
+    };
+    let planned = |entry| Arc::new(replan_stream(entry).unwrap_or_else(|error| unplanned(entry, error)));
+    let planned: Vec<Arc<StreamSpec>> = streams.iter().map(planned).collect();
     let mut replanned: Vec<Replanned> = vec![];
     let mut known: Vec<Arc<ViewSpec>> = vec![];
     let mut left: Vec<&CatalogEntry> = views.iter().collect();
@@ -37,7 +32,14 @@ pub async fn replan(
         known.extend(spec.iter().map(|spec| Arc::new(spec.clone())));
         replanned.push(Replanned { id: entry.id, spec });
     }
-    Ok((planned.iter().map(|stream| StreamSpec::clone(stream)).collect(), replanned))
+    (planned.iter().map(|stream| StreamSpec::clone(stream)).collect(), replanned)
+}
+
+fn replan_stream(entry: &CatalogEntry) -> Result<StreamSpec> {
+    match parse::statement(&entry.sql)?.statement {
+        Statement::CreateStream(create) => plan_stream(&create, entry.id),
+        _ => Err(not_a(entry, "CREATE STREAM")),
+    }
 }
 
 pub(crate) async fn replan_view(entry: &CatalogEntry, inputs: Inputs<'_>) -> Result<ViewSpec> {

@@ -105,7 +105,7 @@ pub fn bytes(text: &str) -> Result<usize, String> {
     if (1.0..=1e15).contains(&size) { Ok(size as usize) } else { Err(reason.into()) }
 }
 
-pub(super) fn moment(text: &str) -> Result<Micros, String> {
+pub(crate) fn moment(text: &str) -> Result<Micros, String> {
     DateTime::parse_from_rfc3339(text)
         .map(|moment| moment.timestamp_micros())
         .map_err(|_| "it is a moment such as 2025-06-01T00:00:00Z".into())

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use thalweg_engine::ids::PartitionId;
 use thalweg_engine::job::CatalogEntry;
 use thalweg_engine::spec::{CatalogChange, StreamSpec, ViewSpec};
 use uuid::Uuid;
@@ -11,7 +12,7 @@ use super::database::Shared;
 use super::difference;
 use super::engine::Engine;
 use crate::error::suggestion;
-use crate::parse::{CreateStream, CreateView, Drop, Name, Relation, Restart};
+use crate::parse::{CreateStream, CreateView, Drop, Name, Relation, Restart, SetWatermark};
 use crate::{Error, Result, plan};
 
 pub(crate) async fn create_stream(shared: &Shared, create: &CreateStream) -> Result<String> {
@@ -27,7 +28,7 @@ pub(crate) async fn create_stream(shared: &Shared, create: &CreateStream) -> Res
     let spec = plan::plan_stream(create, Uuid::now_v7())?;
     // Its source may take long to answer, and other changes go on meanwhile; the job looks at the name once more.
     match shared.engine.apply(CatalogChange::CreateStream(Arc::new(spec))).await {
-        Ok(()) => Ok(format!("stream {name} was created")),
+        Ok(note) => Ok(with(format!("stream {name} was created"), note)),
         Err(error) => match there() {
             Some(stream) => unchanged(&stream),
             None => Err(error.into()),
@@ -104,7 +105,8 @@ pub(crate) async fn restart(shared: &Shared, restart: &Restart) -> Result<String
             let planning = async move {
                 plan::replan_view(&entry, plan::Inputs { streams: &streams, views: &views }).await
             };
-            let spec = Task::spawn(&shared.runtime, planning).join().await??;
+            let planned = Task::spawn(&shared.runtime, planning).join().await?;
+            let spec = planned.map_err(|error| of_its_statement(error, &restart.name))?;
             shared.engine.apply(CatalogChange::RestartView(Arc::new(spec))).await.map_err(told)?;
         }
         Relation::Stream => {
@@ -115,10 +117,41 @@ pub(crate) async fn restart(shared: &Shared, restart: &Restart) -> Result<String
             });
             // Its source may take long to answer, and other changes go on meanwhile; the job looks at it once more.
             let change = CatalogChange::RestartStream { name: name.clone(), at: at.transpose()? };
-            shared.engine.apply(change).await.map_err(told)?;
+            let note = shared.engine.apply(change).await.map_err(told)?;
+            return Ok(with(format!("stream {name} goes on"), note));
         }
     }
-    Ok(format!("{} {name} goes on", word(restart.what)))
+    Ok(format!("view {name} goes on"))
+}
+
+/// An error in the text that a view was created by, whose places are not those of the statement at hand.
+fn of_its_statement(error: Error, name: &Name) -> Error {
+    let Some(place) = error.position else { return error.at(name.position) };
+    let place = format!("in {place} of the statement that created \"{}\"", name.value);
+    let detail = error.detail.iter().cloned().chain([place]).collect::<Vec<_>>().join("\n");
+    Error { position: None, ..error }.at(name.position).detail(detail)
+}
+
+/// Sets the time of a stream right that a wrong clock has moved.
+pub(crate) async fn set_watermark(shared: &Shared, set: &SetWatermark) -> Result<String> {
+    let name = &set.stream.value;
+    let streams = shared.engine.streams();
+    named(&set.stream, "stream", streams.iter().map(|stream| (stream.name.as_str(), stream)))?;
+    let (text, position) = &set.to;
+    let to = plan::moment(text).map_err(|reason| Error::invalid(reason).at(*position))?;
+    let change =
+        CatalogChange::SetWatermark { stream: name.clone(), partition: set.partition.map(PartitionId), to };
+    let told = |error| Error::from(error).at(set.stream.position);
+    let note = shared.engine.apply(change).await.map_err(told)?;
+    Ok(with(format!("stream {name} goes on from {text}"), note))
+}
+
+/// What was done, and what the engine has to say about it.
+fn with(done: String, note: Option<String>) -> String {
+    match note {
+        Some(note) => format!("{done}: {note}"),
+        None => done,
+    }
 }
 
 fn word(relation: Relation) -> &'static str {

@@ -1,5 +1,6 @@
 //! SHOW, DESCRIBE and EXPLAIN of a view: answers made of what is known, without a plan.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
@@ -11,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{ObjectName, Spanned};
 use thalweg_engine::spec::{
     ColumnOrigin, RecordColumn, SourceSpec, StreamSpec, Unit, ViewShape, ViewSpec, Window,
 };
+use thalweg_engine::status::Failure;
 
 use super::answer::Answer;
 use super::database::{Shared, Table, TableKind};
@@ -52,7 +54,8 @@ impl Lines {
 pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
     match shown {
         Shown::Streams => {
-            let mut lines = Lines::new(&["stream", "connector", "source", "event_time", "delay"]);
+            let mut lines = Lines::new(&["stream", "connector", "source", "event_time", "delay", "state"]);
+            let failed = failed(shared.engine.status().streams, |it| (it.stream, it.failure));
             for stream in shared.engine.streams() {
                 let (connector, source) = source(&stream.source);
                 let time = stream.event_time.map(|time| stream.schema.field(time.column).name().clone());
@@ -63,12 +66,14 @@ pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
                     Some(source),
                     time,
                     delay,
+                    state(&failed, &stream.name),
                 ]);
             }
             lines
         }
         Shown::Views => {
-            let mut lines = Lines::new(&["view", "stream", "window", "allowed_lateness"]);
+            let mut lines = Lines::new(&["view", "stream", "window", "allowed_lateness", "state"]);
+            let failed = failed(shared.engine.status().views, |it| (it.view, it.failure));
             for view in shared.engine.views() {
                 let (window, lateness) = match &view.shape {
                     ViewShape::Units { unit: Unit::Window(window), allowed_lateness, .. } => {
@@ -80,7 +85,14 @@ pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
                     }
                     ViewShape::Copy { .. } | ViewShape::Units { unit: Unit::Ever, .. } => (None, None),
                 };
-                lines.push([Some(view.name.clone()), Some(view.inputs().join(", ")), window, lateness]);
+                let state = state(&failed, &view.name);
+                lines.push([
+                    Some(view.name.clone()),
+                    Some(view.inputs().join(", ")),
+                    window,
+                    lateness,
+                    state,
+                ]);
             }
             lines
         }
@@ -96,6 +108,15 @@ pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
             lines
         }
     }
+}
+
+fn failed<T>(all: Vec<T>, of: impl Fn(T) -> (String, Option<Failure>)) -> BTreeSet<String> {
+    all.into_iter().map(of).filter(|(_, failure)| failure.is_some()).map(|(name, _)| name).collect()
+}
+
+/// Why is in `system.views` and `system.streams`.
+fn state(failed: &BTreeSet<String>, name: &str) -> Option<String> {
+    Some(if failed.contains(name) { "failed" } else { "running" }.to_owned())
 }
 
 /// The columns of a stream, a view, or a table of `system`.
@@ -161,6 +182,7 @@ fn source(source: &SourceSpec) -> (&'static str, String) {
         SourceSpec::Kafka(kafka) => ("kafka", format!("{} at {}", kafka.topic, kafka.brokers)),
         SourceSpec::Generator(generator) => ("generator", format!("seed {}", generator.seed)),
         SourceSpec::Files(files) => ("files", files.location.clone()),
+        SourceSpec::Unplanned(_) => ("unknown", "its statement can't be planned any more".to_owned()),
     }
 }
 

@@ -21,8 +21,8 @@ pub trait Engine: Send + Sync + 'static {
     /// The views there are, by name in order.
     fn views(&self) -> Vec<Arc<ViewSpec>>;
 
-    /// Returns once the change is durable. It may be refused; then nothing has changed.
-    async fn apply(&self, change: CatalogChange) -> Result<()>;
+    /// Returns once the change is durable, with what there is to say about it. It may be refused; then nothing has changed.
+    async fn apply(&self, change: CatalogChange) -> Result<Option<String>>;
 }
 
 #[async_trait]
@@ -43,7 +43,7 @@ impl Engine for thalweg_engine::job::Engine {
         self.views()
     }
 
-    async fn apply(&self, change: CatalogChange) -> Result<()> {
+    async fn apply(&self, change: CatalogChange) -> Result<Option<String>> {
         self.apply(change).await
     }
 }

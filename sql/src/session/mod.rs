@@ -110,7 +110,8 @@ impl Session {
             Statement::CreateStream(_)
             | Statement::CreateView(_)
             | Statement::Drop(_)
-            | Statement::Restart(_) => None,
+            | Statement::Restart(_)
+            | Statement::SetWatermark(_) => None,
         };
         Ok(Prepared { rows, parameters: Arc::new(Schema::empty()) })
     }
@@ -148,6 +149,7 @@ impl Session {
             }
             Statement::Drop(drop) => change::drop(&self.shared, &drop).await.map(Answer::Done),
             Statement::Restart(restart) => change::restart(&self.shared, &restart).await.map(Answer::Done),
+            Statement::SetWatermark(set) => change::set_watermark(&self.shared, &set).await.map(Answer::Done),
             Statement::Show(shown) => describe::show(shown, &self.shared, &self.tables()).answer(),
             Statement::Describe(name) => {
                 let pinned = self.shared.pin();

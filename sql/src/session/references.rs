@@ -8,11 +8,12 @@ use datafusion::execution::SessionState;
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::{ObjectName, Spanned, Statement, visit_relations};
+use thalweg_engine::ErrorKind;
 
 use super::engine::Engine;
 use crate::error::suggestion;
 use crate::tables::system::SystemTable;
-use crate::tables::{CATALOG, Pinned, SCHEMAS};
+use crate::tables::{CATALOG, PUBLIC, Pinned, SCHEMAS};
 use crate::{Error, Position, Result};
 
 /// What names can mean here.
@@ -32,9 +33,23 @@ impl Names<'_> {
             if state.table_functions().contains_key(table.table()) {
                 continue;
             }
-            self.check_one(table.clone()).map_err(|error| error.at(position_of(statement, &table)))?;
+            self.check_one(table.clone())
+                .and_then(|found| self.check_runs(&found))
+                .map_err(|error| error.at(position_of(statement, &table)))?;
         }
         Ok(())
+    }
+
+    /// What a failed view would have open is not known, so only its closed rows can be asked for, by name: somebody who
+    /// watches `v` or `live.v` would otherwise take a view that stands still for one of which nothing comes.
+    fn check_runs(&self, table: &ResolvedTableReference) -> Result<()> {
+        let view =
+            self.pinned.views.get(&*table.table).filter(|_| [PUBLIC, "live"].contains(&&*table.schema));
+        let Some(failure) = view.and_then(|view| view.snapshot.failure.as_ref()) else { return Ok(()) };
+        let name = &table.table;
+        Err(Error::new(ErrorKind::Unavailable, format!("view \"{name}\" has failed: {}", failure.reason)).hint(
+            format!("read what it had closed from history.{name}, or have it begin anew: ALTER VIEW {name} RESTART"),
+        ))
     }
 
     /// The table's schema and name, if there is such a table.

@@ -18,7 +18,8 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use thalweg_engine::ids::{END_OF_TIME, Micros};
 use thalweg_engine::status::{
-    CheckpointStatus, Failure, LedgerRow, PartitionStatus, StoreStatus, StreamStatus, ViewStatus,
+    Change, CheckpointStatus, Failure, Intervention, LedgerRow, PartitionStatus, StoreStatus, StreamStatus,
+    ViewStatus,
 };
 
 use super::Pinned;
@@ -34,10 +35,11 @@ pub enum SystemTable {
     Ledger,
     Queries,
     Store,
+    Interventions,
 }
 
 impl SystemTable {
-    pub const ALL: [SystemTable; 7] = [
+    pub const ALL: [SystemTable; 8] = [
         SystemTable::Streams,
         SystemTable::Partitions,
         SystemTable::Views,
@@ -45,6 +47,7 @@ impl SystemTable {
         SystemTable::Ledger,
         SystemTable::Queries,
         SystemTable::Store,
+        SystemTable::Interventions,
     ];
 
     pub fn name(self) -> &'static str {
@@ -56,11 +59,12 @@ impl SystemTable {
             SystemTable::Ledger => "ledger",
             SystemTable::Queries => "queries",
             SystemTable::Store => "store",
+            SystemTable::Interventions => "interventions",
         }
     }
 
     pub fn schema(self) -> SchemaRef {
-        static SCHEMAS: LazyLock<[SchemaRef; 7]> = LazyLock::new(|| {
+        static SCHEMAS: LazyLock<[SchemaRef; 8]> = LazyLock::new(|| {
             SystemTable::ALL.map(|table| {
                 let columns = match table {
                     SystemTable::Streams => streams(&[]),
@@ -70,6 +74,7 @@ impl SystemTable {
                     SystemTable::Ledger => ledger(&[]),
                     SystemTable::Queries => queries(&[]),
                     SystemTable::Store => store(&[]),
+                    SystemTable::Interventions => interventions(&[]),
                 };
                 Arc::new(Schema::new(columns.iter().map(Column::field).collect::<Vec<_>>()))
             })
@@ -86,6 +91,7 @@ impl SystemTable {
             SystemTable::Ledger => ledger(&pinned.status().ledger),
             SystemTable::Queries => queries(pinned.queries()),
             SystemTable::Store => store(std::slice::from_ref(&pinned.status().store)),
+            SystemTable::Interventions => interventions(&pinned.status().interventions),
         };
         let arrays = columns.into_iter().map(|column| column.values).collect();
         Ok(RecordBatch::try_new(self.schema(), arrays)?)
@@ -132,6 +138,7 @@ fn streams(rows: &[StreamStatus]) -> Vec<Column> {
         text("state", rows, |row| state(&row.failure)),
         instant_or_null("failed_since", rows, |row| row.failure.as_ref().map(|failure| failure.since)),
         text_or_null("reason", rows, |row| row.failure.as_ref().map(|failure| failure.reason.as_str())),
+        instant_or_null("next_try", rows, |row| row.next_try),
         count("reading_ms", rows, |row| row.effort.reading.as_millis() as u64),
         count("decoding_ms", rows, |row| row.effort.decoding.as_millis() as u64),
         count("aggregating_ms", rows, |row| row.effort.aggregating.as_millis() as u64),
@@ -241,6 +248,34 @@ fn store(rows: &[StoreStatus]) -> Vec<Column> {
         count("retries", rows, |row| row.retries),
         text_or_null("last_error", rows, |row| row.last_error.as_deref()),
         instant_or_null("last_error_at", rows, |row| row.last_error_at),
+    ]
+}
+
+fn interventions(rows: &[Intervention]) -> Vec<Column> {
+    let offset =
+        |of: fn(&Change) -> Option<i64>| rows.iter().map(|row| of(&row.change)).collect::<Int64Array>();
+    let before = |change: &Change| match change {
+        Change::Offset { before, .. } => Some(before.0),
+        Change::Watermark { .. } => None,
+    };
+    let after = |change: &Change| match change {
+        Change::Offset { after, .. } => Some(after.0),
+        Change::Watermark { .. } => None,
+    };
+    vec![
+        instant("at", rows, |row| row.at),
+        text("stream", rows, |row| &row.stream),
+        Column::of("partition", false, Int32Array::from_iter_values(rows.iter().map(|row| row.partition.0))),
+        Column::of("offset_before", true, offset(before)),
+        Column::of("offset_after", true, offset(after)),
+        instant_or_null("watermark_before", rows, |row| match row.change {
+            Change::Watermark { before, .. } => before,
+            Change::Offset { .. } => None,
+        }),
+        instant_or_null("watermark_after", rows, |row| match row.change {
+            Change::Watermark { after, .. } => Some(after),
+            Change::Offset { .. } => None,
+        }),
     ]
 }
 

@@ -17,7 +17,8 @@ use thalweg_engine::sink::{HistoryFile, HistoryFiles};
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot};
 use thalweg_engine::spec::{CatalogChange, StreamSpec, ViewSpec};
 use thalweg_engine::status::{
-    CheckpointStatus, Effort, LedgerRow, PartitionStatus, Status, StoreStatus, StreamStatus, ViewStatus,
+    Change, CheckpointStatus, Effort, Intervention, LedgerRow, PartitionStatus, Status, StoreStatus,
+    StreamStatus, ViewStatus,
 };
 use thalweg_engine::view::OpenPanes;
 
@@ -74,6 +75,7 @@ pub(crate) async fn three_parts(name: &str) -> TableSnapshot {
         open: Arc::new(OpenPanes::of_rows(vec![rows(&[(3, "buy", 64), (3, "view", 128)])])),
         tail: Arc::new(vec![rows(&[(2, "buy", 16), (2, "view", 32)])]),
         history: Arc::new(HistoryFiles { store, files: Arc::new(vec![first, second]) }),
+        failure: None,
     }
 }
 
@@ -119,7 +121,7 @@ impl Engine for MemoryEngine {
         self.views.lock().unwrap().values().cloned().collect()
     }
 
-    async fn apply(&self, change: CatalogChange) -> thalweg_engine::Result<()> {
+    async fn apply(&self, change: CatalogChange) -> thalweg_engine::Result<Option<String>> {
         match change {
             CatalogChange::CreateStream(stream) => {
                 self.streams.lock().unwrap().insert(stream.name.clone(), stream);
@@ -134,6 +136,7 @@ impl Engine for MemoryEngine {
                         files: Arc::default(),
                         ..HistoryFiles::clone(&table.history)
                     }),
+                    failure: None,
                 };
                 self.publish(&view.name, empty);
                 self.views.lock().unwrap().insert(view.name.clone(), view);
@@ -144,11 +147,12 @@ impl Engine for MemoryEngine {
             CatalogChange::DropView(name) => {
                 self.views.lock().unwrap().remove(&name);
             }
+            CatalogChange::SetWatermark { stream, to, .. } => return Ok(Some(format!("{stream} {to}"))),
             CatalogChange::RestartView(_) | CatalogChange::RestartStream { .. } => {
                 return Err(thalweg_engine::Error::Invalid("nothing has failed here".into()));
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -162,6 +166,7 @@ fn status() -> Status {
             bytes: 2950,
             frontier: Some(END_OF_TIME),
             failure: None,
+            next_try: None,
             effort: Effort {
                 reading: Duration::from_millis(1),
                 decoding: Duration::from_millis(20),
@@ -221,5 +226,11 @@ fn status() -> Status {
             last_error: Some("no reply within 10 s".into()),
             last_error_at: Some(2 * MINUTE),
         },
+        interventions: vec![Intervention {
+            at: MINUTE,
+            stream: "clicks".into(),
+            partition: PartitionId(0),
+            change: Change::Offset { before: Offset(3), after: Offset(7) },
+        }],
     }
 }

@@ -112,13 +112,17 @@ fn an_instance_goes_on_in_another_topic_only_when_told() -> Result<()> {
     runtime.block_on(async {
         let instance = place.launch.start(&[]).await?;
         instance.until(FAILED, WITHIN, |failed| failed == 1).await?;
-        instance.command("ALTER STREAM events RESTART").await?;
-        instance.until(FAILED, WITHIN, |failed| failed == 1).await?;
+        let error = instance.command("ALTER STREAM events RESTART").await.expect_err("it is another topic");
+        let error = format!("{error:#}");
+        ensure!(error.contains("failed again: the topic is not the one"), "{error}");
+        assert_eq!(instance.number(FAILED).await?, 1);
         let reason = &instance.query("SELECT reason FROM system.streams").await?[0][0];
         ensure!(reason.contains("the topic is not the one that was read before"), "{reason}");
         assert_eq!(instance.number(EVENTS).await?, 3, "what was read is served");
         instance.command("ALTER STREAM events RESTART AT 'earliest'").await?;
         instance.until(EVENTS, WITHIN, |events| events == 8).await?;
+        let skips = "SELECT stream, partition, offset_before, offset_after FROM system.interventions";
+        assert_eq!(instance.query(skips).await?, [["events", "0", "3", "0"]]);
         instance.terminate().await
     })
 }

@@ -201,5 +201,6 @@ fn first(nonce: Uuid) -> Manifest {
         streams: vec![stream],
         tables: vec![table],
         ledger: Vec::new(),
+        interventions: Vec::new(),
     }
 }

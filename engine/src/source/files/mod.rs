@@ -45,10 +45,9 @@ impl Discovery for Files {
             Start::Earliest => {
                 Err(Error::Internal(format!("files are one partition, 0. partition={partition}")))
             }
-            Start::Latest | Start::Timestamp(_) => Err(Error::Invalid(format!(
-                "files are read from their beginning, for their records have no timestamp. start={start:?}; use \
-                 'earliest'"
-            ))),
+            Start::Latest | Start::Timestamp(_) => Err(Error::Invalid(
+                "files are read from their beginning, for their records have no timestamp; the only start is 'earliest'".into(),
+            )),
         }
     }
 

@@ -8,6 +8,7 @@ mod config;
 mod native;
 mod reader;
 mod sorter;
+mod timestamps;
 
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// The same time, cut so that what no waiting cures is told soon.
 const ANSWER_WITHIN_CUT: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(7)];
+/// The settings of a topic are good to know and not waited for.
+const SETTINGS_WITHIN: Duration = Duration::from_secs(3);
 /// How long leaders may take to be elected, and how often they are asked for meanwhile.
 const ELECTED_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -175,6 +178,18 @@ impl Discovery for Kafka {
         let mut reader = KafkaReader::new(&self.spec, consumer(&self.spec, assignment.len())?, with_keys);
         reader.assign(assignment)?;
         Ok(Box::new(reader))
+    }
+
+    fn warnings(&mut self) -> Vec<String> {
+        let topic = &self.spec.topic;
+        match self.consumer.topic_settings(SETTINGS_WITHIN) {
+            Ok(settings) => timestamps::warning(topic, &settings).into_iter().collect(),
+            Err(reason) => {
+                // Mostly nobody has been let look at them.
+                tracing::info!(topic, reason, "the settings of a topic are not known");
+                vec![]
+            }
+        }
     }
 
     fn publish(&mut self, offsets: &[(PartitionId, Offset)]) {

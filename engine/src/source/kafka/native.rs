@@ -306,6 +306,34 @@ impl Consumer {
         }
     }
 
+    /// The topic's settings, by name. Blocks.
+    pub(super) fn topic_settings(&self, within: Duration) -> Result<Vec<(String, String)>, String> {
+        use ffi::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+        let millis = c_int::try_from(within.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: client and topic are alive. Resource, options and queue are ours to destroy and are copied or held for
+        // as long as librdkafka answers to them; the event is ours, and what is read from it lives as long as it.
+        unsafe {
+            let client = self.client.native_ptr();
+            let mut resource = ffi::rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, self.topic.as_ptr());
+            let options = ffi::rd_kafka_AdminOptions_new(
+                client,
+                ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS,
+            );
+            ffi::rd_kafka_AdminOptions_set_request_timeout(options, millis, std::ptr::null_mut(), 0);
+            let answers = Queue(ffi::rd_kafka_queue_new(client));
+            ffi::rd_kafka_DescribeConfigs(client, &mut resource, 1, options, answers.0);
+            ffi::rd_kafka_AdminOptions_destroy(options);
+            ffi::rd_kafka_ConfigResource_destroy(resource);
+            let event = ffi::rd_kafka_queue_poll(answers.0, millis);
+            if event.is_null() {
+                return Err("no answer".into());
+            }
+            let settings = settings_of(event);
+            ffi::rd_kafka_event_destroy(event);
+            settings
+        }
+    }
+
     /// Sends the offsets to the group and does not wait for the answer.
     pub(super) fn commit(&self, offsets: &[(PartitionId, Offset)]) -> Result<(), RDKafkaErrorCode> {
         let list = self.list(offsets.iter().map(|&(partition, offset)| (partition, offset.0)));
@@ -347,6 +375,35 @@ unsafe fn outcome(error: *mut ffi::rd_kafka_error_t) -> Result<(), String> {
         let reason = text(ffi::rd_kafka_error_string(error));
         ffi::rd_kafka_error_destroy(error);
         Err(reason)
+    }
+}
+
+/// # Safety
+/// The event is alive.
+unsafe fn settings_of(event: *mut ffi::rd_kafka_event_t) -> Result<Vec<(String, String)>, String> {
+    // SAFETY: the caller's promise; what is read from the event lives as long as it.
+    unsafe {
+        let result = ffi::rd_kafka_event_DescribeConfigs_result(event);
+        if result.is_null()
+            || ffi::rd_kafka_event_error(event) != ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+        {
+            return Err(text(ffi::rd_kafka_event_error_string(event)));
+        }
+        let (mut resources, mut count) = (0, 0);
+        let first = ffi::rd_kafka_DescribeConfigs_result_resources(result, &mut resources);
+        if resources == 0 {
+            return Err("the answer names no topic".into());
+        }
+        let topic = *first;
+        if ffi::rd_kafka_ConfigResource_error(topic) != ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Err(text(ffi::rd_kafka_ConfigResource_error_string(topic)));
+        }
+        let entries = ffi::rd_kafka_ConfigResource_configs(topic, &mut count);
+        let setting = |place: usize| {
+            let entry = *entries.add(place);
+            (text(ffi::rd_kafka_ConfigEntry_name(entry)), text(ffi::rd_kafka_ConfigEntry_value(entry)))
+        };
+        Ok((0..count).map(setting).collect())
     }
 }
 

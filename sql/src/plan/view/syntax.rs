@@ -200,10 +200,8 @@ impl Visitor for Rules {
     type Break = Error;
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Error> {
-        if let Some(with) = &query.with {
-            if with.recursive {
-                return refuse("a view can't be recursive", start(with.span()), "leave out RECURSIVE");
-            }
+        if let Some(with) = query.with.as_ref().filter(|with| with.recursive) {
+            return refuse("a view can't be recursive", start(with.span()), "leave out RECURSIVE");
         }
         let first_of = first_of(query);
         if let (Some(columns), None) = (first_of, &query.order_by) {

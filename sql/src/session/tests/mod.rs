@@ -234,7 +234,7 @@ async fn names_that_are_wrong_are_answered_with_the_right_ones() {
     .await;
     check(&session, "SELECT * FROM system.partition", expect![[r#"
         error: line 1, column 15: no table "system.partition"
-        hint: did you mean "partitions"? tables are: streams, partitions, views, checkpoints, ledger, queries, store"#]]).await;
+        hint: did you mean "partitions"? tables are: streams, partitions, views, checkpoints, ledger, queries, store, interventions"#]]).await;
 }
 
 #[tokio::test]
@@ -269,45 +269,46 @@ async fn streams_and_views_come_and_go() {
         &session,
         "SHOW STREAMS",
         expect![[r#"
-        +--------+-----------+--------+------------+-----------+
-        | stream | connector | source | event_time | delay     |
-        +--------+-----------+--------+------------+-----------+
-        | clicks | generator | seed 1 | at         | 5 seconds |
-        +--------+-----------+--------+------------+-----------+"#]],
+            +--------+-----------+--------+------------+-----------+---------+
+            | stream | connector | source | event_time | delay     | state   |
+            +--------+-----------+--------+------------+-----------+---------+
+            | clicks | generator | seed 1 | at         | 5 seconds | running |
+            +--------+-----------+--------+------------+-----------+---------+"#]],
     )
     .await;
     check(
         &session,
         "SHOW VIEWS",
         expect![[r#"
-        +------------+--------+--------------------+------------------+
-        | view       | stream | window             | allowed_lateness |
-        +------------+--------+--------------------+------------------+
-        | per_minute | clicks | TUMBLE of 1 minute | 0 seconds        |
-        +------------+--------+--------------------+------------------+"#]],
+            +------------+--------+--------------------+------------------+---------+
+            | view       | stream | window             | allowed_lateness | state   |
+            +------------+--------+--------------------+------------------+---------+
+            | per_minute | clicks | TUMBLE of 1 minute | 0 seconds        | running |
+            +------------+--------+--------------------+------------------+---------+"#]],
     )
     .await;
     check(
         &session,
         "SHOW TABLES",
         expect![[r#"
-        +---------+-------------+--------------+
-        | schema  | table       | kind         |
-        +---------+-------------+--------------+
-        | history | counts      | view         |
-        | history | per_minute  | view         |
-        | live    | counts      | view         |
-        | live    | per_minute  | view         |
-        | public  | counts      | view         |
-        | public  | per_minute  | view         |
-        | system  | checkpoints | system table |
-        | system  | ledger      | system table |
-        | system  | partitions  | system table |
-        | system  | queries     | system table |
-        | system  | store       | system table |
-        | system  | streams     | system table |
-        | system  | views       | system table |
-        +---------+-------------+--------------+"#]],
+            +---------+---------------+--------------+
+            | schema  | table         | kind         |
+            +---------+---------------+--------------+
+            | history | counts        | view         |
+            | history | per_minute    | view         |
+            | live    | counts        | view         |
+            | live    | per_minute    | view         |
+            | public  | counts        | view         |
+            | public  | per_minute    | view         |
+            | system  | checkpoints   | system table |
+            | system  | interventions | system table |
+            | system  | ledger        | system table |
+            | system  | partitions    | system table |
+            | system  | queries       | system table |
+            | system  | store         | system table |
+            | system  | streams       | system table |
+            | system  | views         | system table |
+            +---------+---------------+--------------+"#]],
     )
     .await;
     check(
@@ -369,11 +370,11 @@ async fn what_the_job_knows_are_tables() {
         &session,
         "SELECT * FROM system.streams",
         expect![[r#"
-            +--------+-----------+---------+----------+-------+----------+-------+---------+--------------+--------+------------+-------------+----------------+
-            | stream | connector | records | rejected | bytes | frontier | ended | state   | failed_since | reason | reading_ms | decoding_ms | aggregating_ms |
-            +--------+-----------+---------+----------+-------+----------+-------+---------+--------------+--------+------------+-------------+----------------+
-            | clicks | files     | 10      | 1        | 2950  |          | true  | running |              |        | 1          | 20          | 3              |
-            +--------+-----------+---------+----------+-------+----------+-------+---------+--------------+--------+------------+-------------+----------------+"#]],
+            +--------+-----------+---------+----------+-------+----------+-------+---------+--------------+--------+----------+------------+-------------+----------------+
+            | stream | connector | records | rejected | bytes | frontier | ended | state   | failed_since | reason | next_try | reading_ms | decoding_ms | aggregating_ms |
+            +--------+-----------+---------+----------+-------+----------+-------+---------+--------------+--------+----------+------------+-------------+----------------+
+            | clicks | files     | 10      | 1        | 2950  |          | true  | running |              |        |          | 1          | 20          | 3              |
+            +--------+-----------+---------+----------+-------+----------+-------+---------+--------------+--------+----------+------------+-------------+----------------+"#]],
     )
     .await;
     check(
