@@ -17,7 +17,7 @@ use crate::job::stream::StreamJob;
 use crate::job::tables;
 use crate::sink::lake_schema;
 use crate::source::{Assignment, FilesRoots};
-use crate::spec::{CatalogChange, StreamSpec, ViewSpec};
+use crate::spec::{CatalogChange, EndpointSpec, StreamSpec, ViewSpec};
 use crate::view::panes::Panes;
 use crate::{Error, Result};
 
@@ -82,6 +82,8 @@ pub enum Prepared {
     DropView { name: String, stream: String },
     RestartView(Arc<ViewSpec>),
     DropStream(String),
+    CreateEndpoint(Arc<EndpointSpec>),
+    DropEndpoint(String),
 }
 
 impl Coordinator {
@@ -130,6 +132,16 @@ impl Coordinator {
                     stream.ok_or_else(|| Error::Invalid(format!("there is no such view. view={name:?}")))?;
                 Ok(Prepared::DropView { name, stream })
             }
+            CatalogChange::CreateEndpoint(spec) => {
+                match self.shared.lock().endpoints.contains_key(&spec.path) {
+                    true => Err(Error::Invalid(format!("the endpoint exists already. path={:?}", spec.path))),
+                    false => Ok(Prepared::CreateEndpoint(spec)),
+                }
+            }
+            CatalogChange::DropEndpoint(path) => match self.shared.lock().endpoints.contains_key(&path) {
+                true => Ok(Prepared::DropEndpoint(path)),
+                false => Err(Error::Invalid(format!("there is no such endpoint. path={path:?}"))),
+            },
             CatalogChange::DropStream(name) => {
                 self.stream(&name)?;
                 let tables = self.shared.lock();
@@ -153,6 +165,16 @@ impl Coordinator {
             Prepared::RestartView(spec) => self.restart_view(spec).await,
             Prepared::DropView { name, stream } => self.drop_view(&name, &stream).await,
             Prepared::DropStream(name) => self.drop_stream(&name).await,
+            Prepared::CreateEndpoint(spec) => {
+                let stood = self.barrier(Leaving::Nobody).await?;
+                self.shared.lock().endpoints.insert(spec.path.clone(), spec);
+                self.commit(stood, false).await
+            }
+            Prepared::DropEndpoint(path) => {
+                let stood = self.barrier(Leaving::Nobody).await?;
+                self.shared.lock().endpoints.remove(&path);
+                self.commit(stood, false).await
+            }
         }
     }
 

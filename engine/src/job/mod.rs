@@ -43,7 +43,7 @@ use crate::ids::{Epoch, Offset, PartitionId};
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use crate::source::{Assignment, FilesRoots};
-use crate::spec::{CatalogChange, StreamSpec, ViewSpec};
+use crate::spec::{CatalogChange, EndpointSpec, StreamSpec, ViewSpec};
 use crate::status::Status;
 use crate::{Error, Result};
 
@@ -159,6 +159,7 @@ impl Opened {
             committed_at: 0,
             streams: vec![],
             tables: vec![],
+            endpoints: vec![],
             ledger: vec![],
         });
         let manifest = Manifest {
@@ -257,7 +258,11 @@ impl Opened {
             };
             shared.lock().tables.insert(table.spec.name.clone(), table);
         }
-        shared.lock().epoch = self.manifest.epoch;
+        let endpoints =
+            self.manifest.endpoints.iter().map(|state| (state.path.clone(), Arc::new(state.spec())));
+        let mut tables = shared.lock();
+        tables.endpoints.extend(endpoints);
+        tables.epoch = self.manifest.epoch;
         Ok(())
     }
 }
@@ -347,6 +352,10 @@ impl Engine {
         let tables = self.shared.lock();
         let views = tables.tables.values().filter(|table| !table.spec.stream.is_empty());
         views.map(|table| Arc::clone(&table.spec)).collect()
+    }
+
+    pub fn endpoints(&self) -> Vec<Arc<EndpointSpec>> {
+        self.shared.lock().endpoints.values().cloned().collect()
     }
 
     /// Lets the workers read, where the settings told them to hold.

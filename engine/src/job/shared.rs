@@ -15,8 +15,8 @@ use crate::checkpoint::manifest::{DeltaState, RecordFingerprint, StateFile};
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::job::ledger::EpochLedger;
 use crate::sink::HistoryFiles;
-use crate::snapshot::{Snapshot, TableSnapshot};
-use crate::spec::{StreamSpec, ViewShape, ViewSpec};
+use crate::snapshot::{Snapshot, TableSnapshot, Version};
+use crate::spec::{EndpointSpec, StreamSpec, ViewShape, ViewSpec};
 use crate::status::{CheckpointStatus, Effort, Failure, LedgerRow};
 use crate::view::OpenPanes;
 use crate::view::arrived::Arrived;
@@ -62,6 +62,8 @@ pub struct Tables {
     pub streams: BTreeMap<String, Stream>,
     /// Views by name, and the tables of refused rows by theirs (`system.…`).
     pub tables: BTreeMap<String, Table>,
+    /// By path.
+    pub endpoints: BTreeMap<String, Arc<EndpointSpec>>,
     pub ledger: BTreeMap<Epoch, EpochLedger>,
     pub checkpoints: VecDeque<CheckpointStatus>,
     pub ledger_rows: VecDeque<LedgerRow>,
@@ -187,6 +189,14 @@ impl Tables {
         for (name, table) in &self.tables {
             let pinned = Arc::new(TableSnapshot {
                 schema: Arc::clone(&table.spec.schema),
+                version: Version {
+                    view: table.spec.id,
+                    records: self.streams.get(&table.spec.stream).map_or(0, |stream| stream.records),
+                    closed_through: table.panes.closed_through,
+                    tail_rows: table.tail.row_count(),
+                    history_files: table.history.files.len(),
+                    failed: table.failure.is_some(),
+                },
                 open: match &table.failure {
                     Some(_) => OpenPanes::default(),
                     None => OpenPanes::Panes {

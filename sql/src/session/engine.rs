@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use thalweg_engine::Result;
 use thalweg_engine::snapshot::Snapshot;
-use thalweg_engine::spec::{CatalogChange, StreamSpec, ViewSpec};
+use thalweg_engine::spec::{CatalogChange, EndpointSpec, StreamSpec, ViewSpec};
 use thalweg_engine::status::Status;
 
 #[async_trait]
@@ -20,6 +20,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The views there are, by name in order.
     fn views(&self) -> Vec<Arc<ViewSpec>>;
+
+    /// The endpoints there are, by path in order.
+    fn endpoints(&self) -> Vec<Arc<EndpointSpec>>;
 
     /// Returns once the change is durable. It may be refused; then nothing has changed.
     async fn apply(&self, change: CatalogChange) -> Result<()>;
@@ -41,6 +44,10 @@ impl Engine for thalweg_engine::job::Engine {
 
     fn views(&self) -> Vec<Arc<ViewSpec>> {
         self.views()
+    }
+
+    fn endpoints(&self) -> Vec<Arc<EndpointSpec>> {
+        self.endpoints()
     }
 
     async fn apply(&self, change: CatalogChange) -> Result<()> {

@@ -23,7 +23,7 @@ use thalweg_engine::status::{
 
 use super::Pinned;
 use super::part::memory_scan;
-use crate::session::QueryStatus;
+use crate::session::{Endpoint, QueryStatus};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SystemTable {
@@ -34,10 +34,11 @@ pub enum SystemTable {
     Ledger,
     Queries,
     Store,
+    Endpoints,
 }
 
 impl SystemTable {
-    pub const ALL: [SystemTable; 7] = [
+    pub const ALL: [SystemTable; 8] = [
         SystemTable::Streams,
         SystemTable::Partitions,
         SystemTable::Views,
@@ -45,6 +46,7 @@ impl SystemTable {
         SystemTable::Ledger,
         SystemTable::Queries,
         SystemTable::Store,
+        SystemTable::Endpoints,
     ];
 
     pub fn name(self) -> &'static str {
@@ -56,11 +58,12 @@ impl SystemTable {
             SystemTable::Ledger => "ledger",
             SystemTable::Queries => "queries",
             SystemTable::Store => "store",
+            SystemTable::Endpoints => "endpoints",
         }
     }
 
     pub fn schema(self) -> SchemaRef {
-        static SCHEMAS: LazyLock<[SchemaRef; 7]> = LazyLock::new(|| {
+        static SCHEMAS: LazyLock<[SchemaRef; 8]> = LazyLock::new(|| {
             SystemTable::ALL.map(|table| {
                 let columns = match table {
                     SystemTable::Streams => streams(&[]),
@@ -70,6 +73,7 @@ impl SystemTable {
                     SystemTable::Ledger => ledger(&[]),
                     SystemTable::Queries => queries(&[]),
                     SystemTable::Store => store(&[]),
+                    SystemTable::Endpoints => endpoints(&[]),
                 };
                 Arc::new(Schema::new(columns.iter().map(Column::field).collect::<Vec<_>>()))
             })
@@ -86,6 +90,7 @@ impl SystemTable {
             SystemTable::Ledger => ledger(&pinned.status().ledger),
             SystemTable::Queries => queries(pinned.queries()),
             SystemTable::Store => store(std::slice::from_ref(&pinned.status().store)),
+            SystemTable::Endpoints => endpoints(pinned.endpoints()),
         };
         let arrays = columns.into_iter().map(|column| column.values).collect();
         Ok(RecordBatch::try_new(self.schema(), arrays)?)
@@ -241,6 +246,16 @@ fn store(rows: &[StoreStatus]) -> Vec<Column> {
         count("retries", rows, |row| row.retries),
         text_or_null("last_error", rows, |row| row.last_error.as_deref()),
         instant_or_null("last_error_at", rows, |row| row.last_error_at),
+    ]
+}
+
+fn endpoints(rows: &[Arc<Endpoint>]) -> Vec<Column> {
+    let signatures = rows.iter().map(|row| row.signature());
+    vec![
+        text("endpoint", rows, |row| &row.path),
+        text("method", rows, |row| row.method()),
+        Column::of("parameters", false, StringArray::from_iter_values(signatures)),
+        text("sql", rows, |row| &row.sql),
     ]
 }
 
