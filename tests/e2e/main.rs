@@ -3,6 +3,7 @@
 mod commit_steps;
 mod create_stream;
 mod failures;
+mod http;
 mod instance;
 mod kill_loop;
 mod memory;
