@@ -7,7 +7,7 @@ SELECT window_start, window_end, events, sessions, users, page_views, product_vi
        purchases / NULLIF(CAST(page_views + product_views AS DOUBLE), 0) AS conversion_rate,
        1 - purchases / NULLIF(CAST(carts AS DOUBLE), 0) AS cart_abandonment
 FROM kpis_per_minute
-WHERE window_start >= now() - CAST(concat($minutes, ' minutes') AS INTERVAL)
+WHERE window_start >= now() - $minutes * INTERVAL '1 minute'
 ORDER BY window_start DESC;
 
 -- The last minutes that have closed, beside as many before them. Distinct users of two minutes don't add up: they are in
@@ -15,7 +15,7 @@ ORDER BY window_start DESC;
 CREATE ENDPOINT '/api/metrics/summary' (minutes INT DEFAULT 5) AS
 WITH minutes AS (
   SELECT *, row_number() OVER (ORDER BY window_start DESC) AS ago FROM history.kpis_per_minute
-  WHERE window_start >= now() - CAST(concat(2 * $minutes + 5, ' minutes') AS INTERVAL)
+  WHERE window_start >= now() - (2 * $minutes + 5) * INTERVAL '1 minute'
 )
 SELECT CASE WHEN ago <= $minutes THEN 'now' ELSE 'before' END AS period,
        min(window_start) AS since, max(window_end) AS until,
@@ -32,14 +32,14 @@ ORDER BY since DESC;
 CREATE ENDPOINT '/api/metrics/history' (minutes INT DEFAULT 60) AS
 SELECT window_start, events, sessions, users, carts, purchases, coalesce(revenue, 0) AS revenue, order_value
 FROM kpis_per_minute
-WHERE window_start >= now() - CAST(concat($minutes, ' minutes') AS INTERVAL)
+WHERE window_start >= now() - $minutes * INTERVAL '1 minute'
 ORDER BY window_start;
 
 CREATE ENDPOINT '/api/metrics/revenue' (minutes INT DEFAULT 60) AS
 SELECT window_start, coalesce(revenue, 0) AS revenue, purchases,
        coalesce(revenue, 0) - lag(coalesce(revenue, 0)) OVER (ORDER BY window_start) AS change
 FROM kpis_per_minute
-WHERE window_start >= now() - CAST(concat($minutes, ' minutes') AS INTERVAL)
+WHERE window_start >= now() - $minutes * INTERVAL '1 minute'
 ORDER BY window_start;
 
 -- Sessions of each minute that came as far as a step, added up.
@@ -47,7 +47,7 @@ CREATE ENDPOINT '/api/funnel' (minutes INT DEFAULT 15) AS
 WITH steps AS (
   SELECT sum(viewed) AS viewed, sum(carted) AS carted, sum(bought) AS bought
   FROM conversion_per_minute
-  WHERE window_start >= now() - CAST(concat($minutes, ' minutes') AS INTERVAL)
+  WHERE window_start >= now() - $minutes * INTERVAL '1 minute'
 )
 SELECT 1 AS place, 'view' AS step, viewed AS sessions, CAST(1 AS DOUBLE) AS share FROM steps
 UNION ALL SELECT 2, 'cart', carted, carted / NULLIF(CAST(viewed AS DOUBLE), 0) FROM steps
@@ -67,7 +67,7 @@ SELECT product_id, sum(views) AS views, coalesce(sum(revenue), 0) AS revenue,
        sum(views * cart_rate) / NULLIF(sum(views), 0) AS cart_rate,
        sum(views * purchase_rate) / NULLIF(sum(views), 0) AS purchase_rate
 FROM product_performance
-WHERE window_start >= now() - CAST(concat($hours, ' hours') AS INTERVAL)
+WHERE window_start >= now() - $hours * INTERVAL '1 hour'
 GROUP BY product_id
 ORDER BY revenue DESC, product_id
 LIMIT $top;
@@ -75,21 +75,21 @@ LIMIT $top;
 CREATE ENDPOINT '/api/geography' (minutes INT DEFAULT 15) AS
 SELECT country, sum(events) AS events, coalesce(sum(revenue), 0) AS revenue
 FROM countries_per_minute
-WHERE is_total = 0 AND window_start >= now() - CAST(concat($minutes, ' minutes') AS INTERVAL)
+WHERE is_total = 0 AND window_start >= now() - $minutes * INTERVAL '1 minute'
 GROUP BY country
 ORDER BY revenue DESC, country;
 
 CREATE ENDPOINT '/api/traffic/devices' (minutes INT DEFAULT 15) AS
 SELECT device_type, os, sum(events) AS events, sum(purchases) AS purchases
 FROM traffic_per_minute
-WHERE window_start >= now() - CAST(concat($minutes, ' minutes') AS INTERVAL)
+WHERE window_start >= now() - $minutes * INTERVAL '1 minute'
 GROUP BY device_type, os
 ORDER BY events DESC, device_type, os;
 
 CREATE ENDPOINT '/api/traffic/campaigns' (minutes INT DEFAULT 15) AS
 SELECT campaign, sum(events) AS events, sum(purchases) AS purchases
 FROM traffic_per_minute
-WHERE window_start >= now() - CAST(concat($minutes, ' minutes') AS INTERVAL)
+WHERE window_start >= now() - $minutes * INTERVAL '1 minute'
 GROUP BY campaign
 ORDER BY events DESC, campaign;
 
@@ -103,20 +103,20 @@ LIMIT 1;
 -- Sessions of the running minute and of those before it.
 CREATE ENDPOINT '/api/sessions/active' (minutes INT DEFAULT 5) AS
 SELECT window_start, sessions, users FROM kpis_per_minute
-WHERE window_start >= now() - CAST(concat($minutes, ' minutes') AS INTERVAL)
+WHERE window_start >= now() - $minutes * INTERVAL '1 minute'
 ORDER BY window_start DESC;
 
 -- Who buys suspiciously often.
 CREATE ENDPOINT '/api/users/busy' (minutes INT DEFAULT 15, least BIGINT DEFAULT 3) AS
 SELECT window_start, user_id, purchases, spent FROM busy_buyers
-WHERE window_start >= now() - CAST(concat($minutes, ' minutes') AS INTERVAL) AND purchases >= $least
+WHERE window_start >= now() - $minutes * INTERVAL '1 minute' AND purchases >= $least
 ORDER BY window_start DESC, purchases DESC, user_id;
 
 -- The minute that closed last, against the mean of those before it and against bounds.
 CREATE ENDPOINT '/api/alerts' (minutes INT DEFAULT 15, conversion DOUBLE DEFAULT 0.03, abandonment DOUBLE DEFAULT 0.8) AS
 WITH closed AS (
   SELECT *, row_number() OVER (ORDER BY window_start DESC) AS ago FROM history.kpis_per_minute
-  WHERE window_start >= now() - CAST(concat($minutes, ' minutes') AS INTERVAL)
+  WHERE window_start >= now() - $minutes * INTERVAL '1 minute'
 ), compared AS (
   SELECT max(window_start) AS at,
          sum(events) FILTER (WHERE ago = 1) / avg(events) FILTER (WHERE ago > 1) AS traffic,
@@ -147,5 +147,5 @@ ORDER BY window_start;
 
 CREATE ENDPOINT '/api/export/daily' (days INT DEFAULT 30) AS
 SELECT * FROM daily_report
-WHERE window_start >= now() - CAST(concat($days, ' days') AS INTERVAL)
+WHERE window_start >= now() - $days * INTERVAL '1 day'
 ORDER BY window_start;

@@ -6,6 +6,7 @@ mod column_type;
 mod executed;
 mod explain;
 mod functions;
+mod interval_times;
 mod replan;
 mod stream;
 pub mod values;
