@@ -8,15 +8,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::StreamReader;
-use bytes::Bytes;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
-use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::StatusCode;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::process::Command;
 
+use crate::asking::{get, post};
 use crate::instance::{Instance, rows};
 use crate::place::Place;
 
@@ -40,54 +37,6 @@ WHERE ($country IS NULL OR country = $country) AND events >= $least ORDER BY win
 CREATE ENDPOINT '/api/clicks' AS SELECT * FROM all_clicks;
 CREATE ENDPOINT '/api/moment' AS SELECT now() AS at;
 ";
-
-struct Answer {
-    status: StatusCode,
-    head: hyper::HeaderMap,
-    body: Bytes,
-}
-
-impl Answer {
-    fn json(&self) -> Result<Value> {
-        serde_json::from_slice(&self.body).with_context(|| format!("no JSON: {:?}", self.body))
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.head.get(name).and_then(|value| value.to_str().ok())
-    }
-
-    fn reason(&self) -> Result<String> {
-        let json = self.json()?;
-        let error = &json["error"];
-        ensure!(error["message"].is_string(), "an error has a message: {json}");
-        Ok(format!("{} {}", self.status.as_u16(), error["message"].as_str().unwrap_or_default()))
-    }
-}
-
-async fn ask(address: &str, request: Request<Full<Bytes>>) -> Result<Answer> {
-    let asking = async {
-        let stream = TcpStream::connect(address).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        let response: Response<_> = sender.send_request(request).await?;
-        let (head, body) = response.into_parts();
-        Ok(Answer { status: head.status, head: head.headers, body: body.collect().await?.to_bytes() })
-    };
-    tokio::time::timeout(WITHIN, asking).await.context("no answer")?
-}
-
-async fn get(address: &str, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
-    let mut request = Request::builder().uri(path).header("host", address);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    ask(address, request.body(Full::default())?).await
-}
-
-async fn post(address: &str, path: &str, kind: &str, body: &str) -> Result<Answer> {
-    let request = Request::builder().method(Method::POST).uri(path).header("host", address);
-    ask(address, request.header("content-type", kind).body(Full::from(body.to_owned()))?).await
-}
 
 /// Serves, and has read to the end.
 async fn settled(place: &Place) -> Result<Instance> {

@@ -1,5 +1,7 @@
 //! End-to-end tests against real servers, in one binary, for linking it takes longer than running it.
 
+mod asking;
+mod collect;
 mod commit_steps;
 mod create_stream;
 mod failures;

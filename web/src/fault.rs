@@ -43,12 +43,12 @@ impl Fault {
     }
 
     pub fn unavailable(message: impl Into<String>) -> Fault {
-        Fault::new(StatusCode::SERVICE_UNAVAILABLE, message).header(header::RETRY_AFTER, RETRY_AFTER)
+        Fault::new(StatusCode::SERVICE_UNAVAILABLE, message).with(header::RETRY_AFTER, RETRY_AFTER)
     }
 
     pub fn method(allowed: &'static str) -> Fault {
         Fault::new(StatusCode::METHOD_NOT_ALLOWED, format!("this address takes {allowed}"))
-            .header(header::ALLOW, allowed)
+            .with(header::ALLOW, allowed)
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Fault {
@@ -56,7 +56,7 @@ impl Fault {
         self
     }
 
-    fn header(mut self, name: HeaderName, value: &'static str) -> Fault {
+    pub fn with(mut self, name: HeaderName, value: &'static str) -> Fault {
         self.header = Some((name, value));
         self
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use thalweg_sql::session::Database;
 
+use crate::collect::Rates;
 use crate::fault::Fault;
 use crate::metrics::Counts;
 
@@ -14,6 +15,7 @@ pub struct Front {
     database: OnceLock<Database>,
     leaving: AtomicBool,
     pub(crate) counts: Counts,
+    pub(crate) rates: Rates,
 }
 
 impl Front {

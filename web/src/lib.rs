@@ -7,10 +7,12 @@
 //! ```text
 //!  connection ─ server (how many, how slow) ─┬─ health    whether it lives, and whether it serves
 //!                                            ├─ metrics   what it counts, for Prometheus
-//!                                            └─ ask       an endpoint or a SELECT ─► rows in one of five forms
+//!                                            ├─ ask       an endpoint or a SELECT ─► rows in one of five forms
+//!                                            └─ collect   events ─► judged as their stream does, and durable
 //! ```
 
 mod ask;
+mod collect;
 mod fault;
 mod front;
 mod health;

@@ -1,6 +1,6 @@
 //! Accepts connections and gives each request to its route, within bounds that a slow or a greedy client can't pass.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use crate::fault::Fault;
 use crate::front::Front;
-use crate::{ask, health, metrics};
+use crate::{ask, collect, health, metrics};
 
 /// After a failed accept: out of file handles, most likely, and some will be free again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -45,6 +45,10 @@ impl Default for Limits {
         }
     }
 }
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub IpAddr);
 
 /// Which address a request was for, as metrics call it: a known set of names, whatever is asked.
 #[derive(Debug, Clone)]
@@ -74,12 +78,14 @@ pub async fn serve(
             () = &mut shutdown => break,
             accepted = accept(&listener, &room) => accepted,
         };
-        let Some((stream, permit)) = accepted else { continue };
+        let Some((stream, address, permit)) = accepted else { continue };
         let router = router.clone();
-        let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            // A router is always ready.
-            router.clone().call(request)
-        });
+        let service =
+            hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(Peer(address.ip()));
+                // A router is always ready.
+                router.clone().call(request)
+            });
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let (front, mut stopped) = (Arc::clone(&front), stopped.clone());
         tokio::spawn(async move {
@@ -103,13 +109,13 @@ pub async fn serve(
 async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> Option<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(tokio::net::TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let permit = Arc::clone(room).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => {
+        Ok((stream, address)) => {
             // Small answers leave at once; without it the connection works, only slower.
             let _ = stream.set_nodelay(true);
-            Some((stream, permit))
+            Some((stream, address, permit))
         }
         Err(_) => {
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -125,7 +131,13 @@ pub(crate) fn router(front: Arc<Front>) -> Router {
         .route("/metrics", get(metrics::answer))
         .route("/api", get(ask::described))
         .route("/api/sql", post(ask::sql).fallback(|| async { Fault::method("POST") }))
-        .route("/api/{*path}", get(ask::endpoint).fallback(|| async { Fault::method("GET") }))
+        .route(
+            "/api/{*path}",
+            get(ask::endpoint)
+                .post(collect::take)
+                .options(collect::preflight)
+                .fallback(|| async { Fault::method("GET, POST") }),
+        )
         .fallback(|| async { Fault::not_found("nothing is at this address").hint("GET /api lists what is") })
         .layer(middleware::from_fn_with_state(Arc::clone(&front), counted))
         .with_state(front)

@@ -39,6 +39,7 @@ use crate::checkpoint::manifest::{
 };
 use crate::checkpoint::{Owner, Watch, sweep_orphans};
 use crate::clock::Clock;
+use crate::collect::Collector;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
@@ -46,6 +47,8 @@ use crate::source::{Assignment, FilesRoots};
 use crate::spec::{CatalogChange, EndpointSpec, StreamSpec, ViewSpec};
 use crate::status::Status;
 use crate::{Error, Result};
+
+pub(crate) use intake::Intake;
 
 use catalog::Request;
 use coordinator::{Command, Coordinator, Totals};
@@ -243,7 +246,7 @@ impl Opened {
             }
             ended.send_replace(Some(outcome));
         });
-        Ok(Engine { settings: self.settings, shared, store, commands, outcome })
+        Ok(Engine { settings: self.settings, clock: self.clock, shared, store, commands, outcome })
     }
 
     async fn restore_tables(&self, shared: &Shared, views: Vec<Replanned>) -> Result<()> {
@@ -316,6 +319,7 @@ async fn resume_stream(
 #[derive(Clone)]
 pub struct Engine {
     settings: Settings,
+    clock: Arc<dyn Clock>,
     shared: Arc<Shared>,
     store: Arc<Watch>,
     commands: mpsc::Sender<Command>,
@@ -352,6 +356,14 @@ impl Engine {
         let tables = self.shared.lock();
         let views = tables.tables.values().filter(|table| !table.spec.stream.is_empty());
         views.map(|table| Arc::clone(&table.spec)).collect()
+    }
+
+    /// For whoever brings records into a stream.
+    pub fn collector(&self, stream: &str) -> Result<Collector> {
+        let spec = self.shared.lock().streams.get(stream).map(|stream| Arc::clone(&stream.spec));
+        let spec =
+            spec.ok_or_else(|| Error::Invalid(format!("there is no such stream. stream={stream:?}")))?;
+        Collector::new(spec, &self.settings.secrets, Arc::clone(&self.clock))
     }
 
     pub fn endpoints(&self) -> Vec<Arc<EndpointSpec>> {

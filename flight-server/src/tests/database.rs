@@ -36,6 +36,10 @@ impl Engine for CatalogOnly {
         Vec::new()
     }
 
+    fn collector(&self, _: &str) -> thalweg_engine::Result<thalweg_engine::collect::Collector> {
+        Err(thalweg_engine::Error::Invalid("nothing is brought here".into()))
+    }
+
     async fn apply(&self, change: CatalogChange) -> thalweg_engine::Result<()> {
         if let CatalogChange::CreateStream(stream) = change {
             self.0.lock().unwrap().push(stream);

@@ -1,11 +1,11 @@
-//! `CREATE ENDPOINT '/api/…' (parameters) AS query`.
+//! `CREATE ENDPOINT '/api/…' (parameters) AS query`, and `CREATE ENDPOINT '/api/…' INTO stream WITH (options)`.
 
-use datafusion::sql::sqlparser::ast::{DataType, Expr, UnaryOperator, Value};
+use datafusion::sql::sqlparser::ast::{DataType, Expr, Query, UnaryOperator, Value};
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::statement::{begins_query, query};
-use super::tokens::{self, Name, expect, expect_words, expected, here, take_words};
+use super::tokens::{self, Name, OptionEntry, expect, expected, here, take_words};
 use crate::error::{Error, Position, Result};
 
 #[derive(Debug, Clone)]
@@ -13,10 +13,17 @@ pub struct CreateEndpoint {
     /// Its `value` is the path.
     pub path: Name,
     pub if_not_exists: bool,
-    pub parameters: Vec<ParameterDeclaration>,
-    pub query: Box<datafusion::sql::sqlparser::ast::Query>,
+    pub work: EndpointWork,
     /// The statement as it was written.
     pub text: String,
+}
+
+#[derive(Debug, Clone)]
+pub enum EndpointWork {
+    /// Answers with the rows of a query.
+    Ask { parameters: Vec<ParameterDeclaration>, query: Box<Query> },
+    /// Takes events into a stream.
+    Collect { stream: Name, options: Vec<OptionEntry> },
 }
 
 /// `minutes INT DEFAULT 5`
@@ -46,16 +53,25 @@ pub struct DropEndpoint {
 pub(super) fn create_endpoint(parser: &mut Parser) -> Result<CreateEndpoint> {
     let if_not_exists = take_words(parser, &["IF", "NOT", "EXISTS"]);
     let path = path(parser)?;
+    let text = String::new();
+    if take_words(parser, &["INTO"]) {
+        let stream = tokens::name(parser)?;
+        let options = tokens::with_options(parser)?;
+        let work = EndpointWork::Collect { stream, options };
+        return Ok(CreateEndpoint { path, if_not_exists, work, text });
+    }
     let parameters = match parser.consume_token(&Token::LParen) {
         true => parameters(parser)?,
         false => vec![],
     };
-    expect_words(parser, &["AS"])?;
+    if !take_words(parser, &["AS"]) {
+        return expected(parser, "AS or INTO");
+    }
     if !begins_query(parser) {
         return expected(parser, "SELECT");
     }
     let query = query(parser)?;
-    Ok(CreateEndpoint { path, if_not_exists, parameters, query, text: String::new() })
+    Ok(CreateEndpoint { path, if_not_exists, work: EndpointWork::Ask { parameters, query }, text })
 }
 
 /// What follows `DROP ENDPOINT`.

@@ -13,7 +13,7 @@ mod tokens;
 mod window_argument;
 
 pub use dialect::ThalwegDialect;
-pub use endpoint::{CreateEndpoint, DropEndpoint, ParameterDeclaration};
+pub use endpoint::{CreateEndpoint, DropEndpoint, EndpointWork, ParameterDeclaration};
 pub use interval::interval_micros;
 pub use statement::{CreateView, Drop, Explain, Explained, Parsed, Relation, Restart, Shown, Statement};
 pub use stream::{ColumnDeclaration, CreateStream, Watermark};

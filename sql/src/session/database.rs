@@ -1,5 +1,6 @@
 //! What all sessions share: the job, the bounds, the runtime that queries run on, and the list of queries.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
@@ -10,6 +11,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 use thalweg_engine::clock::Clock;
+use thalweg_engine::collect::Collector;
 use thalweg_engine::status::Status;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
@@ -44,6 +46,8 @@ pub(super) struct Shared {
     /// One change of views, or DROP, at a time: it is checked against what is there, then applied.
     pub changes: Mutex<()>,
     pub read: Read,
+    /// By the stream's identity.
+    pub collectors: std::sync::Mutex<BTreeMap<Uuid, Arc<Collector>>>,
     /// Of this process, for what must not outlive it.
     pub nonce: Uuid,
     /// Functions and rules, the same for every statement.
@@ -74,6 +78,7 @@ impl Database {
             registry,
             changes: Mutex::new(()),
             read: Read::default(),
+            collectors: std::sync::Mutex::default(),
             nonce: Uuid::new_v4(),
             template,
             caches,

@@ -1,4 +1,5 @@
-//! Endpoints: queries that have a path and typed parameters, kept in the catalog and asked by URL.
+//! Endpoints: queries that have a path and typed parameters, kept in the catalog and asked by URL; and paths that take
+//! events into a stream.
 //!
 //! Owns: what a declared endpoint is, the values of its parameters, and how it is told that its answer is still the
 //! same. Leaves to others: HTTP. A value is bound to a typed placeholder and never becomes part of the text.
@@ -13,15 +14,17 @@ use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast::{
     CastKind, DataType as Declared, Expr, Query, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
+use thalweg_engine::collect::Collector;
 use thalweg_engine::spec::{CatalogChange, EndpointSpec};
 use uuid::Uuid;
 
 use super::answer::Answer;
 use super::change;
+use super::collect::Collect;
 use super::database::{Database, Shared};
 use super::{Prepared, Session};
 use crate::error::suggestion;
-use crate::parse::{self, CreateEndpoint, DropEndpoint, ParameterDeclaration, Statement};
+use crate::parse::{self, CreateEndpoint, DropEndpoint, EndpointWork, ParameterDeclaration, Statement};
 use crate::plan::{scalar_type, type_text};
 use crate::{Error, Position, Result};
 
@@ -32,11 +35,17 @@ pub struct Endpoint {
     pub path: String,
     pub sql: String,
     pub parameters: Vec<Parameter>,
-    /// With `CAST($1 AS INT)` where the text says `$minutes`.
-    query: Box<Query>,
+    work: Work,
     /// The views that all of its answer comes from, once it has been planned; `None` when the clock or the server's own
     /// tables have a part in it.
     reads: OnceLock<Option<BTreeSet<String>>>,
+}
+
+#[derive(Debug)]
+enum Work {
+    /// With `CAST($1 AS INT)` where the text says `$minutes`.
+    Ask(Box<Query>),
+    Collect(Collect),
 }
 
 #[derive(Debug, Clone)]
@@ -73,7 +82,25 @@ impl Endpoint {
 
     /// How HTTP comes to it.
     pub fn method(&self) -> &'static str {
-        "GET"
+        match self.work {
+            Work::Ask(_) => "GET",
+            Work::Collect(_) => "POST",
+        }
+    }
+
+    /// What it was told, if it takes events.
+    pub fn collect(&self) -> Option<&Collect> {
+        match &self.work {
+            Work::Ask(_) => None,
+            Work::Collect(collect) => Some(collect),
+        }
+    }
+
+    fn query(&self) -> Result<Box<Query>> {
+        match &self.work {
+            Work::Ask(query) => Ok(query.clone()),
+            Work::Collect(_) => Err(Error::invalid(format!("{} takes events, and answers none", self.path))),
+        }
     }
 
     /// `minutes INT DEFAULT 5, country STRING`
@@ -120,21 +147,28 @@ impl Endpoint {
 }
 
 fn planned(create: &CreateEndpoint, spec: &EndpointSpec) -> Result<Endpoint> {
-    let parameters = create.parameters.iter().map(parameter).collect::<Result<Vec<_>>>()?;
-    let mut query = create.query.clone();
-    let mut naming = Naming { declared: &create.parameters, used: BTreeSet::new() };
+    let (path, sql) = (spec.path.clone(), spec.sql.clone());
+    let (declared, query) = match &create.work {
+        EndpointWork::Ask { parameters, query } => (parameters, query),
+        EndpointWork::Collect { stream, options } => {
+            let work = Work::Collect(Collect::of(stream, options)?);
+            return Ok(Endpoint { id: spec.id, path, sql, parameters: vec![], work, reads: OnceLock::new() });
+        }
+    };
+    let parameters = declared.iter().map(parameter).collect::<Result<Vec<_>>>()?;
+    let mut query = query.clone();
+    let mut naming = Naming { declared, used: BTreeSet::new() };
     if let ControlFlow::Break(error) = query.visit(&mut naming) {
         return Err(error);
     }
-    let unused = create.parameters.iter().enumerate().find(|(index, _)| !naming.used.contains(index));
+    let unused = declared.iter().enumerate().find(|(index, _)| !naming.used.contains(index));
     if let Some((_, unused)) = unused {
         let name = &unused.name.value;
         return Err(Error::invalid(format!("parameter \"{name}\" is declared and not used"))
             .at(unused.name.position)
             .hint(format!("the query names it ${name}")));
     }
-    let (path, sql) = (spec.path.clone(), spec.sql.clone());
-    Ok(Endpoint { id: spec.id, path, sql, parameters, query, reads: OnceLock::new() })
+    Ok(Endpoint { id: spec.id, path, sql, parameters, work: Work::Ask(query), reads: OnceLock::new() })
 }
 
 fn parameter(declared: &ParameterDeclaration) -> Result<Parameter> {
@@ -226,6 +260,22 @@ impl Database {
         self.shared.endpoints()
     }
 
+    /// For events into the stream; the same one as long as the stream is.
+    pub fn collector(&self, stream: &str) -> Result<Arc<Collector>> {
+        let streams = self.shared.engine.streams();
+        let there = streams.into_iter().find(|it| it.name == stream);
+        let there =
+            there.ok_or_else(|| Error::invalid(format!("there is no stream \"{stream}\" any more")))?;
+        let mut known = self.shared.collectors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(collector) = known.get(&there.id) {
+            return Ok(Arc::clone(collector));
+        }
+        let collector = Arc::new(self.shared.engine.collector(stream)?);
+        known.retain(|_, collector| collector.stream().name != stream);
+        known.insert(there.id, Arc::clone(&collector));
+        Ok(collector)
+    }
+
     pub fn endpoint(&self, path: &str) -> Result<Option<Arc<Endpoint>>> {
         let found = self.shared.engine.endpoints().into_iter().find(|spec| spec.path == path);
         found.map(|spec| self.shared.read.of(&spec)).transpose()
@@ -235,13 +285,16 @@ impl Database {
 impl Session {
     /// The columns that the endpoint answers with.
     pub async fn prepare_endpoint(&self, endpoint: &Endpoint) -> Result<Prepared> {
-        self.prepare_query(endpoint.query.clone(), None, None).await
+        // With values, for what does not fit is found once types are settled.
+        let value = |it: &Parameter| it.default.clone().map_or_else(|| ScalarValue::try_from(&it.kind), Ok);
+        let values = endpoint.parameters.iter().map(value).collect::<Result<Vec<_>, _>>()?;
+        self.prepare_query(endpoint.query()?, None, Some(&values)).await
     }
 
     /// Runs the endpoint's query with values by position.
     pub async fn ask(&self, endpoint: &Endpoint, values: &[ScalarValue]) -> Result<Answer> {
         let mut ticket = self.shared.registry.enter(&endpoint.sql, &self.client)?;
-        match self.request(endpoint.query.clone(), None).plan(Some(values.to_vec())).await {
+        match self.request(endpoint.query()?, None).plan(Some(values.to_vec())).await {
             Ok(planned) => {
                 endpoint.reads.get_or_init(|| planned.reads.clone());
                 planned.start(&self.shared, ticket).await
@@ -277,7 +330,14 @@ pub(super) async fn create(session: &Session, create: &CreateEndpoint) -> Result
     }
     let spec = EndpointSpec { id: Uuid::now_v7(), path: path.clone(), sql: create.text.clone() };
     let endpoint = planned(create, &spec)?;
-    session.prepare_endpoint(&endpoint).await?;
+    match (&endpoint.work, &create.work) {
+        (Work::Collect(collect), EndpointWork::Collect { stream: written, .. }) => {
+            let streams = shared.engine.streams();
+            let streams = streams.iter().map(|stream| (stream.name.as_str(), stream));
+            collect.check(change::named(written, "stream", streams)?, written)?;
+        }
+        _ => _ = session.prepare_endpoint(&endpoint).await?,
+    }
     shared.engine.apply(CatalogChange::CreateEndpoint(Arc::new(spec))).await?;
     Ok(format!("endpoint {path} was created"))
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use thalweg_engine::Result;
+use thalweg_engine::collect::Collector;
 use thalweg_engine::snapshot::Snapshot;
 use thalweg_engine::spec::{CatalogChange, EndpointSpec, StreamSpec, ViewSpec};
 use thalweg_engine::status::Status;
@@ -23,6 +24,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The endpoints there are, by path in order.
     fn endpoints(&self) -> Vec<Arc<EndpointSpec>>;
+
+    /// For whoever brings records into a stream.
+    fn collector(&self, stream: &str) -> Result<Collector>;
 
     /// Returns once the change is durable. It may be refused; then nothing has changed.
     async fn apply(&self, change: CatalogChange) -> Result<()>;
@@ -48,6 +52,10 @@ impl Engine for thalweg_engine::job::Engine {
 
     fn endpoints(&self) -> Vec<Arc<EndpointSpec>> {
         self.endpoints()
+    }
+
+    fn collector(&self, stream: &str) -> Result<Collector> {
+        self.collector(stream)
     }
 
     async fn apply(&self, change: CatalogChange) -> Result<()> {

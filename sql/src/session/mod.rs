@@ -14,6 +14,7 @@
 
 mod answer;
 mod change;
+mod collect;
 mod database;
 mod describe;
 mod difference;
@@ -29,6 +30,7 @@ mod settings;
 mod tests;
 
 pub use answer::Answer;
+pub use collect::{Collect, Fill};
 pub use database::{Database, Table, TableKind};
 pub use endpoint::{Endpoint, Parameter};
 pub use engine::Engine;

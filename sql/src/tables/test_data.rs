@@ -129,6 +129,10 @@ impl Engine for MemoryEngine {
         self.endpoints.lock().unwrap().values().cloned().collect()
     }
 
+    fn collector(&self, _: &str) -> thalweg_engine::Result<thalweg_engine::collect::Collector> {
+        Err(thalweg_engine::Error::Invalid("nothing is brought here".into()))
+    }
+
     async fn apply(&self, change: CatalogChange) -> thalweg_engine::Result<()> {
         match change {
             CatalogChange::CreateStream(stream) => {

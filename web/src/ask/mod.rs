@@ -43,6 +43,9 @@ pub(crate) async fn endpoint(
     let (stem, suffix) = Format::of_path(&path)?;
     let path = format!("/api/{stem}");
     let endpoint = database.endpoint(&path)?.ok_or_else(|| unknown(database, &path))?;
+    if endpoint.collect().is_some() {
+        return Err(Fault::method("POST"));
+    }
     let answered = match suffix.map_or_else(|| Format::accepted(&headers), Ok) {
         Ok(format) => ask(database, &endpoint, query.as_deref(), format, &headers).await,
         Err(fault) => Err(fault),

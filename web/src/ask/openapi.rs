@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use datafusion::common::ScalarValue;
 use serde_json::{Map, Value, json};
 use thalweg_sql::plain;
-use thalweg_sql::session::{Client, Database, Endpoint, Parameter};
+use thalweg_sql::session::{Client, Collect, Database, Endpoint, Parameter};
 
 use super::format::Format;
 use crate::fault::Fault;
@@ -24,6 +24,10 @@ async fn document(database: &Database) -> Value {
     let mut paths = Map::new();
     let session = database.session(Client::default());
     for endpoint in database.endpoints() {
+        if let Some(collect) = endpoint.collect() {
+            paths.insert(endpoint.path.clone(), json!({ "post": collecting(&endpoint, collect) }));
+            continue;
+        }
         // One whose view has gone is told with the reason.
         let columns = session.prepare_endpoint(&endpoint).await.map_err(|error| error.to_string());
         let rows = columns.map(|prepared| prepared.rows.as_deref().map(row_schema).unwrap_or_default());
@@ -54,6 +58,25 @@ fn operation(endpoint: &Endpoint, rows: Result<Value, String>) -> Value {
         operation["summary"] = Value::from(summary);
     }
     operation
+}
+
+fn collecting(endpoint: &Endpoint, collect: &Collect) -> Value {
+    let event = json!({ "type": "object" });
+    json!({
+        "operationId": endpoint.path.trim_start_matches("/api/").replace(['/', '-'], "_"),
+        "description": format!("Events into stream {}: an object, an array, or one on each line; gzip and zstd.", collect.stream),
+        "requestBody": { "required": true, "content": {
+            "application/json": { "schema": { "oneOf": [event, { "type": "array", "items": event }] } },
+            "application/x-ndjson": {},
+            "text/plain": {},
+        } },
+        "responses": {
+            "202": { "description": "Those that were taken are durable; those that were refused are told with index, reason and place" },
+            "400": { "description": "None of them can become a row" },
+            "429": { "description": "More events a second than an address may bring" },
+            "503": { "description": "Kafka does not take them; Retry-After says when to come again" },
+        },
+    })
 }
 
 fn any_select() -> Value {
