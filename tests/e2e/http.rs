@@ -218,6 +218,44 @@ async fn health_tells_of_starting_and_of_what_has_failed_and_metrics_count() -> 
     instance.terminate().await
 }
 
+/// Whoever watches is told the rows, and told again when they change, and all watchers cost one query.
+#[tokio::test(flavor = "multi_thread")]
+async fn watchers_are_told_what_changes_by_one_query() -> Result<()> {
+    let script = SCRIPT.replace("rows = 20000, seed = 1", "rate = 100, start = 'now', seed = 1");
+    let place = Place::folder(&script, &FLAGS)?;
+    let instance = place.launch.start(&[]).await?;
+    let address = instance.http()?;
+    instance.until("SELECT count(*) FROM per_minute", WITHIN, |rows| rows > 0).await?;
+    let mut watchers = vec![];
+    for _ in 0..20 {
+        let url = format!("http://{address}/api/countries");
+        let mut command = Command::new("curl");
+        command.args(["-sSN", "--max-time", "5", "-H", "Accept: text/event-stream", &url]);
+        watchers.push(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?);
+    }
+    for watcher in watchers {
+        let told = String::from_utf8(watcher.wait_with_output().await?.stdout)?;
+        let rows: Vec<&str> = told.lines().filter_map(|line| line.strip_prefix("data: [")).collect();
+        ensure!((2..=6).contains(&rows.len()), "{} times in 5 s: {told}", rows.len());
+        ensure!(
+            rows.windows(2).all(|pair| pair[0] != pair[1]),
+            "told again, and nothing had changed: {told}"
+        );
+        ensure!(told.starts_with("event: rows\nid: ") && told.contains("\"events\":"), "{told}");
+    }
+    let ran = "SELECT count(*) FROM system.queries WHERE client = 'http feed'";
+    let ran = instance.number(ran).await?;
+    ensure!((2..=8).contains(&ran), "{ran} queries for all of them");
+
+    let wrong = get(address, "/api/countries?least=x", &[("accept", "text/event-stream")]).await?;
+    assert_eq!(wrong.reason()?, "400 parameter \"least\" can't be 'x'");
+    // Nobody watches any more, so nobody asks.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let after = instance.number("SELECT count(*) FROM system.queries WHERE client = 'http feed'").await?;
+    ensure!(after <= ran + 1, "{ran} queries, and {after} without watchers");
+    instance.terminate().await
+}
+
 /// Its broker does not answer, so the start waits; whoever asks is told that nobody is there yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_starts_lives_and_is_not_ready() -> Result<()> {

@@ -76,18 +76,26 @@ impl From<Error> for Fault {
     }
 }
 
-impl IntoResponse for Fault {
-    fn into_response(self) -> Response {
+impl Fault {
+    /// What is told, as JSON.
+    pub fn text(&self) -> String {
+        let Text { message, position, detail, hint } = &*self.text;
         let mut error = Map::new();
-        let Text { message, position, detail, hint } = *self.text;
-        error.insert("message".into(), Value::from(message));
+        error.insert("message".into(), Value::from(message.as_str()));
         if let Some(position) = position {
             error.insert("line".into(), Value::from(position.line));
             error.insert("column".into(), Value::from(position.column));
         }
-        let texts = [("detail", detail), ("hint", hint)];
-        error.extend(texts.into_iter().filter_map(|(name, text)| Some((name.into(), Value::from(text?)))));
-        let mut response = (self.status, json!({ "error": error }).to_string()).into_response();
+        for (name, text) in [("detail", detail), ("hint", hint)] {
+            error.extend(text.as_deref().map(|text| (name.into(), Value::from(text))));
+        }
+        json!({ "error": error }).to_string()
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.text()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some((name, value)) = self.header {

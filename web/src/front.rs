@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use thalweg_sql::session::Database;
 
+use crate::ask::Feeds;
 use crate::collect::Rates;
 use crate::fault::Fault;
 use crate::metrics::Counts;
@@ -16,6 +17,7 @@ pub struct Front {
     leaving: AtomicBool,
     pub(crate) counts: Counts,
     pub(crate) rates: Rates,
+    pub(crate) feeds: Feeds,
 }
 
 impl Front {

@@ -7,7 +7,7 @@
 //! ```text
 //!  connection ─ server (how many, how slow) ─┬─ health    whether it lives, and whether it serves
 //!                                            ├─ metrics   what it counts, for Prometheus
-//!                                            ├─ ask       an endpoint or a SELECT ─► rows in one of five forms
+//!                                            ├─ ask       an endpoint or a SELECT ─► rows in one of five forms, or pushed
 //!                                            └─ collect   events ─► judged as their stream does, and durable
 //! ```
 

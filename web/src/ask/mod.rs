@@ -6,6 +6,7 @@
 
 mod body;
 mod encode;
+mod feed;
 mod format;
 mod openapi;
 
@@ -16,6 +17,7 @@ use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use datafusion::common::ScalarValue;
 use datafusion::execution::SendableRecordBatchStream;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
@@ -27,6 +29,7 @@ use crate::front::Front;
 use crate::server::Route;
 use body::Answered;
 use encode::Encoder;
+pub(crate) use feed::Feeds;
 use format::Format;
 pub(crate) use openapi::described;
 
@@ -47,6 +50,8 @@ pub(crate) async fn endpoint(
         return Err(Fault::method("POST"));
     }
     let answered = match suffix.map_or_else(|| Format::accepted(&headers), Ok) {
+        _ if suffix.is_none() && feed::is_wanted(&headers) => values(&endpoint, query.as_deref())
+            .and_then(|values| feed::watch(&front.feeds, database, &endpoint, values, &headers)),
         Ok(format) => ask(database, &endpoint, query.as_deref(), format, &headers).await,
         Err(fault) => Err(fault),
     };
@@ -65,8 +70,7 @@ async fn ask(
     format: Format,
     headers: &HeaderMap,
 ) -> Result<Response, Fault> {
-    let given: Vec<_> = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).collect();
-    let values = endpoint.values(given.iter().map(|(name, value)| (&**name, &**value)))?;
+    let values = values(endpoint, query)?;
     let session = database.session(client(headers));
     // Before the rows, so that it is never newer than they are.
     let version = session.version(endpoint).map(|version| tag(version, format));
@@ -77,6 +81,12 @@ async fn ask(
         Answer::Rows(rows) => respond(rows, format, version, headers).await,
         Answer::Done(_) => Err(Fault::internal("the endpoint answered without rows")),
     }
+}
+
+/// By position, from a URL's part after the question mark.
+fn values(endpoint: &Endpoint, query: Option<&str>) -> Result<Vec<ScalarValue>, Fault> {
+    let given: Vec<_> = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).collect();
+    Ok(endpoint.values(given.iter().map(|(name, value)| (&**name, &**value)))?)
 }
 
 fn unknown(database: &Database, path: &str) -> Fault {
