@@ -16,6 +16,7 @@ if [ "${1:-}" = tests ]; then
     need java default-jre-headless
     need mvn maven
     need go golang
+    need curl curl
     need python3 python3-venv
     python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
 fi

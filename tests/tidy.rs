@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 /// From the outside in; a crate may depend on those after it.
-const LAYERS: [(&str, &str); 4] = [
+const LAYERS: [(&str, &str); 5] = [
     ("cli", "thalweg"),
     ("flight-server", "thalweg-flight-server"),
+    ("web", "thalweg-web"),
     ("sql", "thalweg-sql"),
     ("engine", "thalweg-engine"),
 ];
@@ -27,7 +28,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 
 fn rust_files() -> Vec<PathBuf> {
     let mut found = vec![];
-    for folder in ["engine", "sql", "flight-server", "cli", "tests"] {
+    for folder in ["engine", "sql", "flight-server", "web", "cli", "tests"] {
         sources(&root().join(folder), &mut found);
     }
     assert!(found.len() > 100, "the search lost its way: {} files", found.len());
@@ -42,6 +43,20 @@ fn dependencies_point_one_way() {
             manifest.lines().filter_map(|line| line.split(['.', ' ', '=']).next()).collect();
         for (_, outer) in &LAYERS[..=layer] {
             assert!(!names.contains(outer), "{folder} depends on {outer}");
+        }
+    }
+}
+
+/// Two wires beside each other: neither may lean on the other, nor know where events come from.
+#[test]
+fn the_wires_do_not_know_each_other() {
+    for (folder, unknown) in [
+        ("flight-server", &["thalweg-web", "rdkafka"][..]),
+        ("web", &["tonic", "arrow-flight", "rdkafka", "thalweg-flight-server"]),
+    ] {
+        let manifest = std::fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("a manifest");
+        for name in unknown {
+            assert!(!manifest.lines().any(|line| line.starts_with(name)), "{folder} depends on {name}");
         }
     }
 }

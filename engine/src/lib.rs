@@ -9,6 +9,7 @@ pub mod ids;
 pub mod spec;
 
 pub mod checkpoint;
+pub mod collect;
 pub mod decode;
 pub mod job;
 pub mod sink;

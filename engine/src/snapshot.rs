@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use uuid::Uuid;
 
 use crate::Result;
-use crate::ids::Epoch;
+use crate::ids::{Epoch, Micros};
 use crate::sink::HistoryFiles;
 use crate::status::Failure;
 use crate::view::OpenPanes;
@@ -23,9 +24,22 @@ pub struct Snapshot {
     pub system: BTreeMap<String, Arc<TableSnapshot>>,
 }
 
+/// What a view's rows come from: as long as it stays the same, so do they, in each of the three parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Version {
+    pub view: Uuid,
+    /// Of its stream, those that no manifest holds yet included.
+    pub records: u64,
+    pub closed_through: Option<Micros>,
+    pub tail_rows: usize,
+    pub history_files: usize,
+    pub failed: bool,
+}
+
 #[derive(Debug, Clone)]
 pub struct TableSnapshot {
     pub schema: SchemaRef,
+    pub version: Version,
     /// Windows still open, as partial aggregates (or rows not yet committed, for a view without a window).
     pub open: Arc<OpenPanes>,
     /// Closed, durable, and not yet in Parquet; the rows have `schema` and no hidden column.

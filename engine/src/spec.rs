@@ -373,6 +373,16 @@ pub struct Upper {
 /// and when it closes.
 pub const TIME_COLUMN: &str = "__time";
 
+/// An address at which HTTP asks or brings something. The engine keeps its statement; what it says is `sql`'s to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointSpec {
+    pub id: Uuid,
+    /// `/api/…`
+    pub path: String,
+    /// The text of the `CREATE ENDPOINT`, kept in the manifest.
+    pub sql: String,
+}
+
 /// A change of what there is to run. It takes effect at a barrier, and is durable with that barrier's manifest.
 #[derive(Debug, Clone)]
 pub enum CatalogChange {
@@ -395,4 +405,7 @@ pub enum CatalogChange {
         partition: Option<PartitionId>,
         to: Micros,
     },
+    CreateEndpoint(Arc<EndpointSpec>),
+    /// By path.
+    DropEndpoint(String),
 }

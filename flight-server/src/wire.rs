@@ -1,7 +1,6 @@
 //! The form in which rows travel: types that every client can read, messages that every client accepts.
 //!
-//! Views, large and run-end encoded types, dictionaries and small decimals are cast to their plain relatives, and the
-//! schema after the casts is the one advertised. A message holds at most 2 MiB (some clients refuse 4). While a query
+//! Types are plain ones (`thalweg_sql::plain`), and the schema after the casts is the one advertised. A message holds at most 2 MiB (some clients refuse 4). While a query
 //! computes, an empty batch is sent each second: Python honours Ctrl-C only when a message arrives, and proxies cut
 //! silent connections.
 //!
@@ -11,9 +10,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, RecordBatchOptions};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
+use arrow::array::Array;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
@@ -21,6 +19,7 @@ use arrow::record_batch::RecordBatch;
 use arrow_flight::{FlightData, IpcMessage, SchemaAsIpc};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
+use thalweg_sql::plain;
 use tonic::Status;
 
 pub(crate) const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -47,58 +46,7 @@ impl Profile {
 
 /// The schema that is advertised and sent for rows of `schema`.
 pub(crate) fn wire_schema(schema: &Schema, profile: &Profile) -> Schema {
-    Schema::new(schema.fields().iter().map(|field| wire_field(field, profile)).collect::<Fields>())
-}
-
-fn wire_field(field: &FieldRef, profile: &Profile) -> FieldRef {
-    Arc::new(
-        Field::new(field.name(), wire_type(field.data_type(), profile), field.is_nullable())
-            .with_metadata(field.metadata().clone()),
-    )
-}
-
-fn wire_type(data_type: &DataType, profile: &Profile) -> DataType {
-    match data_type {
-        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
-        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
-        DataType::Float16 => DataType::Float32,
-        DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) => {
-            DataType::Decimal128(*precision, *scale)
-        }
-        DataType::Timestamp(_, zone) if profile.nanoseconds => {
-            DataType::Timestamp(TimeUnit::Nanosecond, zone.clone())
-        }
-        DataType::List(item)
-        | DataType::LargeList(item)
-        | DataType::ListView(item)
-        | DataType::LargeListView(item) => DataType::List(wire_field(item, profile)),
-        DataType::FixedSizeList(item, size) => DataType::FixedSizeList(wire_field(item, profile), *size),
-        DataType::Struct(fields) => {
-            DataType::Struct(fields.iter().map(|field| wire_field(field, profile)).collect())
-        }
-        DataType::Map(entries, sorted) => DataType::Map(wire_field(entries, profile), *sorted),
-        DataType::Dictionary(_, value) => wire_type(value, profile),
-        DataType::RunEndEncoded(_, value) => wire_type(value.data_type(), profile),
-        other => other.clone(),
-    }
-}
-
-/// Casts a batch to the advertised schema, by position.
-pub(crate) fn to_wire(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let columns = batch
-        .columns()
-        .iter()
-        .zip(schema.fields())
-        .map(|(column, field)| {
-            if column.data_type() == field.data_type() {
-                Ok(Arc::clone(column))
-            } else {
-                cast(column, field.data_type())
-            }
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+    plain::schema(schema, profile.nanoseconds)
 }
 
 /// An encapsulated IPC schema, as FlightInfo and prepared statements carry it.
@@ -170,7 +118,7 @@ impl Encoder {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let batch = to_wire(batch, &self.schema).map_err(encode_failed)?;
+        let batch = plain::batch(batch, &self.schema).map_err(encode_failed)?;
         // An estimate first, so that a large batch is not encoded whole to be thrown away.
         let bytes: usize =
             batch.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum();

@@ -5,6 +5,7 @@
 
 pub mod error;
 pub mod parse;
+pub mod plain;
 pub mod plan;
 pub mod session;
 pub mod tables;

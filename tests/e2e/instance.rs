@@ -43,6 +43,7 @@ pub struct Instance {
     child: Child,
     log: PathBuf,
     address: String,
+    http: Option<String>,
     client: Option<FlightSqlServiceClient<Channel>>,
 }
 
@@ -96,7 +97,8 @@ impl Launch {
             .kill_on_drop(true)
             .spawn()
             .context("the binary does not start")?;
-        Ok(Instance { child, log, address: String::new(), client: None })
+        let http = self.flags.iter().any(|flag| flag == "--http").then(String::new);
+        Ok(Instance { child, log, address: String::new(), http, client: None })
     }
 
     /// Starts the process and waits until it serves.
@@ -121,12 +123,22 @@ impl Instance {
             bail!("it ended, or said something else, before it served: {line:?}\n{}", self.logged());
         };
         self.address = address.to_owned();
+        if let Some(http) = &mut self.http {
+            let line = timeout(START_MAX, lines.next_line()).await.context("no word of HTTP")??;
+            let said = line.as_deref().and_then(|line| line.strip_prefix("HTTP listens on http://"));
+            *http = said.with_context(|| format!("it said something else: {line:?}"))?.to_owned();
+        }
         self.connect().await
     }
 
     /// HOST:PORT, once it serves.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// HOST:PORT of HTTP, where a flag asked for it.
+    pub fn http(&self) -> Result<&str> {
+        self.http.as_deref().context("--http is not among the flags")
     }
 
     /// Asks through a new connection from now on.

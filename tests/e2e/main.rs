@@ -1,8 +1,11 @@
 //! End-to-end tests against real servers, in one binary, for linking it takes longer than running it.
 
+mod asking;
+mod collect;
 mod commit_steps;
 mod create_stream;
 mod failures;
+mod http;
 mod instance;
 mod kill_loop;
 mod memory;

@@ -20,6 +20,7 @@ use thalweg_engine::clock::{Clock, SystemClock};
 use thalweg_engine::job::{Engine, Opened, Settings};
 use thalweg_flight_server::Limits;
 use thalweg_sql::session::{Client, Database, Settings as QuerySettings};
+use thalweg_web::Front;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -28,7 +29,7 @@ use crate::threads;
 pub use options::{Common, DemoArguments, ServeArguments};
 
 /// The files of `queries/`, so that the demo needs nothing but the binary.
-const DEMO: [(&str, &str); 8] = [
+const DEMO: [(&str, &str); 9] = [
     ("00_clicks.sql", include_str!("../../../queries/00_clicks.sql")),
     ("10_kpis.sql", include_str!("../../../queries/10_kpis.sql")),
     ("20_conversion.sql", include_str!("../../../queries/20_conversion.sql")),
@@ -37,7 +38,10 @@ const DEMO: [(&str, &str); 8] = [
     ("50_users.sql", include_str!("../../../queries/50_users.sql")),
     ("60_archive.sql", include_str!("../../../queries/60_archive.sql")),
     ("70_daily_report.sql", include_str!("../../../queries/70_daily_report.sql")),
+    ("80_endpoints.sql", include_str!("../../../queries/80_endpoints.sql")),
 ];
+
+const DEMO_HTTP: &str = "127.0.0.1:8080";
 
 /// A stop waits so long for a store that does not answer.
 const STORE_WAITED_FOR: Duration = Duration::from_secs(8);
@@ -59,7 +63,8 @@ pub fn serve(arguments: ServeArguments) -> ExitCode {
     }
 }
 
-pub fn demo(arguments: DemoArguments) -> ExitCode {
+pub fn demo(mut arguments: DemoArguments) -> ExitCode {
+    arguments.common.http.get_or_insert_with(|| DEMO_HTTP.to_owned());
     let script = |(name, text): (&str, &str)| Script { name: name.into(), text: text.into() };
     let scripts = DEMO.into_iter().map(script).collect();
     let greeting = greeting(&arguments.common);
@@ -79,11 +84,13 @@ fn greeting(common: &Common) -> String {
         "127.0.0.1:50051" => String::new(),
         other => format!(" --connect {other}"),
     };
+    let http = common.http.as_deref().unwrap_or(DEMO_HTTP);
     format!(
         "A generator of clicks feeds the views of queries/. In a second terminal:\n\n  \
          thalweg sql{connect} -c 'SHOW VIEWS'\n  \
          thalweg sql{connect} -c 'SELECT * FROM live.kpis_per_minute'\n  \
-         thalweg sql{connect}\n\n\
+         thalweg sql{connect}\n  \
+         curl 'http://{http}/api/metrics/live'\n\n\
          Closed windows become Parquet in Delta tables under {}/tables. Ctrl-C stops, and the next start goes on.\n",
         common.data
     )
@@ -158,7 +165,23 @@ async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watch
     let listener = TcpListener::bind(&common.flight).await.with_context(|| {
         format!("cannot listen on {}; choose another with --flight HOST:PORT", common.flight)
     })?;
+    let web_listener =
+        match &common.http {
+            Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
+                format!("cannot listen on {address}; choose another with --http HOST:PORT")
+            })?),
+            None => None,
+        };
     let stop = stop_signal()?.shared();
+    let front = Arc::new(Front::default());
+    let web_address = web_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    // It is there from the start, and says that it is no use yet.
+    let web = web_listener.map(|listener| {
+        let limits = thalweg_web::Limits::default();
+        let (close, closed) = tokio::sync::oneshot::channel::<()>();
+        let closed = async move { _ = closed.await };
+        (tokio::spawn(thalweg_web::serve(listener, Arc::clone(&front), limits, closed)), close)
+    });
     let (engine, database) = tokio::select! {
         biased;
         () = stop.clone() => bail!("stopped before it had started"),
@@ -167,9 +190,13 @@ async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watch
     let address = listener.local_addr().context("the listener has no address")?;
     tracing::info!(%address, data = common.data, "serving");
     say(&format!("Flight SQL listens on {address}"));
+    if let Some(address) = web_address {
+        say(&format!("HTTP listens on http://{address}"));
+    }
     if let Some(greeting) = greeting {
         say(&format!("\n{greeting}"));
     }
+    front.open(database.clone());
     let backend = Arc::new(database);
     let server =
         tokio::spawn(thalweg_flight_server::serve(listener, backend, Limits::default(), stop.clone()));
@@ -177,13 +204,16 @@ async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watch
     let outcome = tokio::select! {
         biased;
         outcome = engine.ended() => outcome.map_err(|error| anyhow!(error)),
-        () = stop => tokio::select! {
-            biased;
-            outcome = engine.stop() => outcome.map_err(|error| anyhow!(error)),
-            // Leaving is as safe as a crash.
-            () = stop_signal()? => Err(anyhow!("left at the second signal; {READ_AGAIN}")),
-            () = store_keeps_waiting(&engine) => Err(left_without_the_store(&engine)),
-        },
+        () = stop => {
+            front.leave();
+            tokio::select! {
+                biased;
+                outcome = engine.stop() => outcome.map_err(|error| anyhow!(error)),
+                // Leaving is as safe as a crash.
+                () = stop_signal()? => Err(anyhow!("left at the second signal; {READ_AGAIN}")),
+                () = store_keeps_waiting(&engine) => Err(left_without_the_store(&engine)),
+            }
+        }
     };
     if let Some(reporting) = reporting {
         reporting.abort();
@@ -192,6 +222,11 @@ async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watch
         Ok(()) => {
             // The server stops by the same signal, within its grace.
             server.await.context("the server panicked")?.context("the server failed")?;
+            // It has told until now that this server leaves.
+            if let Some((web, close)) = web {
+                drop(close);
+                web.await.context("the HTTP server panicked")?;
+            }
             tell("\nstopped; what was read is durable");
         }
         Err(_) => server.abort(),

@@ -41,6 +41,11 @@ pub struct Common {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
     pub flight: String,
 
+    /// Where HTTP listens: endpoints, metrics, health; beyond loopback there is no password yet [default: nowhere, and
+    /// 127.0.0.1:8080 for demo]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub http: Option<String>,
+
     /// How often progress becomes durable
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = values::duration)]
     pub epoch: Duration,

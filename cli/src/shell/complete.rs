@@ -6,7 +6,7 @@ use reedline::{Completer, CompletionResult, Span, Suggestion};
 
 use super::client::Table;
 
-const KEYWORDS: [&str; 64] = [
+const KEYWORDS: [&str; 67] = [
     "SELECT",
     "FROM",
     "WHERE",
@@ -52,13 +52,16 @@ const KEYWORDS: [&str; 64] = [
     "VALUES",
     "CREATE STREAM",
     "CREATE MATERIALIZED VIEW",
+    "CREATE ENDPOINT",
     "ALTER STREAM",
     "ALTER VIEW",
     "DROP STREAM",
     "DROP VIEW",
+    "DROP ENDPOINT",
     "SHOW STREAMS",
     "SHOW VIEWS",
     "SHOW TABLES",
+    "SHOW ENDPOINTS",
     "DESCRIBE",
     "EXPLAIN",
     "WATERMARK FOR",

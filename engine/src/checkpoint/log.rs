@@ -225,6 +225,7 @@ mod tests {
             committed_at: 0,
             streams: Vec::new(),
             tables: vec![table],
+            endpoints: Vec::new(),
             ledger: Vec::new(),
             interventions: Vec::new(),
         }
@@ -315,6 +316,16 @@ mod tests {
         check(good.replace("\"ledger\"", "\"unheard\":1,\"ledger\""), "unheard").await;
         check(good.replace("\"epoch\":3", "\"epoch\":4"), "epoch 4").await;
         check(good[..good.len() / 2].to_string(), "EOF").await;
+    }
+
+    #[test]
+    fn a_manifest_of_format_2_has_no_endpoints() {
+        let written = Manifest { format: 2, ..manifest(3, US, vec![]) };
+        let text = serde_json::to_string(&written).unwrap().replace("\"endpoints\":[],", "");
+        assert!(!text.contains("endpoints"));
+        let read: Manifest = serde_json::from_str(&text).unwrap();
+        read.check().unwrap();
+        assert_eq!(read, written);
     }
 
     #[test]

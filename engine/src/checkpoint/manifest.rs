@@ -10,11 +10,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
+use crate::spec::EndpointSpec;
 use crate::status::{Failure, Intervention, LedgerRow};
 use crate::view::left::Left;
 
-/// 2: rows that failed are counted, and a view or a stream may have failed. 3: a view may read several inputs, and a
-/// watermark may have been set back.
+/// 2: rows that failed are counted, and a view or a stream may have failed. 3: a view may read several inputs, a watermark
+/// may have been set back, and there are endpoints.
 pub const FORMAT: u32 = 3;
 
 /// Those that are read.
@@ -31,6 +32,9 @@ pub struct Manifest {
     pub committed_at: Micros,
     pub streams: Vec<StreamState>,
     pub tables: Vec<TableState>,
+    /// Since format 3.
+    #[serde(default)]
+    pub endpoints: Vec<EndpointState>,
     /// The terms of conservation of this epoch.
     pub ledger: Vec<LedgerRow>,
     /// The newest ones, newest last. Since format 3.
@@ -97,6 +101,24 @@ pub struct StreamState {
     pub partitions: Vec<PartitionState>,
     pub records: u64,
     pub rejected: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointState {
+    pub id: Uuid,
+    pub path: String,
+    pub sql: String,
+}
+
+impl EndpointState {
+    pub fn of(spec: &EndpointSpec) -> EndpointState {
+        EndpointState { id: spec.id, path: spec.path.clone(), sql: spec.sql.clone() }
+    }
+
+    pub fn spec(&self) -> EndpointSpec {
+        EndpointSpec { id: self.id, path: self.path.clone(), sql: self.sql.clone() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

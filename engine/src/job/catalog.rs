@@ -20,7 +20,7 @@ use crate::job::tables;
 use crate::job::watermark::left_of;
 use crate::sink::lake_schema;
 use crate::source::{Assignment, FilesRoots};
-use crate::spec::{CatalogChange, Input, StreamSpec, ViewInput, ViewSpec};
+use crate::spec::{CatalogChange, EndpointSpec, Input, StreamSpec, ViewInput, ViewSpec};
 use crate::status::{Change, Intervention};
 use crate::view::panes::Panes;
 use crate::{Error, Result};
@@ -95,6 +95,8 @@ pub enum Prepared {
     RestartView(Arc<ViewSpec>),
     DropStream(String),
     SetWatermark { stream: String, partition: Option<PartitionId>, to: Micros },
+    CreateEndpoint(Arc<EndpointSpec>),
+    DropEndpoint(String),
 }
 
 impl Coordinator {
@@ -162,6 +164,16 @@ impl Coordinator {
                 self.may_set_watermark(&stream, partition, to)?;
                 Ok(Prepared::SetWatermark { stream, partition, to })
             }
+            CatalogChange::CreateEndpoint(spec) => {
+                match self.shared.lock().endpoints.contains_key(&spec.path) {
+                    true => Err(Error::Invalid(format!("the endpoint exists already. path={:?}", spec.path))),
+                    false => Ok(Prepared::CreateEndpoint(spec)),
+                }
+            }
+            CatalogChange::DropEndpoint(path) => match self.shared.lock().endpoints.contains_key(&path) {
+                true => Ok(Prepared::DropEndpoint(path)),
+                false => Err(Error::Invalid(format!("there is no such endpoint. path={path:?}"))),
+            },
             CatalogChange::DropStream(name) => {
                 self.stream(&name)?;
                 let tables = self.shared.lock();
@@ -192,6 +204,16 @@ impl Coordinator {
             Prepared::RestartView(spec) => self.restart_view(spec).await,
             Prepared::DropView(name) => self.drop_view(&name).await,
             Prepared::DropStream(name) => self.drop_stream(&name).await,
+            Prepared::CreateEndpoint(spec) => {
+                let stood = self.barrier(Leaving::Nobody).await?;
+                self.shared.lock().endpoints.insert(spec.path.clone(), spec);
+                self.commit(stood, false).await
+            }
+            Prepared::DropEndpoint(path) => {
+                let stood = self.barrier(Leaving::Nobody).await?;
+                self.shared.lock().endpoints.remove(&path);
+                self.commit(stood, false).await
+            }
         }?;
         Ok(None)
     }

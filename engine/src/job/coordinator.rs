@@ -16,7 +16,9 @@ use crate::checkpoint::DataRoot;
 use crate::checkpoint::ManifestLog;
 use crate::checkpoint::Owner;
 use crate::checkpoint::Step;
-use crate::checkpoint::manifest::{FORMAT, Manifest, ManifestKind, PartitionState, StreamState};
+use crate::checkpoint::manifest::{
+    EndpointState, FORMAT, Manifest, ManifestKind, PartitionState, StreamState,
+};
 use crate::clock::Clock;
 use crate::ids::{Epoch, Micros, PartitionId};
 use crate::job::catalog::Request;
@@ -305,6 +307,7 @@ impl Coordinator {
             committed_at: wall,
             streams: streams.collect(),
             tables: closed.iter().map(Closed::state).collect(),
+            endpoints: self.shared.lock().endpoints.values().map(|spec| EndpointState::of(spec)).collect(),
             ledger: ledger.to_vec(),
             interventions: self.interventions(),
         }

@@ -106,6 +106,33 @@ impl Intake {
         raw: &mut RawBatch,
         refused: &mut RefusedRows,
     ) -> Result<(Accepted, Option<RawBatch>)> {
+        let (accepted, refusals, rest) = self.take(raw)?;
+        let rejected = refusals.iter().map(|refusal| refusal.index as u32).collect();
+        for refusal in refusals {
+            refused.push(self.refused_row(raw, refusal));
+        }
+        Ok((Accepted { rejected, ..accepted }, rest))
+    }
+
+    /// Which records would be refused, and why, in order: for whoever asks before there is a topic to read.
+    pub fn judge(&mut self, raw: RawBatch) -> Result<Vec<Refused>> {
+        let (mut told, mut before, mut left) = (vec![], 0, Some(raw));
+        while let Some(mut raw) = left {
+            let (_, refusals, rest) = self.take(&mut raw)?;
+            for refusal in refusals {
+                let index = before + refusal.index;
+                let row = self.refused_row(&raw, refusal);
+                let at = row.position.unwrap_or(0) as usize;
+                told.push(Refused { index, reason: row.reason, at });
+            }
+            before += raw.len();
+            left = rest;
+        }
+        Ok(told)
+    }
+
+    /// What of the records becomes rows and what does not, in order, and those for which there was no room.
+    fn take(&mut self, raw: &mut RawBatch) -> Result<(Accepted, Vec<Refusal>, Option<RawBatch>)> {
         let oversize = self.hide_oversize(raw);
         let decoded = self.decoder.decode(&raw.records)?;
         for (index, span) in &oversize {
@@ -135,11 +162,7 @@ impl Intake {
             )));
         }
         refusals.sort_by_key(|refusal| refusal.index);
-        let rejected = refusals.iter().map(|refusal| refusal.index as u32).collect();
-        for refusal in refusals {
-            refused.push(self.refused_row(raw, refusal));
-        }
-        Ok((Accepted { rejected, ..accepted }, rest))
+        Ok((accepted, refusals, rest))
     }
 
     /// A record beyond the declared size is not even parsed: to the decoder it is a tombstone. Gives the spans back that

@@ -45,13 +45,16 @@ use crate::checkpoint::manifest::{
 };
 use crate::checkpoint::{Owner, Watch, sweep_orphans};
 use crate::clock::Clock;
+use crate::collect::Collector;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use crate::source::{Assignment, FilesRoots};
-use crate::spec::{CatalogChange, StreamSpec, ViewSpec};
+use crate::spec::{CatalogChange, EndpointSpec, StreamSpec, ViewSpec};
 use crate::status::Status;
 use crate::{Error, Result};
+
+pub(crate) use intake::Intake;
 
 use catalog::Request;
 use coordinator::{Command, Coordinator, Totals};
@@ -170,6 +173,7 @@ impl Opened {
             committed_at: 0,
             streams: vec![],
             tables: vec![],
+            endpoints: vec![],
             ledger: vec![],
             interventions: vec![],
         });
@@ -260,7 +264,7 @@ impl Opened {
             }
             ended.send_replace(Some(outcome));
         });
-        Ok(Engine { settings: self.settings, shared, store, commands, outcome })
+        Ok(Engine { settings: self.settings, clock: self.clock, shared, store, commands, outcome })
     }
 
     async fn restore_tables(&self, shared: &Shared, views: Vec<Replanned>) -> Result<()> {
@@ -275,7 +279,10 @@ impl Opened {
             };
             shared.lock().tables.insert(table.spec.name.clone(), table);
         }
+        let endpoints =
+            self.manifest.endpoints.iter().map(|state| (state.path.clone(), Arc::new(state.spec())));
         let mut tables = shared.lock();
+        tables.endpoints.extend(endpoints);
         tables.epoch = self.manifest.epoch;
         tables.interventions = self.manifest.interventions.iter().cloned().collect();
         Ok(())
@@ -336,6 +343,7 @@ async fn resume_stream(
 #[derive(Clone)]
 pub struct Engine {
     settings: Settings,
+    clock: Arc<dyn Clock>,
     shared: Arc<Shared>,
     store: Arc<Watch>,
     commands: mpsc::Sender<Command>,
@@ -372,6 +380,18 @@ impl Engine {
         let tables = self.shared.lock();
         let views = tables.tables.values().filter(|table| !table.spec.is_system());
         views.map(|table| Arc::clone(&table.spec)).collect()
+    }
+
+    /// For whoever brings records into a stream.
+    pub fn collector(&self, stream: &str) -> Result<Collector> {
+        let spec = self.shared.lock().streams.get(stream).map(|stream| Arc::clone(&stream.spec));
+        let spec =
+            spec.ok_or_else(|| Error::Invalid(format!("there is no such stream. stream={stream:?}")))?;
+        Collector::new(spec, &self.settings.secrets, Arc::clone(&self.clock))
+    }
+
+    pub fn endpoints(&self) -> Vec<Arc<EndpointSpec>> {
+        self.shared.lock().endpoints.values().cloned().collect()
     }
 
     /// Lets the workers read, where the settings told them to hold.

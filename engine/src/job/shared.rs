@@ -15,8 +15,8 @@ use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::job::ledger::EpochLedger;
 use crate::job::retry::Tries;
 use crate::sink::HistoryFiles;
-use crate::snapshot::{Snapshot, TableSnapshot};
-use crate::spec::{Input, StreamSpec, ViewSpec};
+use crate::snapshot::{Snapshot, TableSnapshot, Version};
+use crate::spec::{EndpointSpec, Input, StreamSpec, ViewSpec};
 use crate::status::{CheckpointStatus, Effort, Failure, Intervention, LedgerRow};
 use crate::view::arrived::Arrived;
 use crate::view::panes::{Filed, Panes};
@@ -63,6 +63,8 @@ pub struct Tables {
     pub streams: BTreeMap<String, Stream>,
     /// Views by name, and the tables of refused rows by theirs (`system.…`).
     pub tables: BTreeMap<String, Table>,
+    /// By path.
+    pub endpoints: BTreeMap<String, Arc<EndpointSpec>>,
     pub ledger: BTreeMap<Epoch, EpochLedger>,
     pub checkpoints: VecDeque<CheckpointStatus>,
     pub ledger_rows: VecDeque<LedgerRow>,
@@ -267,6 +269,14 @@ impl Tables {
         for (name, table) in &self.tables {
             let pinned = Arc::new(TableSnapshot {
                 schema: Arc::clone(&table.spec.schema),
+                version: Version {
+                    view: table.spec.id,
+                    records: self.records_of(&table.spec),
+                    closed_through: table.panes.closed_through,
+                    tail_rows: table.tail.row_count(),
+                    history_files: table.history.files.len(),
+                    failed: table.failure.is_some(),
+                },
                 open: opened.open(table),
                 tail: Arc::clone(&table.tail.visible),
                 history: Arc::clone(&table.history),
@@ -278,6 +288,17 @@ impl Tables {
             };
         }
         snapshot
+    }
+
+    /// Of the streams that a view reads, by itself or through others.
+    fn records_of(&self, spec: &ViewSpec) -> u64 {
+        let of_input = |input: &Input| match input {
+            Input::Stream(name) => self.streams.get(name).map_or(0, |stream| stream.records),
+            Input::View(input) => {
+                self.tables.get(&input.name).map_or(0, |table| self.records_of(&table.spec))
+            }
+        };
+        spec.legs.iter().map(|leg| of_input(&leg.input)).sum()
     }
 
     /// Adds what the lower halves of a worker, or refused rows, have become in one table.

@@ -18,6 +18,8 @@ mod records;
 mod zipf;
 
 pub use files::FilesRoots;
+pub use kafka::Outgoing;
+pub(crate) use kafka::Producer;
 pub use records::{Records, Span};
 
 /// The timestamp of a record that has none, such as a line of a file. It is later than any event time, so the future

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use thalweg_engine::clock::SystemClock;
 use thalweg_engine::snapshot::Snapshot;
-use thalweg_engine::spec::{CatalogChange, StreamSpec, ViewSpec};
+use thalweg_engine::spec::{CatalogChange, EndpointSpec, StreamSpec, ViewSpec};
 use thalweg_engine::status::Status;
 use thalweg_sql::session::{Database, Engine, Settings};
 use tonic::Code;
@@ -30,6 +30,14 @@ impl Engine for CatalogOnly {
 
     fn views(&self) -> Vec<Arc<ViewSpec>> {
         Vec::new()
+    }
+
+    fn endpoints(&self) -> Vec<Arc<EndpointSpec>> {
+        Vec::new()
+    }
+
+    fn collector(&self, _: &str) -> thalweg_engine::Result<thalweg_engine::collect::Collector> {
+        Err(thalweg_engine::Error::Invalid("nothing is brought here".into()))
     }
 
     async fn apply(&self, change: CatalogChange) -> thalweg_engine::Result<Option<String>> {

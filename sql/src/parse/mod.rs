@@ -4,6 +4,7 @@
 //! exact text, which is what the manifest remembers.
 
 mod dialect;
+mod endpoint;
 mod interval;
 mod source_text;
 mod statement;
@@ -12,6 +13,7 @@ mod tokens;
 mod window_argument;
 
 pub use dialect::ThalwegDialect;
+pub use endpoint::{CreateEndpoint, DropEndpoint, EndpointWork, ParameterDeclaration};
 pub use interval::interval_micros;
 pub use statement::{
     CreateView, Drop, Explain, Explained, Parsed, Relation, Restart, SetWatermark, Shown, Statement,

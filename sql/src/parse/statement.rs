@@ -4,6 +4,7 @@ use datafusion::sql::sqlparser::ast::{ObjectName, Query};
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use super::endpoint::{CreateEndpoint, DropEndpoint, create_endpoint, drop_endpoint};
 use super::stream::{CreateStream, create_stream};
 use super::tokens::{self, Name, OptionEntry, expect_words, expected, here, peek_word, take_words};
 use super::window_argument;
@@ -21,7 +22,9 @@ pub struct Parsed {
 pub enum Statement {
     CreateStream(CreateStream),
     CreateView(CreateView),
+    CreateEndpoint(CreateEndpoint),
     Drop(Drop),
+    DropEndpoint(DropEndpoint),
     Restart(Restart),
     SetWatermark(SetWatermark),
     Show(Shown),
@@ -79,6 +82,7 @@ pub enum Shown {
     Streams,
     Views,
     Tables,
+    Endpoints,
 }
 
 #[derive(Debug, Clone)]
@@ -100,6 +104,7 @@ impl Statement {
         match self {
             Statement::CreateStream(create) => create.text = text.to_owned(),
             Statement::CreateView(create) => create.text = text.to_owned(),
+            Statement::CreateEndpoint(create) => create.text = text.to_owned(),
             Statement::Explain(Explain { what: Explained::Statement(inner), .. }) => {
                 // What is explained is planned as if it stood alone; its text is only shown.
                 inner.set_text(text);
@@ -128,18 +133,18 @@ pub(super) fn statement(parser: &mut Parser) -> Result<Statement> {
     } else {
         let found = parser.peek_token().token;
         Err(Error::invalid(format!("expected a statement, found {found}")).at(here(parser)).hint(
-            "statements are SELECT, CREATE STREAM, CREATE MATERIALIZED VIEW, ALTER, DROP, SHOW, DESCRIBE and EXPLAIN; \
+            "statements are SELECT, CREATE STREAM, CREATE MATERIALIZED VIEW, CREATE ENDPOINT, ALTER, DROP, SHOW, DESCRIBE and EXPLAIN; \
              rows come from streams alone",
         ))
     }
 }
 
-fn begins_query(parser: &Parser) -> bool {
+pub(super) fn begins_query(parser: &Parser) -> bool {
     parser.peek_token_ref().token == Token::LParen
         || ["SELECT", "WITH", "VALUES", "TABLE", "FROM"].iter().any(|word| peek_word(parser, 0, word))
 }
 
-fn query(parser: &mut Parser) -> Result<Box<Query>> {
+pub(super) fn query(parser: &mut Parser) -> Result<Box<Query>> {
     let mut query = parser.parse_query()?;
     window_argument::resolve_names(&mut query)?;
     Ok(query)
@@ -158,12 +163,15 @@ fn create(parser: &mut Parser) -> Result<Statement> {
     if take_words(parser, &["MATERIALIZED", "VIEW"]) {
         return create_view(parser).map(Statement::CreateView);
     }
+    if take_words(parser, &["ENDPOINT"]) {
+        return create_endpoint(parser).map(Statement::CreateEndpoint);
+    }
     if peek_word(parser, 0, "VIEW") || peek_word(parser, 0, "TABLE") {
         return Err(Error::invalid("only streams and materialized views can be created")
             .at(position)
             .hint("write CREATE MATERIALIZED VIEW name AS SELECT …"));
     }
-    expected(parser, "STREAM or MATERIALIZED VIEW")
+    expected(parser, "STREAM, MATERIALIZED VIEW or ENDPOINT")
 }
 
 fn create_view(parser: &mut Parser) -> Result<CreateView> {
@@ -227,6 +235,9 @@ fn set_watermark(parser: &mut Parser, stream: Name) -> Result<SetWatermark> {
 }
 
 fn drop_statement(parser: &mut Parser) -> Result<Statement> {
+    if take_words(parser, &["ENDPOINT"]) {
+        return drop_endpoint(parser).map(Statement::DropEndpoint);
+    }
     let what = relation(parser)?;
     let if_exists = take_words(parser, &["IF", "EXISTS"]);
     Ok(Statement::Drop(Drop { what, if_exists, name: tokens::name(parser)? }))
@@ -239,8 +250,10 @@ fn show(parser: &mut Parser) -> Result<Statement> {
         Ok(Statement::Show(Shown::Views))
     } else if take_words(parser, &["TABLES"]) {
         Ok(Statement::Show(Shown::Tables))
+    } else if take_words(parser, &["ENDPOINTS"]) {
+        Ok(Statement::Show(Shown::Endpoints))
     } else {
-        expected(parser, "STREAMS, VIEWS or TABLES")
+        expected(parser, "STREAMS, VIEWS, TABLES or ENDPOINTS")
     }
 }
 

@@ -62,6 +62,16 @@ pub(super) fn column_type(declared: &Declared) -> Result<DataType, String> {
     })
 }
 
+/// The type of a value that a text can stand for.
+pub(crate) fn scalar_type(declared: &Declared) -> Result<DataType, String> {
+    match column_type(declared)? {
+        nested @ (DataType::Struct(_) | DataType::List(_) | DataType::BinaryView) => {
+            Err(format!("{} is no type of a parameter: it is one value, of one line", type_text(&nested)))
+        }
+        kind => Ok(kind),
+    }
+}
+
 /// A type as SQL writes it, where SQL can.
 pub(crate) fn type_text(kind: &DataType) -> String {
     match kind {

@@ -28,6 +28,8 @@ use datafusion::logical_expr::{
     Signature,
 };
 
+use super::interval_times::IntervalTimes;
+
 /// The largest answer of one call over one batch of rows.
 const ANSWER_BYTES_MAX: i64 = 64 << 20;
 /// What an element of a generated list is taken to cost.
@@ -75,7 +77,10 @@ pub(crate) fn offer(builder: SessionStateBuilder) -> SessionStateBuilder {
         };
         Arc::new(ScalarUDF::new_from_impl(Guarded { inner: function, guard }))
     });
-    builder.with_scalar_functions(all.collect())
+    let mut builder = builder.with_scalar_functions(all.collect());
+    // Before those of DataFusion, which take every operator there is.
+    builder.expr_planners().get_or_insert_default().insert(0, Arc::new(IntervalTimes));
+    builder
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -6,6 +6,7 @@ mod column_type;
 mod executed;
 mod explain;
 mod functions;
+mod interval_times;
 mod replan;
 mod stream;
 pub mod values;
@@ -13,7 +14,7 @@ mod view;
 mod window;
 
 pub(crate) use checked::CheckedArithmetic;
-pub(crate) use column_type::type_text;
+pub(crate) use column_type::{scalar_type, type_text};
 pub(crate) use executed::check as check_executed;
 pub use explain::explain;
 pub(crate) use functions::offer;

@@ -11,7 +11,7 @@ use crate::error::{Error, Result, suggestion};
 use crate::parse::OptionEntry;
 
 /// The options of a statement, taken one by one.
-pub(super) struct Options<'a> {
+pub(crate) struct Options<'a> {
     left: Vec<&'a OptionEntry>,
 }
 
@@ -57,7 +57,7 @@ impl<'a> Options<'a> {
     }
 }
 
-pub(super) fn value_of<T>(entry: &OptionEntry, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T> {
+pub(crate) fn value_of<T>(entry: &OptionEntry, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T> {
     parse(entry.value.trim()).map_err(|reason| {
         Error::invalid(format!("option \"{}\" can't be \"{}\": {reason}", entry.key, entry.value))
             .at(entry.value_position)

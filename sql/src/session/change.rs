@@ -162,7 +162,7 @@ fn word(relation: Relation) -> &'static str {
 }
 
 /// The one of that name; there must be one.
-fn named<'a, T>(name: &Name, what: &str, known: impl Iterator<Item = (&'a str, T)>) -> Result<T> {
+pub(super) fn named<'a, T>(name: &Name, what: &str, known: impl Iterator<Item = (&'a str, T)>) -> Result<T> {
     let mut names = vec![];
     for (known, it) in known {
         if known == name.value {
@@ -192,12 +192,20 @@ fn refuse_same_name(engine: &dyn Engine, name: &Name, created: Relation) -> Resu
 }
 
 /// The answer to a CREATE of what is there: nothing to do when it says the same.
-fn unchanged(what: &str, name: &Name, if_not_exists: bool, there: &str, given: &str) -> Result<String> {
+pub(super) fn unchanged(
+    what: &str,
+    name: &Name,
+    if_not_exists: bool,
+    there: &str,
+    given: &str,
+) -> Result<String> {
     if if_not_exists || difference::same_statement(there, given) {
         return Ok(format!("{what} {} is there already", name.value));
     }
+    // A path is quoted wherever it is written.
+    let written = if name.quoted { format!("'{}'", name.value) } else { name.value.clone() };
     Err(Error::invalid(format!("{what} \"{}\" exists and was created differently", name.value))
         .at(name.position)
         .detail(difference::lines(there, given))
-        .hint(format!("drop it first (DROP {} {}), or choose another name", what.to_uppercase(), name.value)))
+        .hint(format!("drop it first (DROP {} {written}), or choose another name", what.to_uppercase())))
 }

@@ -1,5 +1,6 @@
 //! What all sessions share: the job, the bounds, the runtime that queries run on, and the list of queries.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
@@ -10,11 +11,14 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 use thalweg_engine::clock::Clock;
+use thalweg_engine::collect::Collector;
 use thalweg_engine::status::Status;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
 use super::Session;
+use super::endpoint::{Endpoint, Read};
 use super::engine::Engine;
 use super::registry::{QueryStatus, Registry};
 use super::settings::{Client, Settings};
@@ -41,6 +45,11 @@ pub(super) struct Shared {
     pub registry: Arc<Registry>,
     /// One change of views, or DROP, at a time: it is checked against what is there, then applied.
     pub changes: Mutex<()>,
+    pub read: Read,
+    /// By the stream's identity.
+    pub collectors: std::sync::Mutex<BTreeMap<Uuid, Arc<Collector>>>,
+    /// Of this process, for what must not outlive it.
+    pub nonce: Uuid,
     /// Functions and rules, the same for every statement.
     template: SessionState,
     /// Caches that outlive a statement.
@@ -62,8 +71,18 @@ impl Database {
             .build_arc()?;
         let registry = Arc::new(Registry::new(clock, settings.queries_max));
         let template = template(&settings);
-        let shared =
-            Shared { engine, settings, runtime, registry, changes: Mutex::new(()), template, caches };
+        let shared = Shared {
+            engine,
+            settings,
+            runtime,
+            registry,
+            changes: Mutex::new(()),
+            read: Read::default(),
+            collectors: std::sync::Mutex::default(),
+            nonce: Uuid::new_v4(),
+            template,
+            caches,
+        };
         Ok(Database { shared: Arc::new(shared) })
     }
 
@@ -75,6 +94,11 @@ impl Database {
     /// The queries that run, and the last that ran.
     pub fn queries(&self) -> Vec<QueryStatus> {
         self.shared.registry.list()
+    }
+
+    /// What the job knows of itself.
+    pub fn status(&self) -> Status {
+        self.shared.engine.status()
     }
 
     /// Every (schema, table) that can be read now, with its columns: what drivers list.
@@ -159,6 +183,10 @@ impl StatusSource for Shared {
 
     fn queries(&self) -> Vec<QueryStatus> {
         self.registry.list()
+    }
+
+    fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        Shared::endpoints(self)
     }
 }
 

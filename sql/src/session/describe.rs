@@ -96,6 +96,17 @@ pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
             }
             lines
         }
+        Shown::Endpoints => {
+            let mut lines = Lines::new(&["endpoint", "method", "parameters"]);
+            for endpoint in shared.endpoints() {
+                lines.push([
+                    Some(endpoint.path.clone()),
+                    Some(endpoint.method().to_owned()),
+                    Some(endpoint.signature()),
+                ]);
+            }
+            lines
+        }
         Shown::Tables => {
             let mut lines = Lines::new(&["schema", "table", "kind"]);
             for table in tables {

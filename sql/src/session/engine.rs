@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use thalweg_engine::Result;
+use thalweg_engine::collect::Collector;
 use thalweg_engine::snapshot::Snapshot;
-use thalweg_engine::spec::{CatalogChange, StreamSpec, ViewSpec};
+use thalweg_engine::spec::{CatalogChange, EndpointSpec, StreamSpec, ViewSpec};
 use thalweg_engine::status::Status;
 
 #[async_trait]
@@ -20,6 +21,12 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The views there are, by name in order.
     fn views(&self) -> Vec<Arc<ViewSpec>>;
+
+    /// The endpoints there are, by path in order.
+    fn endpoints(&self) -> Vec<Arc<EndpointSpec>>;
+
+    /// For whoever brings records into a stream.
+    fn collector(&self, stream: &str) -> Result<Collector>;
 
     /// Returns once the change is durable, with what there is to say about it. It may be refused; then nothing has changed.
     async fn apply(&self, change: CatalogChange) -> Result<Option<String>>;
@@ -41,6 +48,14 @@ impl Engine for thalweg_engine::job::Engine {
 
     fn views(&self) -> Vec<Arc<ViewSpec>> {
         self.views()
+    }
+
+    fn endpoints(&self) -> Vec<Arc<EndpointSpec>> {
+        self.endpoints()
+    }
+
+    fn collector(&self, stream: &str) -> Result<Collector> {
+        self.collector(stream)
     }
 
     async fn apply(&self, change: CatalogChange) -> Result<Option<String>> {

@@ -14,9 +14,11 @@
 
 mod answer;
 mod change;
+mod collect;
 mod database;
 mod describe;
 mod difference;
+mod endpoint;
 mod engine;
 mod limits;
 mod parameters;
@@ -28,7 +30,9 @@ mod settings;
 mod tests;
 
 pub use answer::Answer;
+pub use collect::{Collect, Fill};
 pub use database::{Database, Table, TableKind};
+pub use endpoint::{Endpoint, Parameter};
 pub use engine::Engine;
 pub use parameters::of_batch as parameters_of_batch;
 pub use registry::{QueryState, QueryStatus};
@@ -109,7 +113,9 @@ impl Session {
             Statement::Describe(_) => Some(describe::described_columns().schema()),
             Statement::CreateStream(_)
             | Statement::CreateView(_)
+            | Statement::CreateEndpoint(_)
             | Statement::Drop(_)
+            | Statement::DropEndpoint(_)
             | Statement::Restart(_)
             | Statement::SetWatermark(_) => None,
         };
@@ -147,7 +153,9 @@ impl Session {
             Statement::CreateView(create) => {
                 change::create_view(&self.shared, &create).await.map(Answer::Done)
             }
+            Statement::CreateEndpoint(create) => endpoint::create(self, &create).await.map(Answer::Done),
             Statement::Drop(drop) => change::drop(&self.shared, &drop).await.map(Answer::Done),
+            Statement::DropEndpoint(drop) => endpoint::drop(&self.shared, &drop).await.map(Answer::Done),
             Statement::Restart(restart) => change::restart(&self.shared, &restart).await.map(Answer::Done),
             Statement::SetWatermark(set) => change::set_watermark(&self.shared, &set).await.map(Answer::Done),
             Statement::Show(shown) => describe::show(shown, &self.shared, &self.tables()).answer(),

@@ -1,12 +1,14 @@
 //! A query from its tree to a plan and to rows, over one pinned snapshot.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
-use datafusion::logical_expr::{ExplainOption, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{ExplainOption, Expr, LogicalPlan, LogicalPlanBuilder, Volatility};
 use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement};
@@ -36,6 +38,8 @@ pub(crate) struct Planned {
     /// The columns of the answer.
     pub rows: SchemaRef,
     pub parameters: SchemaRef,
+    /// The views that all of the answer comes from; `None` when anything else has a part in it.
+    pub reads: Option<BTreeSet<String>>,
 }
 
 impl Request {
@@ -55,12 +59,14 @@ impl Request {
         let statement = Statement::Query(Box::new(self.query));
         let names = Names { engine: &*self.shared.engine, pinned: &pinned, schema: &self.schema };
         names.check(&statement, &state)?;
+        let views = names.views(&statement)?;
         if let Statement::Query(query) = &statement {
             plan::check_executed(query, &state)?;
         }
 
         let plan = state.statement_to_plan(DataFusionStatement::Statement(Box::new(statement))).await?;
         read_only().verify_plan(&plan)?;
+        let reads = views.filter(|_| is_timeless(&plan));
         let parameters = parameters::schema(&plan, count)?;
         let mut plan = match values {
             Some(values) => plan.replace_params_with_values(&parameters::values(&parameters, values)?)?,
@@ -70,8 +76,26 @@ impl Request {
             plan = LogicalPlanBuilder::from(plan).explain_option_format(option)?.build()?;
         }
         let rows = answer_schema(&state, &plan, values.is_none() && count > 0)?;
-        Ok(Planned { state, plan, rows, parameters })
+        Ok(Planned { state, plan, rows, parameters, reads })
     }
+}
+
+/// Whether the same rows always give the same answer: no clock, no chance.
+fn is_timeless(plan: &LogicalPlan) -> bool {
+    let changes = |expr: &Expr| {
+        Ok(match expr {
+            Expr::ScalarFunction(call) => call.func.signature().volatility != Volatility::Immutable,
+            _ => false,
+        })
+    };
+    let mut found = false;
+    let walked = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            found |= expr.exists(changes)?;
+            Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })
+    });
+    walked.is_ok() && !found
 }
 
 /// The columns of the answer, as they are once types have been made to fit (the columns of a `UNION`, say).

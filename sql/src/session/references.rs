@@ -1,6 +1,7 @@
 //! The tables that a query names, looked up before it is planned, so that a wrong name is answered with its place and
 //! the right one.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::common::{ResolvedTableReference, TableReference};
@@ -50,6 +51,18 @@ impl Names<'_> {
         Err(Error::new(ErrorKind::Unavailable, format!("view \"{name}\" has failed: {}", failure.reason)).hint(
             format!("read what it had closed from history.{name}, or have it begin anew: ALTER VIEW {name} RESTART"),
         ))
+    }
+
+    /// The views that a checked statement reads; `None` when it reads anything else.
+    pub fn views(&self, statement: &Statement) -> Result<Option<BTreeSet<String>>> {
+        let wrapped = DataFusionStatement::Statement(Box::new(statement.clone()));
+        let (tables, _) = resolve_table_references(&wrapped, true)?;
+        let view = |table: TableReference| {
+            let table = table.resolve(CATALOG, self.schema);
+            let of_views = ["public", "live", "history"].contains(&&*table.schema);
+            (of_views && self.pinned.views.contains_key(&*table.table)).then(|| table.table.to_string())
+        };
+        Ok(tables.into_iter().map(view).collect())
     }
 
     /// The table's schema and name, if there is such a table.

@@ -16,6 +16,7 @@ use super::stamp;
 pub(crate) trait StatusSource: Send + Sync {
     fn status(&self) -> Status;
     fn queries(&self) -> Vec<crate::session::QueryStatus>;
+    fn endpoints(&self) -> Vec<Arc<crate::session::Endpoint>>;
 }
 
 /// All tables of one statement at one instant.
@@ -26,6 +27,7 @@ pub(crate) struct Pinned {
     source: Arc<dyn StatusSource>,
     status: OnceLock<Status>,
     queries: OnceLock<Vec<crate::session::QueryStatus>>,
+    endpoints: OnceLock<Vec<Arc<crate::session::Endpoint>>>,
 }
 
 /// One table with parts. Its open windows are finished once, however often the statement scans them.
@@ -47,11 +49,22 @@ impl Pinned {
         let views = snapshot.views.iter().enumerate().map(pin).collect::<BTreeMap<_, _>>();
         let first = views.len();
         let system = snapshot.system.iter().enumerate().map(|(i, entry)| pin((first + i, entry))).collect();
-        Pinned { views, system, source, status: OnceLock::new(), queries: OnceLock::new() }
+        Pinned {
+            views,
+            system,
+            source,
+            status: OnceLock::new(),
+            queries: OnceLock::new(),
+            endpoints: OnceLock::new(),
+        }
     }
 
     pub fn status(&self) -> &Status {
         self.status.get_or_init(|| self.source.status())
+    }
+
+    pub fn endpoints(&self) -> &[Arc<crate::session::Endpoint>] {
+        self.endpoints.get_or_init(|| self.source.endpoints())
     }
 
     pub fn queries(&self) -> &[crate::session::QueryStatus] {

@@ -24,7 +24,7 @@ use thalweg_engine::status::{
 
 use super::Pinned;
 use super::part::memory_scan;
-use crate::session::QueryStatus;
+use crate::session::{Endpoint, QueryStatus};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SystemTable {
@@ -36,10 +36,11 @@ pub enum SystemTable {
     Queries,
     Store,
     Interventions,
+    Endpoints,
 }
 
 impl SystemTable {
-    pub const ALL: [SystemTable; 8] = [
+    pub const ALL: [SystemTable; 9] = [
         SystemTable::Streams,
         SystemTable::Partitions,
         SystemTable::Views,
@@ -48,6 +49,7 @@ impl SystemTable {
         SystemTable::Queries,
         SystemTable::Store,
         SystemTable::Interventions,
+        SystemTable::Endpoints,
     ];
 
     pub fn name(self) -> &'static str {
@@ -60,11 +62,12 @@ impl SystemTable {
             SystemTable::Queries => "queries",
             SystemTable::Store => "store",
             SystemTable::Interventions => "interventions",
+            SystemTable::Endpoints => "endpoints",
         }
     }
 
     pub fn schema(self) -> SchemaRef {
-        static SCHEMAS: LazyLock<[SchemaRef; 8]> = LazyLock::new(|| {
+        static SCHEMAS: LazyLock<[SchemaRef; 9]> = LazyLock::new(|| {
             SystemTable::ALL.map(|table| {
                 let columns = match table {
                     SystemTable::Streams => streams(&[]),
@@ -75,6 +78,7 @@ impl SystemTable {
                     SystemTable::Queries => queries(&[]),
                     SystemTable::Store => store(&[]),
                     SystemTable::Interventions => interventions(&[]),
+                    SystemTable::Endpoints => endpoints(&[]),
                 };
                 Arc::new(Schema::new(columns.iter().map(Column::field).collect::<Vec<_>>()))
             })
@@ -92,6 +96,7 @@ impl SystemTable {
             SystemTable::Queries => queries(pinned.queries()),
             SystemTable::Store => store(std::slice::from_ref(&pinned.status().store)),
             SystemTable::Interventions => interventions(&pinned.status().interventions),
+            SystemTable::Endpoints => endpoints(pinned.endpoints()),
         };
         let arrays = columns.into_iter().map(|column| column.values).collect();
         Ok(RecordBatch::try_new(self.schema(), arrays)?)
@@ -276,6 +281,16 @@ fn interventions(rows: &[Intervention]) -> Vec<Column> {
             Change::Watermark { after, .. } => Some(after),
             Change::Offset { .. } => None,
         }),
+    ]
+}
+
+fn endpoints(rows: &[Arc<Endpoint>]) -> Vec<Column> {
+    let signatures = rows.iter().map(|row| row.signature());
+    vec![
+        text("endpoint", rows, |row| &row.path),
+        text("method", rows, |row| row.method()),
+        Column::of("parameters", false, StringArray::from_iter_values(signatures)),
+        text("sql", rows, |row| &row.sql),
     ]
 }
 

@@ -14,8 +14,8 @@ use datafusion::object_store::{ObjectStore, ObjectStoreExt};
 use datafusion::parquet::arrow::ArrowWriter;
 use thalweg_engine::ids::{END_OF_TIME, Epoch, Offset, PartitionId};
 use thalweg_engine::sink::{HistoryFile, HistoryFiles};
-use thalweg_engine::snapshot::{Snapshot, TableSnapshot};
-use thalweg_engine::spec::{CatalogChange, StreamSpec, ViewSpec};
+use thalweg_engine::snapshot::{Snapshot, TableSnapshot, Version};
+use thalweg_engine::spec::{CatalogChange, EndpointSpec, StreamSpec, ViewSpec};
 use thalweg_engine::status::{
     Change, CheckpointStatus, Effort, Intervention, LedgerRow, PartitionStatus, Status, StoreStatus,
     StreamStatus, ViewStatus,
@@ -72,6 +72,7 @@ pub(crate) async fn three_parts(name: &str) -> TableSnapshot {
         parquet(&store, &format!("{name}/second.parquet"), &rows(&[(1, "buy", 4), (1, "view", 8)])).await;
     TableSnapshot {
         schema: schema(),
+        version: Version::default(),
         open: Arc::new(OpenPanes::of_rows(vec![rows(&[(3, "buy", 64), (3, "view", 128)])])),
         tail: Arc::new(vec![rows(&[(2, "buy", 16), (2, "view", 32)])]),
         history: Arc::new(HistoryFiles { store, files: Arc::new(vec![first, second]) }),
@@ -84,6 +85,7 @@ pub(crate) struct MemoryEngine {
     pub snapshot: Mutex<Arc<Snapshot>>,
     streams: Mutex<BTreeMap<String, Arc<StreamSpec>>>,
     views: Mutex<BTreeMap<String, Arc<ViewSpec>>>,
+    endpoints: Mutex<BTreeMap<String, Arc<EndpointSpec>>>,
 }
 
 impl MemoryEngine {
@@ -98,7 +100,11 @@ impl MemoryEngine {
         let mut snapshot = self.snapshot.lock().unwrap();
         let mut next = Snapshot::clone(&snapshot);
         next.epoch = snapshot.epoch.next();
-        next.views.insert(name.to_owned(), Arc::new(table));
+        let records = next.epoch.0;
+        next.views.insert(
+            name.to_owned(),
+            Arc::new(TableSnapshot { version: Version { records, ..table.version }, ..table }),
+        );
         *snapshot = Arc::new(next);
     }
 }
@@ -121,6 +127,14 @@ impl Engine for MemoryEngine {
         self.views.lock().unwrap().values().cloned().collect()
     }
 
+    fn endpoints(&self) -> Vec<Arc<EndpointSpec>> {
+        self.endpoints.lock().unwrap().values().cloned().collect()
+    }
+
+    fn collector(&self, _: &str) -> thalweg_engine::Result<thalweg_engine::collect::Collector> {
+        Err(thalweg_engine::Error::Invalid("nothing is brought here".into()))
+    }
+
     async fn apply(&self, change: CatalogChange) -> thalweg_engine::Result<Option<String>> {
         match change {
             CatalogChange::CreateStream(stream) => {
@@ -130,6 +144,7 @@ impl Engine for MemoryEngine {
                 let table = three_parts(&view.name).await;
                 let empty = TableSnapshot {
                     schema: Arc::clone(&view.schema),
+                    version: Version::default(),
                     open: Arc::default(),
                     tail: Arc::default(),
                     history: Arc::new(HistoryFiles {
@@ -148,6 +163,12 @@ impl Engine for MemoryEngine {
                 self.views.lock().unwrap().remove(&name);
             }
             CatalogChange::SetWatermark { stream, to, .. } => return Ok(Some(format!("{stream} {to}"))),
+            CatalogChange::CreateEndpoint(spec) => {
+                self.endpoints.lock().unwrap().insert(spec.path.clone(), spec);
+            }
+            CatalogChange::DropEndpoint(path) => {
+                self.endpoints.lock().unwrap().remove(&path);
+            }
             CatalogChange::RestartView(_) | CatalogChange::RestartStream { .. } => {
                 return Err(thalweg_engine::Error::Invalid("nothing has failed here".into()));
             }

@@ -105,6 +105,37 @@ pub(super) fn client_config(
     Ok((config, native))
 }
 
+/// Of the user's properties, those that say how a broker is reached.
+const CONNECTION: [&str; 7] = ["security.", "sasl.", "ssl.", "socket.", "broker.", "client.", "reconnect."];
+
+/// What a record waits for others to go with it, and for a broker that does not answer.
+const PRODUCER: [(&str, &str); 7] = [
+    ("client.id", "thalweg"),
+    ("enable.idempotence", "true"),
+    ("acks", "all"),
+    ("compression.type", "lz4"),
+    ("linger.ms", "2"),
+    ("message.timeout.ms", "5000"),
+    ("queue.buffering.max.kbytes", "65536"),
+];
+
+/// For a client that writes to the topic.
+pub(super) fn producer_config(spec: &KafkaSpec) -> Result<ClientConfig> {
+    // What a reader refuses, a writer does.
+    client_config(spec, 0)?;
+    let mut config = ClientConfig::new();
+    config.set_log_level(RDKafkaLogLevel::Warning);
+    config.set("bootstrap.servers", &spec.brokers);
+    for (key, value) in PRODUCER {
+        config.set(key, value);
+    }
+    let connects = |key: &str| CONNECTION.iter().any(|prefix| key.starts_with(prefix));
+    for (key, value) in spec.properties.iter().filter(|(key, _)| connects(key)) {
+        config.set(key, value);
+    }
+    Ok(config)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

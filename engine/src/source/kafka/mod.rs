@@ -6,6 +6,7 @@
 
 mod config;
 mod native;
+mod producer;
 mod reader;
 mod sorter;
 mod timestamps;
@@ -20,6 +21,8 @@ use crate::ids::{Micros, Offset, PartitionId};
 use crate::spec::{KafkaSpec, Start};
 use crate::{Error, ErrorKind, Result};
 use native::Consumer;
+pub use producer::Outgoing;
+pub(crate) use producer::Producer;
 use reader::KafkaReader;
 
 /// How long a broker may take to answer before it counts as unreachable.

@@ -28,6 +28,8 @@ async fn every_file_is_planned() {
                         plan_view(&create, Uuid::now_v7(), Inputs { streams: &streams, views: &[] }).await;
                     views.push(view.unwrap_or_else(|error| panic!("{}: {error}", file.display())).name);
                 }
+                // A session plans it over the views' tables, and an end-to-end test asks each.
+                Statement::CreateEndpoint(_) => {}
                 other => panic!("{}: {other:?}", file.display()),
             }
         }

@@ -164,3 +164,18 @@ async fn functions_of_columns_are_those_of_constants() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn a_number_times_an_interval_is_an_interval() {
+    let session = database().await.0.session(Client::default());
+    for (product, expected) in [
+        ("3 * INTERVAL '1 minute'", "INTERVAL '3 minutes'"),
+        ("INTERVAL '1 month 2 days 3 seconds' * -2", "INTERVAL '-2 months -4 days -6 seconds'"),
+        ("max(n) * INTERVAL '1 hour'", "INTERVAL '128 hours'"),
+    ] {
+        let sql = format!("SELECT count(*) FROM (SELECT {product} AS i FROM counts) WHERE i = {expected}");
+        assert!(number(&session, &sql).await > 0, "{product}");
+    }
+    let null = "SELECT count(*) FROM counts WHERE CAST(NULL AS INT) * INTERVAL '1 day' IS NULL";
+    assert_eq!(number(&session, null).await, 8);
+}

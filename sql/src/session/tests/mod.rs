@@ -1,6 +1,7 @@
 //! Sessions over a job that only remembers: statements in, rows, messages and errors out.
 
 mod answers;
+mod endpoints;
 mod hostile;
 
 use std::sync::Arc;
@@ -234,7 +235,7 @@ async fn names_that_are_wrong_are_answered_with_the_right_ones() {
     .await;
     check(&session, "SELECT * FROM system.partition", expect![[r#"
         error: line 1, column 15: no table "system.partition"
-        hint: did you mean "partitions"? tables are: streams, partitions, views, checkpoints, ledger, queries, store, interventions"#]]).await;
+        hint: did you mean "partitions"? tables are: streams, partitions, views, checkpoints, ledger, queries, store, interventions, endpoints"#]]).await;
 }
 
 #[tokio::test]
@@ -301,6 +302,7 @@ async fn streams_and_views_come_and_go() {
             | public  | counts        | view         |
             | public  | per_minute    | view         |
             | system  | checkpoints   | system table |
+            | system  | endpoints     | system table |
             | system  | interventions | system table |
             | system  | ledger        | system table |
             | system  | partitions    | system table |

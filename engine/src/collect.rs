@@ -1,0 +1,72 @@
+//! Records on their way into a stream from outside: judged as the stream will judge them, then put into its topic.
+//!
+//! Owns: that nothing is put there which the stream would refuse. Leaves to others: where the records come from, who may
+//! bring them, and in which form (`web`).
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::clock::Clock;
+use crate::decode::Refused;
+use crate::ids::PartitionId;
+use crate::job::Intake;
+use crate::secrets::Secrets;
+pub use crate::source::Outgoing;
+use crate::source::{Producer, RawBatch};
+use crate::spec::{KafkaSpec, SourceSpec, StreamSpec};
+use crate::{Error, Result};
+
+/// Cheap to share; any number of callers at once.
+pub struct Collector {
+    stream: Arc<StreamSpec>,
+    clock: Arc<dyn Clock>,
+    producer: Producer,
+    /// Those that nobody uses just now.
+    judges: Mutex<Vec<Intake>>,
+}
+
+/// Judges that are kept for the next callers.
+const JUDGES_KEPT: usize = 16;
+
+impl Collector {
+    /// Nothing is sent yet; a broker that is away is found out by the first record.
+    pub fn new(stream: Arc<StreamSpec>, secrets: &Secrets, clock: Arc<dyn Clock>) -> Result<Collector> {
+        let SourceSpec::Kafka(spec) = &stream.source else {
+            return Err(Error::Invalid(format!(
+                "only a stream over Kafka takes records. stream={:?}",
+                stream.name
+            )));
+        };
+        let properties = secrets.resolve(&spec.properties)?;
+        let producer = Producer::new(&KafkaSpec { properties, ..spec.clone() })?;
+        Ok(Collector { stream, clock, producer, judges: Mutex::default() })
+    }
+
+    pub fn stream(&self) -> &Arc<StreamSpec> {
+        &self.stream
+    }
+
+    /// Which of the records the stream would refuse, and why, in order.
+    pub fn judge<'a>(&self, records: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Refused>> {
+        let mut raw = RawBatch::default();
+        let now = self.clock.wall();
+        for (offset, record) in (0..).zip(records) {
+            raw.push(PartitionId(0), offset, now, Some(record));
+        }
+        let judge = self.judges.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut judge = match judge {
+            Some(judge) => judge,
+            None => Intake::new(&self.stream, &[])?,
+        };
+        let refused = judge.judge(raw)?;
+        let mut judges = self.judges.lock().unwrap_or_else(PoisonError::into_inner);
+        if judges.len() < JUDGES_KEPT {
+            judges.push(judge);
+        }
+        Ok(refused)
+    }
+
+    /// Returns when all of them are durable. After an error some may be, and others not.
+    pub async fn put(&self, records: &[Outgoing]) -> Result<()> {
+        self.producer.send(records, self.clock.wall()).await
+    }
+}

@@ -1,0 +1,88 @@
+//! The rows of an answer on their way out: a small answer whole, with its length and a tag of its content; a large one as
+//! it comes.
+//!
+//! A client that takes nothing for a while is left, so that its query does not keep a place from others. An answer that
+//! fails midway is cut off: its client sees that the last chunk never came.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use futures::StreamExt;
+use tokio::sync::mpsc;
+
+use super::encode::Encoder;
+use crate::fault::Fault;
+
+/// What is larger is sent as it comes.
+const WHOLE_BYTES_MAX: usize = 1 << 20;
+/// A client that has not taken the next piece for so long has gone.
+const TAKE_TIME: Duration = Duration::from_secs(30);
+const PIECES_WAITING: usize = 4;
+
+pub(crate) enum Answered {
+    Whole(Bytes),
+    Flowing(Body),
+}
+
+/// The first error comes as a fault, as long as nothing has been sent.
+pub(crate) async fn of_rows(
+    mut rows: SendableRecordBatchStream,
+    mut encoder: Encoder,
+) -> Result<Answered, Fault> {
+    let mut whole = BytesMut::new();
+    while whole.len() < WHOLE_BYTES_MAX {
+        match rows.next().await {
+            Some(batch) => {
+                let batch = batch.map_err(thalweg_sql::Error::from)?;
+                whole.extend_from_slice(&encoder.rows(&batch).map_err(thalweg_sql::Error::from)?);
+            }
+            None => {
+                whole.extend_from_slice(&encoder.finish().map_err(thalweg_sql::Error::from)?);
+                return Ok(Answered::Whole(whole.freeze()));
+            }
+        }
+    }
+    let (pieces, taken) = mpsc::channel(PIECES_WAITING);
+    tokio::spawn(pump(whole.freeze(), rows, encoder, pieces));
+    let taken =
+        futures::stream::unfold(
+            taken,
+            |mut taken| async move { taken.recv().await.map(|piece| (piece, taken)) },
+        );
+    Ok(Answered::Flowing(Body::from_stream(taken)))
+}
+
+type Piece = Result<Bytes, DataFusionError>;
+
+async fn pump(
+    first: Bytes,
+    mut rows: SendableRecordBatchStream,
+    mut encoder: Encoder,
+    pieces: mpsc::Sender<Piece>,
+) {
+    if !send(&pieces, Ok(first)).await {
+        return;
+    }
+    while let Some(batch) = rows.next().await {
+        let piece = batch.and_then(|batch| Ok(encoder.rows(&batch)?));
+        let failed = piece.is_err();
+        if !send(&pieces, piece).await || failed {
+            return;
+        }
+    }
+    send(&pieces, encoder.finish().map_err(DataFusionError::from)).await;
+}
+
+/// Whether somebody took it.
+async fn send(pieces: &mpsc::Sender<Piece>, piece: Piece) -> bool {
+    if let Err(error) = &piece {
+        tracing::warn!(%error, "an answer over http was cut off");
+    }
+    if piece.as_ref().is_ok_and(Bytes::is_empty) {
+        return true;
+    }
+    matches!(tokio::time::timeout(TAKE_TIME, pieces.send(piece)).await, Ok(Ok(())))
+}

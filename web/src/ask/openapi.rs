@@ -1,0 +1,180 @@
+//! `GET /api`: every endpoint as OpenAPI 3.1 describes it, made of the catalog as it is now.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use datafusion::common::ScalarValue;
+use serde_json::{Map, Value, json};
+use thalweg_sql::plain;
+use thalweg_sql::session::{Client, Collect, Database, Endpoint, Parameter};
+
+use super::format::Format;
+use crate::fault::Fault;
+use crate::front::Front;
+
+pub(crate) async fn described(State(front): State<Arc<Front>>) -> Result<Response, Fault> {
+    let document = document(front.database()?).await;
+    Ok(([(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response())
+}
+
+async fn document(database: &Database) -> Value {
+    let mut paths = Map::new();
+    let session = database.session(Client::default());
+    for endpoint in database.endpoints() {
+        if let Some(collect) = endpoint.collect() {
+            paths.insert(endpoint.path.clone(), json!({ "post": collecting(&endpoint, collect) }));
+            continue;
+        }
+        // One whose view has gone is told with the reason.
+        let columns = session.prepare_endpoint(&endpoint).await.map_err(|error| error.to_string());
+        let rows = columns.map(|prepared| prepared.rows.as_deref().map(row_schema).unwrap_or_default());
+        paths.insert(endpoint.path.clone(), json!({ "get": operation(&endpoint, rows) }));
+    }
+    paths.insert("/api/sql".to_owned(), json!({ "post": any_select() }));
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "Thalweg", "version": env!("CARGO_PKG_VERSION") },
+        "paths": paths,
+        "components": { "schemas": { "Error": error_schema() } },
+    })
+}
+
+fn operation(endpoint: &Endpoint, rows: Result<Value, String>) -> Value {
+    let parameters: Vec<Value> = endpoint.parameters.iter().map(parameter).collect();
+    let (row, summary) = match rows {
+        Ok(row) => (row, None),
+        Err(reason) => (json!({}), Some(format!("can't be asked now: {reason}"))),
+    };
+    let mut operation = json!({
+        "operationId": endpoint.path.trim_start_matches("/api/").replace(['/', '-'], "_"),
+        "description": endpoint.sql,
+        "parameters": parameters,
+        "responses": responses(row),
+    });
+    if let Some(summary) = summary {
+        operation["summary"] = Value::from(summary);
+    }
+    operation
+}
+
+fn collecting(endpoint: &Endpoint, collect: &Collect) -> Value {
+    let event = json!({ "type": "object" });
+    json!({
+        "operationId": endpoint.path.trim_start_matches("/api/").replace(['/', '-'], "_"),
+        "description": format!("Events into stream {}: an object, an array, or one on each line; gzip and zstd.", collect.stream),
+        "requestBody": { "required": true, "content": {
+            "application/json": { "schema": { "oneOf": [event, { "type": "array", "items": event }] } },
+            "application/x-ndjson": {},
+            "text/plain": {},
+        } },
+        "responses": {
+            "202": { "description": "Those that were taken are durable; those that were refused are told with index, reason and place" },
+            "400": { "description": "None of them can become a row" },
+            "429": { "description": "More events a second than an address may bring" },
+            "503": { "description": "Kafka does not take them; Retry-After says when to come again" },
+        },
+    })
+}
+
+fn any_select() -> Value {
+    let statement = json!({ "type": "object", "required": ["sql"], "properties": {
+        "sql": { "type": "string" },
+        "format": { "enum": Format::ALL.map(Format::suffix) },
+    } });
+    json!({
+        "operationId": "sql",
+        "description": "Any SELECT, SHOW, DESCRIBE or EXPLAIN.",
+        "requestBody": { "required": true, "content": {
+            "application/json": { "schema": statement },
+            "text/plain": { "schema": { "type": "string" } },
+        } },
+        "responses": responses(json!({ "type": "object" })),
+    })
+}
+
+fn responses(row: Value) -> Value {
+    let mut content = Map::new();
+    for format in Format::ALL {
+        let media = match format {
+            Format::Json => json!({ "schema": { "type": "array", "items": row } }),
+            _ => json!({}),
+        };
+        content.insert(format.content_type().to_owned(), media);
+    }
+    let fault = |description: &str| {
+        let schema = json!({ "$ref": "#/components/schemas/Error" });
+        json!({ "description": description, "content": { "application/json": { "schema": schema } } })
+    };
+    json!({
+        "200": { "description": "The rows, in the form that Accept or the end of the path names", "content": content },
+        "304": { "description": "The rows are those of the given ETag" },
+        "400": fault("A parameter or the statement is wrong"),
+        "503": fault("All places are taken, or the server is starting"),
+    })
+}
+
+fn parameter(parameter: &Parameter) -> Value {
+    let mut schema = type_schema(&parameter.kind);
+    if let Some(default) = parameter.default.as_ref().filter(|default| !default.is_null()) {
+        schema["default"] = match default {
+            ScalarValue::Boolean(Some(value)) => Value::from(*value),
+            number if number.data_type().is_integer() => {
+                Value::from(parameter.default_text.as_deref().and_then(|text| text.parse::<i64>().ok()))
+            }
+            _ => Value::from(parameter.default_text.clone()),
+        };
+    }
+    json!({
+        "name": parameter.name,
+        "in": "query",
+        "required": parameter.default.is_none(),
+        "schema": schema,
+    })
+}
+
+fn row_schema(rows: &Schema) -> Value {
+    object_schema(plain::schema(rows, false).fields().iter().map(AsRef::as_ref))
+}
+
+fn object_schema<'a>(fields: impl Iterator<Item = &'a Field>) -> Value {
+    let mut properties = Map::new();
+    for field in fields {
+        let mut schema = type_schema(field.data_type());
+        if let Some(kind) = schema.get("type").filter(|_| field.is_nullable()).cloned() {
+            schema["type"] = json!([kind, "null"]);
+        }
+        properties.insert(field.name().clone(), schema);
+    }
+    json!({ "type": "object", "properties": properties })
+}
+
+fn type_schema(kind: &DataType) -> Value {
+    match kind {
+        DataType::Boolean => json!({ "type": "boolean" }),
+        DataType::Int64 | DataType::UInt64 => json!({ "type": "integer", "format": "int64" }),
+        kind if kind.is_integer() => json!({ "type": "integer", "format": "int32" }),
+        kind if kind.is_numeric() => json!({ "type": "number" }),
+        DataType::Timestamp(..) => json!({ "type": "string", "format": "date-time" }),
+        DataType::Date32 | DataType::Date64 => json!({ "type": "string", "format": "date" }),
+        DataType::List(item) => json!({ "type": "array", "items": type_schema(item.data_type()) }),
+        DataType::Struct(fields) => object_schema(fields.iter().map(AsRef::as_ref)),
+        _ => json!({ "type": "string" }),
+    }
+}
+
+fn error_schema() -> Value {
+    json!({ "type": "object", "required": ["error"], "properties": { "error": {
+        "type": "object",
+        "required": ["message"],
+        "properties": {
+            "message": { "type": "string" },
+            "line": { "type": "integer" },
+            "column": { "type": "integer" },
+            "detail": { "type": "string" },
+            "hint": { "type": "string" },
+        },
+    } } })
+}

@@ -1,0 +1,147 @@
+//! A body to events: decompressed, and cut where one ends and the next begins. What an event says is its stream's to
+//! judge.
+
+use std::io::Read;
+
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use sonic_rs::JsonValueTrait;
+
+use super::too_large;
+use crate::fault::Fault;
+
+/// Events of one request.
+const EVENTS_MAX: usize = 10_000;
+
+pub(super) fn decompressed(headers: &HeaderMap, body: Bytes, most: usize) -> Result<Bytes, Fault> {
+    let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?"));
+    match encoding {
+        None | Some("identity" | "") => Ok(body),
+        Some("gzip") => expanded(MultiGzDecoder::new(&body[..]), most),
+        Some("zstd") => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(&body[..]);
+            expanded(decoder.map_err(|error| damaged(&error))?, most)
+        }
+        Some(other) => Err(Fault::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!("the body's encoding is not known. encoding={other:?}"),
+        )
+        .hint("encodings are gzip and zstd")),
+    }
+}
+
+fn expanded(mut decoder: impl Read, most: usize) -> Result<Bytes, Fault> {
+    let mut plain = vec![];
+    decoder.by_ref().take(most as u64 + 1).read_to_end(&mut plain).map_err(|error| damaged(&error))?;
+    if plain.len() > most {
+        return Err(too_large("decompressed body", most));
+    }
+    Ok(plain.into())
+}
+
+fn damaged(error: &std::io::Error) -> Fault {
+    Fault::invalid(format!("the body can't be decompressed: {error}"))
+}
+
+/// One object, an array of them, or one on each line.
+pub(super) fn split<'a>(body: &'a [u8], kind: &str) -> Result<Vec<&'a [u8]>, Fault> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Fault::invalid(format!("the body is not UTF-8. at={}", error.valid_up_to())))?;
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(
+            Fault::invalid("the body is empty").hint("send a JSON object, an array, or one on each line")
+        );
+    }
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let events: Vec<&str> = if text.starts_with('[') && !kind.starts_with("application/x-ndjson") {
+        let mut events = vec![];
+        for element in sonic_rs::to_array_iter(text) {
+            let element = element.map_err(|error| {
+                Fault::invalid(format!("the array is no JSON: {}", first_line(&error.to_string())))
+            })?;
+            let raw = element.as_raw_str();
+            // It lies within the body, whose part it is.
+            let start = raw.as_ptr() as usize - text.as_ptr() as usize;
+            events.push(&text[start..start + raw.len()]);
+        }
+        events
+    } else if kind.starts_with("application/x-ndjson")
+        || (lines().nth(1).is_some() && lines().all(|line| line.starts_with('{') && line.ends_with('}')))
+    {
+        lines().collect()
+    } else {
+        vec![text]
+    };
+    if events.len() > EVENTS_MAX {
+        return Err(Fault::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("more events than one request may bring. events={}, most={EVENTS_MAX}", events.len()),
+        ));
+    }
+    Ok(events.into_iter().map(str::as_bytes).collect())
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// The field that decides to which partition an event goes; text without its quotes.
+pub(super) fn key(event: &[u8], field: &str) -> Option<Vec<u8>> {
+    let value = sonic_rs::get(event, [field]).ok()?;
+    match value.as_str() {
+        Some(text) => Some(text.as_bytes().to_vec()),
+        None if value.is_null() => None,
+        None => Some(value.as_raw_str().as_bytes().to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn cut(body: &str, kind: &str) -> Vec<String> {
+        let events = split(body.as_bytes(), kind).unwrap();
+        events.into_iter().map(|event| String::from_utf8(event.to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_body_is_one_event_an_array_or_lines() {
+        assert_eq!(cut(" {\"a\": 1} ", "application/json"), ["{\"a\": 1}"]);
+        assert_eq!(cut("{\n\"a\": 1\n}", "text/plain"), ["{\n\"a\": 1\n}"]);
+        assert_eq!(cut("[{\"a\": [1]}, {\"b\":\"},{\"} ]", ""), ["{\"a\": [1]}", "{\"b\":\"},{\"}"]);
+        assert_eq!(cut("[]", ""), Vec::<String>::new());
+        assert_eq!(cut("{\"a\":1}\r\n\n{\"a\":2}\n", ""), ["{\"a\":1}", "{\"a\":2}"]);
+        assert_eq!(cut("{\"a\":1}\nnone", "application/x-ndjson"), ["{\"a\":1}", "none"]);
+        for wrong in ["", " \n", "[{\"a\":1}", "[1,,2]"] {
+            assert!(split(wrong.as_bytes(), "").is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_grows_too_large_is_refused_before_it_is_there() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
+        let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+        encoder.write_all(&vec![b' '; 1 << 20]).unwrap();
+        let body = Bytes::from(encoder.finish().unwrap());
+        assert!(body.len() < 1 << 16);
+        assert!(decompressed(&headers, body.clone(), 1 << 16).is_err());
+        assert_eq!(decompressed(&headers, body, 1 << 20).unwrap().len(), 1 << 20);
+        headers.insert(header::CONTENT_ENCODING, "zstd".parse().unwrap());
+        let body = zstd::encode_all(&b"{}"[..], 1).unwrap();
+        assert_eq!(&decompressed(&headers, body.into(), 10).unwrap()[..], b"{}");
+        assert!(decompressed(&headers, Bytes::from_static(b"none"), 10).is_err());
+    }
+
+    #[test]
+    fn a_key_is_text_or_any_other_value() {
+        assert_eq!(key(br#"{"a":{"u":1},"u":"x\u00e9"}"#, "u").unwrap(), "xé".as_bytes());
+        assert_eq!(key(br#"{"u": 17}"#, "u").unwrap(), b"17");
+        assert_eq!(key(br#"{"u": null}"#, "u"), None);
+        assert_eq!(key(br#"{"v": 1}"#, "u"), None);
+    }
+}

@@ -1,0 +1,46 @@
+//! What all requests share: the database, once there is one, and the counts of what was asked.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use thalweg_sql::session::Database;
+
+use crate::ask::Feeds;
+use crate::collect::Rates;
+use crate::fault::Fault;
+use crate::metrics::Counts;
+
+/// The door is there before the house is: who asks early is told so.
+#[derive(Default)]
+pub struct Front {
+    database: OnceLock<Database>,
+    leaving: AtomicBool,
+    pub(crate) counts: Counts,
+    pub(crate) rates: Rates,
+    pub(crate) feeds: Feeds,
+}
+
+impl Front {
+    /// From now on there is somebody to answer.
+    pub fn open(&self, database: Database) {
+        // A second one would be another process's.
+        self.database.set(database).unwrap_or_else(|_| panic!("a front is opened once"));
+    }
+
+    /// Answers go on; who spreads requests over servers is told to send no more.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn database_if_open(&self) -> Option<&Database> {
+        self.database.get()
+    }
+
+    pub(crate) fn database(&self) -> Result<&Database, Fault> {
+        self.database_if_open().ok_or_else(|| Fault::unavailable("the server is still starting"))
+    }
+}

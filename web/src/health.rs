@@ -1,0 +1,75 @@
+//! Whether the process lives, and whether it is of use. Each says what is the matter.
+//!
+//! *Live* asks the engine for its state: one that can't say it within a time is stuck, and a new process is better.
+//! *Ready* says whether there are answers: after the start, and until it is told to leave. What has failed alone, or a
+//! store that is away, takes nobody's answers away and is listed as `degraded`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use thalweg_engine::status::Status;
+
+use crate::front::Front;
+
+/// The engine's state is under a lock that is held for microseconds.
+const STATE_TIME: Duration = Duration::from_secs(5);
+
+pub(crate) async fn live(State(front): State<Arc<Front>>) -> Response {
+    match status(&front).await {
+        Ok(_) => told(StatusCode::OK, json!({ "status": "live" })),
+        Err(reason) => told(StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "stuck", "reason": reason })),
+    }
+}
+
+pub(crate) async fn ready(State(front): State<Arc<Front>>) -> Response {
+    let not = |reason: &str| {
+        told(StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "not ready", "reason": reason }))
+    };
+    if front.is_leaving() {
+        return not("the server is stopping");
+    }
+    match status(&front).await {
+        Err(reason) => not(&reason),
+        Ok(None) => not("the server is still starting"),
+        Ok(Some(status)) => told(StatusCode::OK, json!({ "status": "ready", "degraded": degraded(&status) })),
+    }
+}
+
+/// `None` before the engine runs.
+async fn status(front: &Arc<Front>) -> Result<Option<Status>, String> {
+    let Some(database) = front.database_if_open().cloned() else { return Ok(None) };
+    let asking = tokio::task::spawn_blocking(move || database.status());
+    match tokio::time::timeout(STATE_TIME, asking).await {
+        Ok(Ok(status)) => Ok(Some(status)),
+        Ok(Err(error)) => Err(format!("the engine's state can't be read: {error}")),
+        Err(_) => Err(format!("the engine did not tell its state within {STATE_TIME:?}")),
+    }
+}
+
+/// What stands still while everything else goes on.
+fn degraded(status: &Status) -> Vec<String> {
+    let mut found = vec![];
+    if status.store.away {
+        let reason = status.store.last_error.as_deref().unwrap_or("it does not reply");
+        found.push(format!("the store is away, and nothing becomes durable: {reason}"));
+    }
+    for stream in &status.streams {
+        if let Some(failure) = &stream.failure {
+            found.push(format!("stream {} has failed: {}", stream.stream, failure.reason));
+        }
+    }
+    for view in &status.views {
+        if let Some(failure) = &view.failure {
+            found.push(format!("view {} has failed: {}", view.view, failure.reason));
+        }
+    }
+    found
+}
+
+fn told(status: StatusCode, body: Value) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}

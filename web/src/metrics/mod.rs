@@ -1,0 +1,208 @@
+//! `/metrics`: what the job, the queries and this server know of themselves, in Prometheus' text form.
+//!
+//! Everything but the counts of HTTP is read off the job's status when it is asked for, so nothing is counted twice.
+
+mod counts;
+mod names;
+mod process;
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use thalweg_engine::ids::{END_OF_TIME, Micros};
+use thalweg_engine::status::{CheckpointStatus, PartitionStatus, Status, StreamStatus, ViewStatus};
+use thalweg_sql::session::{QueryState, QueryStatus};
+
+use crate::fault::Fault;
+use crate::front::Front;
+pub(crate) use counts::Counts;
+use names::Metric;
+
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+pub(crate) async fn answer(State(front): State<Arc<Front>>) -> Result<Response, Fault> {
+    let database = front.database()?;
+    let mut page = Page::default();
+    page.job(&database.status());
+    page.queries(&database.queries());
+    front.counts.tell(&mut page);
+    page.process();
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], page.text).into_response())
+}
+
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn job(&mut self, status: &Status) {
+        let streams = &status.streams;
+        let name = |stream: &StreamStatus| [stream.stream.clone()];
+        self.each(&names::STREAM_RECORDS, streams, name, |it| Some(it.records as f64));
+        self.each(&names::STREAM_BYTES, streams, name, |it| Some(it.bytes as f64));
+        self.each(&names::STREAM_REJECTED, streams, name, |it| Some(it.rejected as f64));
+        self.each(&names::STREAM_FRONTIER, streams, name, |it| seconds(it.frontier));
+        self.each(&names::STREAM_FAILED, streams, name, |it| flag(it.failure.is_some()));
+        let efforts: Vec<_> = streams
+            .iter()
+            .flat_map(|it| {
+                let effort = it.effort;
+                let stages = [
+                    ("reading", effort.reading),
+                    ("decoding", effort.decoding),
+                    ("aggregating", effort.aggregating),
+                ];
+                stages.map(|(stage, time)| (it.stream.clone(), stage, time))
+            })
+            .collect();
+        let labels = |(stream, stage, _): &(String, &str, _)| [stream.clone(), (*stage).to_owned()];
+        self.each(&names::STREAM_EFFORT, &efforts, labels, |(_, _, time)| Some(time.as_secs_f64()));
+
+        let partitions = &status.partitions;
+        let name = |it: &PartitionStatus| [it.stream.clone(), it.partition.to_string()];
+        self.each(&names::PARTITION_OFFSET, partitions, name, |it| Some(it.offset.0 as f64));
+        let lag = |it: &PartitionStatus| Some((it.end_offset?.0 - it.offset.0).max(0) as f64);
+        self.each(&names::PARTITION_LAG, partitions, name, lag);
+        self.each(&names::PARTITION_WATERMARK, partitions, name, |it| seconds(it.watermark));
+        self.each(&names::PARTITION_IDLE, partitions, name, |it| flag(it.idle_since.is_some()));
+
+        let views = &status.views;
+        let name = |it: &ViewStatus| [it.view.clone()];
+        self.each(&names::VIEW_OPEN_WINDOWS, views, name, |it| Some(it.open_windows as f64));
+        self.each(&names::VIEW_STATE_BYTES, views, name, |it| Some(it.state_bytes as f64));
+        self.each(&names::VIEW_TAIL_ROWS, views, name, |it| Some(it.tail_rows as f64));
+        self.each(&names::VIEW_HISTORY_ROWS, views, name, |it| Some(it.history_rows as f64));
+        self.each(&names::VIEW_HISTORY_FILES, views, name, |it| Some(it.history_files as f64));
+        self.each(&names::VIEW_CLOSED_THROUGH, views, name, |it| seconds(it.closed_through));
+        self.each(&names::VIEW_LATE, views, name, |it| Some(it.late_rows as f64));
+        self.each(&names::VIEW_FAILED_ROWS, views, name, |it| Some(it.failed_rows as f64));
+        self.each(&names::VIEW_FAILED, views, name, |it| flag(it.failure.is_some()));
+
+        if let Some(newest) = status.checkpoints.last() {
+            self.checkpoint(newest);
+        }
+        self.one(&names::STORE_AWAY, f64::from(u8::from(status.store.away)));
+        self.one(&names::STORE_RETRIES, status.store.retries as f64);
+    }
+
+    fn checkpoint(&mut self, newest: &CheckpointStatus) {
+        self.one(&names::CHECKPOINT_EPOCH, newest.epoch.0 as f64);
+        self.one(&names::CHECKPOINT_COMMITTED, newest.committed_at as f64 / 1e6);
+        let stages = [
+            ("barrier", newest.barrier_micros),
+            ("close", newest.close_micros),
+            ("manifest", newest.manifest_micros),
+            ("delta", newest.delta_micros),
+        ];
+        let stage = |(stage, _): &(&str, u64)| [(*stage).to_owned()];
+        self.each(&names::CHECKPOINT_DURATION, &stages, stage, |(_, micros)| Some(*micros as f64 / 1e6));
+        self.one(&names::CHECKPOINT_STATE_BYTES, newest.state_bytes as f64);
+    }
+
+    fn queries(&mut self, queries: &[QueryStatus]) {
+        // They are numbered as they come.
+        self.one(&names::QUERY_STARTED, queries.iter().map(|it| it.id).max().unwrap_or(0) as f64);
+        let running = queries.iter().filter(|it| it.state == QueryState::Running).count();
+        self.one(&names::QUERY_RUNNING, running as f64);
+    }
+
+    fn process(&mut self) {
+        if let Some(bytes) = process::resident_bytes() {
+            self.one(&names::PROCESS_RESIDENT, bytes as f64);
+        }
+        if let Some(seconds) = process::cpu_seconds() {
+            self.one(&names::PROCESS_CPU, seconds);
+        }
+    }
+
+    fn one(&mut self, metric: &Metric, value: f64) {
+        self.head(metric);
+        self.line(metric.name, &[], value);
+    }
+
+    fn each<R, const N: usize>(
+        &mut self,
+        metric: &Metric,
+        rows: &[R],
+        labels: impl Fn(&R) -> [String; N],
+        value: impl Fn(&R) -> Option<f64>,
+    ) {
+        self.head(metric);
+        for row in rows {
+            let Some(value) = value(row) else { continue };
+            let pairs: Vec<_> = metric.labels.iter().copied().zip(labels(row)).collect();
+            self.line(metric.name, &pairs, value);
+        }
+    }
+
+    fn head(&mut self, metric: &Metric) {
+        let Metric { name, kind, help, .. } = metric;
+        // To write into a String does not fail.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn line(&mut self, name: &str, labels: &[(&str, String)], value: f64) {
+        let pair = |(name, value): &(&str, String)| format!("{name}=\"{}\"", escaped(value));
+        let labels = match labels {
+            [] => String::new(),
+            labels => format!("{{{}}}", labels.iter().map(pair).collect::<Vec<_>>().join(",")),
+        };
+        let _ = writeln!(self.text, "{name}{labels} {value}");
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// The end of time is no moment of a clock.
+fn seconds(moment: Option<Micros>) -> Option<f64> {
+    moment.filter(|&moment| moment != END_OF_TIME).map(|moment| moment as f64 / 1e6)
+}
+
+fn flag(is_so: bool) -> Option<f64> {
+    Some(f64::from(u8::from(is_so)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_is_made_of_the_list() {
+        let mut text = "# Metrics\n\nWhat `GET /metrics` tells, in Prometheus' text form. Counters start at 0 with the process, unless what\n\
+            they count is kept in the manifest (records, rejected, late and failed rows).\n\n| metric | labels | |\n|---|---|---|\n"
+            .to_owned();
+        for metric in names::ALL {
+            let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+            text += &format!(
+                "| `{}` | {} | {}: {} |\n",
+                metric.name,
+                labels.join(", "),
+                metric.kind,
+                metric.help
+            );
+        }
+        expect_test::expect_file!["../../../docs/METRICS.md"].assert_eq(&text);
+    }
+
+    #[test]
+    fn names_follow_the_rule() {
+        for metric in names::ALL {
+            assert!(metric.name.starts_with("thalweg_"), "{metric:?}");
+            assert_eq!(metric.kind == names::Kind::Counter, metric.name.ends_with("_total"), "{metric:?}");
+            assert!(!metric.help.ends_with('.') && !metric.help.contains('|'), "{metric:?}");
+        }
+    }
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut page = Page::default();
+        page.line("m", &[("a", "say \"no\"\\\n".to_owned())], 1.5);
+        assert_eq!(page.text, "m{a=\"say \\\"no\\\"\\\\\\n\"} 1.5\n");
+    }
+}

@@ -1,0 +1,73 @@
+//! Every metric there is, with its labels and meaning: docs/METRICS.md is made of this list.
+
+use std::fmt;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        })
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($ident:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(pub(crate) const $ident: Metric =
+            Metric { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
+        /// In the order in which they are told.
+        #[cfg(test)]
+        pub(crate) const ALL: &[&Metric] = &[$(&$ident),*];
+    };
+}
+
+metrics! {
+    STREAM_RECORDS = Counter "thalweg_stream_records_total" ["stream"] "Records read";
+    STREAM_BYTES = Counter "thalweg_stream_bytes_total" ["stream"] "Bytes of records read, since the start";
+    STREAM_REJECTED = Counter "thalweg_stream_rejected_total" ["stream"] "Records that did not become rows";
+    STREAM_FRONTIER = Gauge "thalweg_stream_frontier_seconds" ["stream"] "Event time, since 1970, before which nothing is waited for any more";
+    STREAM_FAILED = Gauge "thalweg_stream_failed" ["stream"] "1 while the stream stands still until ALTER STREAM … RESTART";
+    STREAM_EFFORT = Counter "thalweg_stream_effort_seconds_total" ["stream", "stage"] "Time that workers spent reading, decoding, aggregating";
+    PARTITION_OFFSET = Gauge "thalweg_partition_offset" ["stream", "partition"] "The next record to read";
+    PARTITION_LAG = Gauge "thalweg_partition_lag_records" ["stream", "partition"] "Records that are there and not read";
+    PARTITION_WATERMARK = Gauge "thalweg_partition_watermark_seconds" ["stream", "partition"] "Largest event time seen, since 1970, less the declared delay";
+    PARTITION_IDLE = Gauge "thalweg_partition_idle" ["stream", "partition"] "1 while the partition is silent and holds nobody back";
+    VIEW_OPEN_WINDOWS = Gauge "thalweg_view_open_windows" ["view"] "Windows that have not closed";
+    VIEW_STATE_BYTES = Gauge "thalweg_view_state_bytes" ["view"] "Memory of what is open";
+    VIEW_TAIL_ROWS = Gauge "thalweg_view_tail_rows" ["view"] "Closed rows that are not in Parquet yet";
+    VIEW_HISTORY_ROWS = Gauge "thalweg_view_history_rows" ["view"] "Rows in Parquet";
+    VIEW_HISTORY_FILES = Gauge "thalweg_view_history_files" ["view"] "Files of Parquet";
+    VIEW_CLOSED_THROUGH = Gauge "thalweg_view_closed_through_seconds" ["view"] "Windows ending at or before this event time, since 1970, have closed";
+    VIEW_LATE = Counter "thalweg_view_late_rows_total" ["view"] "Rows that came after all their windows had closed";
+    VIEW_FAILED_ROWS = Counter "thalweg_view_failed_rows_total" ["view"] "Rows that an expression of the view could not take";
+    VIEW_FAILED = Gauge "thalweg_view_failed" ["view"] "1 while the view stands still until ALTER VIEW … RESTART";
+    CHECKPOINT_EPOCH = Gauge "thalweg_checkpoint_epoch" [] "The newest durable epoch";
+    CHECKPOINT_COMMITTED = Gauge "thalweg_checkpoint_committed_seconds" [] "Wall time, since 1970, when it was durable";
+    CHECKPOINT_DURATION = Gauge "thalweg_checkpoint_duration_seconds" ["stage"] "What the newest took, stage by stage: barrier, close, manifest, delta";
+    CHECKPOINT_STATE_BYTES = Gauge "thalweg_checkpoint_state_bytes" [] "State files that the newest wrote";
+    STORE_AWAY = Gauge "thalweg_store_away" [] "1 while the store under --data does not answer";
+    STORE_RETRIES = Counter "thalweg_store_retries_total" [] "Requests to the store that were made again, since the start";
+    QUERY_STARTED = Counter "thalweg_query_started_total" [] "Queries, over Flight SQL and over HTTP, since the start";
+    QUERY_RUNNING = Gauge "thalweg_query_running" [] "Queries that run";
+    HTTP_CONNECTIONS = Gauge "thalweg_http_connections" [] "Open connections";
+    HTTP_REQUESTS = Counter "thalweg_http_requests_total" ["route", "code"] "Requests answered";
+    HTTP_DURATION = Histogram "thalweg_http_duration_seconds" ["route"] "From a request's headers to those of its answer";
+    PROCESS_RESIDENT = Gauge "thalweg_process_resident_bytes" [] "Memory that the process has resident";
+    PROCESS_CPU = Counter "thalweg_process_cpu_seconds_total" [] "CPU time of the process";
+}
