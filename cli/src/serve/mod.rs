@@ -29,7 +29,7 @@ use crate::threads;
 pub use options::{Common, DemoArguments, ServeArguments};
 
 /// The files of `queries/`, so that the demo needs nothing but the binary.
-const DEMO: [(&str, &str); 9] = [
+const DEMO: [(&str, &str); 10] = [
     ("00_clicks.sql", include_str!("../../../queries/00_clicks.sql")),
     ("10_kpis.sql", include_str!("../../../queries/10_kpis.sql")),
     ("20_conversion.sql", include_str!("../../../queries/20_conversion.sql")),
@@ -37,6 +37,7 @@ const DEMO: [(&str, &str); 9] = [
     ("40_traffic.sql", include_str!("../../../queries/40_traffic.sql")),
     ("50_users.sql", include_str!("../../../queries/50_users.sql")),
     ("60_archive.sql", include_str!("../../../queries/60_archive.sql")),
+    ("65_rollups.sql", include_str!("../../../queries/65_rollups.sql")),
     ("70_daily_report.sql", include_str!("../../../queries/70_daily_report.sql")),
     ("80_endpoints.sql", include_str!("../../../queries/80_endpoints.sql")),
 ];

@@ -307,10 +307,14 @@ impl Coordinator {
             committed_at: wall,
             streams: streams.collect(),
             tables: closed.iter().map(Closed::state).collect(),
-            endpoints: self.shared.lock().endpoints.values().map(|spec| EndpointState::of(spec)).collect(),
+            endpoints: self.endpoints(),
             ledger: ledger.to_vec(),
             interventions: self.interventions(),
         }
+    }
+
+    fn endpoints(&self) -> Vec<EndpointState> {
+        self.shared.lock().endpoints.values().map(|spec| EndpointState::of(spec)).collect()
     }
 
     /// The newest ones; what is older is in older manifests, and in the log.
