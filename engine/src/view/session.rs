@@ -234,7 +234,7 @@ mod tests {
     fn one_exactly_a_gap_later_begins_the_next() {
         let batch = rows(&[("a", 0), ("b", 3), ("a", 19), ("a", 9), ("a", 30), ("b", 13), ("a", 29)]);
         let labelled = label(&cut(), &[batch]).expect("it works").expect("there are rows");
-        assert_eq!(told(&labelled), [(0, 19), (3, 13), (19, 40), (0, 19), (19, 40), (13, 23), (19, 40)]);
+        assert_eq!(told(&labelled), [(0, 19), (3, 13), (19, 29), (0, 19), (29, 40), (13, 23), (29, 40)]);
     }
 
     #[test]

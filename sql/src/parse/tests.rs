@@ -163,12 +163,6 @@ fn mistakes_are_named_with_their_place() {
     "#]],
     );
     check(
-        "SELECT * FROM TUMBLE(TABLE c PARTITION BY k, t, INTERVAL '1 s')",
-        expect![[r#"
-            line 1, column 30: a window takes its stream whole, without PARTITION BY
-        "#]],
-    );
-    check(
         "SELECT 1 SELECT 2",
         expect![[r#"
         line 1, column 10: expected the end of the statement, found SELECT
