@@ -62,6 +62,13 @@ impl Request {
     }
 }
 
+/// With what a view begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Birth {
+    WithHistory,
+    FromNowOn,
+}
+
 type Stood = BTreeMap<PartitionId, (Offset, Option<RecordFingerprint>)>;
 
 fn failed_stream(shared: &Shared, name: &str) -> Result<(Arc<StreamSpec>, Stood)> {
@@ -287,7 +294,7 @@ impl Coordinator {
     async fn create_view(&mut self, spec: Arc<ViewSpec>, table: Table) -> Result<()> {
         // The table is there before the first worker runs the view; the epoch that ends here ran without it.
         self.shared.lock().tables.insert(spec.name.clone(), table);
-        self.begin_view(spec).await
+        self.begin_view(spec, Birth::WithHistory).await
     }
 
     async fn may_restart(&self, spec: &ViewSpec) -> Result<()> {
@@ -317,12 +324,12 @@ impl Coordinator {
             table.since = self.epoch.next();
             table.failure = None;
         }
-        self.begin_view(spec).await
+        self.begin_view(spec, Birth::FromNowOn).await
     }
 
-    /// Has the workers run the view from the next epoch on, for the windows that start from here on, and has it catch up
-    /// with what the views that it reads have closed.
-    async fn begin_view(&mut self, spec: Arc<ViewSpec>) -> Result<()> {
+    /// Has the workers run the view from the next epoch on, for the windows that start from here on; of views that it
+    /// reads a new one has all that they have closed, too.
+    async fn begin_view(&mut self, spec: Arc<ViewSpec>, birth: Birth) -> Result<()> {
         for stream in self.streams_of(&spec) {
             stream.change_views(|views| views.push(Arc::clone(&spec)));
         }
@@ -330,18 +337,24 @@ impl Coordinator {
         let of_streams = stood.streams.iter().filter(|(stream, _)| spec.reads(stream));
         let partitions = of_streams.flat_map(|(_, partitions)| partitions.values());
         let mut born_after = partitions.filter_map(|partition| partition.time.event_time_max).max();
-        let inputs = self.born_into(&spec)?;
-        for born in inputs.iter().map(|input| input.born_after) {
-            born_after = born_after.max(born);
+        let mut fed = Ok(Fed::default());
+        for input in self.born_into(&spec)? {
+            match birth {
+                Birth::FromNowOn => born_after = born_after.max(input.closed_before),
+                Birth::WithHistory => {
+                    born_after = born_after.max(input.born_after);
+                    fed = input.feed(fed).await;
+                }
+            }
         }
-        let mut fed = Fed::default();
-        for input in inputs {
-            fed.add(input.leg, input.rows().await?);
-        }
-        self.backfill.insert(spec.name.clone(), fed);
         if let Some(table) = self.shared.lock().tables.get_mut(&spec.name) {
             table.panes.born_after = born_after;
+            if let Err(error) = &fed {
+                let reason = format!("what it was to begin with can't be read: {error}");
+                table.fail(reason, self.clock.wall());
+            }
         }
+        self.backfill.insert(spec.name.clone(), fed.unwrap_or_default());
         self.commit(stood, false).await
     }
 
@@ -356,6 +369,8 @@ impl Coordinator {
                 tail: Arc::clone(&table.tail.visible),
                 history: Arc::clone(&table.history),
                 born_after: table.panes.born_after.map(|born| born.saturating_add(input.reach())),
+                // A window that starts where its rows go on lacks none of them.
+                closed_before: input.frontier(table.panes.closed_through).map(|time| time.saturating_sub(1)),
             })
         };
         spec.view_inputs().map(of_input).collect()

@@ -9,6 +9,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::Result;
 use crate::ids::Micros;
+use crate::job::fed::Fed;
 use crate::sink::{HistoryFile, HistoryFiles};
 use crate::spec::ViewSpec;
 
@@ -20,10 +21,18 @@ pub struct Closings {
     pub history: Arc<HistoryFiles>,
     /// Windows of the reader that start up to here may lack rows.
     pub born_after: Option<Micros>,
+    /// Windows of the reader that start up to here lack what has closed so far.
+    pub closed_before: Option<Micros>,
 }
 
 impl Closings {
-    pub async fn rows(&self) -> Result<Vec<RecordBatch>> {
+    pub async fn feed(&self, fed: Result<Fed>) -> Result<Fed> {
+        let mut fed = fed?;
+        fed.add(self.leg, self.rows().await?);
+        Ok(fed)
+    }
+
+    async fn rows(&self) -> Result<Vec<RecordBatch>> {
         let mut rows = vec![];
         for file in self.history.files.iter() {
             rows.extend(self.read(file).await?);
