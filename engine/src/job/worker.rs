@@ -9,8 +9,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -21,19 +20,18 @@ use crate::error::panic_text;
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::job::arrival::{self, Arrival, Reached};
 use crate::job::intake::Intake;
+use crate::job::orders::{Ended, Orders, Report, StreamPlan};
 use crate::job::origins::Origins;
 use crate::job::pace::Pace;
 use crate::job::quiet::{Quiet, Verdict};
 use crate::job::refused::{RefusedRow, RefusedRows, RefusedTable};
-use crate::job::running_view::{Made, RunningView, Share};
-use crate::job::shared::{Partition, Shared, Tables};
-use crate::job::watermark::SetWatermark;
+use crate::job::running_leg::{Made, RunningLeg, Share};
+use crate::job::shared::{Shared, Tables};
 use crate::source::{BatchLimit, Polled, RawBatch, Reader};
-use crate::spec::{StreamSpec, ViewSpec};
+use crate::spec::StreamSpec;
 use crate::status::Effort;
 use crate::view::arrived::{Arrived, Waiting};
 use crate::view::compact::compacted;
-use crate::view::left::Left;
 use crate::view::lower::FailedRow;
 use crate::view::part::Part;
 use crate::{Error, Result};
@@ -48,53 +46,6 @@ const WAITING_BYTES: usize = 4 << 20;
 
 /// How long a worker may sit in its source, or rest, before it looks at its orders.
 const POLL: Duration = Duration::from_millis(10);
-
-/// What the coordinator tells the workers of one stream.
-pub struct Orders {
-    /// The epoch that should be running; a worker that is behind ends its epoch.
-    pub epoch: AtomicU64,
-    /// Leave after the next barrier.
-    pub stop: AtomicBool,
-    /// What to run from the next barrier on.
-    pub plan: Mutex<Arc<StreamPlan>>,
-}
-
-impl Orders {
-    pub fn plan(&self) -> Arc<StreamPlan> {
-        Arc::clone(&self.plan.lock().expect("no thread panics while it holds the plan"))
-    }
-
-    /// What the workers take up at the next barrier.
-    pub fn change_plan(&self, change: impl FnOnce(&mut StreamPlan)) {
-        let mut plan = self.plan.lock().expect("no thread panics while it holds the plan");
-        let mut changed = StreamPlan::clone(&plan);
-        change(&mut changed);
-        *plan = Arc::new(changed);
-    }
-}
-
-#[derive(Clone, Default)]
-pub struct StreamPlan {
-    pub views: Vec<Arc<ViewSpec>>,
-    /// Partitions found while running, and the worker that takes them.
-    pub found: Vec<(usize, PartitionId, Offset)>,
-    /// By view: windows that have left although they end behind the watermark.
-    pub left: BTreeMap<String, Left>,
-    /// Taken up once, at the end of its epoch.
-    pub watermark: Option<SetWatermark>,
-}
-
-/// A worker's word at a barrier: where each of its partitions stood there. The tables go on meanwhile.
-pub struct Report {
-    pub stream: String,
-    pub worker: usize,
-    pub outcome: Result<Ended>,
-}
-
-pub struct Ended {
-    pub epoch: Epoch,
-    pub partitions: Vec<(PartitionId, Partition)>,
-}
 
 pub struct Worker {
     pub number: usize,
@@ -119,7 +70,7 @@ struct Running {
     epoch: Epoch,
     plan: Arc<StreamPlan>,
     intake: Intake,
-    views: Vec<RunningView>,
+    views: Vec<RunningLeg>,
     pace: Pace,
     /// Records that were polled, and have had no room in a micro-batch yet.
     left: Option<RawBatch>,
@@ -164,7 +115,7 @@ impl Running {
         let intake = worker.intake(&plan)?;
         let quiet = partitions.iter().map(|id| (*id, Quiet::default())).collect();
         Ok(Running {
-            views: RunningView::of(&plan.views, &worker.stream.name, &plan.left)?,
+            views: RunningLeg::of(&plan.views, &worker.stream.name, &plan.left)?,
             pace: Pace::new(worker.linger),
             worker,
             epoch,
@@ -321,7 +272,7 @@ impl Running {
         }
         self.plan = plan;
         self.intake = self.worker.intake(&self.plan)?;
-        self.views = RunningView::of(&self.plan.views, &self.worker.stream.name, &self.plan.left)?;
+        self.views = RunningLeg::of(&self.plan.views, &self.worker.stream.name, &self.plan.left)?;
         for (worker, partition, offset) in &self.plan.found {
             if *worker == self.worker.number && !self.quiet.contains_key(partition) {
                 if let Err(error) = self.worker.reader.add(*partition, *offset) {

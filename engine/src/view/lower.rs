@@ -122,6 +122,14 @@ impl LowerHalf {
         }
     }
 
+    /// Why a row is late, in words.
+    pub fn why_late(&self) -> &'static str {
+        match self.late {
+            Some((Late::Behind, _)) => "it lies behind the watermark, so its session may have ended",
+            _ => "all its windows had closed",
+        }
+    }
+
     /// Runs over the rows but those that are late, and those that fail. A row fails if it does so alone, so which ones do
     /// does not depend on how batches were cut (INV-17).
     pub async fn take_in(&mut self, arrived: &Arrived) -> Result<Lowered> {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use datafusion::common::{Column, Result, internal_err};
+use datafusion::common::{Column, Result, internal_datafusion_err, internal_err};
+use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::expr::GroupingSet;
 use datafusion::logical_expr::{Aggregate, Expr, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Union};
 use thalweg_engine::spec::TIME_COLUMN;
@@ -59,8 +60,8 @@ pub(super) fn above(plan: &LogicalPlan, mut inputs: Vec<LogicalPlan>) -> Result<
 /// Both sides are of one window, so that the time of either is that of the pair.
 fn joined(join: &Join, inputs: Vec<LogicalPlan>) -> Result<LogicalPlan> {
     const OF_RIGHT: &str = "__time_of_right";
-    let [left, right] = <[LogicalPlan; 2]>::try_from(inputs)
-        .map_err(|_| datafusion::common::internal_datafusion_err!("a join has two sides"))?;
+    let [left, right] =
+        <[LogicalPlan; 2]>::try_from(inputs).map_err(|_| internal_datafusion_err!("a join has two sides"))?;
     let left_time = Expr::Column(time_of(&left)?);
     let time = Expr::Column(time_of(&right)?);
     let columns = right.schema().columns().into_iter().map(Expr::Column).filter(|column| *column != time);
@@ -72,7 +73,7 @@ fn joined(join: &Join, inputs: Vec<LogicalPlan>) -> Result<LogicalPlan> {
             left_time
         }
         JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => right_time,
-        JoinType::Full => datafusion::functions::core::expr_fn::coalesce(vec![left_time, right_time]),
+        JoinType::Full => coalesce(vec![left_time, right_time]),
     };
     let above = LogicalPlan::Join(Join::try_new(
         Arc::new(left),

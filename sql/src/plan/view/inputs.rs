@@ -91,7 +91,7 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// As a leaf has it: the lake knows no columns without NULLs.
+    /// As a leaf has it: of a view every column may be NULL, as in the lake that it is read back from.
     pub fn schema(&self) -> SchemaRef {
         match self {
             Known::Stream(stream) => Arc::clone(&stream.schema),
@@ -123,7 +123,7 @@ impl<'a> Known<'a> {
     pub fn window(&self) -> Option<Window> {
         match self {
             Known::Stream(_) => None,
-            Known::View(view) => window_of(view),
+            Known::View(view) => view.shape.window(),
         }
     }
 
@@ -135,13 +135,6 @@ impl<'a> Known<'a> {
     /// Whether its rows are never final.
     pub fn is_ever(&self) -> bool {
         matches!(self, Known::View(ViewSpec { shape: ViewShape::Units { unit: Unit::Ever, .. }, .. }))
-    }
-}
-
-fn window_of(view: &ViewSpec) -> Option<Window> {
-    match view.shape {
-        ViewShape::Units { unit: Unit::Window(window), .. } => Some(window),
-        _ => None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, ScalarValue, internal_err};
+use datafusion::common::{Column, DFSchema, ScalarValue, internal_err};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{
@@ -14,8 +14,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::Optimizer;
 use datafusion::physical_plan::ExecutionPlan;
-use thalweg_engine::ids::Micros;
-use thalweg_engine::spec::{Cut, Input, Leg, Lower, State, TIME_COLUMN, Unit};
+use thalweg_engine::spec::{Cut, Input, Leg, Lower, RowTime, State, TIME_COLUMN, Unit, ViewSpec};
 use thalweg_engine::view::StateScan;
 
 use super::carry;
@@ -352,19 +351,13 @@ pub(super) fn columns_read<'a>(
     Ok(columns)
 }
 
-/// The moment of a row where there is no window of the query: that of the stream, or when the view's window starts.
-pub(super) fn moment_of(known: Known<'_>, columns: &[datafusion::common::Column]) -> Option<Expr> {
-    use thalweg_engine::spec::RowTime;
+/// When the window of a view's row starts, from whichever column tells it.
+pub(super) fn start_of_row(view: &ViewSpec, columns: &[Column]) -> Option<Expr> {
     let column = |index: usize| Expr::Column(columns[index].clone());
-    match known {
-        Known::Stream(_) => known.event_time().map(column),
-        Known::View(view) => {
-            let find = |wanted| view.times.iter().position(|time| *time == Some(wanted));
-            let size: Micros = known.window().map_or(0, |window| window.size);
-            find(RowTime::Start)
-                .map(column)
-                .or_else(|| find(RowTime::End).map(|end| shift(column(end), -size)))
-                .or_else(|| find(RowTime::Last).map(column))
-        }
-    }
+    let find = |wanted| view.times.iter().position(|time| *time == Some(wanted));
+    let size = view.shape.window().map_or(0, |window| window.size);
+    find(RowTime::Start)
+        .map(column)
+        .or_else(|| find(RowTime::End).map(|end| shift(column(end), -size)))
+        .or_else(|| find(RowTime::Last).map(column))
 }

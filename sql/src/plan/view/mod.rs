@@ -211,7 +211,7 @@ impl Checked<'_> {
             let columns = scan.schema().columns();
             let time = match known {
                 Known::Stream(stream) => Expr::Column(columns[time_of_copy(stream, self.create)?].clone()),
-                Known::View(_) => legs::moment_of(known, &columns)
+                Known::View(view) => legs::start_of_row(view, &columns)
                     .ok_or_else(|| Error::internal("rows of a view without a window"))?,
             };
             let columns = columns.into_iter().map(Expr::Column).chain([time.alias(TIME_COLUMN)]);

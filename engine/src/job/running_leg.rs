@@ -16,7 +16,7 @@ use crate::view::lower::{FailedRow, LowerHalf, Lowered};
 use crate::view::panes::Filed;
 use crate::view::watermark::Observed;
 
-pub struct RunningView {
+pub struct RunningLeg {
     /// One, or several with the same lower half.
     specs: Vec<Arc<ViewSpec>>,
     /// Which place of theirs reads the worker's stream here.
@@ -38,18 +38,18 @@ pub struct Made {
     pub failed: Vec<FailedRow>,
 }
 
-impl RunningView {
+impl RunningLeg {
     /// `left`: windows of some views that have left although they end behind the watermark.
     pub fn of(
         views: &[Arc<ViewSpec>],
         stream: &str,
         left: &BTreeMap<String, Left>,
-    ) -> Result<Vec<RunningView>> {
-        let mut running: Vec<RunningView> = vec![];
+    ) -> Result<Vec<RunningLeg>> {
+        let mut running: Vec<RunningLeg> = vec![];
         for spec in views {
             let left = left.get(&spec.name).cloned().unwrap_or_default();
             for leg in spec.legs_of_stream(stream) {
-                let alike = |known: &&mut RunningView| {
+                let alike = |known: &&mut RunningLeg| {
                     (known.leg, &known.left) == (leg, &left)
                         && known.specs[0].shape.shares_lower_half(&spec.shape, leg)
                 };
@@ -58,7 +58,7 @@ impl RunningView {
                     None => {
                         let half = LowerHalf::new(&spec.shape, leg)?.without(left.clone());
                         let left = left.clone();
-                        running.push(RunningView { specs: vec![Arc::clone(spec)], leg, half, left });
+                        running.push(RunningLeg { specs: vec![Arc::clone(spec)], leg, half, left });
                     }
                 }
             }
@@ -93,7 +93,7 @@ impl RunningView {
                     view: Some(spec.name.clone()),
                     event_time: Some(observed.time(row)),
                     watermark: Some(observed.before(row)),
-                    ..RefusedRow::of(raw, index, "all its windows had closed".into())
+                    ..RefusedRow::of(raw, index, self.half.why_late().into())
                 });
             }
         }

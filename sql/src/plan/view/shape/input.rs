@@ -1,0 +1,165 @@
+//! The rows that a view begins with: those of a stream or of another view, and the windows that are laid over them.
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{LogicalPlan, TableScan};
+use thalweg_engine::spec::{RowTime, ViewInput, Window};
+
+use super::{BoundKeys, Checker, Meaning, Shape, Stage, Unit, column_of};
+use crate::error::{Error, Result};
+use crate::plan::view::inputs::Known;
+use crate::plan::view::syntax;
+use crate::plan::window::{LAST_INSTANT, WINDOW_END, WINDOW_START, WindowLength, WindowNode};
+
+impl Checker<'_> {
+    pub(super) fn of_input(&self, scan: &TableScan) -> Result<Shape> {
+        let name = scan.table_name.table();
+        let known = self.inputs.find(name).ok_or_else(|| Error::internal(format!("{name} is unknown")))?;
+        let place = syntax::place_of_relation(self.query, name);
+        if known.is_ever() {
+            return Err(Error::invalid(format!("the rows of {name} are never final, for it has no window"))
+                .at(place)
+                .hint("read what it reads, or a view with windows"));
+        }
+        let schema = known.schema();
+        let event_time = known.event_time().map(|column| schema.field(column).name().as_str());
+        let meaning = |column: &str| match known.row_time(column) {
+            Some(RowTime::Start) if known.is_session() => Meaning::Other,
+            Some(RowTime::End) if known.is_session() => Meaning::Final(0),
+            Some(RowTime::Last) if known.is_session() => Meaning::Final(LAST_INSTANT),
+            Some(RowTime::Start) => Meaning::Start,
+            Some(RowTime::End) => Meaning::End,
+            Some(RowTime::Last) => Meaning::Last,
+            None if event_time == Some(column) => Meaning::EventTime,
+            None => Meaning::Other,
+        };
+        let columns: Vec<_> =
+            scan.projected_schema.fields().iter().map(|field| meaning(field.name())).collect();
+        let window = known.window();
+        if let Known::View(view) = known
+            && view.times.iter().all(Option::is_none)
+        {
+            return Err(Error::invalid(format!("{name} does not tell the windows of its rows"))
+                .at(place)
+                .hint(format!("have {name} SELECT window_start too")));
+        }
+        Ok(Shape {
+            stage: Stage::Rows,
+            unit: window.map_or(Unit::None, |it| Unit::Window(length_of(it))),
+            // Each of a view's rows is of one window.
+            looks_at_window: window.is_some(),
+            keys: BoundKeys::default(),
+            input: matches!(known, Known::View(_)).then(|| ViewInput {
+                name: name.to_owned(),
+                window: None,
+                before_end: 0,
+            }),
+            columns,
+        })
+    }
+
+    pub(super) fn windowed(&self, node: &WindowNode) -> Result<Shape> {
+        let mut shape = self.shape(&node.input)?;
+        let refuse = |text: String| Error::invalid(text).at(node.position);
+        let schema = node.input.schema();
+        let time = shape.meaning(&node.time, schema);
+        let of_view = shape.input.as_ref().and_then(|input| self.inputs.find(&input.name));
+        if let (Unit::Window(_), None) | (Unit::Session { .. } | Unit::Ever, _) = (shape.unit, of_view) {
+            return Err(refuse("a window over a window is not supported".into())
+                .hint("make the inner one a view of finer windows, and read that view here"));
+        }
+        if shape.stage == Stage::Finished {
+            return Err(refuse(
+                "a window takes the rows of a stream or a view, not those of a query over many".into(),
+            )
+            .hint("make the inner query a view, and read that view here"));
+        }
+        match of_view.map(|known| (known.name(), known.window())) {
+            Some((name, None)) => {
+                let Meaning::Final(before_end) = time else {
+                    return Err(refuse(format!(
+                        "{} does not tell when a row of {name} was final",
+                        node.time
+                    ))
+                    .hint("the rows of sessions are windowed by window_end, or window_time"));
+                };
+                shape.input = Some(ViewInput { name: name.to_owned(), window: None, before_end });
+            }
+            Some((name, Some(window))) => {
+                let before_end = match time {
+                    Meaning::Start => window.size,
+                    Meaning::End => 0,
+                    Meaning::Last => LAST_INSTANT,
+                    Meaning::EventTime | Meaning::Final(_) | Meaning::Key(_) | Meaning::Other => {
+                        return Err(refuse(format!(
+                            "{} does not tell the window of a row of {name}",
+                            node.time
+                        ))
+                        .hint(format!(
+                            "write the bound that {name} selects, such as DESCRIPTOR(window_start)"
+                        )));
+                    }
+                };
+                shape.input = Some(ViewInput { name: name.to_owned(), window: Some(window), before_end });
+                // The view's own bounds are ordinary columns from here on.
+                shape.looks_at_window = false;
+                shape.columns.iter_mut().for_each(|it| *it = Meaning::Other);
+            }
+            None => self.check_event_time(node, time)?,
+        }
+        shape.unit = Unit::Window(node.length);
+        if let Some(keys) = &node.session {
+            for (number, key) in keys.iter().enumerate() {
+                if let Some(column) = column_of(key).and_then(|column| schema.maybe_index_of_column(column)) {
+                    shape.columns[column] = Meaning::Key(number);
+                }
+            }
+            shape.unit = Unit::Session { gap: node.length.size, keys: keys.len() };
+        }
+        let kept = node.kept_columns();
+        shape.columns = kept.iter().map(|index| shape.columns[*index]).collect();
+        shape.columns.extend([Meaning::Start, Meaning::End]);
+        if node.with_last {
+            shape.columns.push(Meaning::Last);
+        }
+        Ok(shape)
+    }
+
+    /// The time of a window over streams is the event time of each.
+    fn check_event_time(&self, node: &WindowNode, time: Meaning) -> Result<()> {
+        let refuse = |text: String| Error::invalid(text).at(node.position);
+        let mut streams = vec![];
+        node.input.apply(|each| {
+            if let LogicalPlan::TableScan(scan) = each
+                && let Some(Known::Stream(stream)) = self.inputs.find(scan.table_name.table())
+            {
+                streams.push(stream);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        for stream in &streams {
+            let Some(event_time) = stream.event_time else {
+                return Err(refuse(format!(
+                    "stream {} has no event time, so it has no windows",
+                    stream.name
+                ))
+                .hint("declare WATERMARK FOR column AS column - INTERVAL '5' SECOND in its CREATE STREAM"));
+            };
+            if time != Meaning::EventTime {
+                let declared = stream.schema.field(event_time.column).name();
+                return Err(refuse(format!("{} is not the event time of stream {}", node.time, stream.name))
+                    .hint(format!("the watermark is declared for {declared}: write {declared}")));
+            }
+        }
+        for name in [WINDOW_START, WINDOW_END] {
+            if node.input.schema().has_column_with_unqualified_name(name) {
+                return Err(refuse(format!("the rows already have a column {name}"))
+                    .hint(format!("give it another name: WITH renamed AS (SELECT {name} AS …)")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn length_of(window: Window) -> WindowLength {
+    WindowLength { size: window.size, slide: window.slide }
+}

@@ -1,0 +1,114 @@
+//! Steps where rows of several inputs meet: joins and unions. What a join makes is of one window.
+
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Expr, Join, JoinType, Operator, Union};
+
+use super::{BoundKeys, Checker, Meaning, Shape, Stage, Unit};
+use crate::error::{Error, Result};
+use crate::plan::view::syntax;
+
+impl Checker<'_> {
+    /// Each pair that a join makes is of one window.
+    pub(super) fn joined(&self, join: &Join) -> Result<Shape> {
+        let (mut left, mut right) = (self.shape(&join.left)?, self.shape(&join.right)?);
+        let place = syntax::place_of_join(self.query);
+        let (Unit::Window(of_left), Unit::Window(of_right)) = (left.unit, right.unit) else {
+            if left.unit == Unit::Ever && right.unit == Unit::Ever {
+                return Ok(left.beside(right, join.join_type));
+            }
+            return Err(Error::invalid("a join in a view is between rows of windows").at(place).hint(
+                "window both sides, such as FROM TUMBLE(a, ts, INTERVAL '1 minute') AS x JOIN TUMBLE(b, ts, \
+                       INTERVAL '1 minute') AS y ON x.window_start = y.window_start AND …",
+            ));
+        };
+        if of_left != of_right {
+            return Err(Error::invalid("both sides of a join have the same windows")
+                .at(place)
+                .hint("take the same size, and for HOP the same slide"));
+        }
+        let same_bound = |(a, b): &(Expr, Expr)| {
+            let (a, b) = (left.meaning(a, join.left.schema()), right.meaning(b, join.right.schema()));
+            a == b && a.is_bound()
+        };
+        let in_filter = |filter: &Expr| {
+            split_conjunction(filter).into_iter().any(|each| match each {
+                Expr::BinaryExpr(it) if it.op == Operator::Eq => {
+                    let pairs = [(&it.left, &it.right), (&it.right, &it.left)];
+                    pairs.into_iter().any(|(a, b)| same_bound(&((**a).clone(), (**b).clone())))
+                }
+                _ => false,
+            })
+        };
+        if !join.on.iter().any(same_bound) && !join.filter.as_ref().is_some_and(in_filter) {
+            return Err(Error::invalid("the join would reach across windows")
+                .at(place)
+                .hint("have it compare a bound too: ON a.window_start = b.window_start AND …"));
+        }
+        left.finish_rows();
+        right.finish_rows();
+        Ok(left.beside(right, join.join_type))
+    }
+
+    pub(super) fn united(&self, union: &Union) -> Result<Shape> {
+        let mut shapes = union.inputs.iter().map(|input| self.shape(input));
+        let mut shape = shapes.next().ok_or_else(|| Error::internal("a union of nothing"))??;
+        for other in shapes {
+            let mut other = other?;
+            let place = syntax::place_of_query(self.query);
+            if shape.unit != other.unit || (shape.input.is_some() != other.input.is_some()) {
+                return Err(Error::invalid("the parts of a UNION ALL have the same windows, or none")
+                    .at(place)
+                    .hint("write the same TUMBLE or HOP in each part"));
+            }
+            if shape.stage != other.stage || shape.input != other.input {
+                shape.finish_rows();
+                other.finish_rows();
+            }
+            shape.looks_at_window |= other.looks_at_window;
+            for (own, others) in shape.columns.iter_mut().zip(&other.columns) {
+                if own != others {
+                    *own = Meaning::Other;
+                }
+            }
+        }
+        if shape.stage == Stage::Finished
+            && matches!(shape.unit, Unit::Window(_))
+            && !shape.columns.iter().any(|it| it.is_bound())
+        {
+            return Err(Error::invalid(
+                "the parts of a UNION ALL do not tell their window in the same column",
+            )
+            .at(syntax::place_of_query(self.query))
+            .hint("SELECT window_start first in each of them"));
+        }
+        Ok(shape)
+    }
+}
+
+impl Shape {
+    fn beside(self, right: Shape, join: JoinType) -> Shape {
+        let columns = match join {
+            JoinType::LeftSemi | JoinType::LeftAnti => self.columns,
+            JoinType::RightSemi | JoinType::RightAnti => right.columns,
+            JoinType::LeftMark => [self.columns, vec![Meaning::Other]].concat(),
+            JoinType::RightMark => [right.columns, vec![Meaning::Other]].concat(),
+            // A bound is NULL where its side has no row.
+            JoinType::Left => [self.columns, other(right.columns)].concat(),
+            JoinType::Right => [other(self.columns), right.columns].concat(),
+            JoinType::Full => [other(self.columns), other(right.columns)].concat(),
+            JoinType::Inner => [self.columns, right.columns].concat(),
+        };
+        Shape {
+            stage: Stage::Finished,
+            unit: self.unit,
+            looks_at_window: self.looks_at_window || right.looks_at_window,
+            keys: BoundKeys::default(),
+            input: None,
+            columns,
+        }
+    }
+}
+
+fn other(columns: Vec<Meaning>) -> Vec<Meaning> {
+    vec![Meaning::Other; columns.len()]
+}

@@ -1,0 +1,231 @@
+//! What a view can be, seen in its plan: where the window's bounds are among the columns of each step, whether every
+//! step that looks at several rows stays within one window, and whether rows must be expanded per window.
+//!
+//! Works on the plan from its inputs upwards, as SQL was read, before anything is optimized; and once more on parts of
+//! the plan when it is cut.
+
+mod group;
+mod input;
+mod meet;
+
+use datafusion::common::{Column, DFSchema};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
+use datafusion::sql::sqlparser::ast::Query;
+use thalweg_engine::ids::Micros;
+use thalweg_engine::spec::{RowTime, ViewInput};
+
+use super::inputs::Inputs;
+use crate::error::{Error, Result};
+use crate::plan::window::{WindowLength, WindowNode};
+
+/// What was found out of one step.
+#[derive(Debug, Clone)]
+pub(super) struct Shape {
+    pub stage: Stage,
+    pub unit: Unit,
+    /// Something among rows that are not finished looks at the window other than as a bare key.
+    pub looks_at_window: bool,
+    /// Where the window's bounds are among the keys of the first aggregate, or the columns of rows that are kept: those
+    /// that every grouping set names. A key that is a bound and none of these makes rows be expanded, for a pane's bounds
+    /// differ from a window's.
+    pub keys: BoundKeys,
+    /// Of rows of one view: that input, and what they tell of time.
+    pub input: Option<ViewInput>,
+    columns: Vec<Meaning>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Rows of inputs, each of its own: lower halves make them.
+    Rows,
+    /// Rows that come of many, made when a unit closes.
+    Finished,
+}
+
+/// What rows are kept until.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Rows as they are.
+    None,
+    Window(WindowLength),
+    Session {
+        gap: Micros,
+        /// How many columns tell sessions apart.
+        keys: usize,
+    },
+    /// All rows since ever.
+    Ever,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct BoundKeys {
+    pub start: Option<usize>,
+    pub end: Option<usize>,
+    /// Of sessions: what tells them apart.
+    pub keys: Vec<usize>,
+}
+
+/// What a column is known to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    EventTime,
+    Start,
+    End,
+    /// The last instant of the window.
+    Last,
+    /// So long before a row of a view was final, which is all that is known of it.
+    Final(Micros),
+    /// What tells sessions apart, by number.
+    Key(usize),
+    Other,
+}
+
+impl Meaning {
+    fn is_bound(self) -> bool {
+        matches!(self, Meaning::Start | Meaning::End)
+    }
+
+    fn tells_window(self) -> bool {
+        self.is_bound() || self == Meaning::Last
+    }
+
+    /// Whether it is still known above an aggregate by it.
+    fn stays(self) -> bool {
+        self.tells_window() || matches!(self, Meaning::Key(_))
+    }
+}
+
+pub(super) struct Checker<'a> {
+    pub query: &'a Query,
+    pub inputs: Inputs<'a>,
+}
+
+impl Checker<'_> {
+    pub fn shape(&self, plan: &LogicalPlan) -> Result<Shape> {
+        match plan {
+            LogicalPlan::TableScan(scan) => self.of_input(scan),
+            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<WindowNode>() {
+                Some(window) => self.windowed(window),
+                None => Err(unsupported(plan)),
+            },
+            LogicalPlan::Projection(projection) => {
+                let input = &projection.input;
+                Ok(self.projected(self.shape(input)?, &projection.expr, input.schema()))
+            }
+            LogicalPlan::Filter(filter) => {
+                let mut shape = self.shape(&filter.input)?;
+                shape.note_use([&filter.predicate], filter.input.schema());
+                Ok(shape)
+            }
+            LogicalPlan::SubqueryAlias(alias) => self.shape(&alias.input),
+            LogicalPlan::Unnest(unnest) => {
+                let mut shape = self.shape(&unnest.input)?;
+                let unnested: Vec<_> = unnest.list_type_columns.iter().map(|(index, _)| *index).collect();
+                shape.columns = (unnest.dependency_indices.iter())
+                    .map(|index| {
+                        match unnested.contains(index) || unnest.struct_type_columns.contains(index) {
+                            true => Meaning::Other,
+                            false => shape.columns[*index],
+                        }
+                    })
+                    .collect();
+                Ok(shape)
+            }
+            LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
+            LogicalPlan::Distinct(Distinct::On(distinct)) => self.distinct_on(distinct),
+            LogicalPlan::Aggregate(aggregate) => self.aggregated(aggregate),
+            LogicalPlan::Window(window) => {
+                let mut shape = self.shape(&window.input)?;
+                self.check_over(&shape, &window.window_expr, window.input.schema())?;
+                shape.finish_rows();
+                shape.columns.extend(window.window_expr.iter().map(|_| Meaning::Other));
+                Ok(shape)
+            }
+            LogicalPlan::Join(join) => self.joined(join),
+            LogicalPlan::Union(union) => self.united(union),
+            other => Err(unsupported(other)),
+        }
+    }
+
+    fn projected(&self, mut shape: Shape, exprs: &[Expr], schema: &DFSchema) -> Shape {
+        shape.note_use(exprs.iter().filter(|expr| column_of(expr).is_none()), schema);
+        shape.columns = exprs.iter().map(|expr| shape.meaning(expr, schema)).collect();
+        shape
+    }
+}
+
+impl Shape {
+    pub fn aggregated(&self) -> bool {
+        self.stage == Stage::Finished
+    }
+
+    /// What each column of the plan is known to be.
+    pub fn row_times(&self) -> Vec<Option<RowTime>> {
+        let time = |meaning: &Meaning| match meaning {
+            Meaning::Start => Some(RowTime::Start),
+            Meaning::End => Some(RowTime::End),
+            Meaning::Last => Some(RowTime::Last),
+            Meaning::EventTime | Meaning::Final(_) | Meaning::Key(_) | Meaning::Other => None,
+        };
+        self.columns.iter().map(time).collect()
+    }
+
+    /// Of rows that are kept as they are: where their window's bounds are among the columns.
+    pub fn bounds(&self) -> BoundKeys {
+        let find = |wanted| self.columns.iter().position(|it| *it == wanted);
+        BoundKeys { start: find(Meaning::Start), end: find(Meaning::End), keys: self.session_keys() }
+    }
+
+    fn session_keys(&self) -> Vec<usize> {
+        let Unit::Session { keys, .. } = self.unit else { return vec![] };
+        let find = |wanted| self.columns.iter().position(|it| *it == Meaning::Key(wanted));
+        (0..keys).filter_map(find).collect()
+    }
+
+    fn meaning(&self, expr: &Expr, schema: &DFSchema) -> Meaning {
+        column_of(expr)
+            .and_then(|column| schema.maybe_index_of_column(column))
+            .map_or(Meaning::Other, |index| self.columns[index])
+    }
+
+    fn mentions_bound(&self, expr: &Expr, schema: &DFSchema) -> bool {
+        expr.column_refs().into_iter().any(|column| {
+            schema.maybe_index_of_column(column).is_some_and(|index| self.columns[index].tells_window())
+        })
+    }
+
+    /// Rows of inputs are kept as they are, and go on as those of many.
+    fn finish_rows(&mut self) {
+        if self.stage == Stage::Rows {
+            // Only bounds are made those of each window.
+            self.looks_at_window |= self.columns.contains(&Meaning::Last);
+            self.columns
+                .iter_mut()
+                .filter(|it| **it == Meaning::EventTime)
+                .for_each(|it| *it = Meaning::Other);
+        }
+        self.stage = Stage::Finished;
+        self.input = None;
+    }
+
+    fn note_use<'e>(&mut self, exprs: impl IntoIterator<Item = &'e Expr>, schema: &DFSchema) {
+        let looked = exprs.into_iter().any(|expr| self.mentions_bound(expr, schema));
+        if looked && self.stage == Stage::Rows {
+            self.looks_at_window = true;
+        }
+    }
+}
+
+fn column_of(expr: &Expr) -> Option<&Column> {
+    match expr {
+        Expr::Column(column) => Some(column),
+        Expr::Alias(alias) => column_of(&alias.expr),
+        _ => None,
+    }
+}
+fn unsupported(plan: &LogicalPlan) -> Error {
+    let name = plan.display().to_string();
+    let name = name.split([':', ' ']).next().unwrap_or_default().to_lowercase();
+    Error::invalid(format!("{name} is not supported in a view"))
+        .hint("write it in the query that reads the view")
+}
