@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
+use chrono_tz::Tz;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use uuid::Uuid;
@@ -179,10 +180,10 @@ pub enum Input {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewInput {
     pub name: String,
-    /// The windows of its rows, where the time of a row is not their end itself.
+    /// The windows of its rows; `None` where these end anywhere.
     pub window: Option<Window>,
-    /// How far the time of a row lies before the end of its window.
-    pub before_end: Micros,
+    /// Which instant of its window is the time of a row.
+    pub time: RowTime,
 }
 
 impl Input {
@@ -201,7 +202,12 @@ pub enum RowTime {
     End,
     /// The last instant of the window.
     Last,
+    /// One of its own, within the unit that the row is of.
+    Own,
 }
+
+/// How long before its end the last instant of a window is, as Flink has it.
+pub const LAST_INSTANT: Micros = 1_000;
 
 impl ViewSpec {
     /// A table of ours, which nobody created.
@@ -288,6 +294,29 @@ impl ViewShape {
         }
     }
 
+    fn cuts(&self) -> &[Cut] {
+        match self {
+            ViewShape::Units { cuts, .. } => cuts,
+            ViewShape::Copy { .. } => &[],
+        }
+    }
+
+    /// Whether a unit looks at what lies around it.
+    pub fn looks_around(&self) -> bool {
+        self.cuts().iter().any(|cut| cut.reach != Reach::default())
+    }
+
+    /// How far behind what its legs have come to a unit ends that can close: what comes after it may count in it.
+    pub fn hold(&self) -> Micros {
+        self.cuts().iter().map(|cut| cut.reach.after).max().unwrap_or(0).max(0)
+    }
+
+    /// That of the cuts that a leg gives to.
+    pub fn reach_of(&self, leg: usize) -> Reach {
+        let gives = |cut: &&Cut| cut.lowers.iter().any(|lower| lower.leg == leg);
+        self.cuts().iter().find(gives).map_or_else(Reach::default, |cut| cut.reach)
+    }
+
     /// Whether leg `leg` of both would make the same parts of the same rows, so that one lower half serves both.
     pub fn shares_lower_half(&self, other: &ViewShape, leg: usize) -> bool {
         match (self, other) {
@@ -295,7 +324,7 @@ impl ViewShape {
                 ViewShape::Units { unit, allowed_lateness, cuts, .. },
                 ViewShape::Units { unit: u, allowed_lateness: l, cuts: c, .. },
             ) => {
-                (unit, allowed_lateness) == (u, l)
+                (unit, allowed_lateness, self.hold()) == (u, l, other.hold())
                     && cuts.iter().map(|cut| cut.key(leg)).eq(c.iter().map(|cut| cut.key(leg)))
             }
             _ => false,
@@ -303,14 +332,40 @@ impl ViewShape {
     }
 }
 
-/// Windows of `size` every `slide`, aligned to the epoch. `slide == size` is TUMBLE.
+/// Which windows there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    pub size: Micros,
-    pub slide: Micros,
+    pub layout: Layout,
     /// Rows were expanded per window below the cut, because something there looks at the window: then a pane is a
     /// whole window, and the window columns of a state are right as they are.
     pub expanded: bool,
+}
+
+/// How windows lie along the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// Windows of `size`, one starting every `slide`, one of them at `offset` (below `slide`) after 1970. `slide == size`
+    /// is TUMBLE.
+    Hop { size: Micros, slide: Micros, offset: Micros },
+    /// From each start, a `size` apart, windows of one `step`, two, and so on up to the size, which is whole steps.
+    Cumulate { size: Micros, step: Micros, offset: Micros },
+    /// Days or months as the clocks of a zone have them, one after the other.
+    Calendar(Calendar),
+}
+
+/// Windows side by side whose lengths differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Calendar {
+    pub length: CalendarLength,
+    pub zone: Tz,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CalendarLength {
+    /// Counted from Monday, the fifth of January 1970, so that seven are a week.
+    Days(i32),
+    /// Counted from January, so that three are a quarter.
+    Months(i32),
 }
 
 /// One kind of state: what the lower halves of one or several legs make, and what is made of that above. Each is planned
@@ -320,11 +375,21 @@ pub struct Cut {
     pub lowers: Vec<Lower>,
     pub state: State,
     /// Positions of the window's bounds in the partial batches (and in the finished rows); a query may name only one of
-    /// the two.
+    /// the two. Of rows that look around, the first is any instant of their unit.
     pub window_start: Option<usize>,
     pub window_end: Option<usize>,
     /// Likewise of the keys by which sessions are told apart.
     pub keys: Vec<usize>,
+    pub reach: Reach,
+}
+
+/// How far around its unit what a cut keeps counts in it. Whole panes of units side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reach {
+    /// So far before the unit's start it begins; less than nothing is after that.
+    pub before: Micros,
+    /// So far after the unit's end it ends; less than nothing is before that.
+    pub after: Micros,
 }
 
 /// What a leg gives to a cut.
@@ -353,9 +418,9 @@ impl Cut {
         }
     }
 
-    fn key(&self, leg: usize) -> (Vec<&LogicalPlan>, Option<usize>, Option<usize>, &[usize]) {
+    fn key(&self, leg: usize) -> (Vec<&LogicalPlan>, Option<usize>, Option<usize>, &[usize], Reach) {
         let of_leg = self.lowers.iter().filter(|lower| lower.leg == leg).map(|lower| &lower.logical);
-        (of_leg.collect(), self.window_start, self.window_end, &self.keys)
+        (of_leg.collect(), self.window_start, self.window_end, &self.keys, self.reach)
     }
 }
 

@@ -140,6 +140,52 @@ pub struct ViewStatus {
     pub closed_through: Option<Micros>,
     /// When a view emits only windows that began after it was born: that instant.
     pub born_after: Option<Micros>,
+    pub waits_for: Wait,
+}
+
+/// What has to come before a view has more rows that are final. `closes` is the end of its next unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wait {
+    /// Its rows are final at once, or never.
+    Nothing,
+    /// It has failed.
+    Restart,
+    FailedStream {
+        stream: String,
+    },
+    FailedView {
+        view: String,
+    },
+    FirstRecord {
+        stream: String,
+    },
+    /// None that it takes is open.
+    Rows,
+    /// The partition that is furthest behind, until the stream has come to `needs`.
+    Partition {
+        stream: String,
+        partition: PartitionId,
+        watermark: Option<Micros>,
+        /// Wall time since which the watermark stands where it does.
+        since: Option<Micros>,
+        closes: Micros,
+        needs: Micros,
+    },
+    /// All partitions are silent, so time has to pass by itself.
+    Silence {
+        stream: String,
+        closes: Micros,
+    },
+    /// A view that it reads.
+    View {
+        view: String,
+        closes: Micros,
+        closed_through: Option<Micros>,
+    },
+    /// Nothing but the next one.
+    Checkpoint {
+        closes: Micros,
+    },
 }
 
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::ids::{CALENDAR, END_OF_TIME, Micros};
 use crate::job::shared::{Table, Tables};
-use crate::spec::{Input, ViewInput, ViewSpec};
+use crate::spec::{Input, LAST_INSTANT, RowTime, ViewInput, ViewSpec, Window};
 
 impl ViewInput {
     /// Before which no row can come any more whose input has closed so far.
@@ -14,22 +14,40 @@ impl ViewInput {
         if !CALENDAR.contains(&closed) {
             return Some(if closed > *CALENDAR.start() { END_OF_TIME } else { closed });
         }
-        let next = self.window.map_or(closed, |window| window.next_end(closed));
-        Some(next.saturating_sub(self.before_end))
+        let Some(Window { layout, .. }) = self.window else { return Some(self.instant_of(closed, closed)) };
+        let next = layout.next_end(closed);
+        Some(self.instant_of(layout.start_of_end(next), next))
     }
 
-    /// How far before its time a row's window starts.
+    /// The time of a row whose window has these bounds.
+    fn instant_of(&self, start: Micros, end: Micros) -> Micros {
+        match self.time {
+            RowTime::Start => start,
+            RowTime::End | RowTime::Own => end,
+            RowTime::Last => end.saturating_sub(LAST_INSTANT),
+        }
+    }
+
+    /// How far before its time a row's window starts, at most.
     pub fn reach(&self) -> Micros {
-        self.window.map_or(0, |window| window.size.saturating_sub(self.before_end))
+        self.window.map_or(0, |window| self.instant_of(0, window.layout.longest()))
     }
 
     /// How far the input has to close for that frontier to come to an instant.
     fn closed_for(&self, frontier: Micros) -> Micros {
-        let end = frontier.saturating_add(self.before_end);
-        match self.window {
-            // Its next window is to end there, or later.
-            Some(window) => window.newest_end(window.next_end(end.saturating_sub(1)).saturating_sub(1)),
-            None => end,
+        let end = match self.time {
+            RowTime::Last => frontier.saturating_add(LAST_INSTANT),
+            RowTime::Start | RowTime::End | RowTime::Own => frontier,
+        };
+        // The window that is next to close then.
+        match (self.window, self.time) {
+            (None, _) => end,
+            (Some(Window { layout, .. }), RowTime::Start) => {
+                layout.newest_end(layout.first_end_from(frontier).saturating_sub(1))
+            }
+            (Some(Window { layout, .. }), _) => {
+                layout.newest_end(layout.next_end(end.saturating_sub(1)).saturating_sub(1))
+            }
         }
     }
 }
@@ -73,6 +91,7 @@ pub fn open_through(tables: &Tables) -> BTreeMap<String, Micros> {
 
 fn push_down(tables: &Tables, spec: &ViewSpec, through: Micros, needed: &mut BTreeMap<String, Micros>) {
     let lateness = spec.shape.allowed_lateness();
+    let through = through.saturating_add(spec.shape.hold());
     for leg in &spec.legs {
         match &leg.input {
             Input::Stream(stream) => {
@@ -91,32 +110,36 @@ fn push_down(tables: &Tables, spec: &ViewSpec, through: Micros, needed: &mut BTr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Window;
+    use crate::spec::Layout;
 
-    fn input(window: Option<Window>, before_end: Micros) -> ViewInput {
-        ViewInput { name: "v".into(), window, before_end }
+    fn input(layout: Option<Layout>, time: RowTime) -> ViewInput {
+        let window = layout.map(|layout| Window { layout, expanded: false });
+        ViewInput { name: "v".into(), window, time }
     }
 
     #[test]
     fn rows_to_come_end_after_what_has_closed() {
-        let tumble = Window { size: 60, slide: 60, expanded: false };
-        let by_start = input(Some(tumble), 60);
+        let by_start = input(Some(Layout::hop(60, 60)), RowTime::Start);
         assert_eq!(by_start.frontier(Some(120)), Some(120));
         assert_eq!(by_start.frontier(Some(179)), Some(120), "the window from 120 may still give rows");
         assert_eq!(by_start.frontier(None), None);
         assert_eq!(by_start.frontier(Some(END_OF_TIME)), Some(END_OF_TIME));
-        let hop = Window { size: 60, slide: 20, expanded: false };
-        assert_eq!(input(Some(hop), 60).frontier(Some(120)), Some(80));
-        assert_eq!(input(Some(hop), 0).frontier(Some(120)), Some(140));
-        assert_eq!(input(None, 0).frontier(Some(125)), Some(125));
+        assert_eq!(input(Some(Layout::hop(60, 20)), RowTime::Start).frontier(Some(120)), Some(80));
+        assert_eq!(input(Some(Layout::hop(60, 20)), RowTime::End).frontier(Some(120)), Some(140));
+        assert_eq!(input(None, RowTime::End).frontier(Some(125)), Some(125));
+        let growing = Layout::Cumulate { size: 60, step: 20, offset: 0 };
+        assert_eq!(input(Some(growing), RowTime::Start).frontier(Some(100)), Some(60));
+        assert_eq!(input(Some(growing), RowTime::End).frontier(Some(100)), Some(120));
     }
 
     #[test]
     fn what_has_to_close_is_the_least_that_is_enough() {
-        for (size, slide) in [(60, 60), (60, 20), (7, 2)] {
-            let window = Window { size, slide, expanded: false };
-            for before_end in [0, 1, size] {
-                for input in [input(Some(window), before_end), input(None, before_end)] {
+        let growing = Layout::Cumulate { size: 60, step: 20, offset: 10 };
+        let hops = [(60, 60, 0), (60, 20, 7), (7, 2, 0)];
+        let hops = hops.map(|(size, slide, offset)| Layout::Hop { size, slide, offset });
+        for layout in hops.into_iter().chain([growing]) {
+            for time in [RowTime::Start, RowTime::End] {
+                for input in [input(Some(layout), time), input(None, RowTime::End)] {
                     for wanted in -90..200 {
                         let least = (-400..600).find(|closed| input.frontier(Some(*closed)) >= Some(wanted));
                         assert_eq!(Some(input.closed_for(wanted)), least, "{wanted} in {input:?}");

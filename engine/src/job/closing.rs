@@ -63,7 +63,7 @@ impl Coordinator {
         let mut fed = self.backfill.remove(&name).unwrap_or_default();
         let tables = self.shared.lock();
         let spec = &tables.tables[&name].spec;
-        let lateness = spec.shape.allowed_lateness();
+        let (lateness, hold) = (spec.shape.allowed_lateness(), spec.shape.hold());
         let mut through = vec![];
         for (leg, Leg { input, .. }) in spec.legs.iter().enumerate() {
             through.push(match input {
@@ -80,7 +80,8 @@ impl Coordinator {
                 },
             });
         }
-        TableShare { name, through: through.into_iter().min().flatten(), fed }
+        let through = through.into_iter().min().flatten().map(|through| through.saturating_sub(hold));
+        TableShare { name, through, fed }
     }
 
     /// Rows of views that views could not take join the table of ours that is closed last.

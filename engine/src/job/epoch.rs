@@ -24,11 +24,12 @@ use crate::job::shared::{Table, Tail};
 use crate::sink::{encode_parts, first_dates, put_parts};
 use crate::spec::{Unit, ViewShape, ViewSpec};
 use crate::status::{Failure, LedgerRow};
+use crate::view::Stretch;
 use crate::view::left::Left;
 use crate::view::panes::{Panes, Run, due_merge};
 use crate::view::part::Part;
 use crate::view::session::{self, Closing};
-use crate::view::upper::{finish, reduce};
+use crate::view::upper::reduce;
 use crate::view::without_time;
 use crate::{Error, Result};
 
@@ -144,7 +145,7 @@ impl TableEpoch {
                     Unit::Ever => (None, vec![]),
                     Unit::Window(_) => {
                         let closed = panes.closed_through.max(through);
-                        (closed, closed.map_or(vec![], |closed| panes.closing_parts(&fresh, closed)))
+                        (closed, closed.map_or(vec![], |closed| panes.closing_stretches(&fresh, closed)))
                     }
                     Unit::Session(session) => {
                         let closed = through.map(|through| session.closed_through(through));
@@ -158,14 +159,17 @@ impl TableEpoch {
                         };
                         // What has ended leaves, but what goes on of it.
                         fresh.extend(outcome.carried);
-                        (closed, outcome.closing)
+                        (closed, vec![Stretch { parts: outcome.closing, within: None }])
                     }
                 };
-                let rows = if closing.is_empty() { vec![] } else { finish(cuts, upper, &closing).await? };
+                let mut rows = vec![];
+                for stretch in closing.iter().filter(|stretch| !stretch.parts.is_empty()) {
+                    rows.extend(stretch.finish(cuts, upper).await?);
+                }
                 (rows, fresh, closed_through)
             }
         };
-        let left = left_with(&whole.panes, &spec, &rows)?;
+        let left = left_with(&whole.panes, &spec, &rows, closed_through)?;
         let (runs, written) = self.runs(&whole.panes, &spec, &fresh, closed_through).await?;
         let (tail, delta, files) =
             self.settle_rows(&spec, whole.tail.clone(), whole.delta.clone(), rows.clone()).await?;
@@ -269,14 +273,14 @@ impl TableEpoch {
 }
 
 /// The windows that have left, with those of these rows.
-fn left_with(panes: &Panes, spec: &ViewSpec, rows: &[RecordBatch]) -> Result<Left> {
+fn left_with(panes: &Panes, spec: &ViewSpec, rows: &[RecordBatch], closed: Option<Micros>) -> Result<Left> {
     let mut left = panes.left.clone();
-    let Some(window) = spec.shape.window() else { return Ok(left) };
+    let (Some(window), Some(closed)) = (spec.shape.window(), closed) else { return Ok(left) };
     for batch in rows.iter().filter(|batch| batch.num_rows() > 0) {
-        let starts = batch.column(batch.num_columns() - 1).as_primitive_opt::<TimestampMicrosecondType>();
-        let starts = starts.ok_or_else(|| Error::Internal("closed rows lack their window's start".into()))?;
-        let starts: BTreeSet<Micros> = starts.values().iter().copied().collect();
-        left.add(starts, window);
+        let times = batch.column(batch.num_columns() - 1).as_primitive_opt::<TimestampMicrosecondType>();
+        let times = times.ok_or_else(|| Error::Internal("closed rows lack their window's start".into()))?;
+        let times: BTreeSet<Micros> = times.values().iter().copied().collect();
+        left.add(times.into_iter().flat_map(|time| window.marks_of_closed(time, closed)), window);
     }
     Ok(left)
 }

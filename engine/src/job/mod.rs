@@ -26,6 +26,7 @@ mod scout;
 mod shared;
 mod stream;
 mod tables;
+mod waits;
 mod watermark;
 mod worker;
 

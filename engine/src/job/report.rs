@@ -1,6 +1,7 @@
 //! The engine's word on itself, read off the tables under their lock.
 
 use crate::job::shared::{Stream, Table, Tables};
+use crate::job::waits::wait_of;
 use crate::spec::SourceSpec;
 use crate::status::{PartitionStatus, Status, StreamStatus, ViewStatus};
 
@@ -8,7 +9,9 @@ pub fn status(tables: &Tables) -> Status {
     Status {
         streams: tables.streams.values().map(stream_status).collect(),
         partitions: tables.streams.values().flat_map(partitions).collect(),
-        views: tables.tables.values().filter(|table| !table.spec.is_system()).map(view_status).collect(),
+        views: (tables.tables.values().filter(|table| !table.spec.is_system()))
+            .map(|table| view_status(tables, table))
+            .collect(),
         checkpoints: tables.checkpoints.iter().cloned().collect(),
         ledger: tables.ledger_rows.iter().cloned().collect(),
         interventions: tables.interventions.iter().cloned().collect(),
@@ -56,7 +59,7 @@ fn partitions(stream: &Stream) -> Vec<PartitionStatus> {
     stream.partitions.iter().map(status).collect()
 }
 
-fn view_status(table: &Table) -> ViewStatus {
+fn view_status(tables: &Tables, table: &Table) -> ViewStatus {
     ViewStatus {
         view: table.spec.name.clone(),
         stream: table.spec.inputs().join(", "),
@@ -71,5 +74,6 @@ fn view_status(table: &Table) -> ViewStatus {
         failed_rows: table.failed,
         closed_through: table.panes.closed_through,
         born_after: table.panes.born_after,
+        waits_for: wait_of(tables, table),
     }
 }

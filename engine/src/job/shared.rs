@@ -99,6 +99,8 @@ pub struct Partition {
     pub end_offset: Option<Offset>,
     pub last_record: Option<RecordFingerprint>,
     pub ended: bool,
+    /// Its watermark at the last barrier, and since which wall time it stands there.
+    pub risen: Option<(Micros, Micros)>,
     /// Idle at the last barrier, since this wall time.
     pub idle_since: Option<Micros>,
     /// Then also when, on the clock's elapsed time, its source last said that it was at its end.
@@ -125,6 +127,16 @@ pub struct Table {
     pub failed: u64,
     /// The view stands still: it takes no rows, and has nothing open.
     pub failure: Option<Failure>,
+}
+
+impl Partition {
+    /// For people who ask why nothing closes.
+    pub fn note_rise(&mut self, wall: impl Fn() -> Micros) {
+        let watermark = self.time.watermark();
+        if self.risen.map(|(watermark, _)| watermark) != watermark {
+            self.risen = watermark.map(|watermark| (watermark, wall()));
+        }
+    }
 }
 
 impl Stream {

@@ -169,6 +169,7 @@ impl StreamJob {
             end_offset: None,
             last_record: None,
             ended: false,
+            risen: None,
             idle_since: None,
             heard: None,
             answers: false,

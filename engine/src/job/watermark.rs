@@ -139,7 +139,7 @@ fn set_back(tables: &mut Tables, stream: &str, to: Micros) {
             Input::View(input) => input.frontier(tables.tables.get(&input.name)?.panes.closed_through),
         });
         if let (Some(back), Some(table)) = (back.min(), tables.tables.get_mut(&view)) {
-            table.panes.set_back(back);
+            table.panes.set_back(back.saturating_sub(spec.shape.hold()));
             turned.insert(view);
         }
     }

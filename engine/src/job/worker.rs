@@ -247,6 +247,7 @@ impl Running {
                 if let Some(set) = set.filter(|set| set.is_for(*id)) {
                     partition.time.set(set.to);
                 }
+                partition.note_rise(|| self.worker.clock.wall());
                 partitions.push((*id, partition.clone()));
             }
         }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use datafusion::physical_plan::displayable;
 
-use crate::spec::{State, Unit, ViewShape};
+use crate::spec::{Layout, Reach, State, Unit, ViewShape};
 
 /// Aggregates whose state is a library's own: only the version that wrote it is known to read it.
 const OF_ONE_VERSION: [&str; 5] = [
@@ -20,13 +20,26 @@ pub fn fingerprint(shape: &ViewShape) -> String {
     let mut text = String::new();
     if let ViewShape::Units { unit, cuts, .. } = shape {
         match unit {
-            Unit::Window(window) => line(&mut text, format_args!("{window:?}")),
+            Unit::Window(window) => match window.layout {
+                // As it was written when there were no others.
+                Layout::Hop { size, slide, offset: 0 } => {
+                    let expanded = window.expanded;
+                    line(
+                        &mut text,
+                        format_args!("Window {{ size: {size}, slide: {slide}, expanded: {expanded} }}"),
+                    );
+                }
+                _ => line(&mut text, format_args!("{window:?}")),
+            },
             Unit::Session(_) | Unit::Ever => line(&mut text, format_args!("{unit:?}")),
         }
         for cut in cuts {
             line(&mut text, format_args!("cut {:?}", (cut.window_start, cut.window_end)));
             if !cut.keys.is_empty() {
                 line(&mut text, format_args!("keys {:?}", cut.keys));
+            }
+            if cut.reach != Reach::default() {
+                line(&mut text, format_args!("{:?}", cut.reach));
             }
             for field in cut.state_schema().fields() {
                 let null = if field.is_nullable() { " null" } else { "" };

@@ -16,7 +16,8 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 use futures::FutureExt;
 
 use crate::ids::{CALENDAR, Micros};
-use crate::spec::{Cut, Unit, ViewShape, Window};
+use crate::spec::{Cut, Unit, ViewShape};
+use crate::view::Extent;
 use crate::view::arrived::Arrived;
 use crate::view::compact::compacted;
 use crate::view::fault::Fault;
@@ -44,7 +45,7 @@ pub struct LowerHalf {
 #[derive(Debug, Clone, Copy)]
 enum Late {
     /// Those whose windows had all passed.
-    Windows(Window),
+    Windows(Extent),
     /// Those behind the watermark: what they belong to may have closed, or not.
     Behind,
 }
@@ -96,7 +97,10 @@ impl LowerHalf {
                     lowers.map(move |lower| Plan::new(Arc::clone(&lower.plan), Some((number, cut.clone()))))
                 });
                 let late = match unit {
-                    Unit::Window(window) => Some((Late::Windows(*window), *allowed_lateness)),
+                    Unit::Window(window) => {
+                        let extent = Extent { window: *window, reach: shape.reach_of(leg) };
+                        Some((Late::Windows(extent), allowed_lateness.saturating_add(shape.hold())))
+                    }
                     Unit::Session(_) => Some((Late::Behind, *allowed_lateness)),
                     Unit::Ever => None,
                 };
@@ -117,7 +121,7 @@ impl LowerHalf {
     /// Which rows are late, and in which of their windows others count; `None` if all count in all of theirs.
     pub fn verdicts(&self, observed: &Observed) -> Option<Verdicts> {
         match self.late? {
-            (Late::Windows(window), lateness) => observed.verdicts(window, lateness, &self.left),
+            (Late::Windows(extent), lateness) => observed.verdicts(extent, lateness, &self.left),
             (Late::Behind, lateness) => observed.behind(lateness),
         }
     }
@@ -141,7 +145,7 @@ impl LowerHalf {
                 let place = |row: usize| rows.value(row) as usize;
                 for part in self.lower(&some, place, &mut lowered).await? {
                     lowered.parts.extend(match self.late {
-                        Some((Late::Windows(window), _)) => part.ending_after(after, window)?,
+                        Some((Late::Windows(extent), _)) => part.ending_after(after, extent)?,
                         _ => Some(part),
                     });
                 }

@@ -2,7 +2,9 @@
 //! them, and the upper half makes rows of them when a window closes or somebody reads.
 
 pub mod arrived;
+mod calendar;
 pub mod compact;
+mod extent;
 mod fault;
 mod fingerprint;
 mod leaf;
@@ -20,6 +22,7 @@ pub mod upper;
 pub mod watermark;
 mod window;
 
+pub use extent::{Extent, Stretch};
 pub use fault::Fault;
 pub use fingerprint::{fingerprint, reads};
 pub use leaf::{LeafExec, MicroBatch};

@@ -58,7 +58,7 @@ impl OpenPanes {
             }
             let rows = match &view.shape {
                 ViewShape::Copy { .. } => {
-                    panes.open_parts(&fresh).into_iter().map(|part| part.batch).collect()
+                    panes.all_and(&fresh).into_iter().map(|part| part.batch.clone()).collect()
                 }
                 ViewShape::Units { unit: Unit::Session(session), cuts, upper, .. } => {
                     let born_after = panes.born_after.map(|born| session.born_after(born));
@@ -66,7 +66,11 @@ impl OpenPanes {
                     finish(cuts, upper, &parts).await?
                 }
                 ViewShape::Units { cuts, upper, .. } => {
-                    finish(cuts, upper, &panes.open_parts(&fresh)).await?
+                    let mut rows = vec![];
+                    for stretch in panes.open_stretches(&fresh) {
+                        rows.extend(stretch.finish(cuts, upper).await?);
+                    }
+                    rows
                 }
             };
             rows.iter().map(|batch| without_time(view, batch)).collect()

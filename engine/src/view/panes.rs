@@ -4,16 +4,18 @@
 //! INV-3: a part never joins a pane all of whose windows have left. INV-4: a window leaves once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
 use crate::checkpoint::manifest::StateFile;
 use crate::ids::{Epoch, Micros};
-use crate::spec::{Unit, ViewShape, ViewSpec, Window};
+use crate::spec::{Reach, Unit, ViewShape, ViewSpec, Window};
 use crate::view::left::Left;
 use crate::view::part::Part;
 use crate::view::upper::WindowPart;
+use crate::view::{Extent, Stretch};
 use crate::{Error, Result};
 
 /// Runs of one level before they merge into one of the next: at most 7 a level stay behind.
@@ -34,6 +36,8 @@ pub type Filed = Arc<Vec<Part>>;
 pub struct Panes {
     /// `None` for a copy.
     unit: Option<Unit>,
+    /// By cut; empty unless units look around.
+    reaches: Vec<Reach>,
     /// Parts whose epoch is not durable yet.
     filed: BTreeMap<Epoch, Vec<Filed>>,
     runs: Vec<Arc<Run>>,
@@ -53,8 +57,15 @@ impl Panes {
             ViewShape::Copy { .. } => None,
             ViewShape::Units { unit, .. } => Some(*unit),
         };
+        let reaches = match &spec.shape {
+            ViewShape::Units { cuts, .. } if spec.shape.looks_around() => {
+                cuts.iter().map(|cut| cut.reach).collect()
+            }
+            _ => vec![],
+        };
         Panes {
             unit,
+            reaches,
             filed: BTreeMap::new(),
             runs: vec![],
             closed_through: None,
@@ -73,10 +84,15 @@ impl Panes {
         }
     }
 
-    /// By when all has closed that a pane is of, where it closes at all.
-    fn last_end_of(&self, pane: Micros) -> Option<Micros> {
+    /// The windows in which the rows of a cut count.
+    fn extent(&self, window: Window, cut: u32) -> Extent {
+        Extent { window, reach: self.reaches.get(cut as usize).copied().unwrap_or_default() }
+    }
+
+    /// By when all has closed that a pane of a cut counts in, where it closes at all.
+    fn last_end_of(&self, cut: u32, pane: Micros) -> Option<Micros> {
         match self.unit? {
-            Unit::Window(window) => Some(window.last_end(pane)),
+            Unit::Window(window) => Some(self.extent(window, cut).last_end(pane)),
             Unit::Session(session) => Some(session.last_end(pane)),
             Unit::Ever => None,
         }
@@ -146,25 +162,70 @@ impl Panes {
         self.runs.iter().flat_map(|run| run.parts.iter()).chain(filed)
     }
 
-    /// Every part that a reader has to see, with `fresh` ones that are filed nowhere yet.
-    pub fn open_parts(&self, fresh: &[Part]) -> Vec<WindowPart> {
-        let parts = self.parts().chain(fresh);
+    /// All that a reader has to see, with `fresh` parts that are filed nowhere yet.
+    pub fn open_stretches(&self, fresh: &[Part]) -> Vec<Stretch> {
+        let parts = self.all_and(fresh);
         match self.window() {
-            None => parts.map(whole).collect(),
-            Some(window) => {
-                let open = |end| self.closed_through.is_none_or(|closed| end > closed);
-                parts.flat_map(|part| self.windows_of(window, part, &open)).collect()
-            }
+            None => vec![Stretch { parts: parts.into_iter().map(whole).collect(), within: None }],
+            Some(window) => self.stretches(window, &parts, None),
         }
     }
 
-    /// The shares of the windows that end after those that have left and at or before `through`. `fresh` are the parts
-    /// of the epoch that has become whole.
-    pub fn closing_parts(&self, fresh: &[Part], through: Micros) -> Vec<WindowPart> {
+    /// The windows that end after those that have left and at or before `through`. `fresh` are the parts of the epoch
+    /// that has become whole.
+    pub fn closing_stretches(&self, fresh: &[Part], through: Micros) -> Vec<Stretch> {
         let Some(window) = self.window() else { return vec![] };
-        let closing = |end| end <= through && self.closed_through.is_none_or(|closed| end > closed);
-        let runs = self.runs.iter().flat_map(|run| run.parts.iter());
-        runs.chain(fresh).flat_map(|part| self.windows_of(window, part, &closing)).collect()
+        self.stretches(window, &self.durable_and(fresh), Some(through))
+    }
+
+    /// Of the windows that have not left, those that end at or before `through`.
+    fn stretches(&self, window: Window, parts: &[&Part], through: Option<Micros>) -> Vec<Stretch> {
+        if !self.reaches.is_empty() {
+            return self.stretches_around(window, parts, through);
+        }
+        let wanted = |end| {
+            through.is_none_or(|through| end <= through)
+                && self.closed_through.is_none_or(|closed| end > closed)
+        };
+        let parts = parts.iter().flat_map(|part| self.windows_of(window, part, &wanted)).collect();
+        vec![Stretch { parts, within: None }]
+    }
+
+    /// Likewise of units that look around: one stretch for all of them, but where some have left, or rows of some of them
+    /// were late for others.
+    fn stretches_around(&self, window: Window, parts: &[&Part], through: Option<Micros>) -> Vec<Stretch> {
+        let layout = window.layout;
+        // What lies before its birth a unit would look for in vain.
+        let before = self.reaches.iter().map(|reach| reach.before).max().unwrap_or(0).max(0);
+        let born = self.born_after.map(|born| born.saturating_add(before).saturating_add(1));
+        let born = born.map(|born| layout.start_of_end(layout.first_end_from(born)));
+        let from = self.closed_through.map(|closed| layout.newest_end(closed)).max(born);
+        let until = through.map_or(Micros::MAX, |through| layout.newest_end(through));
+        let mut cuts: Vec<Micros> = parts.iter().map(|part| part.after).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        let mut stretches = vec![];
+        for open in self.left.without(from.unwrap_or(Micros::MIN)..until, window) {
+            let within = cuts.iter().copied().filter(|cut| open.contains(cut));
+            let starts: Vec<Micros> = [open.start].into_iter().chain(within).collect();
+            let ends = starts.iter().copied().skip(1).chain([open.end]);
+            for stretch in starts.iter().zip(ends).map(|(start, end)| *start..end) {
+                let parts: Vec<WindowPart> =
+                    parts.iter().flat_map(|part| self.pieces_of(window, part, &stretch)).collect();
+                stretches.push(Stretch { parts, within: Some(stretch) });
+            }
+        }
+        stretches
+    }
+
+    /// What of a part counts in a stretch.
+    fn pieces_of(&self, window: Window, part: &Part, stretch: &Range<Micros>) -> Vec<WindowPart> {
+        if part.after > stretch.start {
+            return vec![];
+        }
+        let extent = self.extent(window, part.cut);
+        let pieces = part.pieces(|pane| extent.reaches(pane, stretch));
+        pieces.into_iter().map(|batch| WindowPart { cut: part.cut, batch, bounds: None }).collect()
     }
 
     /// All parts, with those of the epoch that has become whole in place of all that are filed.
@@ -178,12 +239,13 @@ impl Panes {
     }
 
     fn windows_of(&self, window: Window, part: &Part, wanted: &dyn Fn(Micros) -> bool) -> Vec<WindowPart> {
-        let wanted = |start: Micros| {
-            let end = start + window.size;
+        let layout = window.layout;
+        let wanted = |mark: Micros| {
+            let end = layout.end_of(mark);
             wanted(end)
                 && end > part.after
-                && self.born_after.is_none_or(|born| start > born)
-                && !self.left.holds(start)
+                && self.born_after.is_none_or(|born| layout.start_of(mark) > born)
+                && !self.left.holds(mark)
         };
         let cut = part.cut;
         if window.owns_panes() {
@@ -191,11 +253,11 @@ impl Panes {
             return pieces.map(|batch| WindowPart { cut, batch, bounds: None }).collect();
         }
         let of_pane = |(pane, batch): (Micros, RecordBatch)| {
-            let starts = window.starts_over(pane).filter(|start| wanted(*start));
-            starts.map(move |start| WindowPart {
+            let marks = window.marks_over(pane).filter(|mark| wanted(*mark));
+            marks.map(move |mark| WindowPart {
                 cut,
                 batch: batch.clone(),
-                bounds: Some((start, start + window.size)),
+                bounds: Some((layout.start_of(mark), layout.end_of(mark))),
             })
         };
         part.by_pane().flat_map(of_pane).collect()
@@ -204,17 +266,16 @@ impl Panes {
     /// INV-3, when an epoch has become whole.
     pub fn check_joining(&self, view: &str, fresh: &[Part]) -> Result<()> {
         let Some(closed) = self.closed_through else { return Ok(()) };
-        let passed = |pane: Micros| match self.unit {
-            Some(Unit::Window(window)) => window.last_end_of_rows_in(pane) <= closed,
+        let passed = |(cut, pane): (u32, Micros)| match self.unit {
+            Some(Unit::Window(window)) => self.extent(window, cut).last_end_of_rows_in(pane) <= closed,
             Some(Unit::Session(session)) => session.last_end(pane) <= closed,
             Some(Unit::Ever) | None => false,
         };
-        let mut panes = fresh.iter().flat_map(|part| part.panes.iter());
-        match panes.find(|pane| passed(pane.start)) {
+        let mut panes = fresh.iter().flat_map(|part| part.panes.iter().map(|pane| (part.cut, pane.start)));
+        match panes.find(|pane| passed(*pane)) {
             None => Ok(()),
-            Some(pane) => Err(Error::Internal(format!(
-                "rows reached a window that has left. view={view:?}, pane={}, closed_through={closed}",
-                pane.start
+            Some((_, pane)) => Err(Error::Internal(format!(
+                "rows reached a window that has left. view={view:?}, pane={pane}, closed_through={closed}"
             ))),
         }
     }
@@ -222,8 +283,9 @@ impl Panes {
     /// What stays of the parts when windows up to `through` leave.
     pub fn staying(&self, parts: &[Part], through: Option<Micros>) -> Result<Vec<Part>> {
         let (Some(_), Some(through)) = (self.unit, through) else { return Ok(parts.to_vec()) };
-        let stays = |pane| self.last_end_of(pane).is_none_or(|end| end > through);
-        let staying = parts.iter().map(|part| part.staying(stays));
+        let staying = parts.iter().map(|part| {
+            part.staying(|pane| self.last_end_of(part.cut, pane).is_none_or(|end| end > through))
+        });
         staying.filter_map(Result::transpose).collect()
     }
 
@@ -252,9 +314,31 @@ impl Panes {
         self.filed_bytes = filed.map(Part::bytes).sum();
     }
 
-    /// The end of the last window that anything open is part of.
+    /// The end of the last window that anything open is part of. What is kept for others to look at opens none.
     pub fn last_end(&self) -> Option<Micros> {
-        self.parts().filter_map(|part| self.last_end_of(part.panes.last()?.start)).max()
+        let last_end = |part: &Part| {
+            let pane = part.panes.last()?.start;
+            match self.window() {
+                Some(window) => Some(window.last_end(pane)),
+                None => self.last_end_of(part.cut, pane),
+            }
+        };
+        self.parts().filter_map(last_end).max()
+    }
+
+    /// The end of the next unit that anything open is part of; of sessions, of the first that may end.
+    pub fn next_end(&self) -> Option<Micros> {
+        let ends = |part: &Part, pane: Micros| match self.unit {
+            Some(Unit::Window(window)) => {
+                let least = self.closed_through.map_or(part.after, |closed| closed.max(part.after));
+                let mut ends = window.marks_over(pane).map(|mark| window.layout.end_of(mark));
+                ends.find(|end| *end > least)
+            }
+            Some(Unit::Session(session)) => Some(session.last_end(pane)),
+            Some(Unit::Ever) | None => None,
+        };
+        let panes = self.parts().flat_map(|part| part.panes.iter().map(move |pane| (part, pane.start)));
+        panes.filter_map(|(part, pane)| ends(part, pane)).min()
     }
 
     /// Distinct windows that are open; of sessions, the partial rows.
@@ -266,7 +350,7 @@ impl Panes {
         let panes = self.parts().flat_map(|part| part.panes.iter().map(|pane| (pane.start, part.after)));
         let starts = panes.collect::<BTreeSet<_>>().into_iter().flat_map(|(pane, after)| {
             let least = self.closed_through.map_or(after, |closed| closed.max(after));
-            window.starts_over(pane).filter(move |start| start + window.size > least)
+            window.marks_over(pane).filter(move |mark| window.layout.end_of(*mark) > least)
         });
         starts.collect::<BTreeSet<Micros>>().len()
     }

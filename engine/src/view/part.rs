@@ -14,6 +14,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 
 use crate::ids::Micros;
 use crate::spec::{Cut, Unit, Window};
+use crate::view::Extent;
 use crate::view::compact::compacted;
 use crate::view::session;
 use crate::{Error, Result};
@@ -77,8 +78,8 @@ impl Part {
     }
 
     /// The part without the windows that end at or before an instant, if any is left.
-    pub fn ending_after(&self, after: Micros, window: Window) -> Result<Option<Part>> {
-        let left = self.staying(|pane| window.last_end(pane) > after)?;
+    pub fn ending_after(&self, after: Micros, extent: Extent) -> Result<Option<Part>> {
+        let left = self.staying(|pane| extent.last_end(pane) > after)?;
         Ok(left.map(|part| Part { after: part.after.max(after), ..part }))
     }
 
@@ -134,10 +135,10 @@ impl Part {
 
 /// The start of each row's pane, from whichever bound the query groups by.
 fn pane_starts(batch: &RecordBatch, spec: &Cut, window: Window) -> Result<Vec<Micros>> {
-    let (column, less) = match (spec.window_start, spec.window_end) {
-        (Some(start), _) => (start, 0),
-        (None, Some(end)) => (end, window.pane()),
-        (None, None) => return Err(Error::Internal("a cut groups by neither bound of its window".into())),
+    let (column, pane): (usize, &dyn Fn(Micros) -> Micros) = match (spec.window_start, spec.window_end) {
+        (Some(start), _) if window.start_tells_pane() => (start, &|start| window.pane_of_start(start)),
+        (_, Some(end)) => (end, &|end| window.pane_of_end(end)),
+        _ => return Err(Error::Internal("a cut groups by no bound that tells its window".into())),
     };
     let bounds = batch
         .column(column)
@@ -146,5 +147,5 @@ fn pane_starts(batch: &RecordBatch, spec: &Cut, window: Window) -> Result<Vec<Mi
     if bounds.null_count() > 0 {
         return Err(Error::Internal("a row without an event time reached a window".into()));
     }
-    Ok(bounds.values().iter().map(|bound| bound - less).collect())
+    Ok(bounds.values().iter().map(|bound| pane(*bound)).collect())
 }

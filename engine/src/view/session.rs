@@ -202,6 +202,7 @@ mod tests {
     use arrow::datatypes::Schema;
 
     use super::*;
+    use crate::spec::Reach;
     use crate::spec::State;
 
     const GAP: Micros = 10;
@@ -209,7 +210,7 @@ mod tests {
     fn cut() -> Cut {
         let schema = Arc::new(Schema::empty());
         let state = State::Rows(schema);
-        Cut { lowers: vec![], state, window_start: Some(1), window_end: Some(2), keys: vec![0] }
+        Cut { lowers: vec![], state, window_start: Some(1), window_end: Some(2), keys: vec![0], reach: Reach::default() }
     }
 
     /// Each row a key and a time.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use arrow::array::{Array, BooleanArray, TimestampMicrosecondArray, UInt32Array};
 
 use crate::ids::{END_OF_TIME, Micros};
-use crate::spec::Window;
+use crate::view::Extent;
 use crate::view::left::Left;
 
 /// The event time of one partition.
@@ -79,15 +79,15 @@ impl Observed {
 
     /// Which windows take each row in: those that had not passed, allowed lateness included, nor `left` before a
     /// watermark was set back. `None` if no window of any row had.
-    pub fn verdicts(&self, window: Window, allowed_lateness: Micros, left: &Left) -> Option<Verdicts> {
+    pub fn verdicts(&self, extent: Extent, allowed_lateness: Micros, left: &Left) -> Option<Verdicts> {
         let passed = |end: Micros, watermark: Micros| end.saturating_add(allowed_lateness) <= watermark;
-        let touched = |time: Micros, watermark: Micros| passed(window.first_end_of_row(time), watermark);
+        let touched = |time: Micros, watermark: Micros| passed(extent.first_end_of_row(time), watermark);
         let rows = || self.times.values().iter().copied().zip(self.before.iter().copied());
         // The earliest row against the highest watermark settles nearly every batch with one comparison.
         let earliest = self.times.values().iter().min().copied()?;
         let highest = self.before.iter().max().copied()?;
         let gone = |time: Micros, watermark: Micros| {
-            !left.is_empty() && left.holds_row(time, watermark.saturating_sub(allowed_lateness), window)
+            !left.is_empty() && left.holds_row(time, watermark.saturating_sub(allowed_lateness), extent)
         };
         let none_touched =
             || !rows().any(|(time, watermark)| touched(time, watermark) || gone(time, watermark));
@@ -95,10 +95,10 @@ impl Observed {
             return None;
         }
         let late = rows().map(|(time, watermark)| {
-            Some(passed(window.last_end_of_row(time), watermark) || gone(time, watermark))
+            Some(passed(extent.last_end_of_row(time), watermark) || gone(time, watermark))
         });
         let after = rows().map(|(time, watermark)| match touched(time, watermark) {
-            true => window.newest_end(watermark.saturating_sub(allowed_lateness)),
+            true => extent.window.layout.newest_end(watermark.saturating_sub(allowed_lateness)),
             false => Micros::MIN,
         });
         Some(Verdicts { late: late.collect(), after: after.collect() })
@@ -191,8 +191,14 @@ pub fn frontier(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::{Layout, Reach, Window};
 
-    const TUMBLE: Window = Window { size: 10, slide: 10, expanded: false };
+    const TUMBLE: Extent = hop(10, 10);
+
+    const fn hop(size: Micros, slide: Micros) -> Extent {
+        let window = Window { layout: Layout::hop(size, slide), expanded: false };
+        Extent { window, reach: Reach { before: 0, after: 0 } }
+    }
 
     fn observe(partition: &mut PartitionTime, times: &[Micros]) -> Observed {
         let mut before = vec![];
@@ -224,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_row_counts_in_the_windows_that_had_not_passed() {
-        let hop = Window { size: 10, slide: 5, expanded: false };
+        let hop = hop(10, 5);
         let mut partition = PartitionTime { delay: 2, event_time_max: None, floor: None };
         let observed = observe(&mut partition, &[1, 13, 4, 18, 9, 12, 30, 3]);
         let verdicts = observed.verdicts(hop, 0, &Left::default()).expect("some windows had passed");
@@ -272,7 +278,7 @@ mod tests {
         assert_eq!(partition.watermark(), Some(30));
         // Of the windows behind it, the one of 1000 had left.
         let mut left = Left::default();
-        left.add([1000], TUMBLE);
+        left.add([1000], TUMBLE.window);
         let observed = observe(&mut partition, &[25, 35, 1001, 35]);
         let verdicts = observed.verdicts(TUMBLE, 0, &left).expect("some rows are late");
         assert_eq!(verdicts.late, BooleanArray::from(vec![true, false, true, true]));

@@ -1,4 +1,4 @@
-//! `INTERVAL '5' SECOND`, `INTERVAL '1 minute'`: a fixed length of time, in microseconds.
+//! `INTERVAL '5' SECOND`, `INTERVAL '1 minute'`: a length of time, fixed in microseconds, or of whole months.
 
 use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use datafusion::sql::sqlparser::ast::{Expr, Interval, Spanned, Value};
@@ -8,13 +8,23 @@ use crate::error::{Error, Position, Result};
 
 const DAY: i64 = 86_400_000_000;
 
-/// The length that an interval's expression writes out. Months and years have none.
+/// What an interval's expression writes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    Fixed(Micros),
+    Months(i32),
+}
+
+/// A fixed length. Months and years have none.
 pub fn interval_micros(expr: &Expr) -> Result<Micros> {
-    let refuse = |reason: &str| {
-        Error::invalid(format!("{expr} {reason}"))
-            .at(Position::of(expr.span().start))
-            .hint("write a fixed length, such as INTERVAL '5' SECOND or INTERVAL '1 minute'")
-    };
+    match interval(expr)? {
+        Length::Fixed(micros) => Ok(micros),
+        Length::Months(_) => Err(refusal(expr, "has no fixed length: months differ")),
+    }
+}
+
+pub fn interval(expr: &Expr) -> Result<Length> {
+    let refuse = |reason: &str| refusal(expr, reason);
     let Expr::Interval(Interval { value, leading_field, .. }) = expr else {
         return Err(refuse("is not an interval"));
     };
@@ -32,14 +42,23 @@ pub fn interval_micros(expr: &Expr) -> Result<Micros> {
         None => number,
     };
     let parsed = parse_interval_month_day_nano(&text).map_err(|_| refuse("is not an interval"))?;
-    if parsed.months != 0 {
-        return Err(refuse("has no fixed length: months differ"));
+    match parsed.months {
+        0 => {}
+        months if parsed.days == 0 && parsed.nanoseconds == 0 => return Ok(Length::Months(months)),
+        _ => return Err(refuse("has no fixed length: months differ")),
     }
     if parsed.nanoseconds % 1000 != 0 {
         return Err(refuse("is finer than a microsecond"));
     }
-    i64::from(parsed.days)
+    let micros = i64::from(parsed.days)
         .checked_mul(DAY)
         .and_then(|days| days.checked_add(parsed.nanoseconds / 1000))
-        .ok_or_else(|| refuse("is too long"))
+        .ok_or_else(|| refuse("is too long"))?;
+    Ok(Length::Fixed(micros))
+}
+
+fn refusal(expr: &Expr, reason: &str) -> Error {
+    Error::invalid(format!("{expr} {reason}"))
+        .at(Position::of(expr.span().start))
+        .hint("write a fixed length, such as INTERVAL '5' SECOND or INTERVAL '1 minute'")
 }

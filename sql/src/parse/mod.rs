@@ -14,7 +14,7 @@ mod window_argument;
 
 pub use dialect::ThalwegDialect;
 pub use endpoint::{CreateEndpoint, DropEndpoint, EndpointWork, ParameterDeclaration};
-pub use interval::interval_micros;
+pub use interval::{Length, interval, interval_micros};
 pub use statement::{
     CreateView, Drop, Explain, Explained, Parsed, Relation, Restart, SetWatermark, Shown, Statement,
 };

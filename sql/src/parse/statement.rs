@@ -28,6 +28,8 @@ pub enum Statement {
     Restart(Restart),
     SetWatermark(SetWatermark),
     Show(Shown),
+    /// `SHOW WHY view`
+    ShowWhy(Name),
     Describe(ObjectName),
     Explain(Explain),
     Query(Box<Query>),
@@ -244,7 +246,9 @@ fn drop_statement(parser: &mut Parser) -> Result<Statement> {
 }
 
 fn show(parser: &mut Parser) -> Result<Statement> {
-    if take_words(parser, &["STREAMS"]) {
+    if take_words(parser, &["WHY"]) {
+        Ok(Statement::ShowWhy(tokens::name(parser)?))
+    } else if take_words(parser, &["STREAMS"]) {
         Ok(Statement::Show(Shown::Streams))
     } else if take_words(parser, &["VIEWS"]) || take_words(parser, &["MATERIALIZED", "VIEWS"]) {
         Ok(Statement::Show(Shown::Views))
@@ -253,7 +257,7 @@ fn show(parser: &mut Parser) -> Result<Statement> {
     } else if take_words(parser, &["ENDPOINTS"]) {
         Ok(Statement::Show(Shown::Endpoints))
     } else {
-        expected(parser, "STREAMS, VIEWS, TABLES or ENDPOINTS")
+        expected(parser, "STREAMS, VIEWS, TABLES, ENDPOINTS or WHY")
     }
 }
 

@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 use super::dialect::select_all;
 
 /// The window functions that we plan.
-pub(crate) const WINDOW_FUNCTIONS: [&str; 3] = ["tumble", "hop", "session"];
+pub(crate) const WINDOW_FUNCTIONS: [&str; 4] = ["tumble", "hop", "cumulate", "session"];
 
 pub(super) fn resolve_names(query: &mut Query) -> Result<(), ParserError> {
     match VisitMut::visit(query, &mut BareNames) {

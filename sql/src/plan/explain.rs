@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use thalweg_engine::ids::Micros;
-use thalweg_engine::spec::{Input, Unit, ViewInput, ViewShape, ViewSpec, Window};
+use thalweg_engine::spec::{
+    Calendar, CalendarLength, Input, Layout, Unit, ViewInput, ViewShape, ViewSpec, Window,
+};
 
 pub fn explain(view: &ViewSpec) -> String {
     if !view.is_planned() {
@@ -80,12 +82,38 @@ fn input_text(input: &Input) -> String {
 }
 
 fn window_text(window: Window) -> String {
-    let (size, slide) = (length(window.size), length(window.slide));
-    match (window.size == window.slide, window.expanded) {
-        (true, _) => format!("TUMBLE of {size}"),
-        (false, false) => format!("HOP of {size} each {slide}, by shared panes"),
-        (false, true) => format!("HOP of {size} each {slide}, rows per window"),
-    }
+    let how = match (window.layout.tumbles(), window.expanded) {
+        (true, _) => "",
+        (false, false) => ", by shared panes",
+        (false, true) => ", rows per window",
+    };
+    format!("{}{how}", layout_text(window.layout, length))
+}
+
+/// In words; `length` writes a length of time.
+pub fn layout_text(layout: Layout, length: fn(Micros) -> String) -> String {
+    let (text, offset) = match layout {
+        Layout::Hop { size, slide, offset } if size == slide => {
+            (format!("TUMBLE of {}", length(size)), offset)
+        }
+        Layout::Hop { size, slide, offset } => {
+            (format!("HOP of {} every {}", length(size), length(slide)), offset)
+        }
+        Layout::Cumulate { size, step, offset } => {
+            (format!("CUMULATE up to {} by {}", length(size), length(step)), offset)
+        }
+        Layout::Calendar(Calendar { length, zone }) => {
+            let (count, unit) = match length {
+                CalendarLength::Days(days) if days % 7 == 0 => (days / 7, "week"),
+                CalendarLength::Days(days) => (days, "day"),
+                CalendarLength::Months(months) if months % 12 == 0 => (months / 12, "year"),
+                CalendarLength::Months(months) => (months, "month"),
+            };
+            let plural = if count == 1 { "" } else { "s" };
+            (format!("TUMBLE of {count} {unit}{plural} of {zone}"), 0)
+        }
+    };
+    if offset == 0 { text } else { format!("{text} from {}", length(offset)) }
 }
 
 fn plan_text(plan: &Arc<dyn ExecutionPlan>) -> String {

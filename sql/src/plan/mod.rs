@@ -16,7 +16,7 @@ mod window;
 pub(crate) use checked::CheckedArithmetic;
 pub(crate) use column_type::{scalar_type, type_text};
 pub(crate) use executed::check as check_executed;
-pub use explain::explain;
+pub use explain::{explain, layout_text};
 pub(crate) use functions::offer;
 pub use replan::replan;
 pub(crate) use replan::replan_view;

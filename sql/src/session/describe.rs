@@ -9,16 +9,16 @@ use datafusion::common::TableReference;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::{ObjectName, Spanned};
-use thalweg_engine::spec::{
-    ColumnOrigin, RecordColumn, SourceSpec, StreamSpec, Unit, ViewShape, ViewSpec, Window,
-};
+use thalweg_engine::spec::{ColumnOrigin, RecordColumn, SourceSpec, StreamSpec, Unit, ViewShape, ViewSpec};
 use thalweg_engine::status::Failure;
 
 use super::answer::Answer;
 use super::database::{Shared, Table, TableKind};
 use super::references::Names;
-use crate::parse::Shown;
-use crate::plan::type_text;
+use crate::error::suggestion;
+use crate::parse::{Name, Shown};
+use crate::plan::{layout_text, type_text};
+use crate::tables::waits;
 use crate::{Error, Position, Result};
 
 /// Columns of text, all of the same length; `None` is NULL.
@@ -77,7 +77,7 @@ pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
             for view in shared.engine.views() {
                 let (window, lateness) = match &view.shape {
                     ViewShape::Units { unit: Unit::Window(window), allowed_lateness, .. } => {
-                        (Some(window_text(*window)), Some(duration(*allowed_lateness)))
+                        (Some(layout_text(window.layout, duration)), Some(duration(*allowed_lateness)))
                     }
                     ViewShape::Units { unit: Unit::Session(session), allowed_lateness, .. } => {
                         let window = format!("SESSION of {}", duration(session.gap));
@@ -119,6 +119,24 @@ pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
             lines
         }
     }
+}
+
+pub(crate) fn why_columns() -> Lines {
+    Lines::new(&["view", "waits_for"])
+}
+
+/// What a view waits for.
+pub(crate) fn why(view: &Name, shared: &Shared) -> Result<Lines> {
+    let mut lines = why_columns();
+    let views = shared.engine.status().views;
+    let Some(status) = views.iter().find(|status| status.view == view.value) else {
+        let known: Vec<_> = views.iter().map(|status| status.view.as_str()).collect();
+        return Err(Error::invalid(format!("no view \"{}\"", view.value))
+            .at(view.position)
+            .hint(suggestion(&view.value, "views are", known)));
+    };
+    lines.push([Some(view.value.clone()), Some(waits::sentence(&view.value, &status.waits_for))]);
+    Ok(lines)
 }
 
 fn failed<T>(all: Vec<T>, of: impl Fn(T) -> (String, Option<Failure>)) -> BTreeSet<String> {
@@ -194,13 +212,6 @@ fn source(source: &SourceSpec) -> (&'static str, String) {
         SourceSpec::Generator(generator) => ("generator", format!("seed {}", generator.seed)),
         SourceSpec::Files(files) => ("files", files.location.clone()),
         SourceSpec::Unplanned(_) => ("unknown", "its statement can't be planned any more".to_owned()),
-    }
-}
-
-fn window_text(window: Window) -> String {
-    match window.size == window.slide {
-        true => format!("TUMBLE of {}", duration(window.size)),
-        false => format!("HOP of {} every {}", duration(window.size), duration(window.slide)),
     }
 }
 

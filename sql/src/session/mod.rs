@@ -110,6 +110,7 @@ impl Session {
             }
             Statement::Explain(_) => Some(explained().schema()),
             Statement::Show(shown) => Some(describe::show(shown, &self.shared, &[]).schema()),
+            Statement::ShowWhy(_) => Some(describe::why_columns().schema()),
             Statement::Describe(_) => Some(describe::described_columns().schema()),
             Statement::CreateStream(_)
             | Statement::CreateView(_)
@@ -159,6 +160,7 @@ impl Session {
             Statement::Restart(restart) => change::restart(&self.shared, &restart).await.map(Answer::Done),
             Statement::SetWatermark(set) => change::set_watermark(&self.shared, &set).await.map(Answer::Done),
             Statement::Show(shown) => describe::show(shown, &self.shared, &self.tables()).answer(),
+            Statement::ShowWhy(view) => describe::why(&view, &self.shared)?.answer(),
             Statement::Describe(name) => {
                 let pinned = self.shared.pin();
                 let names = Names { engine: &*self.shared.engine, pinned: &pinned, schema: &self.schema };

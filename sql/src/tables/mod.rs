@@ -15,6 +15,7 @@ mod stores;
 pub mod system;
 #[cfg(test)]
 pub(crate) mod test_data;
+pub(crate) mod waits;
 
 pub(crate) use catalog::{CATALOG, PUBLIC, SCHEMAS, StatementCatalog};
 pub(crate) use pinned::{Pinned, StatusSource};

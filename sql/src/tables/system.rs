@@ -24,6 +24,7 @@ use thalweg_engine::status::{
 
 use super::Pinned;
 use super::part::memory_scan;
+use super::waits::sentence;
 use crate::session::{Endpoint, QueryStatus};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,6 +191,11 @@ fn views(rows: &[ViewStatus]) -> Vec<Column> {
         instant_or_null("born_after", rows, |row| row.born_after),
         instant_or_null("failed_since", rows, |row| row.failure.as_ref().map(|failure| failure.since)),
         text_or_null("reason", rows, |row| row.failure.as_ref().map(|failure| failure.reason.as_str())),
+        Column::of(
+            "waits_for",
+            false,
+            StringArray::from_iter_values(rows.iter().map(|row| sentence(&row.view, &row.waits_for))),
+        ),
     ]
 }
 

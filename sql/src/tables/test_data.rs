@@ -16,6 +16,7 @@ use thalweg_engine::ids::{END_OF_TIME, Epoch, Offset, PartitionId};
 use thalweg_engine::sink::{HistoryFile, HistoryFiles};
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot, Version};
 use thalweg_engine::spec::{CatalogChange, EndpointSpec, StreamSpec, ViewSpec};
+use thalweg_engine::status::Wait;
 use thalweg_engine::status::{
     Change, CheckpointStatus, Effort, Intervention, LedgerRow, PartitionStatus, Status, StoreStatus,
     StreamStatus, ViewStatus,
@@ -218,6 +219,7 @@ fn status() -> Status {
             late_rows: 0,
             closed_through: Some(3 * MINUTE),
             born_after: None,
+            waits_for: Wait::Rows,
         }],
         checkpoints: vec![CheckpointStatus {
             epoch: Epoch(7),

@@ -10,7 +10,7 @@ use thalweg_engine::view::arrived::Arrived;
 use thalweg_engine::view::lower::LowerHalf;
 use thalweg_engine::view::panes::Panes;
 use thalweg_engine::view::part::Part;
-use thalweg_engine::view::upper::{finish, reduce};
+use thalweg_engine::view::upper::reduce;
 
 use super::{STREAM, stream, view};
 
@@ -51,8 +51,11 @@ async fn sum_of(spec: &ViewSpec, batches: &[&[i64]], change: impl Fn(Part) -> Pa
     let rest = filed.split_off(2.min(filed.len()));
     let mut merged = reduce(cuts, *unit, &filed).await.unwrap();
     merged.extend(rest);
-    let closing = Panes::new(spec, None).closing_parts(&merged, i64::MAX);
-    let rows = finish(cuts, upper, &closing).await.map_err(|error| crate::Error::from(error).to_string())?;
+    let mut rows = vec![];
+    for stretch in Panes::new(spec, None).closing_stretches(&merged, i64::MAX) {
+        let finished = stretch.finish(cuts, upper).await;
+        rows.extend(finished.map_err(|error| crate::Error::from(error).to_string())?);
+    }
     let rows = rows.iter().find(|rows| rows.num_rows() > 0).unwrap();
     Ok(rows.column(1).as_primitive::<Int64Type>().value(0))
 }

@@ -13,13 +13,13 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use thalweg_engine::spec::{Cut, TIME_COLUMN, Unit, Upper, ViewShape, ViewSpec, Window};
+use thalweg_engine::spec::{Cut, Layout, TIME_COLUMN, Unit, Upper, ViewShape, ViewSpec, Window};
 use thalweg_engine::view::arrived::Arrived;
 use thalweg_engine::view::lower::LowerHalf;
 use thalweg_engine::view::panes::Panes;
 use thalweg_engine::view::part::Part;
 use thalweg_engine::view::sieve::{Faults, sift};
-use thalweg_engine::view::upper::{finish, reduce};
+use thalweg_engine::view::upper::reduce;
 
 use super::{STREAM, stream, view};
 
@@ -157,19 +157,23 @@ async fn parts(spec: &ViewSpec, batch_rows: usize) -> Vec<Part> {
 /// The rows of all windows that end by `through` and have not left yet, which leave.
 async fn leave(spec: &ViewSpec, panes: &mut Panes, parts: &[Part], through: i64) -> Vec<RecordBatch> {
     let (_, cuts, upper) = windowed(spec);
-    let rows = finish(cuts, upper, &panes.closing_parts(parts, through)).await.unwrap();
+    let mut rows = vec![];
+    for stretch in panes.closing_stretches(parts, through) {
+        rows.extend(stretch.finish(cuts, upper).await.unwrap());
+    }
     panes.closed_through = Some(through);
     rows
 }
 
 async fn closed(spec: &ViewSpec, batch_rows: usize) -> Vec<RecordBatch> {
     let (window, ..) = windowed(spec);
+    let Layout::Hop { size, slide, .. } = window.layout else { panic!("windows of {window:?}") };
     let parts = parts(spec, batch_rows).await;
     let (mut panes, mut found) = (Panes::new(spec, None), vec![]);
-    let first = (BEGIN - 2 * window.size).div_euclid(window.slide);
-    let last = (BEGIN + ROWS as i64 * SECOND / 5 + 2 * window.size).div_euclid(window.slide);
-    for start in (first..=last).map(|it| it * window.slide) {
-        for batch in leave(spec, &mut panes, &parts, start + window.size).await {
+    let first = (BEGIN - 2 * size).div_euclid(slide);
+    let last = (BEGIN + ROWS as i64 * SECOND / 5 + 2 * size).div_euclid(slide);
+    for start in (first..=last).map(|it| it * slide) {
+        for batch in leave(spec, &mut panes, &parts, start + size).await {
             let time = batch.column(batch.num_columns() - 1);
             let times = time.as_primitive::<TimestampMicrosecondType>();
             assert!(times.iter().all(|it| it == Some(start)), "rows tell another time than their window's");

@@ -44,7 +44,7 @@ async fn hop_with_distinct() {
          FROM TABLE(HOP(DATA => TABLE t, TIMECOL => DESCRIPTOR(ts), SLIDE => INTERVAL '10' SECOND, SIZE => INTERVAL '1' MINUTE))
          GROUP BY window_end, k",
         expect![[r#"
-            view v over stream t, HOP of 1 min each 10 s, by shared panes, allowed lateness 0
+            view v over stream t, HOP of 1 min every 10 s, by shared panes, allowed lateness 0
 
             per batch, cut 0:
               AggregateExec: mode=Partial, gby=[window_end@1 as window_end, k@0 as k], aggr=[count(Int64(1))]

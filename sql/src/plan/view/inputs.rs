@@ -123,7 +123,8 @@ impl<'a> Known<'a> {
     pub fn window(&self) -> Option<Window> {
         match self {
             Known::Stream(_) => None,
-            Known::View(view) => view.shape.window(),
+            // Those of units that look around are nobody else's.
+            Known::View(view) => view.shape.window().filter(|_| !view.times.contains(&Some(RowTime::Own))),
         }
     }
 

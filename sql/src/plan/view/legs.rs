@@ -14,16 +14,19 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::Optimizer;
 use datafusion::physical_plan::ExecutionPlan;
-use thalweg_engine::spec::{Cut, Input, Leg, Lower, RowTime, State, TIME_COLUMN, Unit, ViewSpec};
+use thalweg_engine::ids::Micros;
+use thalweg_engine::spec::{
+    Cut, Input, Leg, Lower, Reach, RowTime, State, TIME_COLUMN, Unit, ViewInput, ViewSpec,
+};
 use thalweg_engine::view::StateScan;
 
 use super::carry;
 use super::cut::{self, Direction};
 use super::distinct;
 use super::inputs::{InputTable, Known};
-use super::shape::{BoundKeys, Checker};
+use super::shape::{BoundKeys, Checker, Look};
 use crate::error::{Error, Result};
-use crate::plan::window::{WindowNode, resolve, shift};
+use crate::plan::window::{WindowNode, resolve, start_of_end};
 
 /// A plan that was cut.
 pub(super) struct Cutting {
@@ -41,7 +44,7 @@ pub(super) async fn cut(
     state: &SessionState,
 ) -> Result<Cutting> {
     let mut cutter = Cutter { checker, unit, direction, legs: vec![], pending: vec![] };
-    let lifted = cutter.lift(plan)?;
+    let lifted = cutter.lift(plan, Look::default())?;
     let upper = cutter.pruned(lifted, state)?;
     let mut cuts = vec![];
     for pending in &cutter.pending {
@@ -66,6 +69,7 @@ struct Cutter<'a> {
 /// A cut that is not planned yet.
 struct Pending {
     bounds: BoundKeys,
+    reach: Reach,
     what: Kept,
 }
 
@@ -78,22 +82,28 @@ enum Kept {
 
 impl Cutter<'_> {
     /// The plan with what the cuts keep in place of its inputs, and the time as its last column.
-    fn lift(&mut self, plan: &LogicalPlan) -> Result<LogicalPlan> {
+    ///
+    /// `look` says how the step above looks at it.
+    fn lift(&mut self, plan: &LogicalPlan, look: Look) -> Result<LogicalPlan> {
         match plan {
-            LogicalPlan::Aggregate(aggregate) if is_rows(&aggregate.input) => self.aggregate(aggregate),
-            rows if is_rows(rows) => self.keep(rows),
+            LogicalPlan::Aggregate(aggregate) if is_rows(&aggregate.input) => {
+                self.aggregate(aggregate, look.reach)
+            }
+            rows if is_rows(rows) => self.keep(rows, look),
             other => {
-                let inputs = other.inputs().into_iter().map(|input| self.lift(input));
+                let looks = self.checker.looks(other)?;
+                let inputs = other.inputs().into_iter().zip(looks);
+                let inputs = inputs.map(|(input, further)| self.lift(input, look.then(further)));
                 Ok(carry::above(other, inputs.collect::<Result<_>>()?)?)
             }
         }
     }
 
-    fn aggregate(&mut self, aggregate: &Aggregate) -> Result<LogicalPlan> {
+    fn aggregate(&mut self, aggregate: &Aggregate, reach: Reach) -> Result<LogicalPlan> {
         let keys = self.checker.shape(&LogicalPlan::Aggregate(aggregate.clone()))?.keys;
         let first = self.pending.len();
         let mut upper = None;
-        for (leg, rows) in self.legs_of(&aggregate.input)? {
+        for (leg, rows) in self.legs_of(&aggregate.input, None)? {
             let of_leg = Aggregate::try_new(
                 Arc::new(rows),
                 aggregate.group_expr.clone(),
@@ -105,7 +115,8 @@ impl Cutter<'_> {
                     Some(Pending { what: Kept::Aggregates(legs), .. }) => legs.push((leg, cut)),
                     _ => {
                         let what = Kept::Aggregates(vec![(leg, cut)]);
-                        self.pending.push(Pending { bounds: keys.clone(), what });
+                        let reach = self.whole_panes(reach);
+                        self.pending.push(Pending { bounds: keys.clone(), reach, what });
                     }
                 }
             }
@@ -116,16 +127,20 @@ impl Cutter<'_> {
     }
 
     /// Rows that are kept as they are, of which so far nobody knows which columns are read.
-    fn keep(&mut self, rows: &LogicalPlan) -> Result<LogicalPlan> {
-        let bounds = self.checker.shape(rows)?.bounds();
+    fn keep(&mut self, rows: &LogicalPlan, look: Look) -> Result<LogicalPlan> {
+        let bounds = match look.time {
+            Some(time) => BoundKeys { start: Some(time), ..BoundKeys::default() },
+            None => self.checker.shape(rows)?.bounds(),
+        };
         let number = self.pending.len();
         let fields = rows.schema().fields().iter().enumerate();
         let fields =
             fields.map(|(index, field)| Field::new(kept_name(index), field.data_type().clone(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let legs = self.legs_of(rows)?;
-        self.pending
-            .push(Pending { bounds: bounds.clone(), what: Kept::Rows { legs, schema: Arc::clone(&schema) } });
+        let legs = self.legs_of(rows, look.time)?;
+        let what = Kept::Rows { legs, schema: Arc::clone(&schema) };
+        let reach = self.whole_panes(look.reach);
+        self.pending.push(Pending { bounds: bounds.clone(), reach, what });
         let table = provider_as_source(Arc::new(InputTable { schema }));
         let columns = rows.schema().iter().enumerate().map(|(index, (qualifier, field))| {
             col(kept_name(index)).alias_qualified(qualifier.cloned(), field.name())
@@ -141,7 +156,7 @@ impl Cutter<'_> {
         let time = match (self.unit, keys.start, keys.end) {
             (Unit::Ever, ..) => lit(ScalarValue::TimestampMicrosecond(Some(0), Some("UTC".into()))),
             (Unit::Window(_) | Unit::Session(_), Some(start), _) => column(start),
-            (Unit::Window(window), None, Some(end)) => shift(column(end), -window.size),
+            (Unit::Window(window), None, Some(end)) => start_of_end(column(end), window.layout),
             (Unit::Window(_) | Unit::Session(_), None, _) => {
                 return Err(Error::internal("the window is none of the columns that are kept"));
             }
@@ -150,13 +165,29 @@ impl Cutter<'_> {
         Ok(LogicalPlanBuilder::from(upper).project(all)?.build()?)
     }
 
-    /// For each input of the rows a leg, with the rows that come of it.
-    fn legs_of(&mut self, rows: &LogicalPlan) -> Result<Vec<(usize, LogicalPlan)>> {
+    /// The reach in units.
+    fn whole_panes(&self, Reach { before, after }: Reach) -> Reach {
+        let Unit::Window(window) = self.unit else { return Reach::default() };
+        if (before, after) == (0, 0) {
+            return Reach::default();
+        }
+        let size = window.layout.longest();
+        let up = |length: Micros| -(-length).div_euclid(size) * size;
+        Reach { before: up(before), after: up(after) }
+    }
+
+    /// For each input of the rows a leg, with the rows that come of it. `time` is their column of time, where that is not
+    /// their window's.
+    fn legs_of(&mut self, rows: &LogicalPlan, time: Option<usize>) -> Result<Vec<(usize, LogicalPlan)>> {
         let expanded = matches!(self.unit, Unit::Window(window) if window.expanded);
         let mut legs = vec![];
         for branch in branches(rows)? {
             legs.push((self.legs.len(), resolve(branch.clone(), expanded)?));
-            self.legs.push(Leg { input: input_of(&branch, self.checker)?, columns: vec![] });
+            let input = match time {
+                Some(time) => timed_input_of(&branch, time, self.checker)?,
+                None => input_of(&branch, self.checker)?,
+            };
+            self.legs.push(Leg { input, columns: vec![] });
         }
         Ok(legs)
     }
@@ -236,7 +267,7 @@ impl Pending {
             (Kept::Aggregates(_), None) => return Err(Error::internal("a cut without a leg")),
         };
         let BoundKeys { start, end, keys } = self.bounds.clone();
-        Ok(Cut { lowers, state, window_start: start, window_end: end, keys })
+        Ok(Cut { lowers, state, window_start: start, window_end: end, keys, reach: self.reach })
     }
 }
 
@@ -314,6 +345,15 @@ pub(super) fn input_of(rows: &LogicalPlan, checker: &Checker<'_>) -> Result<Inpu
     }
 }
 
+/// Likewise of rows whose time is one of their columns.
+fn timed_input_of(rows: &LogicalPlan, time: usize, checker: &Checker<'_>) -> Result<Input> {
+    let Known::View(view) = known_of(rows, checker)? else { return input_of(rows, checker) };
+    let time = checker.shape(rows)?.time_of_view(time);
+    let time = time.ok_or_else(|| Error::internal(format!("rows of {} have no such time", view.name)))?;
+    let window = Known::View(view).window();
+    Ok(Input::View(ViewInput { name: view.name.clone(), window, time }))
+}
+
 pub(super) fn known_of<'a>(rows: &LogicalPlan, checker: &Checker<'a>) -> Result<Known<'a>> {
     let mut scan = rows;
     while let [input] = scan.inputs().as_slice() {
@@ -355,9 +395,13 @@ pub(super) fn columns_read<'a>(
 pub(super) fn start_of_row(view: &ViewSpec, columns: &[Column]) -> Option<Expr> {
     let column = |index: usize| Expr::Column(columns[index].clone());
     let find = |wanted| view.times.iter().position(|time| *time == Some(wanted));
-    let size = view.shape.window().map_or(0, |window| window.size);
+    let start_of = |end: usize| match view.shape.window() {
+        Some(window) => start_of_end(column(end), window.layout),
+        None => column(end),
+    };
     find(RowTime::Start)
         .map(column)
-        .or_else(|| find(RowTime::End).map(|end| shift(column(end), -size)))
+        .or_else(|| find(RowTime::End).map(start_of))
+        .or_else(|| find(RowTime::Own).map(column))
         .or_else(|| find(RowTime::Last).map(column))
 }

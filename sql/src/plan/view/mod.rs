@@ -26,8 +26,8 @@ use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement as AstStatement};
 use thalweg_engine::ids::Micros;
 use thalweg_engine::spec::{
-    ColumnOrigin, Cut, Input, Leg, RecordColumn, Session, StreamSpec, TIME_COLUMN, Unit, ViewShape, ViewSpec,
-    Window,
+    ColumnOrigin, Cut, Input, Layout, Leg, RecordColumn, Session, StreamSpec, TIME_COLUMN, Unit, ViewShape,
+    ViewSpec, Window,
 };
 use thalweg_engine::view::{fingerprint, plain_planning_state, planning_state, upper};
 use uuid::Uuid;
@@ -35,12 +35,12 @@ use uuid::Uuid;
 use self::cut::Direction;
 pub use self::inputs::Inputs;
 use self::inputs::Known;
-use self::shape::{Checker, Shape};
+use self::shape::Checker;
 use super::checked::{CheckedArithmetic, widens};
 use super::executed;
 use super::functions::offer;
 use super::values::{self, Options};
-use super::window::{WINDOW_TIME, WindowFunctions, WindowLength, pane_length, resolve};
+use super::window::{WINDOW_TIME, WindowFunctions, resolve};
 use crate::error::{Error, Result};
 use crate::parse::CreateView;
 
@@ -176,17 +176,22 @@ impl Checked<'_> {
             }
             shape::Unit::Session { gap, .. } => Unit::Session(Session { gap }),
             unit if !shape.aggregated() => {
-                if let shape::Unit::Window(length) = unit
+                if let shape::Unit::Window(layout) = unit
                     && shape.input.as_ref().is_none_or(|input| input.window.is_some())
                 {
-                    window(length, length.slide != length.size, self.create)?;
+                    window(layout, !layout.tumbles(), self.create)?;
                 }
                 return self.copy(plan, state).await;
             }
             shape::Unit::None => return Err(Error::internal("rows of many wait for nothing")),
             shape::Unit::Ever => Unit::Ever,
-            shape::Unit::Window(length) => {
-                Unit::Window(window(length, expands(&shape, length), self.create)?)
+            shape::Unit::Slice(asked) => {
+                let layout = asked.unwrap_or_else(|| shape::slices_for(shape.reach));
+                Unit::Window(Window { layout, expanded: false })
+            }
+            shape::Unit::Window(layout) => {
+                let expanded = !layout.tumbles() && shape.looks_at_window;
+                Unit::Window(window(layout, expanded, self.create)?)
             }
         };
         let cutting = legs::cut(&plan, unit, &self.checker, direction, state).await?;
@@ -255,16 +260,15 @@ fn options(create: &CreateView) -> Result<Option<Micros>> {
 }
 
 /// Rows are made one for each window only where they must.
-fn expands(shape: &Shape, length: WindowLength) -> bool {
-    length.slide != length.size && shape.looks_at_window
-}
-
-fn window(length: WindowLength, expanded: bool, create: &CreateView) -> Result<Window> {
-    let WindowLength { size, slide } = length;
-    let (pieces, what) = match expanded {
-        true => ((size + slide - 1) / slide, "each row would be one of"),
-        false => (size / pane_length(length), "each window would be made of"),
+fn window(layout: Layout, expanded: bool, create: &CreateView) -> Result<Window> {
+    let pieces = match layout {
+        _ if layout.tumbles() => 1,
+        Layout::Calendar(_) => 1,
+        Layout::Cumulate { size, step, .. } => size / step,
+        Layout::Hop { size, slide, .. } if expanded => (size + slide - 1) / slide,
+        Layout::Hop { size, .. } => size / layout.shared_pane().0,
     };
+    let what = if expanded { "each row would be one of" } else { "each window would be made of" };
     if pieces > PANES_PER_WINDOW_MAX {
         let of = if expanded { "windows" } else { "panes" };
         let place = syntax::place_of_window(&create.query);
@@ -272,7 +276,7 @@ fn window(length: WindowLength, expanded: bool, create: &CreateView) -> Result<W
             .at(place)
             .hint("take a longer slide, one that divides the size"));
     }
-    Ok(Window { size, slide, expanded })
+    Ok(Window { layout, expanded })
 }
 
 /// Types are coerced, and SELECT DISTINCT is an aggregate. What a join can do without is left out below it, since it

@@ -4,29 +4,75 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, PrimitiveArray, TimestampMicrosecondArray};
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
     lit,
 };
 use thalweg_engine::ids::Micros;
+use thalweg_engine::spec::Layout;
 
+use super::node::layout_text;
 use crate::plan::column_type::moment;
 
 /// The start of the pane that a moment lies in.
-pub(super) fn pane_start(time: Expr, pane: Micros) -> Expr {
-    ScalarUDF::from(MomentFunction::new(Operation::PaneStart)).call(vec![time, lit(pane)])
+pub(super) fn pane_start(time: Expr, layout: Layout) -> Expr {
+    let pane = layout.panes();
+    match pane {
+        Layout::Hop { size, offset: 0, .. } => call(Operation::PaneStart(pane), [time, lit(size)]),
+        _ => call(Operation::PaneStart(pane), [time, told(pane)]),
+    }
+}
+
+/// Its end, from its start.
+pub(super) fn pane_end(start: Expr, layout: Layout) -> Expr {
+    match layout {
+        Layout::Calendar(_) => call(Operation::EndOfStart(layout), [start, told(layout)]),
+        Layout::Hop { size, slide, .. } if size == slide => shift(start, size),
+        _ => shift(start, layout.shared_pane().0),
+    }
 }
 
 /// A moment, moved.
 pub(crate) fn shift(time: Expr, by: Micros) -> Expr {
-    ScalarUDF::from(MomentFunction::new(Operation::Shift)).call(vec![time, lit(by)])
+    call(Operation::Shift, [time, lit(by)])
 }
 
-/// The starts of all windows that a moment lies in, ascending.
-pub(super) fn window_starts(time: Expr, size: Micros, slide: Micros) -> Expr {
-    ScalarUDF::from(MomentFunction::new(Operation::WindowStarts)).call(vec![time, lit(size), lit(slide)])
+/// The marks of all windows that a moment lies in, ascending.
+pub(super) fn window_marks(time: Expr, layout: Layout) -> Expr {
+    match layout {
+        Layout::Hop { size, slide, offset: 0 } => {
+            call(Operation::WindowMarks(layout), [time, lit(size), lit(slide)])
+        }
+        _ => call(Operation::WindowMarks(layout), [time, told(layout)]),
+    }
+}
+
+/// The bounds of the window that has a mark.
+pub(super) fn bounds_of_mark(mark: Expr, layout: Layout) -> (Expr, Expr) {
+    let end = shift(mark.clone(), layout.longest());
+    match layout {
+        Layout::Hop { .. } | Layout::Calendar(_) => (mark, end),
+        Layout::Cumulate { .. } => (start_of_end(end.clone(), layout), end),
+    }
+}
+
+/// The start of a window, from its end.
+pub(crate) fn start_of_end(end: Expr, layout: Layout) -> Expr {
+    match layout {
+        Layout::Hop { size, .. } => shift(end, -size),
+        _ => call(Operation::StartOfEnd(layout), [end, told(layout)]),
+    }
+}
+
+fn call<const N: usize>(operation: Operation, arguments: [Expr; N]) -> Expr {
+    ScalarUDF::from(MomentFunction::new(operation)).call(arguments.to_vec())
+}
+
+/// For people who read a plan.
+fn told(layout: Layout) -> Expr {
+    lit(layout_text(layout))
 }
 
 /// A float as a key: one zero, one NaN. The engine's hashes and comparisons keep NaNs of other bits apart.
@@ -36,9 +82,11 @@ pub(crate) fn canonical_float(value: Expr) -> Expr {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Operation {
-    PaneStart,
+    PaneStart(Layout),
     Shift,
-    WindowStarts,
+    WindowMarks(Layout),
+    EndOfStart(Layout),
+    StartOfEnd(Layout),
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -48,9 +96,14 @@ struct MomentFunction {
 }
 
 impl MomentFunction {
+    /// What it computes with is of the operation; the arguments behind the moment say it to people.
     fn new(operation: Operation) -> MomentFunction {
-        let lengths = if operation == Operation::WindowStarts { 2 } else { 1 };
-        let arguments = std::iter::once(moment()).chain(vec![DataType::Int64; lengths]).collect();
+        let arguments = match operation {
+            Operation::WindowMarks(Layout::Hop { offset: 0, .. }) => vec![DataType::Int64; 2],
+            Operation::PaneStart(Layout::Hop { offset: 0, .. }) | Operation::Shift => vec![DataType::Int64],
+            _ => vec![DataType::Utf8],
+        };
+        let arguments = std::iter::once(moment()).chain(arguments).collect();
         MomentFunction { operation, signature: Signature::exact(arguments, Volatility::Immutable) }
     }
 }
@@ -58,9 +111,11 @@ impl MomentFunction {
 impl ScalarUDFImpl for MomentFunction {
     fn name(&self) -> &str {
         match self.operation {
-            Operation::PaneStart => "pane_start",
+            Operation::PaneStart(_) => "pane_start",
             Operation::Shift => "shift_micros",
-            Operation::WindowStarts => "window_starts",
+            Operation::WindowMarks(_) => "window_starts",
+            Operation::EndOfStart(_) => "window_end_from",
+            Operation::StartOfEnd(_) => "window_start_until",
         }
     }
 
@@ -70,29 +125,31 @@ impl ScalarUDFImpl for MomentFunction {
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(match self.operation {
-            Operation::WindowStarts => DataType::List(Arc::new(Field::new_list_field(moment(), true))),
-            Operation::PaneStart | Operation::Shift => moment(),
+            Operation::WindowMarks(_) => DataType::List(Arc::new(Field::new_list_field(moment(), true))),
+            _ => moment(),
         })
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let times = args.args[0].to_array(args.number_rows)?;
         let times: &TimestampMicrosecondArray = times.as_primitive();
-        let lengths = args.args[1..].iter().map(constant).collect::<Result<Vec<_>>>()?;
-        let result: ArrayRef = match self.operation {
-            Operation::PaneStart => Arc::new(pane_starts(times, lengths[0])),
+        let result = match self.operation {
+            Operation::PaneStart(layout) => {
+                in_order(times, |time| window_around(layout, time), |(start, _)| start)
+            }
+            Operation::EndOfStart(layout) => {
+                in_order(times, |time| window_around(layout, time), |(_, end)| end)
+            }
             Operation::Shift => {
-                Arc::new(times.unary::<_, TimestampMicrosecondType>(|time| time.saturating_add(lengths[0])))
+                let by = constant(&args.args[1])?;
+                times.unary(|time| time.saturating_add(by))
             }
-            Operation::WindowStarts => Arc::new(starts_of_all(times, lengths[0], lengths[1])),
+            Operation::StartOfEnd(layout) => times.unary(|end| layout.start_of_end(end)),
+            Operation::WindowMarks(layout) => {
+                return Ok(ColumnarValue::Array(Arc::new(marks_of_all(times, layout))));
+            }
         };
-        match result.data_type() {
-            DataType::Timestamp(..) => {
-                let zoned = result.as_primitive::<TimestampMicrosecondType>().clone().with_timezone("UTC");
-                Ok(ColumnarValue::Array(Arc::new(zoned)))
-            }
-            _ => Ok(ColumnarValue::Array(result)),
-        }
+        Ok(ColumnarValue::Array(Arc::new(result.with_timezone("UTC"))))
     }
 }
 
@@ -106,37 +163,35 @@ fn constant(value: &ColumnarValue) -> Result<Micros> {
     }
 }
 
-fn floor_to(time: Micros, length: Micros) -> Micros {
-    time.saturating_sub(time.rem_euclid(length))
+/// The bounds of the one window that a moment lies in.
+fn window_around(layout: Layout, time: Micros) -> (Micros, Micros) {
+    let end = layout.next_end(time);
+    (layout.start_of_end(end), end)
 }
 
-/// Neighbours mostly lie in the same pane, so the division is mostly spared.
-fn pane_starts(times: &TimestampMicrosecondArray, pane: Micros) -> TimestampMicrosecondArray {
-    let mut start = 0;
-    let mut end = pane;
-    let starts = times.values().iter().map(|&time| {
-        if time < start || time >= end {
-            start = floor_to(time, pane);
-            end = start.saturating_add(pane);
+/// Neighbours mostly lie in the same window, so it is mostly known.
+fn in_order(
+    times: &TimestampMicrosecondArray,
+    around: impl Fn(Micros) -> (Micros, Micros),
+    which: impl Fn((Micros, Micros)) -> Micros,
+) -> TimestampMicrosecondArray {
+    let mut window = (0, 0);
+    let of_time = times.values().iter().map(|&time| {
+        if time < window.0 || time >= window.1 {
+            window = around(time);
         }
-        start
+        which(window)
     });
-    TimestampMicrosecondArray::new(starts.collect(), times.nulls().cloned())
+    TimestampMicrosecondArray::new(of_time.collect(), times.nulls().cloned())
 }
 
-fn starts_of_all(times: &TimestampMicrosecondArray, size: Micros, slide: Micros) -> ListArray {
-    let mut values: Vec<Micros> = Vec::with_capacity(times.len() * (size / slide + 1) as usize);
+fn marks_of_all(times: &TimestampMicrosecondArray, layout: Layout) -> ListArray {
+    let mut values: Vec<Micros> = Vec::with_capacity(times.len() * 2);
     let mut lengths = Vec::with_capacity(times.len());
     for row in 0..times.len() {
         let before = values.len();
         if times.is_valid(row) {
-            let time = times.value(row);
-            let last = floor_to(time, slide);
-            let mut start = floor_to(time.saturating_sub(size), slide).saturating_add(slide);
-            while start <= last {
-                values.push(start);
-                start = start.saturating_add(slide);
-            }
+            values.extend(layout.marks_of_row(times.value(row)));
         }
         lengths.push(values.len() - before);
     }
@@ -200,32 +255,11 @@ mod tests {
 
     #[test]
     fn panes_are_floors_also_before_the_epoch() {
-        let times = TimestampMicrosecondArray::from(vec![
-            Some(0),
-            Some(59),
-            Some(60),
-            None,
-            Some(-1),
-            Some(-61),
-            Some(i64::MIN),
-        ]);
-        let starts = pane_starts(&times, 60);
-        let expected = [Some(0), Some(0), Some(60), None, Some(-60), Some(-120), Some(i64::MIN)];
+        let times =
+            TimestampMicrosecondArray::from(vec![Some(0), Some(59), Some(60), None, Some(-1), Some(-61)]);
+        let minutes = Layout::hop(60, 60);
+        let starts = in_order(&times, |time| window_around(minutes, time), |(start, _)| start);
+        let expected = [Some(0), Some(0), Some(60), None, Some(-60), Some(-120)];
         assert_eq!(starts.iter().collect::<Vec<_>>(), expected);
-    }
-
-    #[test]
-    fn every_window_that_holds_the_moment_is_named() {
-        for (size, slide) in [(10, 3), (10, 5), (10, 10), (7, 2), (5, 1)] {
-            for time in -40..40 {
-                let lists = starts_of_all(&TimestampMicrosecondArray::from(vec![time]), size, slide);
-                let found = lists.value(0).as_primitive::<TimestampMicrosecondType>().values().to_vec();
-                let naive: Vec<i64> = (-100..100)
-                    .map(|n| n * slide)
-                    .filter(|start| (*start..start + size).contains(&time))
-                    .collect();
-                assert_eq!(found, naive, "time {time}, size {size}, slide {slide}");
-            }
-        }
     }
 }

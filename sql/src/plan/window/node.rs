@@ -9,6 +9,7 @@ use arrow::datatypes::Field;
 use datafusion::common::{DFSchema, DFSchemaRef, Result, plan_err};
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 use thalweg_engine::ids::Micros;
+use thalweg_engine::spec::{Calendar, CalendarLength, Layout};
 
 use crate::error::Position;
 use crate::plan::column_type::moment;
@@ -16,14 +17,18 @@ use crate::plan::column_type::moment;
 pub(crate) const WINDOW_START: &str = "window_start";
 pub(crate) const WINDOW_END: &str = "window_end";
 pub(crate) const WINDOW_TIME: &str = "window_time";
-/// How long before its end the last instant of a window is, as Flink has it.
-pub(crate) const LAST_INSTANT: Micros = 1_000;
 
-/// Windows of `size` every `slide`, aligned to the epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct WindowLength {
-    pub size: Micros,
-    pub slide: Micros,
+/// For people.
+pub(super) fn layout_text(layout: Layout) -> String {
+    let from = |offset: Micros| if offset == 0 { String::new() } else { format!(", offset={offset}µs") };
+    match layout {
+        Layout::Hop { size, slide, offset } => format!("size={size}µs, slide={slide}µs{}", from(offset)),
+        Layout::Cumulate { size, step, offset } => format!("size={size}µs, step={step}µs{}", from(offset)),
+        Layout::Calendar(Calendar { length, zone }) => match length {
+            CalendarLength::Days(days) => format!("{days} days of {zone}"),
+            CalendarLength::Months(months) => format!("{months} months of {zone}"),
+        },
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -31,8 +36,8 @@ pub(crate) struct WindowNode {
     pub input: LogicalPlan,
     /// The column of the descriptor.
     pub time: Expr,
-    /// Of sessions both are the gap.
-    pub length: WindowLength,
+    /// Of sessions, windows as long as the gap.
+    pub layout: Layout,
     /// Of sessions the columns of the keys by which they are told apart.
     pub session: Option<Vec<Expr>>,
     /// Whether it has a column `window_time`.
@@ -46,7 +51,7 @@ impl WindowNode {
     pub fn try_new(
         input: LogicalPlan,
         time: Expr,
-        length: WindowLength,
+        layout: Layout,
         session: Option<Vec<Expr>>,
         with_last: bool,
         position: Option<Position>,
@@ -60,7 +65,7 @@ impl WindowNode {
             fields.push((None, Arc::new(Field::new(name, moment(), true))));
         }
         let schema = DFSchema::new_with_metadata(fields, input.schema().metadata().clone())?;
-        Ok(WindowNode { input, time, length, session, with_last, position, schema: Arc::new(schema) })
+        Ok(WindowNode { input, time, layout, session, with_last, position, schema: Arc::new(schema) })
     }
 
     /// The columns of its input that it passes on. Bounds that these have already, those of a view, give way to its own.
@@ -98,10 +103,9 @@ impl UserDefinedLogicalNodeCore for WindowNode {
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let WindowLength { size, slide } = self.length;
         match &self.session {
-            Some(_) => write!(f, "Session: time={}, gap={size}µs", self.time),
-            None => write!(f, "Window: time={}, size={size}µs, slide={slide}µs", self.time),
+            Some(_) => write!(f, "Session: time={}, gap={}µs", self.time, self.layout.longest()),
+            None => write!(f, "Window: time={}, {}", self.time, layout_text(self.layout)),
         }
     }
 
@@ -110,7 +114,7 @@ impl UserDefinedLogicalNodeCore for WindowNode {
         match (exprs.next(), inputs.pop()) {
             (Some(time), Some(input)) => {
                 let session = self.session.is_some().then(|| exprs.collect());
-                WindowNode::try_new(input, time, self.length, session, self.with_last, self.position)
+                WindowNode::try_new(input, time, self.layout, session, self.with_last, self.position)
             }
             _ => plan_err!("a window has one input and one time"),
         }

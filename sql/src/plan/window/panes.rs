@@ -6,19 +6,10 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use thalweg_engine::ids::Micros;
+use thalweg_engine::spec::LAST_INSTANT;
 
-use super::functions::{pane_start, shift, window_starts};
-use super::node::{LAST_INSTANT, WINDOW_END, WINDOW_START, WINDOW_TIME, WindowLength, WindowNode};
-
-/// The longest slice of time that every window is made of whole ones.
-pub(crate) fn pane_length(length: WindowLength) -> Micros {
-    let (mut a, mut b) = (length.size, length.slide);
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
-}
+use super::functions::{bounds_of_mark, pane_end, pane_start, shift, window_marks};
+use super::node::{WINDOW_END, WINDOW_START, WINDOW_TIME, WindowNode};
 
 /// Replaces each window of the plan.
 pub(crate) fn resolve(plan: LogicalPlan, expanded: bool) -> Result<LogicalPlan> {
@@ -48,17 +39,17 @@ fn last_instant(window: &WindowNode, end: Expr) -> Option<Expr> {
 
 /// Each row as a session of its own; the engine finds out which belong together.
 fn sessions_of_one(window: &WindowNode) -> Result<LogicalPlan> {
-    let end = shift(window.time.clone(), window.length.size);
-    let last = last_instant(window, end.clone());
-    let bounds = [window.time.clone().alias(WINDOW_START), end.alias(WINDOW_END)];
-    let columns = columns_of(window).into_iter().chain(bounds).chain(last);
-    LogicalPlanBuilder::from(window.input.clone()).project(columns.collect::<Vec<_>>())?.build()
+    let end = shift(window.time.clone(), window.layout.longest());
+    marked(window, window.time.clone(), end)
 }
 
 fn rows_per_pane(window: &WindowNode) -> Result<LogicalPlan> {
-    let pane = pane_length(window.length);
-    let start = pane_start(window.time.clone(), pane);
-    let end = shift(start.clone(), pane);
+    let start = pane_start(window.time.clone(), window.layout);
+    let end = pane_end(start.clone(), window.layout);
+    marked(window, start, end)
+}
+
+fn marked(window: &WindowNode, start: Expr, end: Expr) -> Result<LogicalPlan> {
     let last = last_instant(window, end.clone());
     let bounds = [start.alias(WINDOW_START), end.alias(WINDOW_END)];
     let columns = columns_of(window).into_iter().chain(bounds).chain(last);
@@ -66,18 +57,17 @@ fn rows_per_pane(window: &WindowNode) -> Result<LogicalPlan> {
 }
 
 fn rows_per_window(window: &WindowNode) -> Result<LogicalPlan> {
-    let WindowLength { size, slide } = window.length;
     let columns = columns_of(window);
-    let starts = window_starts(window.time.clone(), size, slide).alias(WINDOW_START);
-    let start = Column::new_unqualified(WINDOW_START);
-    let end = shift(Expr::Column(start.clone()), size);
+    let marks = window_marks(window.time.clone(), window.layout).alias(WINDOW_START);
+    let mark = Column::new_unqualified(WINDOW_START);
+    let (start, end) = bounds_of_mark(Expr::Column(mark.clone()), window.layout);
     let last = last_instant(window, end.clone());
-    let with_starts = columns.iter().cloned().chain([starts]).collect::<Vec<_>>();
-    let bounds = [Expr::Column(start.clone()), end.alias(WINDOW_END)];
+    let with_marks = columns.iter().cloned().chain([marks]).collect::<Vec<_>>();
+    let bounds = [start.alias(WINDOW_START), end.alias(WINDOW_END)];
     let with_both = columns.into_iter().chain(bounds).chain(last).collect::<Vec<_>>();
     LogicalPlanBuilder::from(Arc::new(window.input.clone()))
-        .project(with_starts)?
-        .unnest_column(start)?
+        .project(with_marks)?
+        .unnest_column(mark)?
         .project(with_both)?
         .build()
 }

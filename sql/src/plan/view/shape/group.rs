@@ -9,9 +9,13 @@ use super::{BoundKeys, Checker, Meaning, Shape, Stage, Unit, column_of};
 use crate::error::{Error, Position, Result};
 use crate::plan::view::syntax;
 
+/// What of a window's bounds a key may be.
+const BOUNDS: [Meaning; 3] = [Meaning::Start, Meaning::Opening, Meaning::End];
+
 impl Checker<'_> {
     pub(super) fn distinct(&self, input: &LogicalPlan) -> Result<Shape> {
         let mut shape = self.shape(input)?;
+        self.check_not_slices(&shape, "SELECT DISTINCT", None)?;
         if let Unit::Session { keys, .. } = shape.unit {
             self.check_session(&shape.columns, keys, None)?;
         } else if !shape.columns.iter().any(|it| it.is_bound()) {
@@ -20,13 +24,14 @@ impl Checker<'_> {
             }
             shape.unit = Unit::Ever;
         }
-        shape.aggregate_by_columns(&[Meaning::Start, Meaning::End]);
+        shape.aggregate_by_columns(&BOUNDS);
         Ok(shape)
     }
 
     pub(super) fn distinct_on(&self, distinct: &DistinctOn) -> Result<Shape> {
         let schema = distinct.input.schema();
         let mut shape = self.shape(&distinct.input)?;
+        self.check_not_slices(&shape, "DISTINCT ON", None)?;
         if let Unit::Session { keys, .. } = shape.unit {
             let on: Vec<_> = distinct.on_expr.iter().map(|key| shape.meaning(key, schema)).collect();
             self.check_session(&on, keys, None)?;
@@ -46,11 +51,21 @@ impl Checker<'_> {
         Ok(shape)
     }
 
+    /// What looks around is row by row.
+    fn check_not_slices(&self, shape: &Shape, what: &str, place: Option<Position>) -> Result<()> {
+        if !matches!(shape.unit, Unit::Slice(_)) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("{what} over rows that look around has no window"))
+            .at(place.or_else(|| syntax::place_of_query(self.query)))
+            .hint("make the join, or the OVER, a view, and window that view by its event time"))
+    }
+
     /// Without a window, and over a view whose windows are not asked for, an aggregate is over all there ever was.
     fn may_be_ever(&self, shape: &Shape) -> bool {
         match shape.unit {
             Unit::None | Unit::Ever => true,
-            Unit::Session { .. } => false,
+            Unit::Session { .. } | Unit::Slice(_) => false,
             Unit::Window(_) => {
                 shape.stage == Stage::Rows && shape.input.as_ref().is_some_and(|input| input.window.is_none())
             }
@@ -60,14 +75,14 @@ impl Checker<'_> {
     pub(super) fn aggregated(&self, aggregate: &Aggregate) -> Result<Shape> {
         let schema = aggregate.input.schema();
         let mut shape = self.shape(&aggregate.input)?;
+        self.check_not_slices(&shape, "an aggregate", syntax::place_of_grouping(self.query))?;
         let sets = grouping_sets(&aggregate.group_expr);
         let names = |bound: Meaning| {
             let names_it = |set: &Vec<&Expr>| set.iter().any(|expr| shape.meaning(expr, schema) == bound);
             !sets.is_empty() && sets.iter().all(names_it)
         };
         self.check_order(&aggregate.aggr_expr)?;
-        let in_each: Vec<Meaning> =
-            [Meaning::Start, Meaning::End].into_iter().filter(|bound| names(*bound)).collect();
+        let in_each: Vec<Meaning> = BOUNDS.into_iter().filter(|bound| names(*bound)).collect();
         let derived = sets
             .iter()
             .flatten()
@@ -77,7 +92,7 @@ impl Checker<'_> {
                 let named: Vec<_> = set.iter().map(|key| shape.meaning(key, schema)).collect();
                 self.check_session(&named, keys, syntax::place_of_grouping(self.query))?;
             }
-        } else if in_each.is_empty() && shape.unit != Unit::Ever {
+        } else if !in_each.iter().any(|it| it.is_bound()) && shape.unit != Unit::Ever {
             let place = syntax::place_of_grouping(self.query);
             let ever = self.may_be_ever(&shape)
                 && derived.is_none()
@@ -161,20 +176,24 @@ impl Checker<'_> {
     }
 
     /// OVER stays within a window if it is partitioned by it.
-    pub(super) fn check_over(&self, shape: &Shape, exprs: &[Expr], schema: &DFSchema) -> Result<()> {
-        for expr in exprs {
-            let Some(function) = window_function(expr) else { continue };
+    pub(super) fn check_over(
+        &self,
+        shape: &Shape,
+        functions: &[&WindowFunction],
+        schema: &DFSchema,
+    ) -> Result<()> {
+        for function in functions {
             let name = function.fun.name().to_lowercase();
-            let place = syntax::place_of_function(self.query, |it| {
-                it.over.is_some() && it.name.to_string().to_lowercase() == name
-            });
+            let place = self.place_of_over(function);
             match shape.unit {
                 Unit::Ever => {}
-                Unit::None => {
+                Unit::None | Unit::Slice(_) => {
                     return Err(Error::invalid(format!("{name}() OVER would wait for rows for ever"))
                         .at(place)
                         .hint(
-                            "window the stream first: FROM TUMBLE(…), and OVER (PARTITION BY window_start …)",
+                            "say how far it looks: OVER (… ORDER BY event_ts RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND \
+                             CURRENT ROW), all of them alike; or window the stream first: FROM TUMBLE(…), and OVER \
+                             (PARTITION BY window_start …)",
                         ));
                 }
                 Unit::Session { keys, .. } => {
@@ -191,7 +210,10 @@ impl Checker<'_> {
                     if !by.iter().any(|key| shape.meaning(key, schema).is_bound()) {
                         return Err(Error::invalid(format!("{name}() OVER would reach across windows"))
                             .at(place)
-                            .hint("write OVER (PARTITION BY window_start …)"));
+                            .hint(
+                                "write OVER (PARTITION BY window_start …), or say how far it looks: OVER (… ORDER BY \
+                                 window_start RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW)",
+                            ));
                     }
                 }
             }
@@ -208,8 +230,8 @@ impl Shape {
                 let position = self.columns.iter().position(|it| *it == wanted);
                 position.filter(|_| in_each_set.contains(&wanted))
             };
-            self.keys =
-                BoundKeys { start: find(Meaning::Start), end: find(Meaning::End), keys: self.session_keys() };
+            let start = find(Meaning::Start).or_else(|| find(Meaning::Opening));
+            self.keys = BoundKeys { start, end: find(Meaning::End), keys: self.session_keys() };
             let bounds = self.columns.iter().filter(|it| it.tells_window()).count();
             let kept = self.keys.start.iter().chain(&self.keys.end).count();
             self.looks_at_window |= bounds > kept;
@@ -233,15 +255,18 @@ fn grouping_sets(exprs: &[Expr]) -> Vec<Vec<&Expr>> {
     }
 }
 
-fn window_function(expr: &Expr) -> Option<&WindowFunction> {
-    let mut found = None;
-    // The visitor has no errors of its own.
-    let _ = expr.apply(|each| {
-        if let Expr::WindowFunction(function) = each {
-            found.get_or_insert(function.as_ref());
-            return Ok(TreeNodeRecursion::Stop);
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
+/// The function OVER of each expression.
+pub(super) fn window_functions(exprs: &[Expr]) -> Vec<&WindowFunction> {
+    let mut found = vec![];
+    for expr in exprs {
+        // The visitor has no errors of its own.
+        let _ = expr.apply(|each| {
+            if let Expr::WindowFunction(function) = each {
+                found.push(function.as_ref());
+                return Ok(TreeNodeRecursion::Stop);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+    }
     found
 }

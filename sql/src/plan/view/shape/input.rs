@@ -2,13 +2,13 @@
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{LogicalPlan, TableScan};
-use thalweg_engine::spec::{RowTime, ViewInput, Window};
+use thalweg_engine::spec::{Layout, Reach, RowTime, ViewInput, Window};
 
 use super::{BoundKeys, Checker, Meaning, Shape, Stage, Unit, column_of};
 use crate::error::{Error, Result};
 use crate::plan::view::inputs::Known;
 use crate::plan::view::syntax;
-use crate::plan::window::{LAST_INSTANT, WINDOW_END, WINDOW_START, WindowLength, WindowNode};
+use crate::plan::window::{WINDOW_END, WINDOW_START, WindowNode};
 
 impl Checker<'_> {
     pub(super) fn of_input(&self, scan: &TableScan) -> Result<Shape> {
@@ -24,11 +24,11 @@ impl Checker<'_> {
         let event_time = known.event_time().map(|column| schema.field(column).name().as_str());
         let meaning = |column: &str| match known.row_time(column) {
             Some(RowTime::Start) if known.is_session() => Meaning::Other,
-            Some(RowTime::End) if known.is_session() => Meaning::Final(0),
-            Some(RowTime::Last) if known.is_session() => Meaning::Final(LAST_INSTANT),
-            Some(RowTime::Start) => Meaning::Start,
+            Some(time @ (RowTime::End | RowTime::Last)) if known.is_session() => Meaning::Final(time),
+            Some(RowTime::Start) => start_of(known.window()),
             Some(RowTime::End) => Meaning::End,
             Some(RowTime::Last) => Meaning::Last,
+            Some(RowTime::Own) => Meaning::Final(RowTime::Own),
             None if event_time == Some(column) => Meaning::EventTime,
             None => Meaning::Other,
         };
@@ -44,14 +44,15 @@ impl Checker<'_> {
         }
         Ok(Shape {
             stage: Stage::Rows,
-            unit: window.map_or(Unit::None, |it| Unit::Window(length_of(it))),
+            unit: window.map_or(Unit::None, |it| Unit::Window(it.layout)),
             // Each of a view's rows is of one window.
             looks_at_window: window.is_some(),
             keys: BoundKeys::default(),
+            reach: Reach::default(),
             input: matches!(known, Known::View(_)).then(|| ViewInput {
                 name: name.to_owned(),
                 window: None,
-                before_end: 0,
+                time: RowTime::End,
             }),
             columns,
         })
@@ -75,20 +76,20 @@ impl Checker<'_> {
         }
         match of_view.map(|known| (known.name(), known.window())) {
             Some((name, None)) => {
-                let Meaning::Final(before_end) = time else {
+                let Meaning::Final(time) = time else {
                     return Err(refuse(format!(
                         "{} does not tell when a row of {name} was final",
                         node.time
                     ))
                     .hint("the rows of sessions are windowed by window_end, or window_time"));
                 };
-                shape.input = Some(ViewInput { name: name.to_owned(), window: None, before_end });
+                shape.input = Some(ViewInput { name: name.to_owned(), window: None, time });
             }
             Some((name, Some(window))) => {
-                let before_end = match time {
-                    Meaning::Start => window.size,
-                    Meaning::End => 0,
-                    Meaning::Last => LAST_INSTANT,
+                let time = match time {
+                    Meaning::Start | Meaning::Opening => RowTime::Start,
+                    Meaning::End => RowTime::End,
+                    Meaning::Last => RowTime::Last,
                     Meaning::EventTime | Meaning::Final(_) | Meaning::Key(_) | Meaning::Other => {
                         return Err(refuse(format!(
                             "{} does not tell the window of a row of {name}",
@@ -99,25 +100,26 @@ impl Checker<'_> {
                         )));
                     }
                 };
-                shape.input = Some(ViewInput { name: name.to_owned(), window: Some(window), before_end });
+                shape.input = Some(ViewInput { name: name.to_owned(), window: Some(window), time });
                 // The view's own bounds are ordinary columns from here on.
                 shape.looks_at_window = false;
                 shape.columns.iter_mut().for_each(|it| *it = Meaning::Other);
             }
             None => self.check_event_time(node, time)?,
         }
-        shape.unit = Unit::Window(node.length);
+        shape.unit = Unit::Window(node.layout);
         if let Some(keys) = &node.session {
             for (number, key) in keys.iter().enumerate() {
                 if let Some(column) = column_of(key).and_then(|column| schema.maybe_index_of_column(column)) {
                     shape.columns[column] = Meaning::Key(number);
                 }
             }
-            shape.unit = Unit::Session { gap: node.length.size, keys: keys.len() };
+            shape.unit = Unit::Session { gap: node.layout.longest(), keys: keys.len() };
         }
         let kept = node.kept_columns();
         shape.columns = kept.iter().map(|index| shape.columns[*index]).collect();
-        shape.columns.extend([Meaning::Start, Meaning::End]);
+        let window = Window { layout: node.layout, expanded: false };
+        shape.columns.extend([start_of(Some(window)), Meaning::End]);
         if node.with_last {
             shape.columns.push(Meaning::Last);
         }
@@ -160,6 +162,10 @@ impl Checker<'_> {
     }
 }
 
-fn length_of(window: Window) -> WindowLength {
-    WindowLength { size: window.size, slide: window.slide }
+/// What the start of a window tells of it.
+fn start_of(window: Option<Window>) -> Meaning {
+    match window {
+        Some(Window { layout: Layout::Cumulate { .. }, .. }) => Meaning::Opening,
+        _ => Meaning::Start,
+    }
 }

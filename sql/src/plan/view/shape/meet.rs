@@ -3,6 +3,7 @@
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, Join, JoinType, Operator, Union};
 
+use super::around::widest;
 use super::{BoundKeys, Checker, Meaning, Shape, Stage, Unit};
 use crate::error::{Error, Result};
 use crate::plan::view::syntax;
@@ -10,39 +11,31 @@ use crate::plan::view::syntax;
 impl Checker<'_> {
     /// Each pair that a join makes is of one window.
     pub(super) fn joined(&self, join: &Join) -> Result<Shape> {
+        if let Some(around) = self.around(join)? {
+            return self.joined_around(join, around);
+        }
         let (mut left, mut right) = (self.shape(&join.left)?, self.shape(&join.right)?);
         let place = syntax::place_of_join(self.query);
         let (Unit::Window(of_left), Unit::Window(of_right)) = (left.unit, right.unit) else {
             if left.unit == Unit::Ever && right.unit == Unit::Ever {
                 return Ok(left.beside(right, join.join_type));
             }
-            return Err(Error::invalid("a join in a view is between rows of windows").at(place).hint(
-                "window both sides, such as FROM TUMBLE(a, ts, INTERVAL '1 minute') AS x JOIN TUMBLE(b, ts, \
-                       INTERVAL '1 minute') AS y ON x.window_start = y.window_start AND …",
-            ));
+            return Err(Error::invalid("a join in a view says how far apart its rows are, or is between rows of windows")
+                .at(place)
+                .hint(
+                    "bind the times of both sides, such as ON … AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '30 minutes'; or \
+                     window both, and compare a bound: ON a.window_start = b.window_start AND …",
+                ));
         };
         if of_left != of_right {
-            return Err(Error::invalid("both sides of a join have the same windows")
-                .at(place)
-                .hint("take the same size, and for HOP the same slide"));
+            return Err(Error::invalid("both sides of a join have the same windows").at(place).hint(
+                "take the same size, and for HOP the same slide; or say how far apart their bounds are",
+            ));
         }
-        let same_bound = |(a, b): &(Expr, Expr)| {
-            let (a, b) = (left.meaning(a, join.left.schema()), right.meaning(b, join.right.schema()));
-            a == b && a.is_bound()
-        };
-        let in_filter = |filter: &Expr| {
-            split_conjunction(filter).into_iter().any(|each| match each {
-                Expr::BinaryExpr(it) if it.op == Operator::Eq => {
-                    let pairs = [(&it.left, &it.right), (&it.right, &it.left)];
-                    pairs.into_iter().any(|(a, b)| same_bound(&((**a).clone(), (**b).clone())))
-                }
-                _ => false,
-            })
-        };
-        if !join.on.iter().any(same_bound) && !join.filter.as_ref().is_some_and(in_filter) {
-            return Err(Error::invalid("the join would reach across windows")
-                .at(place)
-                .hint("have it compare a bound too: ON a.window_start = b.window_start AND …"));
+        if !left.has_equal_bound(&right, join) {
+            return Err(Error::invalid("the join would reach across windows").at(place).hint(
+                "have it compare a bound too: ON a.window_start = b.window_start AND …, or = b.window_start - INTERVAL …",
+            ));
         }
         left.finish_rows();
         right.finish_rows();
@@ -65,6 +58,7 @@ impl Checker<'_> {
                 other.finish_rows();
             }
             shape.looks_at_window |= other.looks_at_window;
+            shape.reach = widest(shape.reach, other.reach);
             for (own, others) in shape.columns.iter_mut().zip(&other.columns) {
                 if own != others {
                     *own = Meaning::Other;
@@ -86,7 +80,26 @@ impl Checker<'_> {
 }
 
 impl Shape {
-    fn beside(self, right: Shape, join: JoinType) -> Shape {
+    /// Whether the join has the sides be of one and the same window.
+    pub(super) fn has_equal_bound(&self, right: &Shape, join: &Join) -> bool {
+        let same_bound = |(a, b): (&Expr, &Expr)| {
+            let (a, b) = (self.meaning(a, join.left.schema()), right.meaning(b, join.right.schema()));
+            a == b && a.is_bound()
+        };
+        let in_filter = |filter: &Expr| {
+            split_conjunction(filter).into_iter().any(|each| match each {
+                Expr::BinaryExpr(it) if it.op == Operator::Eq => {
+                    same_bound((&it.left, &it.right)) || same_bound((&it.right, &it.left))
+                }
+                _ => false,
+            })
+        };
+        matches!((self.unit, right.unit), (Unit::Window(a), Unit::Window(b)) if a == b)
+            && (join.on.iter().any(|(a, b)| same_bound((a, b)))
+                || join.filter.as_ref().is_some_and(in_filter))
+    }
+
+    pub(super) fn beside(self, right: Shape, join: JoinType) -> Shape {
         let columns = match join {
             JoinType::LeftSemi | JoinType::LeftAnti => self.columns,
             JoinType::RightSemi | JoinType::RightAnti => right.columns,
@@ -102,6 +115,7 @@ impl Shape {
             stage: Stage::Finished,
             unit: self.unit,
             looks_at_window: self.looks_at_window || right.looks_at_window,
+            reach: widest(self.reach, right.reach),
             keys: BoundKeys::default(),
             input: None,
             columns,

@@ -4,6 +4,7 @@
 //! Works on the plan from its inputs upwards, as SQL was read, before anything is optimized; and once more on parts of
 //! the plan when it is cut.
 
+mod around;
 mod group;
 mod input;
 mod meet;
@@ -12,11 +13,13 @@ use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::Query;
 use thalweg_engine::ids::Micros;
-use thalweg_engine::spec::{RowTime, ViewInput};
+use thalweg_engine::spec::{Layout, Reach, RowTime, ViewInput};
 
+pub(super) use self::around::{Look, slices_for};
+use self::group::window_functions;
 use super::inputs::Inputs;
 use crate::error::{Error, Result};
-use crate::plan::window::{WindowLength, WindowNode};
+use crate::plan::window::WindowNode;
 
 /// What was found out of one step.
 #[derive(Debug, Clone)]
@@ -29,6 +32,8 @@ pub(super) struct Shape {
     /// that every grouping set names. A key that is a bound and none of these makes rows be expanded, for a pane's bounds
     /// differ from a window's.
     pub keys: BoundKeys,
+    /// How far a unit looks around.
+    pub reach: Reach,
     /// Of rows of one view: that input, and what they tell of time.
     pub input: Option<ViewInput>,
     columns: Vec<Meaning>,
@@ -47,12 +52,14 @@ pub(super) enum Stage {
 pub(super) enum Unit {
     /// Rows as they are.
     None,
-    Window(WindowLength),
+    Window(Layout),
     Session {
         gap: Micros,
         /// How many columns tell sessions apart.
         keys: usize,
     },
+    /// A slice of time, of rows that look around: of the windows that are asked for, or as is best.
+    Slice(Option<Layout>),
     /// All rows since ever.
     Ever,
 }
@@ -70,11 +77,13 @@ pub(super) struct BoundKeys {
 pub(super) enum Meaning {
     EventTime,
     Start,
+    /// A start that several windows share, which so tells none of them.
+    Opening,
     End,
     /// The last instant of the window.
     Last,
-    /// So long before a row of a view was final, which is all that is known of it.
-    Final(Micros),
+    /// When a row of a view was final, in such a way, which is all that is known of it.
+    Final(RowTime),
     /// What tells sessions apart, by number.
     Key(usize),
     Other,
@@ -86,7 +95,7 @@ impl Meaning {
     }
 
     fn tells_window(self) -> bool {
-        self.is_bound() || self == Meaning::Last
+        self.is_bound() || matches!(self, Meaning::Last | Meaning::Opening)
     }
 
     /// Whether it is still known above an aggregate by it.
@@ -136,8 +145,14 @@ impl Checker<'_> {
             LogicalPlan::Aggregate(aggregate) => self.aggregated(aggregate),
             LogicalPlan::Window(window) => {
                 let mut shape = self.shape(&window.input)?;
-                self.check_over(&shape, &window.window_expr, window.input.schema())?;
-                shape.finish_rows();
+                let functions = window_functions(&window.window_expr);
+                match self.over_around(&shape, &functions, window.input.schema())? {
+                    Some(around) => shape.look(around.look, around.unit),
+                    None => {
+                        self.check_over(&shape, &functions, window.input.schema())?;
+                        shape.finish_rows();
+                    }
+                }
                 shape.columns.extend(window.window_expr.iter().map(|_| Meaning::Other));
                 Ok(shape)
             }
@@ -162,18 +177,28 @@ impl Shape {
     /// What each column of the plan is known to be.
     pub fn row_times(&self) -> Vec<Option<RowTime>> {
         let time = |meaning: &Meaning| match meaning {
-            Meaning::Start => Some(RowTime::Start),
+            Meaning::Start | Meaning::Opening => Some(RowTime::Start),
             Meaning::End => Some(RowTime::End),
             Meaning::Last => Some(RowTime::Last),
+            Meaning::EventTime if matches!(self.unit, Unit::Slice(_)) => Some(RowTime::Own),
             Meaning::EventTime | Meaning::Final(_) | Meaning::Key(_) | Meaning::Other => None,
         };
         self.columns.iter().map(time).collect()
     }
 
+    /// What a column of a view's rows is known by.
+    pub fn time_of_view(&self, column: usize) -> Option<RowTime> {
+        match self.columns[column] {
+            Meaning::Final(time) => Some(time),
+            _ => self.row_times()[column],
+        }
+    }
+
     /// Of rows that are kept as they are: where their window's bounds are among the columns.
     pub fn bounds(&self) -> BoundKeys {
         let find = |wanted| self.columns.iter().position(|it| *it == wanted);
-        BoundKeys { start: find(Meaning::Start), end: find(Meaning::End), keys: self.session_keys() }
+        let start = find(Meaning::Start).or_else(|| find(Meaning::Opening));
+        BoundKeys { start, end: find(Meaning::End), keys: self.session_keys() }
     }
 
     fn session_keys(&self) -> Vec<usize> {

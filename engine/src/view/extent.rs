@@ -1,0 +1,113 @@
+//! What counts in a unit: its own panes and, for a view that looks around, those within its reach before and after.
+//!
+//! Units that look around lie side by side, and what a query looks for around a row is exact by itself. So units that close
+//! together are finished together, as one stretch of time, of whose rows those stay that lie within it.
+
+use std::ops::Range;
+
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::TimestampMicrosecondType;
+
+use crate::ids::Micros;
+use crate::spec::{Cut, Reach, Upper, Window};
+use crate::view::upper::{WindowPart, finish};
+use crate::{Error, Result};
+
+/// The windows in which rows of one cut count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    pub window: Window,
+    pub reach: Reach,
+}
+
+impl Extent {
+    pub fn within(window: Window) -> Extent {
+        Extent { window, reach: Reach::default() }
+    }
+
+    /// When the last unit ends that a pane counts in.
+    pub fn last_end(&self, pane: Micros) -> Micros {
+        self.window.last_end(pane).saturating_add(self.reach.before)
+    }
+
+    pub fn last_end_of_rows_in(&self, pane: Micros) -> Micros {
+        self.window.last_end_of_rows_in(pane).saturating_add(self.reach.before)
+    }
+
+    pub fn first_end_of_row(&self, event_time: Micros) -> Micros {
+        self.window.layout.first_end_of_row(event_time).saturating_sub(self.reach.after)
+    }
+
+    pub fn last_end_of_row(&self, event_time: Micros) -> Micros {
+        self.window.layout.last_end_of_row(event_time).saturating_add(self.reach.before)
+    }
+
+    /// The marks of the units that a row counts in, ascending.
+    pub fn marks_of_row(&self, event_time: Micros) -> impl Iterator<Item = Micros> + use<> {
+        let (layout, last) = (self.window.layout, self.last_end_of_row(event_time));
+        std::iter::successors(Some(self.first_end_of_row(event_time)), move |end| Some(layout.next_end(*end)))
+            .take_while(move |end| *end <= last)
+            .map(move |end| layout.mark_of_end(end))
+    }
+
+    /// Whether a pane counts in some unit of a stretch.
+    pub fn reaches(&self, pane: Micros, stretch: &Range<Micros>) -> bool {
+        self.window.last_end(pane) > stretch.start.saturating_sub(self.reach.before)
+            && pane < stretch.end.saturating_add(self.reach.after)
+    }
+}
+
+/// What is finished at once.
+#[derive(Debug, Clone, Default)]
+pub struct Stretch {
+    pub parts: Vec<WindowPart>,
+    /// The time of the rows that come of it; the others are of units around it. `None` where all are its own.
+    pub within: Option<Range<Micros>>,
+}
+
+impl Stretch {
+    pub async fn finish(&self, cuts: &[Cut], upper: &Upper) -> Result<Vec<RecordBatch>> {
+        let rows = finish(cuts, upper, &self.parts).await?;
+        match &self.within {
+            Some(within) => rows.iter().map(|batch| rows_within(batch, within)).collect(),
+            None => Ok(rows),
+        }
+    }
+}
+
+fn rows_within(batch: &RecordBatch, within: &Range<Micros>) -> Result<RecordBatch> {
+    let time = batch.columns().last().and_then(|it| it.as_primitive_opt::<TimestampMicrosecondType>());
+    let time = time.ok_or_else(|| Error::Internal("finished rows lack their time".into()))?;
+    let own = time.values().iter().map(|time| Some(within.contains(time)));
+    Ok(filter_record_batch(batch, &own.collect::<BooleanArray>())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Layout;
+
+    const SLICES: Window = Window { layout: Layout::hop(10, 10), expanded: false };
+
+    #[test]
+    fn a_row_counts_in_the_units_that_reach_it() {
+        for (before, after) in [(0, 0), (20, 0), (0, 30), (20, 10), (-20, 40), (60, -60)] {
+            let extent = Extent { window: SLICES, reach: Reach { before, after } };
+            for time in -50..50 {
+                let units: Vec<Micros> = (-20..20).map(|n| n * 10).collect();
+                // Whole panes count.
+                let pane = Micros::div_euclid(time, 10) * 10;
+                let counts = |unit: &&Micros| (**unit - before..**unit + 10 + after).contains(&pane);
+                let of_row: Vec<Micros> = units.iter().filter(counts).copied().collect();
+                assert_eq!(extent.marks_of_row(time).collect::<Vec<_>>(), of_row, "{time} of {extent:?}");
+                assert_eq!(of_row.first().map(|unit| unit + 10), Some(extent.first_end_of_row(time)));
+                assert_eq!(of_row.last().map(|unit| unit + 10), Some(extent.last_end_of_row(time)));
+                assert_eq!(extent.last_end(pane), extent.last_end_of_row(time));
+                for unit in units {
+                    assert_eq!(extent.reaches(pane, &(unit..unit + 10)), of_row.contains(&unit));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! Steps that look around a row in time: joins that say how far apart two rows are, and OVER by a RANGE of time. What a
+//! row looks for is within its reach, so that its unit closes when that has come.
+
+use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{
+    Expr, Join, JoinType, LogicalPlan, Operator, WindowFrameBound, WindowFrameUnits,
+};
+use thalweg_engine::ids::Micros;
+use thalweg_engine::spec::{LAST_INSTANT, Layout, Reach};
+
+use super::group::window_functions;
+use super::{Checker, Meaning, Shape, Stage, Unit, column_of};
+use crate::error::{Error, Position, Result};
+use crate::plan::view::syntax;
+
+const DAY: Micros = 86_400_000_000;
+
+/// How a step looks at one of its inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::plan::view) struct Look {
+    /// How far around its unit.
+    pub reach: Reach,
+    /// The column of the input that is the time of its rows, where that is not their window's.
+    pub time: Option<usize>,
+}
+
+impl Look {
+    /// How far what is looked at looks itself, beside this.
+    pub fn then(self, further: Look) -> Look {
+        let reach = Reach {
+            before: self.reach.before.saturating_add(further.reach.before),
+            after: self.reach.after.saturating_add(further.reach.after),
+        };
+        Look { reach, time: further.time }
+    }
+}
+
+/// A join of rows that are so far apart at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct JoinAround {
+    pub left: Look,
+    pub right: Look,
+    pub unit: Unit,
+}
+
+/// An OVER that looks at rows so far away at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OverAround {
+    pub look: Look,
+    pub unit: Unit,
+}
+
+/// A column of time, moved: by how much is known but for the lengths of months.
+#[derive(Debug, Clone, Copy)]
+struct Moved {
+    column: usize,
+    least: Micros,
+    most: Micros,
+}
+
+impl Checker<'_> {
+    /// How a step looks at each of its inputs.
+    pub(in crate::plan::view) fn looks(&self, plan: &LogicalPlan) -> Result<Vec<Look>> {
+        match plan {
+            LogicalPlan::Join(join) => {
+                if let Some(JoinAround { left, right, .. }) = self.around(join)? {
+                    return Ok(vec![left, right]);
+                }
+            }
+            LogicalPlan::Window(window) => {
+                let shape = self.shape(&window.input)?;
+                let functions = window_functions(&window.window_expr);
+                if let Some(around) = self.over_around(&shape, &functions, window.input.schema())? {
+                    return Ok(vec![around.look]);
+                }
+            }
+            _ => {}
+        }
+        Ok(vec![Look::default(); plan.inputs().len()])
+    }
+
+    /// Whether the sides of a join are bound to each other by a stretch of time, and how far they are apart.
+    pub(super) fn around(&self, join: &Join) -> Result<Option<JoinAround>> {
+        let (left, right) = (self.shape(&join.left)?, self.shape(&join.right)?);
+        let can_look = |side: &Shape| matches!(side.unit, Unit::None | Unit::Window(_) | Unit::Slice(_));
+        if left.has_equal_bound(&right, join) || !can_look(&left) || !can_look(&right) {
+            return Ok(None);
+        }
+        let Some(apart) = Apart::of(join, &left, &right) else { return Ok(None) };
+        let place = syntax::place_of_join(self.query);
+        let of_right = matches!(
+            join.join_type,
+            JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark
+        );
+        if join.join_type == JoinType::Full {
+            return Err(Error::invalid("a FULL JOIN by a stretch of time is of no one row's time")
+                .at(place)
+                .hint("write a LEFT JOIN and a RIGHT JOIN as views of their own"));
+        }
+        let anchor = if of_right { &right } else { &left };
+        let mut unit = anchor.grid().map_or(Unit::Slice(None), Unit::Window);
+        for side in [&left, &right] {
+            let asked = match side.unit {
+                Unit::Slice(asked) => asked,
+                Unit::Window(_) if side.is_windowed_here() => match side.grid() {
+                    Some(grid) => Some(grid),
+                    None => return Err(of_own_windows(place)),
+                },
+                _ => None,
+            };
+            unit = match (unit, asked) {
+                (Unit::Slice(None), Some(grid)) => Unit::Slice(Some(grid)),
+                (Unit::Slice(Some(one)) | Unit::Window(one), Some(other)) if one != other => {
+                    return Err(of_own_windows(place));
+                }
+                (unit, _) => unit,
+            };
+        }
+        let (least, most) = apart.between_starts(&left, &right, unit);
+        let (least, most) = if of_right { (-most, -least) } else { (least, most) };
+        let other = Reach { before: -least, after: most };
+        let (of_left, of_right) =
+            if of_right { (other, Reach::default()) } else { (Reach::default(), other) };
+        Ok(Some(JoinAround {
+            left: Look { reach: of_left, time: left.time_in(unit, apart.left) },
+            right: Look { reach: of_right, time: right.time_in(unit, apart.right) },
+            unit,
+        }))
+    }
+
+    /// What a join by a stretch of time makes.
+    pub(super) fn joined_around(&self, join: &Join, around: JoinAround) -> Result<Shape> {
+        let (mut left, mut right) = (self.shape(&join.left)?, self.shape(&join.right)?);
+        left.look(around.left, around.unit);
+        right.look(around.right, around.unit);
+        let reach = widest(left.reach, right.reach);
+        let looks = left.looks_at_window || right.looks_at_window;
+        // Only of the side that keeps all its rows the time is that of the pair.
+        let mut pair = match join.join_type {
+            JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => {
+                left.forget_time();
+                left.beside(right, join.join_type)
+            }
+            _ => {
+                right.forget_time();
+                left.beside(right, join.join_type)
+            }
+        };
+        (pair.reach, pair.unit, pair.looks_at_window) = (reach, around.unit, looks);
+        Ok(pair)
+    }
+
+    /// Whether each function OVER looks at rows of a RANGE of time alone, and how far it is.
+    pub(super) fn over_around(
+        &self,
+        shape: &Shape,
+        functions: &[&WindowFunction],
+        schema: &DFSchema,
+    ) -> Result<Option<OverAround>> {
+        if !matches!(shape.unit, Unit::None | Unit::Window(_) | Unit::Slice(_)) {
+            return Ok(None);
+        }
+        let mut found: Option<(usize, Reach)> = None;
+        for function in functions {
+            let by_bound =
+                function.params.partition_by.iter().any(|key| shape.meaning(key, schema).is_bound());
+            let frame = &function.params.window_frame;
+            let [order] = function.params.order_by.as_slice() else { return Ok(None) };
+            let column = column_of(&order.expr).and_then(|column| schema.maybe_index_of_column(column));
+            let (Some(column), WindowFrameUnits::Range, false) = (column, frame.units, by_bound) else {
+                return Ok(None);
+            };
+            if !shape.is_time(column) {
+                return Ok(None);
+            }
+            let (Some(before), Some(after)) =
+                (bound(&frame.start_bound, true), bound(&frame.end_bound, false))
+            else {
+                return Ok(None);
+            };
+            let place = self.place_of_over(function);
+            if !order.asc {
+                return Err(Error::invalid("a RANGE of time goes forward in a view")
+                    .at(place)
+                    .hint("write ORDER BY … ASC, and FOLLOWING instead of PRECEDING"));
+            }
+            if !heeds_frame(function) {
+                let text = format!("{}() counts rows, however long ago", function.fun.name().to_lowercase());
+                return Err(Error::invalid(text)
+                    .at(place)
+                    .hint("write an aggregate, first_value, last_value or nth_value over the RANGE"));
+            }
+            let reach = Reach { before, after };
+            found = Some(match found {
+                Some((known, _)) if known != column => return Ok(None),
+                Some((_, known)) => (column, widest(known, reach)),
+                None => (column, reach),
+            });
+        }
+        let Some((column, reach)) = found else { return Ok(None) };
+        let unit = match (shape.unit, shape.grid()) {
+            (_, Some(grid)) => Unit::Window(grid),
+            (Unit::Slice(asked), None) => Unit::Slice(asked),
+            (Unit::Window(_), None) if shape.is_windowed_here() => {
+                return Err(of_own_windows(functions.first().and_then(|it| self.place_of_over(it))));
+            }
+            _ => Unit::Slice(None),
+        };
+        Ok(Some(OverAround { look: Look { reach, time: shape.time_in(unit, column) }, unit }))
+    }
+
+    pub(super) fn place_of_over(&self, function: &WindowFunction) -> Option<Position> {
+        let name = function.fun.name().to_lowercase();
+        syntax::place_of_function(self.query, |it| {
+            it.over.is_some() && it.name.to_string().to_lowercase() == name
+        })
+    }
+}
+
+impl Shape {
+    /// Fixed windows side by side, which can be the units of what looks around.
+    fn grid(&self) -> Option<Layout> {
+        match self.unit {
+            Unit::Window(layout @ Layout::Hop { .. }) if layout.tumbles() => Some(layout),
+            _ => None,
+        }
+    }
+
+    /// Whether its windows are laid over its rows here, and are not those of a view that it reads: then these are no instants
+    /// by which it is known what has come.
+    fn is_windowed_here(&self) -> bool {
+        matches!(self.unit, Unit::Window(_)) && self.input.as_ref().is_none_or(|input| input.window.is_some())
+    }
+
+    /// Whether a column is a time of its rows.
+    fn is_time(&self, column: usize) -> bool {
+        matches!(
+            self.columns[column],
+            Meaning::EventTime
+                | Meaning::Start
+                | Meaning::Opening
+                | Meaning::End
+                | Meaning::Last
+                | Meaning::Final(_)
+        )
+    }
+
+    /// Of rows whose window is not their unit: the column by which they are of one.
+    fn time_in(&self, unit: Unit, column: usize) -> Option<usize> {
+        match (unit, self.grid()) {
+            (Unit::Window(unit), Some(grid)) if unit == grid => None,
+            (Unit::Slice(Some(unit)), Some(grid)) if unit == grid && self.is_windowed_here() => None,
+            _ => Some(column),
+        }
+    }
+
+    /// Goes on as rows of many, of a unit that looks so far around.
+    pub(super) fn look(&mut self, look: Look, unit: Unit) {
+        let time = look.time.or_else(|| self.columns.iter().position(|it| *it == Meaning::EventTime));
+        let raw = self.stage == Stage::Rows;
+        self.finish_rows();
+        if let (Some(time), true) = (time, matches!(unit, Unit::Slice(_)) || look.time.is_some()) {
+            if raw || matches!(self.unit, Unit::Slice(_)) {
+                self.columns.fill(Meaning::Other);
+            }
+            self.columns[time] = Meaning::EventTime;
+        }
+        self.unit = unit;
+        self.reach = widest(
+            self.reach,
+            Reach {
+                before: self.reach.before.saturating_add(look.reach.before),
+                after: self.reach.after.saturating_add(look.reach.after),
+            },
+        );
+    }
+
+    /// The rows are found by those of another time.
+    fn forget_time(&mut self) {
+        self.columns.fill(Meaning::Other);
+    }
+}
+
+/// How far apart the times of a pair are: `right - left`.
+struct Apart {
+    left: usize,
+    right: usize,
+    least: Micros,
+    most: Micros,
+}
+
+impl Apart {
+    fn of(join: &Join, left: &Shape, right: &Shape) -> Option<Apart> {
+        let on = join.on.iter().map(|(a, b)| (a, Operator::Eq, b));
+        let mut compared: Vec<(&Expr, Operator, &Expr)> = on.collect();
+        for condition in join.filter.iter().flat_map(split_conjunction) {
+            match condition {
+                Expr::BinaryExpr(it) => compared.push((&it.left, it.op, &it.right)),
+                Expr::Between(it) if !it.negated => {
+                    compared.push((&it.expr, Operator::GtEq, &it.low));
+                    compared.push((&it.expr, Operator::LtEq, &it.high));
+                }
+                _ => {}
+            }
+        }
+        let of_left = |expr: &Expr| moved(expr, join.left.schema().as_ref(), left);
+        let of_right = |expr: &Expr| moved(expr, join.right.schema().as_ref(), right);
+        let mut found: Option<(usize, usize, Option<Micros>, Option<Micros>)> = None;
+        for (a, operator, b) in compared {
+            let (l, operator, r) = match (of_left(a), of_right(b), of_left(b), of_right(a)) {
+                (Some(l), Some(r), ..) => (l, operator, r),
+                (_, _, Some(l), Some(r)) => match operator.swap() {
+                    Some(swapped) => (l, swapped, r),
+                    None => continue,
+                },
+                _ => continue,
+            };
+            // left + l <= right + r, so right - left >= l - r.
+            let least =
+                matches!(operator, Operator::Eq | Operator::Lt | Operator::LtEq).then(|| l.least - r.most);
+            let most =
+                matches!(operator, Operator::Eq | Operator::Gt | Operator::GtEq).then(|| l.most - r.least);
+            let known = found.get_or_insert((l.column, r.column, None, None));
+            if (known.0, known.1) != (l.column, r.column) {
+                continue;
+            }
+            known.2 = known.2.max(least);
+            known.3 = match (known.3, most) {
+                (Some(known), Some(most)) => Some(known.min(most)),
+                (known, most) => known.or(most),
+            };
+        }
+        match found {
+            Some((left, right, Some(least), Some(most))) if least <= most => {
+                Some(Apart { left, right, least, most })
+            }
+            _ => None,
+        }
+    }
+
+    /// Of sides whose windows are the units, between the starts of these.
+    fn between_starts(&self, left: &Shape, right: &Shape, unit: Unit) -> (Micros, Micros) {
+        let less = |side: &Shape, column: usize| match (side.time_in(unit, column), side.grid()) {
+            (None, Some(grid)) => match side.columns[column] {
+                Meaning::End => grid.longest(),
+                Meaning::Last => grid.longest() - LAST_INSTANT,
+                _ => 0,
+            },
+            _ => 0,
+        };
+        let moved = less(left, self.left) - less(right, self.right);
+        (self.least.saturating_add(moved), self.most.saturating_add(moved))
+    }
+}
+
+/// A column of time, and what is added to it.
+fn moved(expr: &Expr, schema: &DFSchema, shape: &Shape) -> Option<Moved> {
+    match expr {
+        Expr::Column(column) => {
+            let column = schema.maybe_index_of_column(column)?;
+            shape.is_time(column).then_some(Moved { column, least: 0, most: 0 })
+        }
+        Expr::Alias(alias) => moved(&alias.expr, schema, shape),
+        Expr::Cast(cast) => moved(&cast.expr, schema, shape),
+        Expr::BinaryExpr(it) => {
+            let (inner, by, sign) = match it.op {
+                Operator::Plus => match literal(&it.right) {
+                    Some(by) => (&it.left, by, 1),
+                    None => (&it.right, literal(&it.left)?, 1),
+                },
+                Operator::Minus => (&it.left, literal(&it.right)?, -1),
+                _ => return None,
+            };
+            let inner = moved(inner, schema, shape)?;
+            let (least, most) = if sign == 1 { by } else { (-by.1, -by.0) };
+            Some(Moved { least: inner.least + least, most: inner.most + most, ..inner })
+        }
+        _ => None,
+    }
+}
+
+fn literal(expr: &Expr) -> Option<(Micros, Micros)> {
+    match expr {
+        Expr::Literal(value, _) => length(value),
+        Expr::Alias(alias) => literal(&alias.expr),
+        Expr::Cast(cast) => literal(&cast.expr),
+        Expr::Negative(inner) => literal(inner).map(|(least, most)| (-most, -least)),
+        _ => None,
+    }
+}
+
+/// The least and the most that a length of time can be.
+fn length(value: &ScalarValue) -> Option<(Micros, Micros)> {
+    let (months, days, nanos) = match value {
+        ScalarValue::IntervalMonthDayNano(Some(it)) => (it.months, it.days, it.nanoseconds),
+        ScalarValue::IntervalDayTime(Some(it)) => (0, it.days, i64::from(it.milliseconds) * 1_000_000),
+        ScalarValue::IntervalYearMonth(Some(months)) => (*months, 0, 0),
+        ScalarValue::Utf8(Some(text)) => {
+            let it = parse_interval_month_day_nano(text).ok()?;
+            (it.months, it.days, it.nanoseconds)
+        }
+        ScalarValue::DurationMicrosecond(Some(micros)) => (0, 0, micros.checked_mul(1000)?),
+        _ => return None,
+    };
+    let fixed = Micros::from(days) * DAY + nanos / 1000;
+    let (short, long) = (Micros::from(months) * 28 * DAY, Micros::from(months) * 31 * DAY);
+    Some((fixed + short.min(long), fixed + short.max(long)))
+}
+
+/// How far from the current row a frame goes: backwards for its start, forwards for its end.
+fn bound(bound: &WindowFrameBound, is_start: bool) -> Option<Micros> {
+    let (value, backwards) = match bound {
+        WindowFrameBound::CurrentRow => return Some(0),
+        WindowFrameBound::Preceding(value) => (value, true),
+        WindowFrameBound::Following(value) => (value, false),
+    };
+    let (least, most) = length(value)?;
+    Some(if backwards == is_start { most } else { -least })
+}
+
+/// Aggregates do, and what picks a row of the frame.
+fn heeds_frame(function: &WindowFunction) -> bool {
+    use datafusion::logical_expr::WindowFunctionDefinition::{AggregateUDF, WindowUDF};
+    match &function.fun {
+        AggregateUDF(_) => true,
+        WindowUDF(it) => matches!(it.name(), "first_value" | "last_value" | "nth_value"),
+    }
+}
+
+/// Units for rows that look so far around. What is kept is looked at once for each of them, and none is final before its
+/// end: so not too short, and not too long.
+pub(in crate::plan::view) fn slices_for(reach: Reach) -> Layout {
+    const SECONDS: [Micros; 12] = [2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
+    const SHARE: Micros = 8;
+    let most = reach.before.saturating_add(reach.after).max(0) / SHARE;
+    let size = SECONDS.iter().map(|seconds| seconds * 1_000_000).filter(|size| *size <= most).max();
+    let size = size.unwrap_or(1_000_000);
+    Layout::hop(size, size)
+}
+
+pub(super) fn widest(a: Reach, b: Reach) -> Reach {
+    Reach { before: a.before.max(b.before), after: a.after.max(b.after) }
+}
+
+fn of_own_windows(place: Option<Position>) -> Error {
+    Error::invalid("rows of windows that are not the units here can't be looked at from others")
+        .at(place)
+        .hint("make them a view, and read that view here; TUMBLE of the same length on both sides needs none")
+}
