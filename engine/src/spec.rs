@@ -438,13 +438,14 @@ pub struct Upper {
 /// and when it closes.
 pub const TIME_COLUMN: &str = "__time";
 
-/// An address at which HTTP asks or brings something. The engine keeps its statement; what it says is `sql`'s to read.
+/// A statement that the engine keeps for others and does not run: an endpoint, or a plain view. What it says is `sql`'s to
+/// read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EndpointSpec {
+pub struct KeptStatement {
     pub id: Uuid,
-    /// `/api/…`
-    pub path: String,
-    /// The text of the `CREATE ENDPOINT`, kept in the manifest.
+    /// What it is found by: `/api/…` of an endpoint, a name of a view.
+    pub name: String,
+    /// The text of the CREATE, kept in the manifest.
     pub sql: String,
 }
 
@@ -470,7 +471,7 @@ pub enum CatalogChange {
         partition: Option<PartitionId>,
         to: Micros,
     },
-    CreateEndpoint(Arc<EndpointSpec>),
-    /// By path.
-    DropEndpoint(String),
+    Keep(Arc<KeptStatement>),
+    /// By name.
+    Forget(String),
 }

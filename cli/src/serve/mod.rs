@@ -274,7 +274,8 @@ async fn start_engine(starting: &Starting, clock: Arc<dyn Clock>) -> Result<Engi
     let common = &starting.common;
     let root = DataRoot::open(&common.data, &Default::default())?.with_failpoints(common.failpoints()?);
     let opened = Opened::claim(starting.settings.clone(), root, clock).await?;
-    let (streams, views) = thalweg_sql::plan::replan(&opened.streams(), &opened.views()).await;
+    let (streams, views) =
+        thalweg_sql::plan::replan(&opened.streams(), &opened.views(), &opened.kept()).await;
     Ok(opened.resume(streams, views).await?)
 }
 

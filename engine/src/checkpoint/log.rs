@@ -225,7 +225,7 @@ mod tests {
             committed_at: 0,
             streams: Vec::new(),
             tables: vec![table],
-            endpoints: Vec::new(),
+            kept: Vec::new(),
             ledger: Vec::new(),
             interventions: Vec::new(),
         }

@@ -10,12 +10,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
-use crate::spec::EndpointSpec;
+use crate::spec::KeptStatement;
 use crate::status::{Failure, Intervention, LedgerRow};
 use crate::view::left::Left;
 
 /// 2: rows that failed are counted, and a view or a stream may have failed. 3: a view may read several inputs, a watermark
-/// may have been set back, and there are endpoints.
+/// may have been set back, and statements are kept that are not run.
 pub const FORMAT: u32 = 3;
 
 /// Those that are read.
@@ -33,8 +33,8 @@ pub struct Manifest {
     pub streams: Vec<StreamState>,
     pub tables: Vec<TableState>,
     /// Since format 3.
-    #[serde(default)]
-    pub endpoints: Vec<EndpointState>,
+    #[serde(default, rename = "endpoints")]
+    pub kept: Vec<KeptState>,
     /// The terms of conservation of this epoch.
     pub ledger: Vec<LedgerRow>,
     /// The newest ones, newest last. Since format 3.
@@ -105,19 +105,21 @@ pub struct StreamState {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct EndpointState {
+pub struct KeptState {
     pub id: Uuid,
-    pub path: String,
+    /// All of them were endpoints once.
+    #[serde(rename = "path")]
+    pub name: String,
     pub sql: String,
 }
 
-impl EndpointState {
-    pub fn of(spec: &EndpointSpec) -> EndpointState {
-        EndpointState { id: spec.id, path: spec.path.clone(), sql: spec.sql.clone() }
+impl KeptState {
+    pub fn of(spec: &KeptStatement) -> KeptState {
+        KeptState { id: spec.id, name: spec.name.clone(), sql: spec.sql.clone() }
     }
 
-    pub fn spec(&self) -> EndpointSpec {
-        EndpointSpec { id: self.id, path: self.path.clone(), sql: self.sql.clone() }
+    pub fn spec(&self) -> KeptStatement {
+        KeptStatement { id: self.id, name: self.name.clone(), sql: self.sql.clone() }
     }
 }
 

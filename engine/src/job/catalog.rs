@@ -20,7 +20,7 @@ use crate::job::tables;
 use crate::job::watermark::left_of;
 use crate::sink::lake_schema;
 use crate::source::{Assignment, FilesRoots};
-use crate::spec::{CatalogChange, EndpointSpec, Input, StreamSpec, ViewInput, ViewSpec};
+use crate::spec::{CatalogChange, Input, KeptStatement, StreamSpec, ViewInput, ViewSpec};
 use crate::status::{Change, Intervention};
 use crate::view::panes::Panes;
 use crate::{Error, Result};
@@ -102,8 +102,8 @@ pub enum Prepared {
     RestartView(Arc<ViewSpec>),
     DropStream(String),
     SetWatermark { stream: String, partition: Option<PartitionId>, to: Micros },
-    CreateEndpoint(Arc<EndpointSpec>),
-    DropEndpoint(String),
+    Keep(Arc<KeptStatement>),
+    Forget(String),
 }
 
 impl Coordinator {
@@ -171,15 +171,13 @@ impl Coordinator {
                 self.may_set_watermark(&stream, partition, to)?;
                 Ok(Prepared::SetWatermark { stream, partition, to })
             }
-            CatalogChange::CreateEndpoint(spec) => {
-                match self.shared.lock().endpoints.contains_key(&spec.path) {
-                    true => Err(Error::Invalid(format!("the endpoint exists already. path={:?}", spec.path))),
-                    false => Ok(Prepared::CreateEndpoint(spec)),
-                }
-            }
-            CatalogChange::DropEndpoint(path) => match self.shared.lock().endpoints.contains_key(&path) {
-                true => Ok(Prepared::DropEndpoint(path)),
-                false => Err(Error::Invalid(format!("there is no such endpoint. path={path:?}"))),
+            CatalogChange::Keep(spec) => match self.shared.lock().kept.contains_key(&spec.name) {
+                true => Err(Error::Invalid(format!("it exists already. name={:?}", spec.name))),
+                false => Ok(Prepared::Keep(spec)),
+            },
+            CatalogChange::Forget(name) => match self.shared.lock().kept.contains_key(&name) {
+                true => Ok(Prepared::Forget(name)),
+                false => Err(Error::Invalid(format!("there is no such thing. name={name:?}"))),
             },
             CatalogChange::DropStream(name) => {
                 self.stream(&name)?;
@@ -211,14 +209,14 @@ impl Coordinator {
             Prepared::RestartView(spec) => self.restart_view(spec).await,
             Prepared::DropView(name) => self.drop_view(&name).await,
             Prepared::DropStream(name) => self.drop_stream(&name).await,
-            Prepared::CreateEndpoint(spec) => {
+            Prepared::Keep(spec) => {
                 let stood = self.barrier(Leaving::Nobody).await?;
-                self.shared.lock().endpoints.insert(spec.path.clone(), spec);
+                self.shared.lock().kept.insert(spec.name.clone(), spec);
                 self.commit(stood, false).await
             }
-            Prepared::DropEndpoint(path) => {
+            Prepared::Forget(name) => {
                 let stood = self.barrier(Leaving::Nobody).await?;
-                self.shared.lock().endpoints.remove(&path);
+                self.shared.lock().kept.remove(&name);
                 self.commit(stood, false).await
             }
         }?;

@@ -16,9 +16,7 @@ use crate::checkpoint::DataRoot;
 use crate::checkpoint::ManifestLog;
 use crate::checkpoint::Owner;
 use crate::checkpoint::Step;
-use crate::checkpoint::manifest::{
-    EndpointState, FORMAT, Manifest, ManifestKind, PartitionState, StreamState,
-};
+use crate::checkpoint::manifest::{FORMAT, KeptState, Manifest, ManifestKind, PartitionState, StreamState};
 use crate::clock::Clock;
 use crate::ids::{Epoch, Micros, PartitionId};
 use crate::job::catalog::Request;
@@ -307,14 +305,14 @@ impl Coordinator {
             committed_at: wall,
             streams: streams.collect(),
             tables: closed.iter().map(Closed::state).collect(),
-            endpoints: self.endpoints(),
+            kept: self.kept(),
             ledger: ledger.to_vec(),
             interventions: self.interventions(),
         }
     }
 
-    fn endpoints(&self) -> Vec<EndpointState> {
-        self.shared.lock().endpoints.values().map(|spec| EndpointState::of(spec)).collect()
+    fn kept(&self) -> Vec<KeptState> {
+        self.shared.lock().kept.values().map(|spec| KeptState::of(spec)).collect()
     }
 
     /// The newest ones; what is older is in older manifests, and in the log.

@@ -52,7 +52,7 @@ use crate::ids::{Epoch, Offset, PartitionId};
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use crate::source::{Assignment, FilesRoots};
-use crate::spec::{CatalogChange, EndpointSpec, StreamSpec, ViewSpec};
+use crate::spec::{CatalogChange, KeptStatement, StreamSpec, ViewSpec};
 use crate::status::Status;
 use crate::{Error, Result};
 
@@ -175,7 +175,7 @@ impl Opened {
             committed_at: 0,
             streams: vec![],
             tables: vec![],
-            endpoints: vec![],
+            kept: vec![],
             ledger: vec![],
             interventions: vec![],
         });
@@ -204,6 +204,10 @@ impl Opened {
             inputs: vec![],
         };
         self.manifest.streams.iter().map(entry).collect()
+    }
+
+    pub fn kept(&self) -> Vec<KeptStatement> {
+        self.manifest.kept.iter().map(|state| state.spec()).collect()
     }
 
     pub fn views(&self) -> Vec<CatalogEntry> {
@@ -281,10 +285,9 @@ impl Opened {
             };
             shared.lock().tables.insert(table.spec.name.clone(), table);
         }
-        let endpoints =
-            self.manifest.endpoints.iter().map(|state| (state.path.clone(), Arc::new(state.spec())));
+        let kept = self.manifest.kept.iter().map(|state| (state.name.clone(), Arc::new(state.spec())));
         let mut tables = shared.lock();
-        tables.endpoints.extend(endpoints);
+        tables.kept.extend(kept);
         tables.epoch = self.manifest.epoch;
         tables.interventions = self.manifest.interventions.iter().cloned().collect();
         Ok(())
@@ -392,8 +395,8 @@ impl Engine {
         Collector::new(spec, &self.settings.secrets, Arc::clone(&self.clock))
     }
 
-    pub fn endpoints(&self) -> Vec<Arc<EndpointSpec>> {
-        self.shared.lock().endpoints.values().cloned().collect()
+    pub fn kept(&self) -> Vec<Arc<KeptStatement>> {
+        self.shared.lock().kept.values().cloned().collect()
     }
 
     /// Lets the workers read, where the settings told them to hold.

@@ -16,7 +16,7 @@ use crate::job::ledger::EpochLedger;
 use crate::job::retry::Tries;
 use crate::sink::HistoryFiles;
 use crate::snapshot::{Snapshot, TableSnapshot, Version};
-use crate::spec::{EndpointSpec, Input, StreamSpec, ViewSpec};
+use crate::spec::{Input, KeptStatement, StreamSpec, ViewSpec};
 use crate::status::{CheckpointStatus, Effort, Failure, Intervention, LedgerRow};
 use crate::view::arrived::Arrived;
 use crate::view::panes::{Filed, Panes};
@@ -63,8 +63,8 @@ pub struct Tables {
     pub streams: BTreeMap<String, Stream>,
     /// Views by name, and the tables of refused rows by theirs (`system.…`).
     pub tables: BTreeMap<String, Table>,
-    /// By path.
-    pub endpoints: BTreeMap<String, Arc<EndpointSpec>>,
+    /// By name.
+    pub kept: BTreeMap<String, Arc<KeptStatement>>,
     pub ledger: BTreeMap<Epoch, EpochLedger>,
     pub checkpoints: VecDeque<CheckpointStatus>,
     pub ledger_rows: VecDeque<LedgerRow>,

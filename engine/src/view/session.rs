@@ -210,7 +210,14 @@ mod tests {
     fn cut() -> Cut {
         let schema = Arc::new(Schema::empty());
         let state = State::Rows(schema);
-        Cut { lowers: vec![], state, window_start: Some(1), window_end: Some(2), keys: vec![0], reach: Reach::default() }
+        Cut {
+            lowers: vec![],
+            state,
+            window_start: Some(1),
+            window_end: Some(2),
+            keys: vec![0],
+            reach: Reach::default(),
+        }
     }
 
     /// Each row a key and a time.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use thalweg_engine::clock::SystemClock;
 use thalweg_engine::snapshot::Snapshot;
-use thalweg_engine::spec::{CatalogChange, EndpointSpec, StreamSpec, ViewSpec};
+use thalweg_engine::spec::{CatalogChange, KeptStatement, StreamSpec, ViewSpec};
 use thalweg_engine::status::Status;
 use thalweg_sql::session::{Database, Engine, Settings};
 use tonic::Code;
@@ -32,7 +32,7 @@ impl Engine for CatalogOnly {
         Vec::new()
     }
 
-    fn endpoints(&self) -> Vec<Arc<EndpointSpec>> {
+    fn kept(&self) -> Vec<Arc<KeptStatement>> {
         Vec::new()
     }
 

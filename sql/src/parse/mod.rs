@@ -6,6 +6,7 @@
 mod dialect;
 mod endpoint;
 mod interval;
+mod plain_view;
 mod source_text;
 mod statement;
 mod stream;
@@ -15,6 +16,7 @@ mod window_argument;
 pub use dialect::ThalwegDialect;
 pub use endpoint::{CreateEndpoint, DropEndpoint, EndpointWork, ParameterDeclaration};
 pub use interval::{Length, interval, interval_micros};
+pub use plain_view::{CreatePlainView, PlainViews};
 pub use statement::{
     CreateView, Drop, Explain, Explained, Parsed, Relation, Restart, SetWatermark, Shown, Statement,
 };

@@ -5,6 +5,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::endpoint::{CreateEndpoint, DropEndpoint, create_endpoint, drop_endpoint};
+use super::plain_view::CreatePlainView;
 use super::stream::{CreateStream, create_stream};
 use super::tokens::{self, Name, OptionEntry, expect_words, expected, here, peek_word, take_words};
 use super::window_argument;
@@ -22,6 +23,7 @@ pub struct Parsed {
 pub enum Statement {
     CreateStream(CreateStream),
     CreateView(CreateView),
+    CreatePlainView(CreatePlainView),
     CreateEndpoint(CreateEndpoint),
     Drop(Drop),
     DropEndpoint(DropEndpoint),
@@ -77,6 +79,8 @@ pub struct SetWatermark {
 pub enum Relation {
     Stream,
     View,
+    /// What only CREATE tells from the others.
+    PlainView,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +110,7 @@ impl Statement {
         match self {
             Statement::CreateStream(create) => create.text = text.to_owned(),
             Statement::CreateView(create) => create.text = text.to_owned(),
+            Statement::CreatePlainView(create) => create.text = text.to_owned(),
             Statement::CreateEndpoint(create) => create.text = text.to_owned(),
             Statement::Explain(Explain { what: Explained::Statement(inner), .. }) => {
                 // What is explained is planned as if it stood alone; its text is only shown.
@@ -135,7 +140,7 @@ pub(super) fn statement(parser: &mut Parser) -> Result<Statement> {
     } else {
         let found = parser.peek_token().token;
         Err(Error::invalid(format!("expected a statement, found {found}")).at(here(parser)).hint(
-            "statements are SELECT, CREATE STREAM, CREATE MATERIALIZED VIEW, CREATE ENDPOINT, ALTER, DROP, SHOW, DESCRIBE and EXPLAIN; \
+            "statements are SELECT, CREATE STREAM, CREATE MATERIALIZED VIEW, CREATE VIEW, CREATE ENDPOINT, ALTER, DROP, SHOW, DESCRIBE and EXPLAIN; \
              rows come from streams alone",
         ))
     }
@@ -168,8 +173,11 @@ fn create(parser: &mut Parser) -> Result<Statement> {
     if take_words(parser, &["ENDPOINT"]) {
         return create_endpoint(parser).map(Statement::CreateEndpoint);
     }
-    if peek_word(parser, 0, "VIEW") || peek_word(parser, 0, "TABLE") {
-        return Err(Error::invalid("only streams and materialized views can be created")
+    if take_words(parser, &["VIEW"]) {
+        return create_plain_view(parser).map(Statement::CreatePlainView);
+    }
+    if peek_word(parser, 0, "TABLE") {
+        return Err(Error::invalid("only streams and views can be created")
             .at(position)
             .hint("write CREATE MATERIALIZED VIEW name AS SELECT …"));
     }
@@ -186,6 +194,21 @@ fn create_view(parser: &mut Parser) -> Result<CreateView> {
     }
     let query = query(parser)?;
     Ok(CreateView { name, if_not_exists, options, query, text: String::new() })
+}
+
+fn create_plain_view(parser: &mut Parser) -> Result<CreatePlainView> {
+    let if_not_exists = take_words(parser, &["IF", "NOT", "EXISTS"]);
+    let name = tokens::relation_name(parser)?;
+    if peek_word(parser, 0, "WITH") {
+        return Err(Error::invalid("a view that is a name for a query has no options")
+            .at(here(parser))
+            .hint("write CREATE MATERIALIZED VIEW for one that is kept up to date"));
+    }
+    expect_words(parser, &["AS"])?;
+    if !begins_query(parser) {
+        return expected(parser, "SELECT");
+    }
+    Ok(CreatePlainView { name, if_not_exists, query: query(parser)?, text: String::new() })
 }
 
 fn relation(parser: &mut Parser) -> Result<Relation> {

@@ -23,7 +23,7 @@ pub(crate) use replan::replan_view;
 pub use stream::plan_stream;
 pub(crate) use stream::start as stream_start;
 pub(crate) use values::moment;
-pub use view::{Inputs, plan_view};
+pub use view::{Inputs, columns_of, plan_view, relations};
 
 #[cfg(test)]
 mod tests;

@@ -3,15 +3,20 @@
 use std::sync::Arc;
 
 use thalweg_engine::job::{CatalogEntry, Replanned};
-use thalweg_engine::spec::{StreamSpec, ViewSpec};
+use thalweg_engine::spec::{KeptStatement, StreamSpec, ViewSpec};
 
-use crate::parse::{self, Statement};
+use crate::parse::{self, PlainViews, Statement};
 use crate::plan::plan_stream;
 use crate::plan::view::{Inputs, plan_known_view};
 use crate::{Error, Result};
 
 /// A stream or a view that can't be planned any more says why, and keeps nothing else from starting.
-pub async fn replan(streams: &[CatalogEntry], views: &[CatalogEntry]) -> (Vec<StreamSpec>, Vec<Replanned>) {
+pub async fn replan(
+    streams: &[CatalogEntry],
+    views: &[CatalogEntry],
+    kept: &[KeptStatement],
+) -> (Vec<StreamSpec>, Vec<Replanned>) {
+    let plain = PlainViews::of(kept);
     let unplanned = |entry: &CatalogEntry, error: Error| {
         StreamSpec::unplanned(entry.id, entry.name.clone(), entry.sql.clone(), error.to_string())
     };
@@ -27,7 +32,7 @@ pub async fn replan(streams: &[CatalogEntry], views: &[CatalogEntry]) -> (Vec<St
         };
         let next = left.iter().position(|entry| !waits(entry)).unwrap_or(0);
         let entry = left.remove(next);
-        let inputs = Inputs { streams: &planned, views: &known };
+        let inputs = Inputs { streams: &planned, views: &known, plain: &plain };
         let spec = replan_view(entry, inputs).await.map_err(|error| error.to_string());
         known.extend(spec.iter().map(|spec| Arc::new(spec.clone())));
         replanned.push(Replanned { id: entry.id, spec });

@@ -10,9 +10,10 @@ use uuid::Uuid;
 use super::answer::Task;
 use super::database::Shared;
 use super::difference;
-use super::engine::Engine;
 use crate::error::suggestion;
-use crate::parse::{CreateStream, CreateView, Drop, Name, Relation, Restart, SetWatermark};
+use crate::parse::{
+    self, CreateStream, CreateView, Drop, Name, PlainViews, Relation, Restart, SetWatermark, Statement,
+};
 use crate::{Error, Result, plan};
 
 pub(crate) async fn create_stream(shared: &Shared, create: &CreateStream) -> Result<String> {
@@ -21,7 +22,7 @@ pub(crate) async fn create_stream(shared: &Shared, create: &CreateStream) -> Res
     let unchanged = |stream: &StreamSpec| {
         unchanged("stream", &create.name, create.if_not_exists, &stream.sql, &create.text)
     };
-    refuse_same_name(&*shared.engine, &create.name, Relation::Stream)?;
+    refuse_same_name(shared, &create.name, Relation::Stream)?;
     if let Some(stream) = there() {
         return unchanged(&stream);
     }
@@ -39,7 +40,7 @@ pub(crate) async fn create_stream(shared: &Shared, create: &CreateStream) -> Res
 pub(crate) async fn create_view(shared: &Shared, create: &CreateView) -> Result<String> {
     let _one_at_a_time = shared.changes.lock().await;
     let name = &create.name.value;
-    refuse_same_name(&*shared.engine, &create.name, Relation::View)?;
+    refuse_same_name(shared, &create.name, Relation::View)?;
     if let Some(view) = shared.engine.views().iter().find(|view| view.name == *name) {
         return unchanged("view", &create.name, create.if_not_exists, &view.sql, &create.text);
     }
@@ -51,8 +52,9 @@ pub(crate) async fn create_view(shared: &Shared, create: &CreateView) -> Result<
 /// Plans without creating, on the queries' runtime.
 pub(crate) async fn plan_view(shared: &Shared, create: &CreateView) -> Result<ViewSpec> {
     let (create, streams, views) = (create.clone(), shared.engine.streams(), shared.engine.views());
+    let plain = shared.plain_views();
     let planning = async move {
-        let inputs = plan::Inputs { streams: &streams, views: &views };
+        let inputs = plan::Inputs { streams: &streams, views: &views, plain: &plain };
         plan::plan_view(&create, Uuid::now_v7(), inputs).await
     };
     Task::spawn(&shared.runtime, planning).join().await?
@@ -67,28 +69,56 @@ pub(crate) async fn drop(shared: &Shared, drop: &Drop) -> Result<String> {
     let _one_at_a_time = shared.changes.lock().await;
     let name = &drop.name.value;
     let (streams, views) = (shared.engine.streams(), shared.engine.views());
+    let plain = shared.plain_views();
     let what = word(drop.what);
     let found = match drop.what {
         Relation::Stream => named(&drop.name, what, streams.iter().map(|stream| (stream.name.as_str(), ()))),
-        Relation::View => named(&drop.name, what, views.iter().map(|view| (view.name.as_str(), ()))),
+        Relation::View | Relation::PlainView => {
+            let views = views.iter().map(|view| view.name.as_str());
+            named(&drop.name, what, views.chain(plain.names()).map(|name| (name, ())))
+        }
     };
     if let Err(error) = found {
         return if drop.if_exists { Ok(format!("there is no {what} {name}")) } else { Err(error) };
     }
-    let readers: Vec<_> =
-        views.iter().filter(|view| view.reads(name)).map(|view| view.name.as_str()).collect();
-    if !readers.is_empty() {
+    let readers = readers(&views, &plain, name);
+    if let Some(reader) = readers.first() {
         let text = format!("{what} \"{name}\" is read by views: {}", readers.join(", "));
         return Err(Error::invalid(text)
             .at(drop.name.position)
-            .hint(format!("drop them first: DROP VIEW {}", readers[0])));
+            .hint(format!("drop them first: DROP VIEW {reader}")));
     }
     let change = match drop.what {
-        Relation::View => CatalogChange::DropView(name.clone()),
         Relation::Stream => CatalogChange::DropStream(name.clone()),
+        _ if plain.text(name).is_some() => CatalogChange::Forget(name.clone()),
+        _ => CatalogChange::DropView(name.clone()),
     };
     shared.engine.apply(change).await?;
     Ok(format!("{what} {name} was dropped"))
+}
+
+/// The views that read it, by themselves or in a text of theirs that names it.
+fn readers(views: &[Arc<ViewSpec>], plain: &PlainViews, name: &str) -> Vec<String> {
+    let texts = plain.names().filter_map(|reader| Some((reader, plain.text(reader)?)));
+    let texts = views.iter().map(|view| (view.name.as_str(), view.sql.as_str())).chain(texts);
+    let mut found = vec![];
+    for (reader, text) in texts {
+        let by_itself = views.iter().any(|view| view.name == reader && view.reads(name));
+        if reader != name && (by_itself || names(text, name)) {
+            found.push(reader.to_owned());
+        }
+    }
+    found
+}
+
+/// Whether the text of a view names a relation. One that can't be read any more names nothing.
+fn names(text: &str, name: &str) -> bool {
+    let query = match parse::statement(text).map(|parsed| parsed.statement) {
+        Ok(Statement::CreateView(create)) => create.query,
+        Ok(Statement::CreatePlainView(create)) => create.query,
+        _ => return false,
+    };
+    PlainViews::is_read(name, &query)
 }
 
 /// Has what failed go on.
@@ -102,13 +132,16 @@ pub(crate) async fn restart(shared: &Shared, restart: &Restart) -> Result<String
             let view = named(&restart.name, "view", views.iter().map(|view| (view.name.as_str(), view)))?;
             let (id, name, sql) = (view.id, view.name.clone(), view.sql.clone());
             let entry = CatalogEntry { id, name, sql, inputs: view.inputs() };
+            let plain = shared.plain_views();
             let planning = async move {
-                plan::replan_view(&entry, plan::Inputs { streams: &streams, views: &views }).await
+                let inputs = plan::Inputs { streams: &streams, views: &views, plain: &plain };
+                plan::replan_view(&entry, inputs).await
             };
             let planned = Task::spawn(&shared.runtime, planning).join().await?;
             let spec = planned.map_err(|error| of_its_statement(error, &restart.name))?;
             shared.engine.apply(CatalogChange::RestartView(Arc::new(spec))).await.map_err(told)?;
         }
+        Relation::PlainView => return Err(Error::internal("ALTER tells no such views")),
         Relation::Stream => {
             let streams = shared.engine.streams();
             named(&restart.name, "stream", streams.iter().map(|stream| (stream.name.as_str(), stream)))?;
@@ -157,7 +190,7 @@ fn with(done: String, note: Option<String>) -> String {
 fn word(relation: Relation) -> &'static str {
     match relation {
         Relation::Stream => "stream",
-        Relation::View => "view",
+        Relation::View | Relation::PlainView => "view",
     }
 }
 
@@ -178,17 +211,20 @@ pub(super) fn named<'a, T>(name: &Name, what: &str, known: impl Iterator<Item = 
 }
 
 /// Streams and views share one space of names: a name after FROM must mean one thing.
-fn refuse_same_name(engine: &dyn Engine, name: &Name, created: Relation) -> Result<()> {
-    let (what, taken) = match created {
-        Relation::Stream => ("view", engine.views().iter().any(|view| view.name == name.value)),
-        Relation::View => ("stream", engine.streams().iter().any(|stream| stream.name == name.value)),
-    };
-    if taken {
-        return Err(
-            Error::invalid(format!("\"{}\" is the name of a {what} already", name.value)).at(name.position)
-        );
+pub(super) fn refuse_same_name(shared: &Shared, name: &Name, created: Relation) -> Result<()> {
+    let engine = &*shared.engine;
+    let taken = [
+        (Relation::Stream, "stream", engine.streams().iter().any(|stream| stream.name == name.value)),
+        (Relation::View, "materialized view", engine.views().iter().any(|view| view.name == name.value)),
+        (Relation::PlainView, "view", shared.plain_views().text(&name.value).is_some()),
+    ];
+    match taken.iter().find(|(relation, _, taken)| *taken && *relation != created) {
+        Some((_, what, _)) => {
+            let text = format!("\"{}\" is the name of a {what} already", name.value);
+            Err(Error::invalid(text).at(name.position))
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The answer to a CREATE of what is there: nothing to do when it says the same.

@@ -94,6 +94,9 @@ pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
                     state,
                 ]);
             }
+            for name in shared.plain_views().names() {
+                lines.push([Some(name.to_owned()), None, None, None, Some("a name for a query".to_owned())]);
+            }
             lines
         }
         Shown::Endpoints => {
@@ -163,10 +166,13 @@ pub(crate) fn describe(name: &ObjectName, names: &Names<'_>, tables: &[Table]) -
     let table = table.ok_or_else(|| {
         Error::invalid(format!("{found} can't be described")).hint("SELECT * FROM information_schema.columns")
     })?;
-    for field in table.columns.fields() {
-        lines.push(column(field, None));
-    }
-    Ok(lines)
+    Ok(columns(&table.columns))
+}
+
+pub(crate) fn columns(schema: &SchemaRef) -> Lines {
+    let mut lines = described_columns();
+    schema.fields().iter().for_each(|field| lines.push(column(field, None)));
+    lines
 }
 
 pub(crate) fn described_columns() -> Lines {

@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::ast::{
     CastKind, DataType as Declared, Expr, Query, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use thalweg_engine::collect::Collector;
-use thalweg_engine::spec::{CatalogChange, EndpointSpec};
+use thalweg_engine::spec::{CatalogChange, KeptStatement};
 use uuid::Uuid;
 
 use super::answer::Answer;
@@ -73,10 +73,10 @@ impl Parameter {
 }
 
 impl Endpoint {
-    fn of(spec: &EndpointSpec) -> Result<Endpoint> {
+    fn of(spec: &KeptStatement) -> Result<Endpoint> {
         match parse::statement(&spec.sql)?.statement {
             Statement::CreateEndpoint(create) => planned(&create, spec),
-            _ => Err(Error::internal(format!("the catalog's text of {} is no endpoint", spec.path))),
+            _ => Err(Error::internal(format!("the catalog's text of {} is no endpoint", spec.name))),
         }
     }
 
@@ -146,8 +146,8 @@ impl Endpoint {
     }
 }
 
-fn planned(create: &CreateEndpoint, spec: &EndpointSpec) -> Result<Endpoint> {
-    let (path, sql) = (spec.path.clone(), spec.sql.clone());
+fn planned(create: &CreateEndpoint, spec: &KeptStatement) -> Result<Endpoint> {
+    let (path, sql) = (spec.name.clone(), spec.sql.clone());
     let (declared, query) = match &create.work {
         EndpointWork::Ask { parameters, query } => (parameters, query),
         EndpointWork::Collect { stream, options } => {
@@ -225,7 +225,7 @@ fn cast(expr: Expr, data_type: Declared) -> Expr {
 pub(super) struct Read(Mutex<BTreeMap<Uuid, Arc<Endpoint>>>);
 
 impl Read {
-    fn of(&self, spec: &EndpointSpec) -> Result<Arc<Endpoint>> {
+    fn of(&self, spec: &KeptStatement) -> Result<Arc<Endpoint>> {
         let mut read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = read.get(&spec.id) {
             return Ok(Arc::clone(known));
@@ -243,14 +243,14 @@ impl Read {
 impl Shared {
     /// All that can be read; one that an older release took and this one does not is told in the log.
     pub(super) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
-        let read = |spec: Arc<EndpointSpec>| match self.read.of(&spec) {
+        let read = |spec: Arc<KeptStatement>| match self.read.of(&spec) {
             Ok(endpoint) => Some(endpoint),
             Err(error) => {
-                tracing::warn!(path = spec.path, %error, "an endpoint can't be read");
+                tracing::warn!(path = spec.name, %error, "an endpoint can't be read");
                 None
             }
         };
-        self.engine.endpoints().into_iter().filter_map(read).collect()
+        self.engine.kept().into_iter().filter_map(read).collect()
     }
 }
 
@@ -277,7 +277,7 @@ impl Database {
     }
 
     pub fn endpoint(&self, path: &str) -> Result<Option<Arc<Endpoint>>> {
-        let found = self.shared.engine.endpoints().into_iter().find(|spec| spec.path == path);
+        let found = self.shared.engine.kept().into_iter().find(|spec| spec.name == path);
         found.map(|spec| self.shared.read.of(&spec)).transpose()
     }
 }
@@ -325,10 +325,10 @@ pub(super) async fn create(session: &Session, create: &CreateEndpoint) -> Result
     let shared = &session.shared;
     let _one_at_a_time = shared.changes.lock().await;
     let path = &create.path.value;
-    if let Some(known) = shared.engine.endpoints().iter().find(|known| known.path == *path) {
+    if let Some(known) = shared.engine.kept().iter().find(|known| known.name == *path) {
         return change::unchanged("endpoint", &create.path, create.if_not_exists, &known.sql, &create.text);
     }
-    let spec = EndpointSpec { id: Uuid::now_v7(), path: path.clone(), sql: create.text.clone() };
+    let spec = KeptStatement { id: Uuid::now_v7(), name: path.clone(), sql: create.text.clone() };
     let endpoint = planned(create, &spec)?;
     match (&endpoint.work, &create.work) {
         (Work::Collect(collect), EndpointWork::Collect { stream: written, .. }) => {
@@ -338,21 +338,21 @@ pub(super) async fn create(session: &Session, create: &CreateEndpoint) -> Result
         }
         _ => _ = session.prepare_endpoint(&endpoint).await?,
     }
-    shared.engine.apply(CatalogChange::CreateEndpoint(Arc::new(spec))).await?;
+    shared.engine.apply(CatalogChange::Keep(Arc::new(spec))).await?;
     Ok(format!("endpoint {path} was created"))
 }
 
 pub(super) async fn drop(shared: &Shared, drop: &DropEndpoint) -> Result<String> {
     let _one_at_a_time = shared.changes.lock().await;
     let path = &drop.path.value;
-    let known = shared.engine.endpoints();
-    let found = change::named(&drop.path, "endpoint", known.iter().map(|it| (it.path.as_str(), it.id)));
+    let known = shared.engine.kept();
+    let found = change::named(&drop.path, "endpoint", known.iter().map(|it| (it.name.as_str(), it.id)));
     let id = match found {
         Ok(id) => id,
         Err(_) if drop.if_exists => return Ok(format!("there is no endpoint {path}")),
         Err(error) => return Err(error),
     };
-    shared.engine.apply(CatalogChange::DropEndpoint(path.clone())).await?;
+    shared.engine.apply(CatalogChange::Forget(path.clone())).await?;
     shared.read.forget(id);
     Ok(format!("endpoint {path} was dropped"))
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use thalweg_engine::Result;
 use thalweg_engine::collect::Collector;
 use thalweg_engine::snapshot::Snapshot;
-use thalweg_engine::spec::{CatalogChange, EndpointSpec, StreamSpec, ViewSpec};
+use thalweg_engine::spec::{CatalogChange, KeptStatement, StreamSpec, ViewSpec};
 use thalweg_engine::status::Status;
 
 #[async_trait]
@@ -22,8 +22,8 @@ pub trait Engine: Send + Sync + 'static {
     /// The views there are, by name in order.
     fn views(&self) -> Vec<Arc<ViewSpec>>;
 
-    /// The endpoints there are, by path in order.
-    fn endpoints(&self) -> Vec<Arc<EndpointSpec>>;
+    /// The statements that are kept and not run, by name in order: endpoints by their paths, and plain views.
+    fn kept(&self) -> Vec<Arc<KeptStatement>>;
 
     /// For whoever brings records into a stream.
     fn collector(&self, stream: &str) -> Result<Collector>;
@@ -50,8 +50,8 @@ impl Engine for thalweg_engine::job::Engine {
         self.views()
     }
 
-    fn endpoints(&self) -> Vec<Arc<EndpointSpec>> {
-        self.endpoints()
+    fn kept(&self) -> Vec<Arc<KeptStatement>> {
+        self.kept()
     }
 
     fn collector(&self, stream: &str) -> Result<Collector> {

@@ -22,6 +22,7 @@ mod endpoint;
 mod engine;
 mod limits;
 mod parameters;
+mod plain_view;
 mod query;
 mod references;
 mod registry;
@@ -114,6 +115,7 @@ impl Session {
             Statement::Describe(_) => Some(describe::described_columns().schema()),
             Statement::CreateStream(_)
             | Statement::CreateView(_)
+            | Statement::CreatePlainView(_)
             | Statement::CreateEndpoint(_)
             | Statement::Drop(_)
             | Statement::DropEndpoint(_)
@@ -154,6 +156,9 @@ impl Session {
             Statement::CreateView(create) => {
                 change::create_view(&self.shared, &create).await.map(Answer::Done)
             }
+            Statement::CreatePlainView(create) => {
+                plain_view::create(&self.shared, &create).await.map(Answer::Done)
+            }
             Statement::CreateEndpoint(create) => endpoint::create(self, &create).await.map(Answer::Done),
             Statement::Drop(drop) => change::drop(&self.shared, &drop).await.map(Answer::Done),
             Statement::DropEndpoint(drop) => endpoint::drop(&self.shared, &drop).await.map(Answer::Done),
@@ -162,6 +167,9 @@ impl Session {
             Statement::Show(shown) => describe::show(shown, &self.shared, &self.tables()).answer(),
             Statement::ShowWhy(view) => describe::why(&view, &self.shared)?.answer(),
             Statement::Describe(name) => {
+                if let Some(columns) = plain_view::described(&self.shared, &name.to_string()).await? {
+                    return describe::columns(&columns).answer();
+                }
                 let pinned = self.shared.pin();
                 let names = Names { engine: &*self.shared.engine, pinned: &pinned, schema: &self.schema };
                 describe::describe(&name, &names, &self.tables())?.answer()

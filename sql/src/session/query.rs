@@ -53,6 +53,11 @@ impl Request {
 
     async fn plan_here(mut self, values: Option<&[ScalarValue]>) -> Result<Planned> {
         limits::check_query(&self.query)?;
+        let views = self.shared.plain_views();
+        if views.names().next().is_some() {
+            views.inline(&mut self.query)?;
+            limits::check_query(&self.query)?;
+        }
         let count = parameters::number(&mut self.query)?;
         let pinned = self.shared.pin();
         let state = self.shared.state(&pinned, &self.schema)?;

@@ -15,7 +15,7 @@ use datafusion::parquet::arrow::ArrowWriter;
 use thalweg_engine::ids::{END_OF_TIME, Epoch, Offset, PartitionId};
 use thalweg_engine::sink::{HistoryFile, HistoryFiles};
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot, Version};
-use thalweg_engine::spec::{CatalogChange, EndpointSpec, StreamSpec, ViewSpec};
+use thalweg_engine::spec::{CatalogChange, KeptStatement, StreamSpec, ViewSpec};
 use thalweg_engine::status::Wait;
 use thalweg_engine::status::{
     Change, CheckpointStatus, Effort, Intervention, LedgerRow, PartitionStatus, Status, StoreStatus,
@@ -86,7 +86,7 @@ pub(crate) struct MemoryEngine {
     pub snapshot: Mutex<Arc<Snapshot>>,
     streams: Mutex<BTreeMap<String, Arc<StreamSpec>>>,
     views: Mutex<BTreeMap<String, Arc<ViewSpec>>>,
-    endpoints: Mutex<BTreeMap<String, Arc<EndpointSpec>>>,
+    kept: Mutex<BTreeMap<String, Arc<KeptStatement>>>,
 }
 
 impl MemoryEngine {
@@ -128,8 +128,8 @@ impl Engine for MemoryEngine {
         self.views.lock().unwrap().values().cloned().collect()
     }
 
-    fn endpoints(&self) -> Vec<Arc<EndpointSpec>> {
-        self.endpoints.lock().unwrap().values().cloned().collect()
+    fn kept(&self) -> Vec<Arc<KeptStatement>> {
+        self.kept.lock().unwrap().values().cloned().collect()
     }
 
     fn collector(&self, _: &str) -> thalweg_engine::Result<thalweg_engine::collect::Collector> {
@@ -164,11 +164,11 @@ impl Engine for MemoryEngine {
                 self.views.lock().unwrap().remove(&name);
             }
             CatalogChange::SetWatermark { stream, to, .. } => return Ok(Some(format!("{stream} {to}"))),
-            CatalogChange::CreateEndpoint(spec) => {
-                self.endpoints.lock().unwrap().insert(spec.path.clone(), spec);
+            CatalogChange::Keep(spec) => {
+                self.kept.lock().unwrap().insert(spec.name.clone(), spec);
             }
-            CatalogChange::DropEndpoint(path) => {
-                self.endpoints.lock().unwrap().remove(&path);
+            CatalogChange::Forget(name) => {
+                self.kept.lock().unwrap().remove(&name);
             }
             CatalogChange::RestartView(_) | CatalogChange::RestartStream { .. } => {
                 return Err(thalweg_engine::Error::Invalid("nothing has failed here".into()));

@@ -200,7 +200,7 @@ fn first(nonce: Uuid) -> Manifest {
         committed_at: 0,
         streams: vec![stream],
         tables: vec![table],
-        endpoints: Vec::new(),
+        kept: Vec::new(),
         ledger: Vec::new(),
         interventions: Vec::new(),
     }

@@ -136,7 +136,7 @@ async fn a_known_view_is_not_refused() {
         crate::plan::plan_view(
             &create,
             uuid::Uuid::nil(),
-            crate::plan::Inputs { streams: &streams, views: &[] }
+            crate::plan::Inputs { streams: &streams, views: &[], plain: crate::parse::PlainViews::NONE }
         )
         .await
         .is_err()
@@ -145,7 +145,7 @@ async fn a_known_view_is_not_refused() {
         crate::plan::view::plan_known_view(
             &create,
             uuid::Uuid::nil(),
-            crate::plan::Inputs { streams: &streams, views: &[] }
+            crate::plan::Inputs { streams: &streams, views: &[], plain: crate::parse::PlainViews::NONE }
         )
         .await
         .is_ok()

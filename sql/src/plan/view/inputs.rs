@@ -20,13 +20,14 @@ use thalweg_engine::view::LeafExec;
 
 use super::syntax;
 use crate::error::{Error, Result};
-use crate::parse::{self, Statement};
+use crate::parse::{self, PlainViews, Statement};
 
 /// All that there is to read.
 #[derive(Debug, Clone, Copy)]
 pub struct Inputs<'a> {
     pub streams: &'a [Arc<StreamSpec>],
     pub views: &'a [Arc<ViewSpec>],
+    pub plain: &'a PlainViews,
 }
 
 /// One input of a view.
@@ -39,7 +40,8 @@ pub(super) enum Known<'a> {
 impl<'a> Inputs<'a> {
     pub fn names(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let streams = self.streams.iter().map(|stream| stream.name.as_str());
-        streams.chain(self.views.iter().map(|view| view.name.as_str()))
+        let views = self.views.iter().map(|view| view.name.as_str());
+        streams.chain(views).chain(self.plain.names())
     }
 
     pub(super) fn find(&self, name: &str) -> Option<Known<'a>> {
@@ -73,9 +75,10 @@ impl<'a> Inputs<'a> {
     }
 
     async fn inlined(&self, copy: &ViewSpec, context: &SessionContext) -> Result<Arc<dyn TableProvider>> {
-        let Statement::CreateView(create) = parse::statement(&copy.sql)?.statement else {
+        let Statement::CreateView(mut create) = parse::statement(&copy.sql)?.statement else {
             return Err(Error::internal(format!("the text of {} is no view", copy.name)));
         };
+        self.plain.inline(&mut create.query)?;
         self.register(&create.query, context).await?;
         let query = PlannerStatement::Statement(Box::new(AstStatement::Query(create.query.clone())));
         let plan = context.state().statement_to_plan(query).await?;

@@ -17,6 +17,7 @@ mod syntax;
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
@@ -72,6 +73,9 @@ async fn plan(
     inputs: Inputs<'_>,
     judge: impl Fn(Result<()>) -> Result<()>,
 ) -> Result<ViewSpec> {
+    let mut query = create.query.clone();
+    inputs.plain.inline(&mut query)?;
+    let create = &CreateView { query, ..create.clone() };
     let state = planner(&create.query);
     syntax::check(&create.query, inputs)?;
     judge(executed::check(&create.query, &state))?;
@@ -106,6 +110,22 @@ async fn plan(
         shape: planned,
         fingerprint,
     })
+}
+
+/// The columns of a query over streams and views, which is no view yet.
+pub async fn columns_of(query: &Query, inputs: Inputs<'_>) -> Result<SchemaRef> {
+    let state = planner(query);
+    executed::check(query, &state)?;
+    let context = SessionContext::new_with_state(state);
+    inputs.register(query, &context).await?;
+    let statement = AstStatement::Query(Box::new(query.clone()));
+    let plan = context.state().statement_to_plan(PlannerStatement::Statement(Box::new(statement))).await?;
+    Ok(Arc::new(plan.schema().as_arrow().clone()))
+}
+
+/// The relations that a query names and does not define itself.
+pub fn relations(query: &Query) -> Vec<String> {
+    syntax::relations(query).into_iter().map(|(name, _)| name).collect()
 }
 
 fn planner(query: &Query) -> SessionState {

@@ -254,7 +254,7 @@ impl Visitor for Rules {
                 refuse(
                     format!("no window function \"{name}\""),
                     start(name.span()),
-                    "windows are TUMBLE, HOP and SESSION",
+                    "windows are TUMBLE, HOP, CUMULATE and SESSION",
                 )
             }
             _ => ControlFlow::Continue(()),

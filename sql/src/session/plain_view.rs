@@ -1,0 +1,69 @@
+//! Plain views: names for queries, checked when they are made and kept in the catalog.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use thalweg_engine::spec::{CatalogChange, KeptStatement};
+use uuid::Uuid;
+
+use super::answer::Task;
+use super::change;
+use super::database::Shared;
+use super::query::Request;
+use crate::parse::{self, CreatePlainView, PlainViews, Relation, Statement};
+use crate::tables::PUBLIC;
+use crate::{Error, Result, plan};
+
+impl Shared {
+    /// Those that there are.
+    pub fn plain_views(&self) -> PlainViews {
+        PlainViews::of(self.engine.kept().iter().map(|it| &**it))
+    }
+}
+
+pub(super) async fn create(shared: &Arc<Shared>, create: &CreatePlainView) -> Result<String> {
+    let _one_at_a_time = shared.changes.lock().await;
+    let name = &create.name.value;
+    change::refuse_same_name(shared, &create.name, Relation::PlainView)?;
+    if let Some(text) = shared.plain_views().text(name) {
+        return change::unchanged("view", &create.name, create.if_not_exists, text, &create.text);
+    }
+    columns(shared, create).await?;
+    let kept = KeptStatement { id: Uuid::now_v7(), name: name.clone(), sql: create.text.clone() };
+    shared.engine.apply(CatalogChange::Keep(Arc::new(kept))).await?;
+    Ok(format!("view {name} was created"))
+}
+
+/// Its columns: as a query has them, or, where it reads a stream, as a materialized view has them.
+async fn columns(shared: &Arc<Shared>, create: &CreatePlainView) -> Result<SchemaRef> {
+    let mut query = create.query.clone();
+    shared.plain_views().inline(&mut query)?;
+    let (streams, views) = (shared.engine.streams(), shared.engine.views());
+    if plan::relations(&query).iter().any(|name| streams.iter().any(|stream| stream.name == *name)) {
+        let planning = async move {
+            // It is inlined already.
+            let inputs = plan::Inputs { streams: &streams, views: &views, plain: PlainViews::NONE };
+            plan::columns_of(&query, inputs).await
+        };
+        return Task::spawn(&shared.runtime, planning).join().await?;
+    }
+    let request =
+        Request { shared: Arc::clone(shared), schema: PUBLIC.to_owned(), query: *query, explain: None };
+    let planned = request.plan(None).await?;
+    if !planned.parameters.fields().is_empty() {
+        return Err(Error::invalid("a view has no parameters")
+            .at(create.name.position)
+            .hint("CREATE ENDPOINT has, and a query that reads the view"));
+    }
+    Ok(planned.rows)
+}
+
+/// The columns of a view of that name, if there is one.
+pub(super) async fn described(shared: &Arc<Shared>, name: &str) -> Result<Option<SchemaRef>> {
+    let views = shared.plain_views();
+    let Some(text) = views.text(name) else { return Ok(None) };
+    match parse::statement(text)?.statement {
+        Statement::CreatePlainView(create) => columns(shared, &create).await.map(Some),
+        _ => Err(Error::internal(format!("the catalog's text of {name} is no view"))),
+    }
+}
