@@ -22,6 +22,9 @@ scripts/sanitize.sh
 say "Python clients, and readers of the lake"
 tests/python/real_server.sh "$CARGO_TARGET_DIR/debug/thalweg"
 
+say "random views of every shape, beside DuckDB"
+tests/python/shapes.sh "$CARGO_TARGET_DIR/debug/thalweg" --kills
+
 say "clippy"
 cargo clippy --workspace --all-targets -- -D warnings
 cargo clippy --manifest-path engine/decoder/Cargo.toml --locked --all-targets --features fuzz -- -D warnings

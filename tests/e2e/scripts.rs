@@ -35,7 +35,8 @@ macro_rules! scripts {
 
 scripts!(
     tumble, hop, distinct, rollup, steps, copies, types, times, nulls, late, rejected, failing, partitions,
-    joins, again, catalog, refusals, topics, exact, chains, combined, ever, sessions, around, calendar, named,
+    joins, again, catalog, refusals, topics, exact, chains, combined, ever, sessions, around, calendar,
+    named,
 );
 
 fn folder() -> PathBuf {

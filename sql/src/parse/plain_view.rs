@@ -53,7 +53,8 @@ impl PlainViews {
         let text = "CREATE VIEW it AS SELECT 1".to_owned();
         let mut inlined = query.clone();
         // What can't be inlined has been found.
-        PlainViews(BTreeMap::from([(name.to_owned(), text)])).inline(&mut inlined).is_err() || inlined != *query
+        PlainViews(BTreeMap::from([(name.to_owned(), text)])).inline(&mut inlined).is_err()
+            || inlined != *query
     }
 
     /// Puts the queries in place of their names.

@@ -71,6 +71,7 @@ impl Request {
 
         let plan = state.statement_to_plan(DataFusionStatement::Statement(Box::new(statement))).await?;
         read_only().verify_plan(&plan)?;
+        let plan = plan::heed_ranges(plan)?;
         let reads = views.filter(|_| is_timeless(&plan));
         let parameters = parameters::schema(&plan, count)?;
         let mut plan = match values {

@@ -31,7 +31,12 @@ fn stream(text: &str) -> Arc<StreamSpec> {
 async fn view_of(text: &str, streams: &[Arc<StreamSpec>]) -> Result<ViewSpec> {
     match parse::statement(text)?.statement {
         Statement::CreateView(create) => {
-            plan_view(&create, Uuid::nil(), Inputs { streams, views: &[], plain: crate::parse::PlainViews::NONE }).await
+            plan_view(
+                &create,
+                Uuid::nil(),
+                Inputs { streams, views: &[], plain: crate::parse::PlainViews::NONE },
+            )
+            .await
         }
         other => panic!("{other:?}"),
     }

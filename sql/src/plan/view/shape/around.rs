@@ -189,9 +189,9 @@ impl Checker<'_> {
             }
             if !heeds_frame(function) {
                 let text = format!("{}() counts rows, however long ago", function.fun.name().to_lowercase());
-                return Err(Error::invalid(text)
-                    .at(place)
-                    .hint("write an aggregate, first_value, last_value or nth_value over the RANGE"));
+                return Err(Error::invalid(text).at(place).hint(
+                    "write an aggregate, first_value, last_value, nth_value, lag or lead over the RANGE",
+                ));
             }
             let reach = Reach { before, after };
             found = Some(match found {
@@ -392,17 +392,25 @@ fn literal(expr: &Expr) -> Option<(Micros, Micros)> {
     }
 }
 
+/// The length of time that a frame is bound by, which is a text as SQL was read.
+pub(in crate::plan) fn length_of_time(value: &ScalarValue) -> Option<ScalarValue> {
+    match value {
+        ScalarValue::Utf8(Some(text)) => {
+            Some(ScalarValue::IntervalMonthDayNano(Some(parse_interval_month_day_nano(text).ok()?)))
+        }
+        ScalarValue::IntervalMonthDayNano(Some(_))
+        | ScalarValue::IntervalDayTime(Some(_))
+        | ScalarValue::IntervalYearMonth(Some(_)) => Some(value.clone()),
+        _ => None,
+    }
+}
+
 /// The least and the most that a length of time can be.
 fn length(value: &ScalarValue) -> Option<(Micros, Micros)> {
-    let (months, days, nanos) = match value {
+    let (months, days, nanos) = match length_of_time(value)? {
         ScalarValue::IntervalMonthDayNano(Some(it)) => (it.months, it.days, it.nanoseconds),
         ScalarValue::IntervalDayTime(Some(it)) => (0, it.days, i64::from(it.milliseconds) * 1_000_000),
-        ScalarValue::IntervalYearMonth(Some(months)) => (*months, 0, 0),
-        ScalarValue::Utf8(Some(text)) => {
-            let it = parse_interval_month_day_nano(text).ok()?;
-            (it.months, it.days, it.nanoseconds)
-        }
-        ScalarValue::DurationMicrosecond(Some(micros)) => (0, 0, micros.checked_mul(1000)?),
+        ScalarValue::IntervalYearMonth(Some(months)) => (months, 0, 0),
         _ => return None,
     };
     let fixed = Micros::from(days) * DAY + nanos / 1000;
@@ -421,12 +429,12 @@ fn bound(bound: &WindowFrameBound, is_start: bool) -> Option<Micros> {
     Some(if backwards == is_start { most } else { -least })
 }
 
-/// Aggregates do, and what picks a row of the frame.
+/// Aggregates do, and what picks a row of the frame; `lag` and `lead` are made to (`plan/nearby.rs`).
 fn heeds_frame(function: &WindowFunction) -> bool {
     use datafusion::logical_expr::WindowFunctionDefinition::{AggregateUDF, WindowUDF};
     match &function.fun {
         AggregateUDF(_) => true,
-        WindowUDF(it) => matches!(it.name(), "first_value" | "last_value" | "nth_value"),
+        WindowUDF(it) => matches!(it.name(), "first_value" | "last_value" | "nth_value" | "lag" | "lead"),
     }
 }
 

@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::ast::Query;
 use thalweg_engine::ids::Micros;
 use thalweg_engine::spec::{Layout, Reach, RowTime, ViewInput};
 
+pub(in crate::plan) use self::around::length_of_time;
 pub(super) use self::around::{Look, slices_for};
 use self::group::window_functions;
 use super::inputs::Inputs;

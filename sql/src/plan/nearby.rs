@@ -1,0 +1,97 @@
+//! `lag` and `lead` over a RANGE of time look no further than that: what lies beyond is as if it were not there. DataFusion
+//! lets them look through the whole partition, whatever the frame.
+
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, Result, ScalarValue, plan_err};
+use datafusion::logical_expr::expr::{Case, NullTreatment, WindowFunction};
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, Window, WindowFrameBound, WindowFrameUnits, lit,
+};
+
+use super::view::length_of_time;
+
+/// Has each such function tell the time of the row that it finds too, and takes what it finds if that is near enough.
+pub(crate) fn heed_ranges(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let heeded = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Window(window) if window.window_expr.iter().any(|expr| near(expr).is_some()) => {
+            heeding(&window).map(Transformed::yes)
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(heeded.data)
+}
+
+struct Near<'a> {
+    function: &'a WindowFunction,
+    /// The time that rows are ordered by.
+    time: &'a Expr,
+    is_lag: bool,
+    distance: ScalarValue,
+}
+
+/// The function, if it is one that looks for a row and has a RANGE of time.
+fn near(expr: &Expr) -> Option<Near<'_>> {
+    let function = match expr {
+        Expr::WindowFunction(function) => function,
+        Expr::Alias(alias) => return near(&alias.expr),
+        _ => return None,
+    };
+    let frame = &function.params.window_frame;
+    let is_lag = match function.fun.name() {
+        "lag" => true,
+        "lead" => false,
+        _ => return None,
+    };
+    let bound = if is_lag { &frame.start_bound } else { &frame.end_bound };
+    let distance = match bound {
+        WindowFrameBound::Preceding(value) if is_lag => length_of_time(value)?,
+        WindowFrameBound::Following(value) if !is_lag => length_of_time(value)?,
+        _ => return None,
+    };
+    let [order] = function.params.order_by.as_slice() else { return None };
+    (frame.units == WindowFrameUnits::Range).then_some(Near { function, time: &order.expr, is_lag, distance })
+}
+
+fn heeding(window: &Window) -> Result<LogicalPlan> {
+    let of_input = window.input.schema().fields().len();
+    let mut functions: Vec<Expr> = vec![];
+    let mut added = |function: WindowFunction| {
+        let function = Expr::WindowFunction(Box::new(function));
+        let name = Expr::Column(Column::new_unqualified(function.schema_name().to_string()));
+        if !functions.contains(&function) {
+            functions.push(function);
+        }
+        name
+    };
+    let mut columns: Vec<Expr> = window.input.schema().columns().into_iter().map(Expr::Column).collect();
+    let mut others = vec![];
+    for (index, expr) in window.window_expr.iter().enumerate() {
+        let (qualifier, field) = window.schema.qualified_field(of_input + index);
+        let Some(Near { function, time, is_lag, distance }) = near(expr) else {
+            others.push(expr.clone());
+            columns.push(Expr::Column(Column::new(qualifier.cloned(), field.name())));
+            continue;
+        };
+        if function.params.null_treatment == Some(NullTreatment::IgnoreNulls) {
+            return plan_err!("IGNORE NULLS over a RANGE of time is not supported");
+        }
+        // What there is to say where no row is found is said here.
+        let otherwise = function.params.args.get(2).cloned().unwrap_or_else(|| lit(ScalarValue::Null));
+        let mut value = function.clone();
+        value.params.args.truncate(2);
+        let mut found = value.clone();
+        found.params.args[0] = time.clone();
+        let (value, found) = (added(value), added(found));
+        let distance = lit(distance);
+        let is_near = match is_lag {
+            true => found.gt_eq(time.clone() - distance),
+            false => found.lt_eq(time.clone() + distance),
+        };
+        // Its types are made to fit later, as those of any CASE.
+        let choice = vec![(Box::new(is_near), Box::new(value))];
+        let value = Expr::Case(Case::new(None, choice, Some(Box::new(otherwise))));
+        columns.push(value.alias_qualified(qualifier.cloned(), field.name()));
+    }
+    others.extend(functions);
+    LogicalPlanBuilder::from(window.input.clone()).window(others)?.project(columns)?.build()
+}
