@@ -39,11 +39,27 @@ FROM TUMBLE(clicks, event_ts, INTERVAL '10 seconds') GROUP BY window_start, wind
 CREATE MATERIALIZED VIEW by_second AS
 SELECT window_start, window_end, country, count(*) AS events
 FROM TUMBLE(clicks, event_ts, INTERVAL '1 second') GROUP BY window_start, window_end, country;
+CREATE MATERIALIZED VIEW minutes_of_seconds AS
+SELECT window_start, window_end, country, sum(events) AS events, count(*) AS seconds
+FROM TUMBLE(by_second, window_start, INTERVAL '1 minute') GROUP BY window_start, window_end, country;
+CREATE MATERIALIZED VIEW against_before AS
+SELECT cur.window_start, cur.event_type, cur.events, prev.events AS before
+FROM by_minute AS cur LEFT JOIN by_minute AS prev
+ON prev.event_type = cur.event_type AND prev.window_start = cur.window_start - INTERVAL '1 minute';
+CREATE MATERIALIZED VIEW visits AS
+SELECT window_start, window_end, session_id, count(*) AS events, sum(quantity) AS items
+FROM SESSION(clicks PARTITION BY session_id, event_ts, INTERVAL '2 seconds')
+GROUP BY window_start, window_end, session_id;
+CREATE MATERIALIZED VIEW led_to AS
+SELECT v.event_ts, v.event_id, b.event_id AS bought
+FROM clicks AS v JOIN clicks AS b
+ON v.session_id = b.session_id AND b.event_ts BETWEEN v.event_ts AND v.event_ts + INTERVAL '3 seconds'
+WHERE v.event_type = 'product_view' AND b.event_type = 'purchase';
 CREATE MATERIALIZED VIEW archive AS SELECT source_partition, source_offset, event_id FROM clicks;
 ";
 
 /// A view, the columns to compare of it, and the same from the clicks.
-const QUESTIONS: [(&str, &str, &str); 4] = [
+const QUESTIONS: [(&str, &str, &str); 8] = [
     (
         "by_minute",
         "CAST(window_start AS BIGINT) AS w, event_type, events, items, CAST(round(revenue * 100) AS BIGINT), sessions",
@@ -60,6 +76,44 @@ const QUESTIONS: [(&str, &str, &str); 4] = [
         "by_second",
         "CAST(window_start AS BIGINT) AS w, country, events",
         "SELECT CAST(event_ts AS BIGINT) / 1000000 * 1000000 AS w, country, count(*) FROM clicks GROUP BY 1, 2",
+    ),
+    (
+        "minutes_of_seconds",
+        "CAST(window_start AS BIGINT) AS w, country, events, seconds",
+        "SELECT CAST(event_ts AS BIGINT) / 60000000 * 60000000 AS w, country, count(*),
+                count(DISTINCT CAST(event_ts AS BIGINT) / 1000000)
+         FROM clicks GROUP BY 1, 2",
+    ),
+    (
+        "against_before",
+        "CAST(window_start AS BIGINT) AS w, event_type, events, before",
+        "WITH minutes AS (
+           SELECT CAST(event_ts AS BIGINT) / 60000000 * 60000000 AS w, event_type, count(*) AS events
+           FROM clicks GROUP BY 1, 2)
+         SELECT cur.w, cur.event_type, cur.events, prev.events AS before
+         FROM minutes AS cur LEFT JOIN minutes AS prev
+         ON prev.event_type = cur.event_type AND prev.w = cur.w - 60000000",
+    ),
+    (
+        "visits",
+        "CAST(window_start AS BIGINT) AS w, CAST(window_end AS BIGINT), session_id, events, items",
+        "WITH marked AS (
+           SELECT CAST(event_ts AS BIGINT) AS t, session_id, quantity,
+                  CASE WHEN CAST(event_ts AS BIGINT) - lag(CAST(event_ts AS BIGINT))
+                            OVER (PARTITION BY session_id ORDER BY event_ts) < 2000000 THEN 0 ELSE 1 END AS begins
+           FROM clicks),
+         numbered AS (
+           SELECT *, sum(begins) OVER (PARTITION BY session_id ORDER BY t ROWS UNBOUNDED PRECEDING) AS visit FROM marked)
+         SELECT min(t) AS w, max(t) + 2000000, session_id, count(*), sum(quantity)
+         FROM numbered GROUP BY session_id, visit",
+    ),
+    (
+        "led_to",
+        "CAST(event_ts AS BIGINT) AS w, event_id, bought",
+        "SELECT CAST(v.event_ts AS BIGINT) AS w, v.event_id, b.event_id AS bought
+         FROM clicks AS v JOIN clicks AS b
+         ON v.session_id = b.session_id AND b.event_ts BETWEEN v.event_ts AND v.event_ts + INTERVAL '3 seconds'
+         WHERE v.event_type = 'product_view' AND b.event_type = 'purchase'",
     ),
     (
         "archive",
@@ -165,8 +219,9 @@ impl Oracle {
         let all = |count| count >= self.rows;
         instance.until("SELECT count(*) FROM public.archive", WITHIN, all).await?;
         let open_from = self.open_from.unwrap_or(i64::MAX);
-        let open = ["by_minute", "by_product", "by_second"].map(|view| {
-            format!("(SELECT count(*) FROM live.{view} WHERE CAST(window_start AS BIGINT) < {open_from})")
+        let open = QUESTIONS.map(|(view, columns, _)| {
+            let closing = if view == "archive" { "false" } else { "true" };
+            format!("(SELECT count(*) FROM (SELECT {columns} FROM live.{view}) WHERE {closing} AND w < {open_from})")
         });
         instance.until(&format!("SELECT {}", open.join(" + ")), WITHIN, |open| open == 0).await?;
         Ok(())
