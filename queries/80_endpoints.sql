@@ -30,7 +30,8 @@ ORDER BY since DESC;
 
 -- Minute by minute, for a chart.
 CREATE ENDPOINT '/api/metrics/history' (minutes INT DEFAULT 60) AS
-SELECT window_start, events, sessions, users, carts, purchases, coalesce(revenue, 0) AS revenue, order_value
+SELECT window_start, events, sessions, users, page_views, product_views, carts, purchases,
+       coalesce(revenue, 0) AS revenue, order_value
 FROM kpis_per_minute
 WHERE window_start >= now() - $minutes * INTERVAL '1 minute'
 ORDER BY window_start;
