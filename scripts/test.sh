@@ -22,6 +22,12 @@ scripts/sanitize.sh
 say "Python clients, and readers of the lake"
 tests/python/real_server.sh "$CARGO_TARGET_DIR/debug/thalweg"
 
+say "the pages in a browser"
+tests/browser/run.sh "$CARGO_TARGET_DIR/debug/thalweg"
+
+say "what others run it with"
+tests/deployment/run.sh
+
 say "clippy"
 cargo clippy --workspace --all-targets -- -D warnings
 cargo clippy --manifest-path engine/decoder/Cargo.toml --locked --all-targets --features fuzz -- -D warnings
