@@ -10,6 +10,7 @@ docker=../../docker
 promtool=$cache/bin/promtool
 if [ ! -x "$promtool" ]; then
     work=$(mktemp -d)
+    chmod 755 "$work"
     trap 'rm -rf "$work"' EXIT
     (cd "$work" && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .)
     mkdir -p "$cache/bin"

@@ -114,7 +114,6 @@ async fn a_log_goes_with_its_stream_and_an_exchanged_one_stops_it() -> Result<()
 
     std::fs::write(&file, kept)?;
     let instance = place.launch.start(&[]).await?;
-    instance.command("ALTER STREAM clicks RESTART").await?;
     let address = instance.http()?.to_owned();
     post(&address, "/api/events", "application/json", &event(3, 3)).await?;
     instance.until("SELECT count(*) FROM clicked", WITHIN, |rows| rows == 3).await?;
