@@ -87,8 +87,9 @@ const button = byId("theme");
 let theme = (localStorage.getItem("thalweg.theme") ?? "system") as Theme;
 
 function dress(): void {
-  const now = theme === "system" ? (dark.matches ? "dark" : "light") : theme;
-  document.documentElement.dataset.theme = now;
+  // Without a word of ours the browser goes by the system, from the first paint on.
+  if (theme === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
   setText(button, icons[theme] ?? icons.system);
   button.setAttribute("aria-label", `Theme: ${theme}`);
   button.title = `Theme: ${theme}`;

@@ -5,6 +5,16 @@ import uPlot from "uplot";
 import { h, setText } from "./dom";
 import { dateOf, secondsOf, timeOf } from "./format";
 
+/** Of the theme as it is now; a variable by itself would be read as it is written. */
+function colour(name: string): string {
+  const probe = h("i", { hidden: true });
+  probe.style.color = `var(--${name})`;
+  document.body.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}
+
 export interface Series {
   label: string;
   /** Which of the theme's colours: `--NAME`. */
@@ -154,9 +164,7 @@ export class Chart {
   private draw(): void {
     const width = this.canvas.clientWidth;
     if (width === 0 || this.columns[0].length === 0) return;
-    const theme = getComputedStyle(document.documentElement);
-    const colour = (name: string): string => theme.getPropertyValue(`--${name}`).trim();
-    const font = `11px ${theme.getPropertyValue("--font").trim()}`;
+    const font = `11px ${getComputedStyle(document.body).fontFamily}`;
     const line = { stroke: colour("line"), width: 1 };
     const axis = this.options.axis ?? ((value: number) => this.options.series[0]?.format(value) ?? String(value));
     const plot: uPlot.Options = {
