@@ -48,8 +48,8 @@ test("what is put into the cart is counted on the dashboard within a second", as
   await visitor.click("#buy");
   await until("the order", async () => (await figure(dashboard, "orders")) === 1);
   await until("its worth", async () => (await figure(dashboard, "revenue")) === CLICKS * 39);
-  const own = await text(dashboard, "#own tbody tr");
-  assert.match(own, new RegExp(`^lantern${CLICKS}${CLICKS}`));
+  const own = new RegExp(`^lantern${CLICKS}${CLICKS}`);
+  await until("what was bought of it", async () => own.test(await text(dashboard, "#own tbody tr")));
   assert.deepEqual([...dashboard.wrong, ...visitor.wrong], []);
   await visitor.close();
   await dashboard.close();
@@ -191,6 +191,56 @@ test("SQL is completed, run, drawn, and kept at an address", async () => {
   await tab.click(`${card} .quiet-button`);
   await until("it is gone", async () => (await fetch(`${server.url}/api/kept/products`)).status === 404);
   assert.deepEqual(tab.wrong.filter((it) => !/400/.test(it)), []);
+  await tab.close();
+});
+
+/** Opens a WebSocket in the page and keeps what it hears. */
+const listen = (url) => new Promise((resolve) => {
+  window.heard = [];
+  window.socket = new WebSocket(url);
+  window.socket.onmessage = (event) => window.heard.push(JSON.parse(event.data));
+  window.socket.onopen = () => resolve("open");
+  window.socket.onerror = () => resolve("refused");
+});
+
+test("a WebSocket tells several answers, what is watched changes, and who comes back is not told twice", async () => {
+  const tab = await page(browser);
+  await tab.goto(`${server.url}/shop`);
+  const url = `${server.url.replace("http", "ws")}/ws`;
+  assert.equal(await tab.evaluate(listen, url), "open");
+  const say = (what) => tab.evaluate((text) => window.socket.send(text), typeof what === "string" ? what : JSON.stringify(what));
+  const heard = (of) => tab.evaluate((name) => window.heard.filter((it) => it.of === name), of);
+  await say({ watch: { all: "SELECT count(*) AS n FROM every_click", own: "/api/shop/clicks", none: "/api/nothing", bad: "DROP VIEW x" } });
+  await until("both answers", async () => (await heard("all")).length === 1 && (await heard("own")).length === 1);
+  const [first] = await heard("all");
+  const [own] = await heard("own");
+  assert.equal(own.rows[0].product_id, "SHOP-LANTERN");
+  assert.match((await heard("none"))[0].error.message, /there is no endpoint/);
+  assert.match((await heard("bad"))[0].error.message, /only what answers with rows/);
+  await tab.click("#products li:nth-child(3) button");
+  await until("the click", async () => (await heard("all")).at(-1).rows[0].n === first.rows[0].n + 1);
+  await until("the paddle", async () => (await heard("own")).at(-1).rows.some((it) => it.product_id === "SHOP-PADDLE"));
+
+  await say({ forget: ["all"] });
+  await say("nonsense");
+  await until("that it was not understood", () => tab.evaluate(() => window.heard.some((it) => it.error && !it.of)));
+  const told = (await heard("all")).length;
+  const { id } = (await heard("own")).at(-1);
+  await tab.click("#products li:nth-child(3) button");
+  await until("the other goes on", async () => (await heard("own")).at(-1).id !== id);
+  assert.equal((await heard("all")).length, told, "it was forgotten");
+  const known = (await heard("own")).at(-1).id;
+
+  await tab.evaluate(() => window.socket.close());
+  assert.equal(await tab.evaluate(listen, url), "open");
+  await say({ watch: { own: { what: "/api/shop/clicks", known } } });
+  await until("a beat", () => tab.evaluate(() => window.heard.some((it) => it.beat)));
+  assert.deepEqual(await heard("own"), [], "it has that already");
+
+  shop.pages["/evil"] = "<!doctype html><title>Evil</title>";
+  await tab.goto(`${shop.url}/evil`);
+  assert.equal(await tab.evaluate(listen, url), "refused", "a page of somebody else");
+  assert.equal((await fetch(`${server.url}/ws`)).status, 426);
   await tab.close();
 });
 

@@ -5,6 +5,9 @@ import uPlot from "uplot";
 import { h, setText } from "./dom";
 import { dateOf, secondsOf, timeOf } from "./format";
 
+const known = (values: ArrayLike<number | null | undefined>): number =>
+  Array.from(values).filter((it) => it !== null && it !== undefined).length;
+
 /** Of the theme as it is now; a variable by itself would be read as it is written. */
 function colour(name: string): string {
   const probe = h("i", { hidden: true });
@@ -194,7 +197,8 @@ export class Chart {
           width: it.dashed ? 1.25 : 1.75,
           ...(it.dashed ? { dash: [3, 3] } : {}),
           ...(it.fill ? { fill: `color-mix(in srgb, ${colour(it.colour)} 14%, transparent)` } : {}),
-          points: { show: false },
+          // Of one or two values there is no line to speak of.
+          points: { size: 7, show: (plot, index) => plot.data[0].length < 40 && known(plot.data[index] ?? []) < 3 },
         })),
       ],
       hooks: {

@@ -93,7 +93,7 @@ impl Drop for Shared {
 
 #[derive(Clone)]
 pub(super) struct Told {
-    id: String,
+    pub id: String,
     pub event: &'static str,
     /// On one line.
     pub json: Bytes,
@@ -126,7 +126,7 @@ pub(super) fn watch(
     headers: &HeaderMap,
 ) -> Result<Response, Fault> {
     let known = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let watcher = Watcher { known, ..feeds.watcher(database, asked)? };
+    let watcher = feeds.watcher(database, asked)?.knowing(known);
     let messages = futures::stream::unfold(watcher, |mut watcher| async move {
         let message = watcher.message().await?;
         Some((Ok::<_, std::convert::Infallible>(message), watcher))
@@ -239,6 +239,11 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
+    /// What the client says that it has.
+    pub fn knowing(self, known: Option<String>) -> Watcher {
+        Watcher { known, ..self }
+    }
+
     /// What the client does not have yet; `None` when there will be nothing any more. Nothing is lost by not waiting for it.
     pub async fn told(&mut self) -> Option<Told> {
         loop {

@@ -10,6 +10,7 @@ mod feed;
 mod format;
 mod keep;
 mod openapi;
+mod socket;
 mod watch;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -37,6 +38,7 @@ pub(crate) use feed::Feeds;
 use format::Format;
 pub(crate) use keep::{forget, keep};
 pub(crate) use openapi::described;
+pub(crate) use socket::socket;
 pub(crate) use watch::watch;
 
 /// Of a statement with what is around it; the statement itself has a limit of its own.

@@ -2,7 +2,7 @@
 //! asked is the path of an endpoint with its parameters, or a `SELECT`.
 //!
 //! ```text
-//! event: rows      {"of": "a", "rows": […]}
+//! event: rows      {"of": "a", "id": …, "rows": […]}
 //! event: fault     {"of": "b", "error": {…}}: the others go on
 //! event: beat      every five seconds: whoever hears nothing has lost touch
 //! ```
@@ -23,7 +23,7 @@ use crate::fault::Fault;
 use crate::front::Front;
 
 /// Answers over one connection.
-const WATCHED_MAX: usize = 32;
+pub(super) const WATCHED_MAX: usize = 32;
 
 pub(crate) async fn watch(
     State(front): State<Arc<Front>>,
@@ -51,7 +51,7 @@ pub(crate) async fn watch(
     Ok(feed::events(Body::from_stream(messages)))
 }
 
-async fn watcher(feeds: &Feeds, database: &Database, what: &str) -> Result<Watcher, Fault> {
+pub(super) async fn watcher(feeds: &Feeds, database: &Database, what: &str) -> Result<Watcher, Fault> {
     if what.starts_with('/') {
         let (path, query) = what.split_once('?').map_or((what, None), |(path, query)| (path, Some(query)));
         let endpoint = database.endpoint(path)?.ok_or_else(|| super::unknown(database, path))?;
@@ -88,20 +88,31 @@ fn messages(name: String, watcher: Result<Watcher, Fault>) -> BoxStream<'static,
 }
 
 fn message(name: &str, told: &Told) -> Bytes {
-    let mut message = format!("event: {}\ndata: {{\"of\": {name}, ", told.event).into_bytes();
-    match told.event {
-        // A fault is an object of its own, and its one field belongs to this one.
-        "fault" => message.extend_from_slice(&told.json[1..]),
-        _ => {
-            message.extend_from_slice(b"\"rows\": ");
-            message.extend_from_slice(&told.json);
-            message.push(b'}');
-        }
-    }
+    let mut message = format!("event: {}\ndata: ", told.event).into_bytes();
+    message.extend_from_slice(&json(name, told));
     message.extend_from_slice(b"\n\n");
     message.into()
 }
 
 fn fault_message(name: &str, fault: &Fault) -> Bytes {
     message(name, &Told::new("fault", fault.text().into()))
+}
+
+/// What is told, with whose it is.
+pub(super) fn json(name: &str, told: &Told) -> Bytes {
+    let mut json = format!("{{\"of\": {name}, ").into_bytes();
+    match told.event {
+        // A fault is an object of its own, and its one field belongs to this one.
+        "fault" => json.extend_from_slice(&told.json[1..]),
+        _ => {
+            json.extend_from_slice(format!("\"id\": \"{}\", \"rows\": ", told.id).as_bytes());
+            json.extend_from_slice(&told.json);
+            json.push(b'}');
+        }
+    }
+    json.into()
+}
+
+pub(super) fn fault_json(name: &str, fault: &Fault) -> Bytes {
+    json(name, &Told::new("fault", fault.text().into()))
 }
