@@ -5,7 +5,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 .PHONY: demo test check release bench
 
-demo: ## A generator of clicks, the views of queries/, Delta tables in ./demo-data, Flight SQL on 127.0.0.1:50051
+demo: ## A shop, its views and Delta tables in ./demo-data: http://127.0.0.1:8080, Flight SQL on 127.0.0.1:50051
 	@scripts/setup.sh
 	cargo build --workspace --bins
 	@$(CARGO_TARGET_DIR)/debug/thalweg demo

@@ -15,3 +15,5 @@ CREATE STREAM clicks (
   source_offset    BIGINT METADATA FROM 'offset',
   WATERMARK FOR event_ts AS event_ts - INTERVAL '5' SECOND
 ) WITH (connector = 'kafka', brokers = 'kafka:9092', topic = 'clicks', format = 'json');
+
+CREATE ENDPOINT '/api/events' INTO clicks WITH (key = 'user_id', rate = '200/s per address');

@@ -30,7 +30,8 @@ ORDER BY since DESC;
 
 -- Minute by minute, for a chart.
 CREATE ENDPOINT '/api/metrics/history' (minutes INT DEFAULT 60) AS
-SELECT window_start, events, sessions, users, carts, purchases, coalesce(revenue, 0) AS revenue, order_value
+SELECT window_start, events, sessions, users, page_views, product_views, carts, purchases,
+       coalesce(revenue, 0) AS revenue, order_value
 FROM kpis_per_minute
 WHERE window_start >= now() - $minutes * INTERVAL '1 minute'
 ORDER BY window_start;
@@ -54,11 +55,12 @@ UNION ALL SELECT 2, 'cart', carted, carted / NULLIF(CAST(viewed AS DOUBLE), 0) F
 UNION ALL SELECT 3, 'purchase', bought, bought / NULLIF(CAST(viewed AS DOUBLE), 0) FROM steps
 ORDER BY place;
 
--- What draws most in the five minutes that closed last.
+-- What draws most in the five minutes that close next: of the present one too.
 CREATE ENDPOINT '/api/products/trending' (top INT DEFAULT 10) AS
 SELECT place, product_id, views, carts, window_start, window_end
-FROM history.trending_products
-WHERE window_end = (SELECT max(window_end) FROM history.trending_products) AND place <= $top
+FROM trending_products
+WHERE window_end = (SELECT max(window_end) FROM trending_products WHERE window_end <= now() + INTERVAL '1 minute')
+  AND place <= $top
 ORDER BY place;
 
 -- Products of the running hours.

@@ -17,6 +17,9 @@ if [ "${1:-}" = tests ]; then
     need mvn maven
     need go golang
     need curl curl
+    need node nodejs
+    need npm npm
+    need chromium chromium
     need python3 python3-venv
     python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
 fi

@@ -25,6 +25,12 @@ tests/python/real_server.sh "$CARGO_TARGET_DIR/debug/thalweg"
 say "random views of every shape, beside DuckDB"
 tests/python/shapes.sh "$CARGO_TARGET_DIR/debug/thalweg" --kills
 
+say "the pages in a browser"
+tests/browser/run.sh "$CARGO_TARGET_DIR/debug/thalweg"
+
+say "what others run it with"
+tests/deployment/run.sh
+
 say "clippy"
 cargo clippy --workspace --all-targets -- -D warnings
 cargo clippy --manifest-path engine/decoder/Cargo.toml --locked --all-targets --features fuzz -- -D warnings

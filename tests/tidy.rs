@@ -113,3 +113,37 @@ fn every_invariant_is_cited_where_it_is_held() {
         assert!(code.iter().any(whole), "nothing in engine/ or sql/ cites {number}");
     }
 }
+
+/// An alert on a metric that does not exist never fires, and nobody notices.
+#[test]
+fn what_others_watch_is_counted() {
+    let text = |path: &str| std::fs::read_to_string(root().join(path)).expect(path);
+    let document = text("docs/METRICS.md");
+    let counted: Vec<&str> = document
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .filter(|name| name.starts_with("thalweg_"))
+        .collect();
+    assert!(counted.len() > 20, "the document was read wrongly: {counted:?}");
+    for path in [
+        "docker/prometheus/rules.yml",
+        "docker/grafana/dashboards/thalweg.json",
+        "tests/deployment/rules_test.yml",
+        "web/page/src/engine.ts",
+    ] {
+        let text = text(path);
+        let is_name = |letter: char| letter.is_ascii_lowercase() || letter == '_';
+        let names = text.match_indices("thalweg_").map(|(at, _)| {
+            let name = &text[at..];
+            &name[..name.find(|letter| !is_name(letter)).unwrap_or(name.len())]
+        });
+        let mut found = 0;
+        for name in names {
+            let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
+            let name = of_histogram.filter(|name| counted.contains(name)).unwrap_or(name);
+            assert!(counted.contains(&name), "{path} watches {name}, which nobody counts");
+            found += 1;
+        }
+        assert!(found > 2, "{path} was read wrongly");
+    }
+}

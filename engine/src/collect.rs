@@ -1,4 +1,5 @@
-//! Records on their way into a stream from outside: judged as the stream will judge them, then put into its topic.
+//! Records on their way into a stream from outside: judged as the stream will judge them, then put into its topic or its
+//! log.
 //!
 //! Owns: that nothing is put there which the stream would refuse. Leaves to others: where the records come from, who may
 //! bring them, and in which form (`web`).
@@ -11,7 +12,7 @@ use crate::ids::PartitionId;
 use crate::job::Intake;
 use crate::secrets::Secrets;
 pub use crate::source::Outgoing;
-use crate::source::{Producer, RawBatch};
+use crate::source::{Log, Logs, Producer, RawBatch};
 use crate::spec::{KafkaSpec, SourceSpec, StreamSpec};
 use crate::{Error, Result};
 
@@ -19,9 +20,15 @@ use crate::{Error, Result};
 pub struct Collector {
     stream: Arc<StreamSpec>,
     clock: Arc<dyn Clock>,
-    producer: Producer,
+    destination: Destination,
     /// Those that nobody uses just now.
     judges: Mutex<Vec<Intake>>,
+}
+
+/// Where records are put.
+enum Destination {
+    Topic(Producer),
+    Log(Arc<Log>),
 }
 
 /// Judges that are kept for the next callers.
@@ -29,16 +36,26 @@ const JUDGES_KEPT: usize = 16;
 
 impl Collector {
     /// Nothing is sent yet; a broker that is away is found out by the first record.
-    pub fn new(stream: Arc<StreamSpec>, secrets: &Secrets, clock: Arc<dyn Clock>) -> Result<Collector> {
-        let SourceSpec::Kafka(spec) = &stream.source else {
-            return Err(Error::Invalid(format!(
-                "only a stream over Kafka takes records. stream={:?}",
-                stream.name
-            )));
+    pub fn new(
+        stream: Arc<StreamSpec>,
+        secrets: &Secrets,
+        logs: &Logs,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Collector> {
+        let destination = match &stream.source {
+            SourceSpec::Kafka(spec) => {
+                let properties = secrets.resolve(&spec.properties)?;
+                Destination::Topic(Producer::new(&KafkaSpec { properties, ..spec.clone() })?)
+            }
+            SourceSpec::Log(spec) => Destination::Log(logs.open(spec)?),
+            SourceSpec::Generator(_) | SourceSpec::Files(_) | SourceSpec::Unplanned(_) => {
+                return Err(Error::Invalid(format!(
+                    "only a stream over Kafka or a log takes records. stream={:?}",
+                    stream.name
+                )));
+            }
         };
-        let properties = secrets.resolve(&spec.properties)?;
-        let producer = Producer::new(&KafkaSpec { properties, ..spec.clone() })?;
-        Ok(Collector { stream, clock, producer, judges: Mutex::default() })
+        Ok(Collector { stream, clock, destination, judges: Mutex::default() })
     }
 
     pub fn stream(&self) -> &Arc<StreamSpec> {
@@ -66,7 +83,11 @@ impl Collector {
     }
 
     /// Returns when all of them are durable. After an error some may be, and others not.
-    pub async fn put(&self, records: &[Outgoing]) -> Result<()> {
-        self.producer.send(records, self.clock.wall()).await
+    pub async fn put(&self, records: Vec<Outgoing>) -> Result<()> {
+        let now = self.clock.wall();
+        match &self.destination {
+            Destination::Topic(producer) => producer.send(&records, now).await,
+            Destination::Log(log) => log.put(records, now).await,
+        }
     }
 }

@@ -80,6 +80,7 @@ pub enum SourceSpec {
     Kafka(KafkaSpec),
     Generator(GeneratorSpec),
     Files(FilesSpec),
+    Log(LogSpec),
     /// Of a stream whose statement this version can't plan, and why: it stands still.
     Unplanned(String),
 }
@@ -113,6 +114,18 @@ pub struct FilesSpec {
     pub location: String,
     /// Credentials and endpoint of an object store, where the environment does not say.
     pub properties: BTreeMap<String, String>,
+}
+
+/// A log of the server's own, on its disk.
+#[derive(Debug, Clone)]
+pub struct LogSpec {
+    /// Whose log it is, which is its name.
+    pub stream: Uuid,
+    pub partitions: u32,
+    /// What is older and has been read may go.
+    pub retention: Duration,
+    /// Beyond these bytes what has been read goes sooner, and where that is not enough nothing more is taken.
+    pub size_max: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

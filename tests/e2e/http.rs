@@ -236,7 +236,7 @@ async fn watchers_are_told_what_changes_by_one_query() -> Result<()> {
     for watcher in watchers {
         let told = String::from_utf8(watcher.wait_with_output().await?.stdout)?;
         let rows: Vec<&str> = told.lines().filter_map(|line| line.strip_prefix("data: [")).collect();
-        ensure!((2..=6).contains(&rows.len()), "{} times in 5 s: {told}", rows.len());
+        ensure!((2..=8).contains(&rows.len()), "{} times in 5 s: {told}", rows.len());
         ensure!(
             rows.windows(2).all(|pair| pair[0] != pair[1]),
             "told again, and nothing had changed: {told}"
@@ -245,7 +245,7 @@ async fn watchers_are_told_what_changes_by_one_query() -> Result<()> {
     }
     let ran = "SELECT count(*) FROM system.queries WHERE client = 'http feed'";
     let ran = instance.number(ran).await?;
-    ensure!((2..=8).contains(&ran), "{ran} queries for all of them");
+    ensure!((2..=10).contains(&ran), "{ran} queries for all of them");
 
     let wrong = get(address, "/api/countries?least=x", &[("accept", "text/event-stream")]).await?;
     assert_eq!(wrong.reason()?, "400 parameter \"least\" can't be 'x'");

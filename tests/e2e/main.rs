@@ -9,6 +9,7 @@ mod http;
 mod instance;
 mod kill_loop;
 mod memory;
+mod own_log;
 mod place;
 mod queries;
 mod reader;

@@ -9,7 +9,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use thalweg_engine::ErrorKind;
 use thalweg_engine::ids::{Offset, PartitionId};
 use thalweg_engine::secrets::Secrets;
-use thalweg_engine::source::{self, BatchLimit, FilesRoots, Polled, RawBatch};
+use thalweg_engine::source::{self, BatchLimit, FilesRoots, Logs, Polled, RawBatch};
 use thalweg_engine::spec::{FilesSpec, SourceSpec};
 use thalweg_tests::servers::Minio;
 
@@ -47,8 +47,12 @@ async fn objects_are_read_in_the_order_of_their_names_from_any_offset() -> Resul
     put(&store, "in-order/2025-06-01.json", 0..1000).await?;
     put(&store, "in-order/_marker.json", 7..8).await?;
     for (location, from, end) in [("in-order", 0, 500_000), ("in-order/*-02.json", 400_000, 499_000)] {
-        let mut discovery =
-            source::open(&spec(&minio, location), &Secrets::default(), &FilesRoots::default())?;
+        let mut discovery = source::open(
+            &spec(&minio, location),
+            &Secrets::default(),
+            &FilesRoots::default(),
+            &Logs::default(),
+        )?;
         let mut reader = discovery.open(&[(PartitionId(0), Offset(from)).into()], false)?;
         let first = if location == "in-order" { 0 } else { 1000 };
         let mut next = from;
@@ -77,7 +81,12 @@ async fn an_object_replaced_while_it_is_read_is_bad_data() -> Result<()> {
     let minio = Minio::shared()?;
     let store = store(&minio)?;
     put(&store, "replaced/a.json", 0..1_000_000).await?;
-    let mut discovery = source::open(&spec(&minio, "replaced"), &Secrets::default(), &FilesRoots::default())?;
+    let mut discovery = source::open(
+        &spec(&minio, "replaced"),
+        &Secrets::default(),
+        &FilesRoots::default(),
+        &Logs::default(),
+    )?;
     let mut reader = discovery.open(&[(PartitionId(0), Offset(0)).into()], false)?;
     let mut batch = RawBatch::default();
     assert!(matches!(reader.poll(&mut batch, LIMIT, WITHIN)?, Polled::Records { .. }));
@@ -126,6 +135,7 @@ async fn wrong_credentials_and_buckets_are_invalid() -> Result<()> {
             &SourceSpec::Files(FilesSpec { location, properties }),
             &Secrets::default(),
             &FilesRoots::default(),
+            &Logs::default(),
         )
         .err()
         .context(said)?;

@@ -56,6 +56,14 @@ impl Fault {
         self
     }
 
+    /// Of a text that began with a line which its sender did not write.
+    pub fn a_line_up(mut self) -> Fault {
+        if let Some(position) = &mut self.text.position {
+            position.line = position.line.saturating_sub(1).max(1);
+        }
+        self
+    }
+
     pub fn with(mut self, name: HeaderName, value: &'static str) -> Fault {
         self.header = Some((name, value));
         self

@@ -1,23 +1,40 @@
 //! What all requests share: the database, once there is one, and the counts of what was asked.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use thalweg_sql::session::Database;
+use tokio::sync::Semaphore;
 
 use crate::ask::Feeds;
 use crate::collect::Rates;
 use crate::fault::Fault;
 use crate::metrics::Counts;
 
+const SOCKETS_MAX: usize = 1024;
+
 /// The door is there before the house is: who asks early is told so.
-#[derive(Default)]
 pub struct Front {
     database: OnceLock<Database>,
     leaving: AtomicBool,
     pub(crate) counts: Counts,
     pub(crate) rates: Rates,
     pub(crate) feeds: Feeds,
+    /// Places of WebSockets, which are no longer counted as connections.
+    pub(crate) sockets: Arc<Semaphore>,
+}
+
+impl Default for Front {
+    fn default() -> Front {
+        Front {
+            database: OnceLock::new(),
+            leaving: AtomicBool::new(false),
+            counts: Counts::default(),
+            rates: Rates::default(),
+            feeds: Feeds::default(),
+            sockets: Arc::new(Semaphore::new(SOCKETS_MAX)),
+        }
+    }
 }
 
 impl Front {

@@ -8,6 +8,7 @@
 //!  connection ─ server (how many, how slow) ─┬─ health    whether it lives, and whether it serves
 //!                                            ├─ metrics   what it counts, for Prometheus
 //!                                            ├─ ask       an endpoint or a SELECT ─► rows in one of five forms, or pushed
+//!                                            ├─ page      the dashboard, the shop, tracker.js: files of the binary
 //!                                            └─ collect   events ─► judged as their stream does, and durable
 //! ```
 
@@ -17,6 +18,7 @@ mod fault;
 mod front;
 mod health;
 mod metrics;
+mod page;
 mod server;
 
 pub use front::Front;

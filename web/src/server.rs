@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use crate::fault::Fault;
 use crate::front::Front;
-use crate::{ask, collect, health, metrics};
+use crate::{ask, collect, health, metrics, page};
 
 /// After a failed accept: out of file handles, most likely, and some will be free again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -86,7 +86,7 @@ pub async fn serve(
                 // A router is always ready.
                 router.clone().call(request)
             });
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let (front, mut stopped) = (Arc::clone(&front), stopped.clone());
         tokio::spawn(async move {
             let _until_it_closes = (permit, front.counts.connection());
@@ -130,15 +130,19 @@ pub(crate) fn router(front: Arc<Front>) -> Router {
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(metrics::answer))
         .route("/api", get(ask::described))
+        .route("/api/watch", get(ask::watch).fallback(|| async { Fault::method("GET") }))
+        .route("/ws", get(ask::socket))
         .route("/api/sql", post(ask::sql).fallback(|| async { Fault::method("POST") }))
         .route(
             "/api/{*path}",
             get(ask::endpoint)
                 .post(collect::take)
                 .options(collect::preflight)
-                .fallback(|| async { Fault::method("GET, POST") }),
+                .put(ask::keep)
+                .delete(ask::forget)
+                .fallback(|| async { Fault::method("GET, POST, PUT, DELETE") }),
         )
-        .fallback(|| async { Fault::not_found("nothing is at this address").hint("GET /api lists what is") })
+        .fallback(page::answer)
         .layer(middleware::from_fn_with_state(Arc::clone(&front), counted))
         .with_state(front)
 }
@@ -146,7 +150,7 @@ pub(crate) fn router(front: Arc<Front>) -> Router {
 /// Counts the request, and says of every answer what browsers should make of it.
 async fn counted(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let known = ["/health/live", "/health/ready", "/metrics", "/api", "/api/sql"];
+    let known = ["/health/live", "/health/ready", "/metrics", "/api", "/api/sql", "/api/watch", "/ws"];
     let route = known.into_iter().find(|path| request.uri().path() == *path).unwrap_or("other");
     let mut response = next.run(request).await.into_response();
     let route = response.extensions_mut().remove().unwrap_or_else(|| Route(route.to_owned()));

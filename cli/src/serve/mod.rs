@@ -6,6 +6,7 @@
 mod memory;
 mod options;
 mod progress;
+mod trade;
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -18,6 +19,7 @@ use futures::FutureExt;
 use thalweg_engine::checkpoint::DataRoot;
 use thalweg_engine::clock::{Clock, SystemClock};
 use thalweg_engine::job::{Engine, Opened, Settings};
+use thalweg_engine::source::Logs;
 use thalweg_flight_server::Limits;
 use thalweg_sql::session::{Client, Database, Settings as QuerySettings};
 use thalweg_web::Front;
@@ -28,9 +30,10 @@ use crate::threads;
 
 pub use options::{Common, DemoArguments, ServeArguments};
 
-/// The files of `queries/`, so that the demo needs nothing but the binary.
+/// The files of `queries/`, so that the demo needs nothing but the binary. Its clicks come over HTTP, so the stream is
+/// another.
 const DEMO: [(&str, &str); 10] = [
-    ("00_clicks.sql", include_str!("../../../queries/00_clicks.sql")),
+    ("00_clicks.sql", include_str!("clicks.sql")),
     ("10_kpis.sql", include_str!("../../../queries/10_kpis.sql")),
     ("20_conversion.sql", include_str!("../../../queries/20_conversion.sql")),
     ("30_products.sql", include_str!("../../../queries/30_products.sql")),
@@ -46,6 +49,9 @@ const DEMO_HTTP: &str = "127.0.0.1:8080";
 
 /// A stop waits so long for a store that does not answer.
 const STORE_WAITED_FOR: Duration = Duration::from_secs(8);
+
+/// Below the data: the streams' own logs.
+const LOGS: &str = "log";
 
 const READ_AGAIN: &str = "what the last commit did not reach is read again";
 
@@ -87,7 +93,10 @@ fn greeting(common: &Common) -> String {
     };
     let http = common.http.as_deref().unwrap_or(DEMO_HTTP);
     format!(
-        "A generator of clicks feeds the views of queries/. In a second terminal:\n\n  \
+        "A shop of a thousand clicks a second feeds the views of queries/.\n\n  \
+         http://{http}        its dashboard\n  \
+         http://{http}/shop   a shop of your own: what you click there is counted here\n\n\
+         In a second terminal:\n\n  \
          thalweg sql{connect} -c 'SHOW VIEWS'\n  \
          thalweg sql{connect} -c 'SELECT * FROM live.kpis_per_minute'\n  \
          thalweg sql{connect}\n  \
@@ -194,10 +203,13 @@ async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watch
     if let Some(address) = web_address {
         say(&format!("HTTP listens on http://{address}"));
     }
+    let is_demo = greeting.is_some();
     if let Some(greeting) = greeting {
         say(&format!("\n{greeting}"));
     }
     front.open(database.clone());
+    // The demo is what greets.
+    let trading = is_demo.then(|| tokio::spawn(trade::trade(database.clone())));
     let backend = Arc::new(database);
     let server =
         tokio::spawn(thalweg_flight_server::serve(listener, backend, Limits::default(), stop.clone()));
@@ -207,6 +219,7 @@ async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watch
         outcome = engine.ended() => outcome.map_err(|error| anyhow!(error)),
         () = stop => {
             front.leave();
+            trading.iter().for_each(tokio::task::JoinHandle::abort);
             tokio::select! {
                 biased;
                 outcome = engine.stop() => outcome.map_err(|error| anyhow!(error)),
@@ -273,7 +286,8 @@ fn left_without_the_store(engine: &Engine) -> anyhow::Error {
 async fn start_engine(starting: &Starting, clock: Arc<dyn Clock>) -> Result<Engine> {
     let common = &starting.common;
     let root = DataRoot::open(&common.data, &Default::default())?.with_failpoints(common.failpoints()?);
-    let opened = Opened::claim(starting.settings.clone(), root, clock).await?;
+    let logs = Logs::below(root.folder().map(|folder| folder.join(LOGS)));
+    let opened = Opened::claim(Settings { logs, ..starting.settings.clone() }, root, clock).await?;
     let (streams, views) =
         thalweg_sql::plan::replan(&opened.streams(), &opened.views(), &opened.kept()).await;
     Ok(opened.resume(streams, views).await?)
@@ -310,4 +324,20 @@ fn stop_signal() -> Result<impl Future<Output = ()> + Send> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    /// The views of `queries/` don't notice which of the two streams they read.
+    #[test]
+    fn the_demos_stream_has_the_columns_of_queries() {
+        let columns = |text: &'static str| {
+            let (_, rest) = text.split_once("CREATE STREAM clicks (").expect("a stream");
+            rest.split_once(") WITH (").expect("options").0
+        };
+        assert_eq!(
+            columns(include_str!("clicks.sql")),
+            columns(include_str!("../../../queries/00_clicks.sql"))
+        );
+    }
 }

@@ -102,6 +102,11 @@ impl DataRoot {
         DataRoot { objects, patient, readers, url, local, failpoints: Failpoints::default() }
     }
 
+    /// Where it lies, if that is a folder of this machine.
+    pub fn folder(&self) -> Option<&std::path::Path> {
+        self.local.as_deref()
+    }
+
     pub fn with_failpoints(self, failpoints: Failpoints) -> DataRoot {
         DataRoot { failpoints, ..self }
     }

@@ -409,9 +409,10 @@ impl Coordinator {
     async fn drop_stream(&mut self, name: &str) -> Result<()> {
         let mut stood = self.barrier(Leaving::Stream(name)).await?;
         stood.streams.remove(name);
-        self.streams.remove(name);
+        let gone = self.streams.remove(name).map(|stream| stream.spec.id);
         self.shared.lock().streams.remove(name);
         self.commit(stood, false).await?;
+        gone.into_iter().for_each(|stream| self.settings.logs.forget(stream));
         // The ledger of the last epoch has added to them.
         self.totals.remove(name);
         Ok(())

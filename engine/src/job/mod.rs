@@ -51,7 +51,7 @@ use crate::collect::Collector;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
-use crate::source::{Assignment, FilesRoots};
+use crate::source::{Assignment, FilesRoots, Logs};
 use crate::spec::{CatalogChange, KeptStatement, StreamSpec, ViewSpec};
 use crate::status::Status;
 use crate::{Error, Result};
@@ -100,6 +100,8 @@ pub struct Settings {
     pub secrets: Secrets,
     /// Where local files may lie that a stream is created over.
     pub files_roots: FilesRoots,
+    /// The logs that records are brought into without Kafka.
+    pub logs: Logs,
     /// A hook for tests: each worker loses what its n-th run of the lower halves made, which the ledger must find.
     pub drop_batch: Option<u64>,
     /// A hook for tests: partitions are read to about this offset, and then no more, so that a crash comes in the middle.
@@ -125,6 +127,7 @@ impl Default for Settings {
             manifests_kept: 10_000,
             secrets: Secrets::default(),
             files_roots: FilesRoots::default(),
+            logs: Logs::default(),
             drop_batch: None,
             read_until: None,
             fast_decoding: true,
@@ -260,6 +263,8 @@ impl Opened {
             })?;
             resume_stream(&mut coordinator, Arc::new(spec.clone()), state).await?;
         }
+        let known: Vec<Uuid> = self.manifest.streams.iter().map(|state| state.id).collect();
+        self.settings.logs.keep_only(&known);
         let store = Arc::clone(self.root.watch());
         store.running();
         let (ended, outcome) = watch::channel(None);
@@ -392,7 +397,7 @@ impl Engine {
         let spec = self.shared.lock().streams.get(stream).map(|stream| Arc::clone(&stream.spec));
         let spec =
             spec.ok_or_else(|| Error::Invalid(format!("there is no such stream. stream={stream:?}")))?;
-        Collector::new(spec, &self.settings.secrets, Arc::clone(&self.clock))
+        Collector::new(spec, &self.settings.secrets, &self.settings.logs, Arc::clone(&self.clock))
     }
 
     pub fn kept(&self) -> Vec<Arc<KeptStatement>> {

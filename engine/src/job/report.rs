@@ -26,6 +26,7 @@ fn stream_status(stream: &Stream) -> StreamStatus {
             SourceSpec::Kafka(_) => "kafka",
             SourceSpec::Generator(_) => "generator",
             SourceSpec::Files(_) => "files",
+            SourceSpec::Log(_) => "log",
             SourceSpec::Unplanned(_) => "unknown",
         },
         records: stream.records,

@@ -66,8 +66,9 @@ impl StreamJob {
 
     /// Reaches out to the source; nothing is read yet.
     pub async fn reach_out(&mut self, settings: &Settings, roots: FilesRoots) -> Result<()> {
-        let (source, secrets) = (self.spec.source.clone(), settings.secrets.clone());
-        let discovery = blocking(move || source::open(&source, &secrets, &roots)).await?;
+        let (source, secrets, logs) =
+            (self.spec.source.clone(), settings.secrets.clone(), settings.logs.clone());
+        let discovery = blocking(move || source::open(&source, &secrets, &roots, &logs)).await?;
         self.discovery = Some(Arc::new(Mutex::new(discovery)));
         Ok(())
     }
@@ -182,9 +183,10 @@ impl StreamJob {
     pub fn start(&mut self, crew: Crew<'_>, starts: &[Assignment]) -> Result<()> {
         let workers = match self.spec.source {
             SourceSpec::Kafka(_) => starts.len().max(KAFKA_WORKERS).min(self.workers_max),
-            SourceSpec::Generator(_) | SourceSpec::Files(_) | SourceSpec::Unplanned(_) => {
-                starts.len().clamp(1, self.workers_max)
-            }
+            SourceSpec::Generator(_)
+            | SourceSpec::Files(_)
+            | SourceSpec::Log(_)
+            | SourceSpec::Unplanned(_) => starts.len().clamp(1, self.workers_max),
         };
         let discovery = self.discovery()?;
         let plan = self.orders.plan();

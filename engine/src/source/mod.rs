@@ -1,4 +1,4 @@
-//! Where records come from: Kafka, the generator, files. A reader gives what is there of all its partitions at once, in
+//! Where records come from: Kafka, the generator, files, a log of our own. A reader gives what is there of all its partitions at once, in
 //! the order of each, from explicit offsets; it decides nothing about event time and commits nothing.
 
 use std::ops::Range;
@@ -14,12 +14,15 @@ pub mod clicks;
 mod files;
 mod generator;
 mod kafka;
+mod log;
 mod records;
 mod zipf;
 
 pub use files::FilesRoots;
 pub use kafka::Outgoing;
 pub(crate) use kafka::Producer;
+pub(crate) use log::Log;
+pub use log::Logs;
 pub use records::{Records, Span};
 
 /// The timestamp of a record that has none, such as a line of a file. It is later than any event time, so the future
@@ -27,7 +30,12 @@ pub use records::{Records, Span};
 pub const NO_TIMESTAMP: Micros = Micros::MAX;
 
 /// Checks the options of a source and makes ready to find its partitions. Local files are read below `roots` alone.
-pub fn open(spec: &SourceSpec, secrets: &Secrets, roots: &FilesRoots) -> Result<Box<dyn Discovery>> {
+pub fn open(
+    spec: &SourceSpec,
+    secrets: &Secrets,
+    roots: &FilesRoots,
+    logs: &Logs,
+) -> Result<Box<dyn Discovery>> {
     Ok(match spec {
         SourceSpec::Generator(spec) => Box::new(generator::Generator::new(spec)?),
         SourceSpec::Kafka(spec) => {
@@ -38,6 +46,7 @@ pub fn open(spec: &SourceSpec, secrets: &Secrets, roots: &FilesRoots) -> Result<
             let properties = secrets.resolve(&spec.properties)?;
             Box::new(files::Files::find(&FilesSpec { properties, ..spec.clone() }, roots)?)
         }
+        SourceSpec::Log(spec) => Box::new(log::LogSource::new(logs.open(spec)?)),
         SourceSpec::Unplanned(reason) => {
             return Err(Error::Invalid(format!(
                 "its statement can't be planned any more: {reason}; go back to the version that made it, or DROP its views and \

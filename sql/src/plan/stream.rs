@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use thalweg_engine::ids::Micros;
 use thalweg_engine::secrets;
 use thalweg_engine::spec::{
-    ColumnOrigin, EventTime, FilesSpec, GeneratorSpec, KafkaSpec, RecordColumn, SourceSpec, Start,
+    ColumnOrigin, EventTime, FilesSpec, GeneratorSpec, KafkaSpec, LogSpec, RecordColumn, SourceSpec, Start,
     StreamOptions, StreamSpec, TIME_COLUMN,
 };
 use uuid::Uuid;
@@ -17,13 +18,17 @@ use super::values::{self, Options, value_of};
 use crate::error::{Error, Result, suggestion};
 use crate::parse::{ColumnDeclaration, CreateStream, Name, OptionEntry, Watermark};
 
-const CONNECTORS: [&str; 3] = ["kafka", "generator", "files"];
+const CONNECTORS: [&str; 4] = ["kafka", "generator", "files", "log"];
 const COMMON: [&str; 4] = ["connector", "idle", "future_guard", "record_bytes_max"];
 const KAFKA: [&str; 5] = ["brokers", "topic", "format", "start", "properties.*"];
 const GENERATOR: [&str; 5] = ["rate", "rows", "seed", "partitions", "start"];
 const FILES: [&str; 3] = ["path", "format", "properties.*"];
+const LOG: [&str; 4] = ["format", "partitions", "retention", "size_max"];
 /// Columns that a view adds by itself, or that its table is partitioned by.
 pub(super) const RESERVED_COLUMNS: [&str; 2] = [TIME_COLUMN, "window_date"];
+
+const LOG_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+const LOG_SIZE_MAX: u64 = 1 << 30;
 
 pub fn plan_stream(create: &CreateStream, id: Uuid) -> Result<StreamSpec> {
     let (schema, origins) = columns(&create.columns)?;
@@ -138,6 +143,7 @@ fn source(create: &CreateStream, id: Uuid) -> Result<(SourceSpec, StreamOptions)
         "kafka" => KAFKA.as_slice(),
         "generator" => GENERATOR.as_slice(),
         "files" => FILES.as_slice(),
+        "log" => LOG.as_slice(),
         other => {
             return Err(Error::invalid(format!("unknown connector \"{other}\""))
                 .at(connector.value_position)
@@ -149,6 +155,7 @@ fn source(create: &CreateStream, id: Uuid) -> Result<(SourceSpec, StreamOptions)
     let source = match name.as_str() {
         "kafka" => SourceSpec::Kafka(kafka(create, &mut given, &mut options)?),
         "generator" => SourceSpec::Generator(generator(&mut given, id)?),
+        "log" => SourceSpec::Log(log(&mut given, id)?),
         _ => SourceSpec::Files(files(create, &mut given)?),
     };
     Ok((source, options))
@@ -203,6 +210,16 @@ fn moment_or_birth(text: &str, id: Uuid) -> Result<Micros, String> {
 fn files(create: &CreateStream, given: &mut Options<'_>) -> Result<FilesSpec> {
     check_format(given)?;
     Ok(FilesSpec { location: required(create, given, "path")?, properties: properties(given)? })
+}
+
+fn log(given: &mut Options<'_>, id: Uuid) -> Result<LogSpec> {
+    check_format(given)?;
+    Ok(LogSpec {
+        stream: id,
+        partitions: given.parsed("partitions", |text| values::number(text, 1, 1024))?.unwrap_or(4),
+        retention: given.parsed("retention", values::duration)?.unwrap_or(LOG_RETENTION),
+        size_max: given.parsed("size_max", values::bytes)?.map_or(LOG_SIZE_MAX, |bytes| bytes as u64),
+    })
 }
 
 fn check_format(given: &mut Options<'_>) -> Result<()> {

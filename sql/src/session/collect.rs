@@ -72,10 +72,10 @@ impl Collect {
 
     /// Refuses what the stream has no place for.
     pub(super) fn check(&self, stream: &StreamSpec, written: &Name) -> Result<()> {
-        if !matches!(stream.source, SourceSpec::Kafka(_)) {
+        if !matches!(stream.source, SourceSpec::Kafka(_) | SourceSpec::Log(_)) {
             return Err(Error::invalid(format!("stream \"{}\" takes no events from outside", stream.name))
                 .at(written.position)
-                .hint("events go into a topic: connector = 'kafka'"));
+                .hint("events go into a topic or a log: connector = 'kafka', or 'log'"));
         }
         let columns = || {
             let columns = stream.schema.fields().iter().zip(&stream.origins);

@@ -217,6 +217,7 @@ fn source(source: &SourceSpec) -> (&'static str, String) {
         SourceSpec::Kafka(kafka) => ("kafka", format!("{} at {}", kafka.topic, kafka.brokers)),
         SourceSpec::Generator(generator) => ("generator", format!("seed {}", generator.seed)),
         SourceSpec::Files(files) => ("files", files.location.clone()),
+        SourceSpec::Log(log) => ("log", format!("{} partitions", log.partitions)),
         SourceSpec::Unplanned(_) => ("unknown", "its statement can't be planned any more".to_owned()),
     }
 }

@@ -17,7 +17,9 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use thalweg_engine::ids::{Offset, PartitionId};
 use thalweg_engine::secrets::Secrets;
-use thalweg_engine::source::{self, Assignment, BatchLimit, Discovery, FilesRoots, Polled, RawBatch, Reader};
+use thalweg_engine::source::{
+    self, Assignment, BatchLimit, Discovery, FilesRoots, Logs, Polled, RawBatch, Reader,
+};
 use thalweg_engine::spec::{KafkaSpec, SourceSpec};
 use thalweg_tests::servers::Kafka;
 
@@ -74,7 +76,8 @@ impl Topic {
     }
 
     fn discovery(&self) -> Result<Box<dyn Discovery>> {
-        Ok(source::open(&SourceSpec::Kafka(self.spec()), &Secrets::default(), &FilesRoots::default())?)
+        let spec = SourceSpec::Kafka(self.spec());
+        Ok(source::open(&spec, &Secrets::default(), &FilesRoots::default(), &Logs::default())?)
     }
 
     fn reader(&self, from: &[(i32, i64)]) -> Result<Box<dyn Reader>> {

@@ -8,7 +8,10 @@ mod body;
 mod encode;
 mod feed;
 mod format;
+mod keep;
 mod openapi;
+mod socket;
+mod watch;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -17,6 +20,7 @@ use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use datafusion::common::ScalarValue;
 use datafusion::execution::SendableRecordBatchStream;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -29,9 +33,13 @@ use crate::front::Front;
 use crate::server::Route;
 use body::Answered;
 use encode::Encoder;
+use feed::Asked;
 pub(crate) use feed::Feeds;
 use format::Format;
+pub(crate) use keep::{forget, keep};
 pub(crate) use openapi::described;
+pub(crate) use socket::socket;
+pub(crate) use watch::watch;
 
 /// Of a statement with what is around it; the statement itself has a limit of its own.
 const QUESTION_BYTES_MAX: usize = 128 << 10;
@@ -50,8 +58,11 @@ pub(crate) async fn endpoint(
         return Err(Fault::method("POST"));
     }
     let answered = match suffix.map_or_else(|| Format::accepted(&headers), Ok) {
-        _ if suffix.is_none() && feed::is_wanted(&headers) => values(&endpoint, query.as_deref())
-            .and_then(|values| feed::watch(&front.feeds, database, &endpoint, values, &headers)),
+        _ if suffix.is_none() && feed::is_wanted(&headers) => {
+            values(&endpoint, query.as_deref()).and_then(|values| {
+                feed::watch(&front.feeds, database, Asked::Endpoint(Arc::clone(&endpoint), values), &headers)
+            })
+        }
         Ok(format) => ask(database, &endpoint, query.as_deref(), format, &headers).await,
         Err(fault) => Err(fault),
     };
@@ -120,8 +131,7 @@ pub(crate) async fn sql(
     let session = database.session(client(&headers));
     // Nothing is changed over HTTP: a page of somebody else's can have a browser send plain text here.
     if session.prepare(&question.sql, None).await?.rows.is_none() {
-        return Err(Fault::new(StatusCode::FORBIDDEN, "only what answers with rows is asked over HTTP")
-            .hint("thalweg sql, or any client of Flight SQL, creates and drops"));
+        return Err(changes_something());
     }
     match session.execute(&question.sql, &[]).await? {
         Answer::Rows(rows) => respond(rows, format, None, &headers).await,
@@ -129,17 +139,13 @@ pub(crate) async fn sql(
     }
 }
 
+fn changes_something() -> Fault {
+    Fault::new(StatusCode::FORBIDDEN, "only what answers with rows is asked over HTTP")
+        .hint("thalweg sql, or any client of Flight SQL, creates and drops")
+}
+
 async fn question(headers: &HeaderMap, body: Body) -> Result<Question, Fault> {
-    let bytes = Limited::new(body, QUESTION_BYTES_MAX).collect().await.map_err(|error| match error
-        .downcast_ref::<LengthLimitError>(
-    ) {
-        Some(_) => Fault::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the question is too long. bytes_max={QUESTION_BYTES_MAX}"),
-        ),
-        None => Fault::invalid(format!("the request broke off: {error}")),
-    })?;
-    let bytes = bytes.to_bytes();
+    let bytes = text(body).await?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let shape = "write {\"sql\": \"SELECT …\"}, or send the SELECT itself as text/plain";
     if kind.starts_with("application/json") {
@@ -150,6 +156,19 @@ async fn question(headers: &HeaderMap, body: Body) -> Result<Question, Fault> {
     let sql = String::from_utf8(bytes.into())
         .map_err(|_| Fault::invalid("the question is not UTF-8").hint(shape))?;
     Ok(Question { sql, format: None })
+}
+
+async fn text(body: Body) -> Result<Bytes, Fault> {
+    let bytes = Limited::new(body, QUESTION_BYTES_MAX).collect().await.map_err(|error| match error
+        .downcast_ref::<LengthLimitError>(
+    ) {
+        Some(_) => Fault::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the question is too long. bytes_max={QUESTION_BYTES_MAX}"),
+        ),
+        None => Fault::invalid(format!("the request broke off: {error}")),
+    })?;
+    Ok(bytes.to_bytes())
 }
 
 fn client(headers: &HeaderMap) -> Client {
@@ -182,7 +201,7 @@ async fn respond(
     Ok(response)
 }
 
-fn hash(bytes: &[u8]) -> u64 {
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
     hasher.finish()

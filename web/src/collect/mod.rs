@@ -24,6 +24,7 @@ use thalweg_sql::session::{Collect, Database, Endpoint};
 use crate::fault::Fault;
 use crate::front::Front;
 use crate::server::{Peer, Route};
+pub(crate) use origin::is_own;
 pub(crate) use rate::Rates;
 
 /// Refused events that are told one by one.
@@ -121,17 +122,18 @@ async fn taken(
             value,
         })
         .collect();
-    collector.put(&good).await.map_err(thalweg_sql::Error::from)?;
+    let taken = good.len();
+    collector.put(good).await.map_err(thalweg_sql::Error::from)?;
     let told: Vec<Value> = refused
         .iter()
         .take(REFUSALS_TOLD)
         .map(|it| json!({ "index": it.index, "reason": it.reason, "at": it.at }))
         .collect();
-    let mut answer = json!({ "taken": good.len(), "refused": refused.len() });
+    let mut answer = json!({ "taken": taken, "refused": refused.len() });
     if !told.is_empty() {
         answer["refusals"] = Value::from(told);
     }
-    let status = match good.is_empty() && !refused.is_empty() {
+    let status = match taken == 0 && !refused.is_empty() {
         true => {
             answer["error"] = json!({ "message": "none of the events can become a row of the stream" });
             StatusCode::BAD_REQUEST

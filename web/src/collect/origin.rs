@@ -10,14 +10,18 @@ use crate::fault::Fault;
 pub(super) fn allowed(collect: &Collect, headers: &HeaderMap) -> Result<Option<HeaderValue>, Fault> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(None) };
     let told = origin.to_str().unwrap_or_default();
-    let own = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    // A page of this server.
-    let is_own = own.is_some_and(|own| told.split_once("://").is_some_and(|(_, host)| host == own));
-    if is_own || collect.origins.iter().any(|listed| listed == told || listed == "*") {
+    if is_own(headers) || collect.origins.iter().any(|listed| listed == told || listed == "*") {
         return Ok(Some(origin.clone()));
     }
     Err(Fault::new(StatusCode::FORBIDDEN, format!("pages of {told} may not send here"))
         .hint("CREATE ENDPOINT … WITH (origins = 'https://shop.example, …') lists those that may"))
+}
+
+/// Whether a page of this server sent it, or none at all.
+pub(crate) fn is_own(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let host = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    host.is_some() && host == headers.get(header::HOST).and_then(|host| host.to_str().ok())
 }
 
 pub(super) fn tell(response: &mut Response, origin: Option<HeaderValue>) {

@@ -133,7 +133,7 @@ fn mistakes_are_named() {
         "CREATE STREAM s (a STRING) WITH (connector = 'kafak')",
         expect![[r#"
         line 1, column 46: unknown connector "kafak"
-        hint: did you mean "kafka"? connectors are: kafka, generator, files
+        hint: did you mean "kafka"? connectors are: kafka, generator, files, log
     "#]],
     );
     check(

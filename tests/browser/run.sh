@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# The pages in headless Chromium, against the given binary. Before that: what is committed as the page is what its sources
+# make, byte for byte.
+set -euo pipefail
+cd "$(dirname "$0")"
+binary=$(realpath "$1")
+page=../../web/page
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cp -r "$page"/{package.json,package-lock.json,tsconfig.json,build.mjs,src} "$work"
+(cd "$work" && npm ci --ignore-scripts --no-audit --no-fund --silent && npm run --silent build)
+diff -r "$work/dist" "$page/dist" || {
+    echo "web/page/dist is not what web/page/src makes: run npm ci && npm run build in web/page, and commit it" >&2
+    exit 1
+}
+
+npm ci --ignore-scripts --no-audit --no-fund --silent
+# The two files have a server each, and run at the same time.
+THALWEG=$binary node --test demo.test.mjs own.test.mjs

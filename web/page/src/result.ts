@@ -1,0 +1,194 @@
+// The rows of an answer, read from Arrow so that a number is a number and a moment a moment: as a table, or drawn.
+
+import { tableFromIPC, type Table } from "@uwdata/flechette";
+import { Chart } from "./chart";
+import { h, setText } from "./dom";
+import type { Fault } from "./feed";
+import { compact, count, secondsOf } from "./format";
+
+/** More rows than these nobody reads, and a browser is slow to lay out; an export has all. */
+const SHOWN = 1000;
+const BARS = 60;
+const TYPE = { int: 2, float: 3, decimal: 7, date: 8, timestamp: 10 };
+const COLOURS = ["accent", "second", "third"];
+
+interface Column {
+  name: string;
+  kind: "number" | "moment" | "other";
+  type: string;
+  values: unknown[];
+}
+
+export class Result {
+  readonly element: HTMLElement;
+  private readonly body = h("div", {});
+  private readonly note = h("p", { class: "quiet" });
+  private readonly views: HTMLInputElement[];
+  private readonly axes = h("span", { class: "tools" });
+  private columns: Column[] = [];
+  private rows = 0;
+  private chart: Chart | null = null;
+  private chosen: { x: string; y: string } | null = null;
+  /** Of the chart that is drawn: the same columns get new values, and it is not made again. */
+  private drawn = "";
+
+  constructor() {
+    const view = (value: string, label: string): [HTMLElement, HTMLInputElement] => {
+      const input = h("input", { type: "radio", name: "view", value, checked: value === "table", onchange: () => this.draw() });
+      return [h("label", {}, input, h("span", {}, label)), input];
+    };
+    const [table, chart] = [view("table", "Table"), view("chart", "Chart")];
+    this.views = [table[1], chart[1]];
+    this.element = h("section", { class: "panel result", "aria-label": "Answer" },
+      h("div", { class: "panel-head" }, h("h2", {}, "Answer"), this.axes,
+        h("fieldset", { class: "choice" }, h("legend", { class: "sr" }, "Shown as"), table[0], chart[0])),
+      this.note, this.body);
+    setText(this.note, "Nothing has been asked yet");
+  }
+
+  destroy(): void {
+    this.chart?.destroy();
+  }
+
+  fault(fault: Fault & { detail?: string; line?: number; column?: number }): void {
+    this.clear();
+    const place = fault.line ? `line ${fault.line}, column ${fault.column}: ` : "";
+    setText(this.note, "");
+    this.body.replaceChildren(h("p", { class: "fault", role: "alert" },
+      [place + fault.message, fault.detail, fault.hint && `Hint: ${fault.hint}`].filter(Boolean).join("\n")));
+  }
+
+  /** Returns how many rows there are. */
+  show(ipc: Uint8Array): number {
+    const table = tableFromIPC(ipc, { useDate: false, useDecimalInt: false, useBigInt: false });
+    this.columns = columnsOf(table);
+    this.rows = table.numRows;
+    this.draw();
+    return this.rows;
+  }
+
+  private clear(): void {
+    this.chart?.destroy();
+    this.chart = null;
+    this.drawn = "";
+    this.axes.replaceChildren();
+  }
+
+  private draw(): void {
+    if (this.columns.length === 0) return;
+    if (this.views[1]?.checked) this.drawChart();
+    else {
+      this.clear();
+      this.drawTable();
+    }
+  }
+
+  private drawTable(): void {
+    setText(this.note, this.rows > SHOWN ? `The first ${count(SHOWN)} of ${count(this.rows)} rows; an export has all` : "");
+    const head = this.columns.map((it) =>
+      h("th", { scope: "col", class: it.kind === "number" ? "number" : undefined }, it.name, h("small", {}, it.type)));
+    const rows = Array.from({ length: Math.min(this.rows, SHOWN) }, (_, at) =>
+      h("tr", {}, ...this.columns.map((it) => cell(it, it.values[at]))));
+    this.body.replaceChildren(h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Rows" },
+      h("table", {}, h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...rows))));
+  }
+
+  private drawChart(): void {
+    const numbers = this.columns.filter((it) => it.kind === "number");
+    const x = this.columns.find((it) => it.name === this.chosen?.x) ?? this.columns.find((it) => it.kind === "moment") ??
+      this.columns.find((it) => it.kind === "other") ?? this.columns[0];
+    const first = numbers.find((it) => it.name === this.chosen?.y) ?? numbers.find((it) => it !== x);
+    if (!x || !first) {
+      this.clear();
+      setText(this.note, "There is no column of numbers to draw");
+      this.body.replaceChildren();
+      return;
+    }
+    this.choices(x, first, numbers);
+    if (x.kind === "other") this.bars(x, first);
+    else this.lines(x, this.chosen?.y ? [first] : numbers.filter((it) => it !== x).slice(0, 3));
+  }
+
+  private choices(x: Column, y: Column, numbers: Column[]): void {
+    const select = (label: string, from: Column[], now: Column, set: (name: string) => void): HTMLElement =>
+      h("label", { class: "quiet" }, `${label} `, h("select", { class: "small", onchange: (event: Event) => {
+        set((event.target as HTMLSelectElement).value);
+        this.draw();
+      } }, ...from.map((it) => h("option", { selected: it === now }, it.name))));
+    // Not while somebody has it open.
+    if (this.axes.contains(document.activeElement)) return;
+    this.axes.replaceChildren(
+      select("by", this.columns, x, (name) => (this.chosen = { x: name, y: y.name })),
+      select("of", numbers, y, (name) => (this.chosen = { x: x.name, y: name })));
+  }
+
+  private bars(x: Column, y: Column): void {
+    this.chart?.destroy();
+    this.chart = null;
+    this.drawn = "";
+    const rows = Array.from({ length: Math.min(this.rows, BARS) }, (_, at): [string, number] =>
+      [x.values[at] === null ? "NULL" : text(x, x.values[at]), Number(y.values[at] ?? 0)]);
+    const most = rows.reduce((all, [, value]) => Math.max(all, Math.abs(value)), 0) || 1;
+    setText(this.note, this.rows > BARS ? `The first ${BARS} of ${count(this.rows)} rows` : "");
+    this.body.replaceChildren(h("ul", { class: "bars" }, ...rows.map(([name, value]) => {
+      const bar = h("i", {});
+      bar.style.setProperty("--share", String(Math.abs(value) / most));
+      return h("li", {}, h("span", {}, name), bar, h("span", { class: "number" }, compact(value)));
+    })));
+  }
+
+  private lines(x: Column, ys: Column[]): void {
+    const order = Array.from({ length: this.rows }, (_, at) => at).filter((at) => x.values[at] !== null);
+    const at = (row: number): number => Number(x.values[row]) / (x.kind === "moment" ? 1000 : 1);
+    order.sort((left, right) => at(left) - at(right));
+    const names = [x.name, ...ys.map((it) => it.name)].join("\n");
+    setText(this.note, "");
+    if (this.drawn !== names || !this.chart) {
+      this.chart?.destroy();
+      this.chart = new Chart({
+        title: `${ys.map((it) => it.name).join(", ")} by ${x.name}`, height: 320, axis: compact,
+        series: ys.map((it, index) => ({ label: it.name, colour: COLOURS[index] ?? "accent", format: compact, fill: ys.length === 1 })),
+      });
+      this.drawn = names;
+      this.body.replaceChildren(this.chart.element, this.chart.figures);
+    }
+    const value = (it: Column, row: number): number | null => (it.values[row] === null ? null : Number(it.values[row]));
+    this.chart.set([order.map(at), ...ys.map((it) => order.map((row) => value(it, row)))]);
+  }
+}
+
+function columnsOf(table: Table): Column[] {
+  return table.schema.fields.map((field, at): Column => {
+    const id = field.type.typeId as number;
+    const kind = id === TYPE.int || id === TYPE.float || id === TYPE.decimal ? "number"
+      : id === TYPE.timestamp || id === TYPE.date ? "moment" : "other";
+    return { name: field.name, kind, type: typeName(id), values: [...(table.getChildAt(at)?.toArray() ?? [])] };
+  });
+}
+
+function typeName(id: number): string {
+  const names: Record<number, string> = {
+    2: "integer", 3: "real", 4: "bytes", 5: "text", 6: "boolean", 7: "decimal", 8: "date", 10: "moment", 12: "list", 13: "struct",
+    20: "text", 24: "text",
+  };
+  return names[id] ?? "";
+}
+
+function text(column: Column, value: unknown): string {
+  if (column.kind === "moment") {
+    const iso = new Date(Number(value)).toISOString();
+    return column.type === "date" ? iso.slice(0, 10) : iso.replace("T", " ").replace(/\.000Z$|Z$/, "");
+  }
+  // Sums of prices end in …99999998; the last digits of a double tell nobody anything.
+  if (column.type === "real") return String(Number(Number(value).toPrecision(14)));
+  if (value instanceof Uint8Array) return new TextDecoder().decode(value);
+  if (typeof value === "object" && value !== null) return JSON.stringify(value);
+  return String(value);
+}
+
+function cell(column: Column, value: unknown): HTMLElement {
+  if (value === null || value === undefined) return h("td", { class: column.kind === "number" ? "number null" : "null" }, "NULL");
+  const shown = text(column, value);
+  const title = column.kind === "moment" ? `${secondsOf(Number(value))} here` : shown.length > 40 ? shown : undefined;
+  return h("td", { class: column.kind === "number" ? "number" : undefined, title }, shown);
+}
