@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use thalweg_engine::ids::Micros;
 use thalweg_engine::spec::{
-    Calendar, CalendarLength, Input, Layout, Unit, ViewInput, ViewShape, ViewSpec, Window,
+    Calendar, CalendarLength, Input, Layout, Reach, Unit, ViewInput, ViewShape, ViewSpec, Window,
 };
 
 pub fn explain(view: &ViewSpec) -> String {
@@ -43,7 +43,10 @@ pub fn explain(view: &ViewSpec) -> String {
                 Unit::Window(window) => format!(
                     "view {} over {inputs}, {}, allowed lateness {}\n",
                     view.name,
-                    window_text(*window),
+                    match view.shape.looks_around() {
+                        true => format!("units of {} that look around", length(window.layout.longest())),
+                        false => window_text(*window),
+                    },
                     length(*allowed_lateness)
                 ),
             };
@@ -51,7 +54,8 @@ pub fn explain(view: &ViewSpec) -> String {
                 for lower in &cut.lowers {
                     let of_leg = of_leg(view, lower.leg);
                     let plan = plan_text(&lower.plan);
-                    text.push_str(&format!("\nper batch{of_leg}, cut {number}:\n{plan}"));
+                    let extent = extent_text(cut.reach);
+                    text.push_str(&format!("\nper batch{of_leg}, cut {number}{extent}:\n{plan}"));
                 }
             }
             let when = match unit {
@@ -64,6 +68,22 @@ pub fn explain(view: &ViewSpec) -> String {
             text
         }
     }
+}
+
+/// Around which units what is kept counts, beside its own.
+fn extent_text(reach: Reach) -> String {
+    if reach == Reach::default() {
+        return String::new();
+    }
+    let side = |micros: Micros, side: &str, other: &str| match micros {
+        0 => format!("its {}", if side == "before" { "start" } else { "end" }),
+        micros if micros > 0 => format!("{} {side} it", length(micros)),
+        micros => {
+            format!("{} {other} its {}", length(-micros), if side == "before" { "start" } else { "end" })
+        }
+    };
+    let (from, to) = (side(reach.before, "before", "after"), side(reach.after, "after", "before"));
+    format!(", looked at by units from {from} to {to}")
 }
 
 /// Which place of several it is that reads an input.

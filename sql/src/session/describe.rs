@@ -9,7 +9,9 @@ use datafusion::common::TableReference;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::{ObjectName, Spanned};
-use thalweg_engine::spec::{ColumnOrigin, RecordColumn, SourceSpec, StreamSpec, Unit, ViewShape, ViewSpec};
+use thalweg_engine::spec::{
+    ColumnOrigin, RecordColumn, RowTime, SourceSpec, StreamSpec, Unit, ViewShape, ViewSpec,
+};
 use thalweg_engine::status::Failure;
 
 use super::answer::Answer;
@@ -76,6 +78,10 @@ pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
             let failed = failed(shared.engine.status().views, |it| (it.view, it.failure));
             for view in shared.engine.views() {
                 let (window, lateness) = match &view.shape {
+                    // Its units are nobody's windows.
+                    ViewShape::Units { allowed_lateness, .. } if view.times.contains(&Some(RowTime::Own)) => {
+                        (None, Some(duration(*allowed_lateness)))
+                    }
                     ViewShape::Units { unit: Unit::Window(window), allowed_lateness, .. } => {
                         (Some(layout_text(window.layout, duration)), Some(duration(*allowed_lateness)))
                     }

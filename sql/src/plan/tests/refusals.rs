@@ -137,9 +137,10 @@ async fn windows() {
     )
     .await;
     check(
-        "SELECT window_start, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '1 month') GROUP BY window_start",
+        "SELECT window_start, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '1 month 1 day') GROUP BY window_start",
         expect![[r#"
-            planned, with Schema { fields: [Field { name: "window_start", data_type: Timestamp(Microsecond, Some("UTC")), nullable: true }, Field { name: "n", data_type: Int64 }], metadata: {} }
+            line 2, column 64: INTERVAL '1 month 1 day' has no fixed length: months differ
+            hint: write a fixed length, such as INTERVAL '5' SECOND or INTERVAL '1 minute'
         "#]],
     )
     .await;

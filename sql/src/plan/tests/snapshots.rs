@@ -90,3 +90,57 @@ async fn copy() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn looking_around() {
+    check(
+        "SELECT a.ts, a.k, b.p FROM t AS a LEFT JOIN t AS b
+         ON a.k = b.k AND b.ts BETWEEN a.ts - INTERVAL '5 seconds' AND a.ts + INTERVAL '1 minute'",
+        expect![[r#"
+            view v over stream t, units of 5 s that look around, allowed lateness 0
+
+            per batch of leg 0, stream t, cut 0:
+              CooperativeExec
+                MicroBatchExec: columns=[ts, k]
+
+            per batch of leg 1, stream t, cut 1, looked at by units from 5 s before it to 1 min after it:
+              CooperativeExec
+                MicroBatchExec: columns=[ts, k, p]
+
+            when a window closes, or somebody reads:
+              Projection: a.ts AS ts, a.k AS k, b.p AS p, __time AS __time
+                Projection: a.ts, a.k, b.p, __time
+                  Left Join: a.k = b.k Filter: b.ts BETWEEN a.ts - IntervalMonthDayNano("IntervalMonthDayNano { months: 0, days: 0, nanoseconds: 5000000000 }") AND a.ts + IntervalMonthDayNano("IntervalMonthDayNano { months: 0, days: 0, nanoseconds: 60000000000 }")
+                    Projection: __rows_0.c0 AS ts, __rows_0.c1 AS k, __rows_0.c0 AS __time
+                      Projection: __rows_0.c0, __rows_0.c1
+                        StateScan: cut=0
+                    Projection: __rows_1.c0 AS ts, __rows_1.c1 AS k, __rows_1.c3 AS p
+                      Projection: __rows_1.c0, __rows_1.c1, __rows_1.c3
+                        StateScan: cut=1
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn days_of_a_zone() {
+    check(
+        "SELECT window_end, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '1 day', 'Europe/Berlin') GROUP BY window_end",
+        expect![[r#"
+            view v over stream t, TUMBLE of 1 day of Europe/Berlin, allowed lateness 0
+
+            per batch, cut 0:
+              AggregateExec: mode=Partial, gby=[window_end@0 as window_end], aggr=[count(Int64(1))]
+                ProjectionExec: expr=[window_end_from(pane_start(ts@0, 1 days of Europe/Berlin), 1 days of Europe/Berlin) as window_end]
+                  CooperativeExec
+                    MicroBatchExec: columns=[ts]
+
+            when a window closes, or somebody reads:
+              Projection: window_end AS window_end, n AS n, __time AS __time
+                Projection: window_end, count(Int64(1)) AS count(*) AS n, __time
+                  Projection: window_end, count(Int64(1)), window_start_until(window_end, Utf8("1 days of Europe/Berlin")) AS __time
+                    StateScan: cut=0
+        "#]],
+    )
+    .await;
+}
