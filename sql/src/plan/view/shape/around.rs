@@ -2,6 +2,7 @@
 //! row looks for is within its reach, so that its unit closes when that has come.
 
 use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::utils::split_conjunction;
@@ -364,7 +365,15 @@ fn moved(expr: &Expr, schema: &DFSchema, shape: &Shape) -> Option<Moved> {
             shape.is_time(column).then_some(Moved { column, least: 0, most: 0 })
         }
         Expr::Alias(alias) => moved(&alias.expr, schema, shape),
-        Expr::Cast(cast) => moved(&cast.expr, schema, shape),
+        // One to days, or to seconds, is another moment.
+        Expr::Cast(cast)
+            if matches!(
+                cast.field.data_type(),
+                DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _)
+            ) =>
+        {
+            moved(&cast.expr, schema, shape)
+        }
         Expr::BinaryExpr(it) => {
             let (inner, by, sign) = match it.op {
                 Operator::Plus => match literal(&it.right) {
