@@ -146,8 +146,13 @@ pub(super) fn events(body: Body) -> Response {
 
 impl Feeds {
     pub(super) fn watcher(&self, database: &Database, asked: Asked) -> Result<Watcher, Fault> {
-        let shared = self.of(database, asked)?;
-        Ok(Watcher { told: shared.told.clone(), known: None, _shared: shared })
+        Ok(Watcher::of(self.of(database, asked)?))
+    }
+
+    /// Where somebody watches the same already: it was checked for the first of them.
+    pub(super) fn joined(&self, asked: &Asked) -> Option<Watcher> {
+        let feeds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        feeds.get(&asked.key()).and_then(Weak::upgrade).map(Watcher::of)
     }
 
     fn of(&self, database: &Database, asked: Asked) -> Result<Arc<Shared>, Fault> {
@@ -239,6 +244,10 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
+    fn of(shared: Arc<Shared>) -> Watcher {
+        Watcher { told: shared.told.clone(), known: None, _shared: shared }
+    }
+
     /// What the client says that it has.
     pub fn knowing(self, known: Option<String>) -> Watcher {
         Watcher { known, ..self }

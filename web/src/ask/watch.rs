@@ -61,11 +61,15 @@ pub(super) async fn watcher(feeds: &Feeds, database: &Database, what: &str) -> R
         let values = super::values(&endpoint, query)?;
         return feeds.watcher(database, Asked::Endpoint(endpoint, values));
     }
+    let asked = Asked::Statement(what.to_owned());
+    if let Some(watcher) = feeds.joined(&asked) {
+        return Ok(watcher);
+    }
     let session = database.session(Client { user: None, name: Some("http feed".to_owned()) });
     if session.prepare(what, None).await?.rows.is_none() {
         return Err(super::changes_something());
     }
-    feeds.watcher(database, Asked::Statement(what.to_owned()))
+    feeds.watcher(database, asked)
 }
 
 /// `name` is a JSON string.

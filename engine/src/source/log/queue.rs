@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::block;
-use super::store::{Content, Store, Trim};
+use super::store::{Content, Failed, Store, Trim};
 use crate::collect::Outgoing;
 use crate::ids::{Micros, Offset, PartitionId};
 use crate::spec::LogSpec;
@@ -137,12 +137,9 @@ impl Log {
             let outcome = match self.full(trim.as_ref()) {
                 Ok(None) => self.commit(&group, trim.as_ref()),
                 Ok(Some(full)) => Ok(Err(full)),
-                Err(error) => Err(error),
+                Err(failed) => Err(failed),
             };
-            let outcome = outcome.unwrap_or_else(|error| {
-                self.open_again(&error);
-                Err(error)
-            });
+            let outcome = outcome.unwrap_or_else(|failed| Err(self.recover(failed)));
             for waiting in group {
                 // Whoever waited may have gone.
                 let _ = waiting.done.send(outcome.clone());
@@ -151,8 +148,8 @@ impl Log {
     }
 
     /// The outer error leaves the file in doubt.
-    fn commit(&self, group: &[Waiting], trim: Option<&Trim>) -> Result<Result<()>> {
-        // One timestamp for a commit, so that those of a partition never fall.
+    fn commit(&self, group: &[Waiting], trim: Option<&Trim>) -> Result<Result<()>, Failed> {
+        // One timestamp for a commit: when its newest records came.
         let timestamp = group.iter().map(|it| it.timestamp).max().unwrap_or_default();
         let mut writers: BTreeMap<u32, block::Writer> = BTreeMap::new();
         for (&partition, record) in group
@@ -173,7 +170,7 @@ impl Log {
     }
 
     /// Whether there is no room, after what may go has gone: what the stream has not read is worth more than what comes.
-    fn full(&self, trim: Option<&Trim>) -> Result<Option<Error>> {
+    fn full(&self, trim: Option<&Trim>) -> Result<Option<Error>, Failed> {
         let size_max = self.spec.size_max;
         if self.state().bytes < size_max {
             return Ok(None);
@@ -203,18 +200,25 @@ impl Log {
         })
     }
 
-    /// What a failed commit has left is known when the file is opened anew. Where that fails too, the next one tries.
-    fn open_again(&self, error: &Error) {
+    /// After a full disk the file says what it holds when it is opened anew, and the next commit tries again. After anything
+    /// else it stays closed, and those who read hear of it too.
+    fn recover(&self, Failed { error, disk_is_full }: Failed) -> Error {
         let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
-        let again = store.open_again().and_then(|()| store.start(self.spec.partitions));
-        drop(store);
-        match again {
+        if !disk_is_full {
+            tracing::error!(%error, "a log is closed until the server is started again");
+            store.close();
+            return error;
+        }
+        match store.open_again().and_then(|()| store.start(self.spec.partitions)) {
             Ok(content) => {
+                drop(store);
                 self.state().is_now(content);
                 self.grown.notify_all();
             }
+            // Closed, until another start; there may be no room to open it.
             Err(again) => tracing::error!(%error, %again, "a log could not be opened again"),
         }
+        error
     }
 
     /// Up to where the stream needs nothing any more.

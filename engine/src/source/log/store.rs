@@ -1,7 +1,8 @@
 //! The file of a log, an embedded database: blocks of records by partition and first offset, and the ends of partitions.
 //!
-//! A commit is durable when it returns (redb syncs before), and all of it or nothing of it is there after a crash. What
-//! was asked of a file that then failed is in doubt: the file is opened anew before anybody goes on.
+//! A commit is durable when it returns (redb syncs before), and all of it or nothing of it is there after a crash. Where
+//! the disk was full nothing is lost, and the file is opened anew before anybody goes on. Any other failure may be one of a
+//! sync, after which nobody knows what the disk has: then nothing is added until people have looked, and started again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -53,6 +54,12 @@ pub(super) struct Content {
     pub bytes: u64,
 }
 
+/// Why a commit was not made.
+pub(super) struct Failed {
+    pub error: Error,
+    pub disk_is_full: bool,
+}
+
 impl Store {
     pub fn open(path: &Path) -> Result<Store> {
         let folder = path.parent().expect("a log has a folder");
@@ -68,7 +75,10 @@ impl Store {
 
     fn database(&self) -> Result<&Database> {
         self.database.as_ref().ok_or_else(|| {
-            Error::Unavailable(format!("a log could not be opened again. path={:?}", self.path.display()))
+            Error::Unavailable(format!(
+                "a log is closed since a commit failed. path={:?}",
+                self.path.display()
+            ))
         })
     }
 
@@ -96,8 +106,13 @@ impl Store {
     }
 
     /// Adds a block to each partition that has one, and lets go of old ones. Durable when it returns.
-    pub fn commit(&self, blocks: &BTreeMap<u32, (u32, Vec<u8>)>, trim: Option<&Trim>) -> Result<Content> {
-        self.doing(|database| {
+    pub fn commit(
+        &self,
+        blocks: &BTreeMap<u32, (u32, Vec<u8>)>,
+        trim: Option<&Trim>,
+    ) -> Result<Content, Failed> {
+        let mut disk_is_full = false;
+        let work = |database: &Database| {
             let mut work = database.begin_write()?;
             work.set_durability(Durability::Immediate).expect("no savepoint forbids it");
             let mut ranges = vec![];
@@ -131,7 +146,14 @@ impl Store {
             }
             work.commit()?;
             Ok(Content { ranges, bytes })
-        })
+        };
+        let outcome = self.doing(|database| {
+            work(database).inspect_err(|failure| {
+                let is_full = |error: &std::io::Error| error.kind() == std::io::ErrorKind::StorageFull;
+                disk_is_full = matches!(failure, Failure::Store(redb::Error::Io(error)) if is_full(error));
+            })
+        });
+        outcome.map_err(|error| Failed { error, disk_is_full })
     }
 
     /// Adds records of the partition from `from` on, up to the limit.
@@ -159,10 +181,13 @@ impl Store {
         Ok(())
     }
 
-    /// After a failure: whether the file can be used again.
+    pub fn close(&mut self) {
+        self.database = None;
+    }
+
     pub fn open_again(&mut self) -> Result<()> {
         // Two can't have it open.
-        self.database = None;
+        self.close();
         self.database = Some(create(&self.path)?);
         Ok(())
     }
