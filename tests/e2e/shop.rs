@@ -54,7 +54,7 @@ CREATE MATERIALIZED VIEW led_to AS
 SELECT v.event_ts, v.event_id, b.event_id AS bought
 FROM clicks AS v JOIN clicks AS b
 ON v.session_id = b.session_id AND b.event_ts BETWEEN v.event_ts AND v.event_ts + INTERVAL '3 seconds'
-WHERE v.event_type = 'product_view' AND b.event_type = 'purchase';
+WHERE v.event_id <> b.event_id;
 CREATE MATERIALIZED VIEW archive AS SELECT source_partition, source_offset, event_id FROM clicks;
 ";
 
@@ -113,7 +113,7 @@ const QUESTIONS: [(&str, &str, &str); 8] = [
         "SELECT CAST(v.event_ts AS BIGINT) AS w, v.event_id, b.event_id AS bought
          FROM clicks AS v JOIN clicks AS b
          ON v.session_id = b.session_id AND b.event_ts BETWEEN v.event_ts AND v.event_ts + INTERVAL '3 seconds'
-         WHERE v.event_type = 'product_view' AND b.event_type = 'purchase'",
+         WHERE v.event_id <> b.event_id",
     ),
     (
         "archive",
