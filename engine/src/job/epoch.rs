@@ -6,6 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::TimestampMicrosecondType;
 use futures::FutureExt;
 
@@ -21,15 +22,17 @@ use crate::job::fed::{Fed, Taken};
 use crate::job::ledger::ViewTerms;
 use crate::job::refused::{RefusedRow, RefusedTable};
 use crate::job::shared::{Table, Tail};
+use crate::memory::{Hold, Memory, Purpose};
 use crate::sink::{encode_parts, first_dates, put_parts};
-use crate::spec::{Unit, ViewShape, ViewSpec};
+use crate::spec::{Cut, Unit, Upper, ViewShape, ViewSpec};
 use crate::status::{Failure, LedgerRow};
+use crate::view::compact::compacted;
 use crate::view::left::Left;
 use crate::view::panes::{Panes, Run, due_merge};
 use crate::view::part::Part;
 use crate::view::session::{self, Closing};
-use crate::view::upper::{finish, reduce};
-use crate::view::without_time;
+use crate::view::upper::{WindowPart, finish, reduce};
+use crate::view::{Room, without_time};
 use crate::{Error, Result};
 
 /// A file a date is what a roll costs, and a checkpoint waits for them: what is of more dates stays in the tail for the next
@@ -43,6 +46,13 @@ pub struct Roll {
     pub age: Micros,
     /// A clean stop rolls what there is.
     pub now: bool,
+}
+
+impl Roll {
+    fn is_due(&self, tail: &Tail, now: Micros) -> bool {
+        let age = tail.since.map_or(0, |since| now - since);
+        self.now || tail.bytes() >= self.bytes || age >= self.age
+    }
 }
 
 /// A table as it stood when its epoch had become whole.
@@ -71,6 +81,13 @@ impl Whole {
             failure: table.failure.clone(),
         }
     }
+
+    /// What its closing takes beside it, about: a piece that is merged or finished, twice over while it is copied, and
+    /// closed rows that are sorted and encoded.
+    pub fn needs(&self, roll: &Roll, now: Micros, piece: usize) -> usize {
+        let encoding = if roll.is_due(&self.tail, now) { 3 * self.tail.bytes() } else { 0 };
+        4 * self.panes.bytes().min(piece) + encoding
+    }
 }
 
 /// What the manifest will say of a table, and what its publication changes.
@@ -92,6 +109,8 @@ pub struct Closed {
     /// What became of the rows that it was fed by views.
     pub ledger: Vec<LedgerRow>,
     pub refused: Vec<RefusedRow>,
+    /// Counts what is new of this until it is shown.
+    pub made: Option<Hold>,
 }
 
 /// Does one table's share of an epoch.
@@ -101,12 +120,21 @@ pub struct TableEpoch {
     pub epoch: Epoch,
     pub wall: Micros,
     pub roll: Roll,
+    pub room: Room,
+    pub memory: Arc<Memory>,
+    /// What it has made, and nobody has been shown yet.
+    pub made: Hold,
 }
 
 impl TableEpoch {
     /// Where a view is at fault, not the store, it alone stands still from here on. `through` is how far its legs have
     /// come, and `fed` what of other views came to it in this epoch.
-    pub async fn close(&mut self, whole: Whole, through: Option<Micros>, fed: Fed) -> Result<Closed> {
+    pub async fn close(mut self, whole: Whole, through: Option<Micros>, fed: Fed) -> Result<Closed> {
+        let closed = self.closed(whole, through, fed).await?;
+        Ok(Closed { made: Some(self.made), ..closed })
+    }
+
+    async fn closed(&mut self, whole: Whole, through: Option<Micros>, fed: Fed) -> Result<Closed> {
         let failure = match &whole.failure {
             Some(failure) => failure.clone(),
             None => {
@@ -138,17 +166,29 @@ impl TableEpoch {
         let (rows, fresh, closed_through) = match &spec.shape {
             ViewShape::Copy { .. } => (fresh.into_iter().map(|part| part.batch).collect(), vec![], None),
             ViewShape::Units { cuts, upper, unit, .. } => {
-                let mut fresh = reduce(cuts, *unit, &fresh).await?;
+                let mut fresh = reduce(cuts, *unit, &fresh, &self.room).await?;
+                self.made.add(bytes_of(&fresh));
                 let panes = &whole.panes;
-                let (closed_through, closing) = match unit {
-                    Unit::Ever => (None, vec![]),
+                let mut rows = vec![];
+                let closed_through = match unit {
+                    Unit::Ever => None,
                     Unit::Window(_) => {
                         let closed = panes.closed_through.max(through);
-                        (closed, closed.map_or(vec![], |closed| panes.closing_parts(&fresh, closed)))
+                        let most = self.room.piece_bytes;
+                        let steps = closed.map_or(vec![], |closed| panes.closing_steps(&fresh, closed, most));
+                        let mut after = panes.closed_through;
+                        for step in steps {
+                            let closing = panes.closing_parts(&fresh, after, step);
+                            rows.extend(self.finish(cuts, upper, &closing).await?);
+                            after = Some(step);
+                        }
+                        closed
                     }
                     Unit::Session(session) => {
                         let closed = through.map(|through| session.closed_through(through));
                         let closed = panes.closed_through.max(closed);
+                        // Labelled as a whole, and once more as what goes on.
+                        let _labelled = self.memory.hold(Purpose::Closing, 2 * panes.bytes());
                         let born = panes.born_after.map(|born| session.born_after(born));
                         let outcome = match closed {
                             Some(closed) => {
@@ -158,10 +198,10 @@ impl TableEpoch {
                         };
                         // What has ended leaves, but what goes on of it.
                         fresh.extend(outcome.carried);
-                        (closed, outcome.closing)
+                        rows.extend(self.finish(cuts, upper, &outcome.closing).await?);
+                        closed
                     }
                 };
-                let rows = if closing.is_empty() { vec![] } else { finish(cuts, upper, &closing).await? };
                 (rows, fresh, closed_through)
             }
         };
@@ -172,6 +212,23 @@ impl TableEpoch {
         let rows = rows.iter().map(|batch| without_time(&spec, batch)).collect::<Result<_>>()?;
         let settled = Settled { runs, closed_through, left, tail, delta, files, written, rows };
         Ok(Closed::of(whole, settled, taken))
+    }
+
+    /// The rows of these windows, as one batch that owns its buffers: plans give slices of large ones.
+    async fn finish(
+        &mut self,
+        cuts: &[Cut],
+        upper: &Upper,
+        closing: &[WindowPart],
+    ) -> Result<Option<RecordBatch>> {
+        if closing.is_empty() {
+            return Ok(None);
+        }
+        let rows = finish(cuts, upper, closing, &self.room).await?;
+        let Some(first) = rows.first() else { return Ok(None) };
+        let rows = compacted(concat_batches(first.schema_ref(), &rows)?)?;
+        self.made.add(rows.get_array_memory_size());
+        Ok(Some(rows))
     }
 
     /// The runs after this epoch, and the bytes written for them: the epoch's parts as a run of level 0, runs without
@@ -198,7 +255,7 @@ impl TableEpoch {
             let ViewShape::Units { cuts, unit, .. } = &spec.shape else { break };
             let merging: Vec<Part> =
                 runs[range.clone()].iter().flat_map(|run| run.parts.iter().cloned()).collect();
-            let run = self.write_run(level, reduce(cuts, *unit, &merging).await?).await?;
+            let run = self.merged_run(level, reduce(cuts, *unit, &merging, &self.room).await?).await?;
             written += run.file.bytes;
             runs.splice(range, [Arc::new(run)]);
         }
@@ -207,8 +264,14 @@ impl TableEpoch {
 
     async fn write_run(&mut self, level: u32, parts: Vec<Part>) -> Result<Run> {
         let path = self.names.state();
+        let _encoding = self.memory.hold(Purpose::Encoding, bytes_of(&parts));
         let file = write_batches(&self.root, path, &parts).await?;
         Ok(Run { level, file, parts })
+    }
+
+    async fn merged_run(&mut self, level: u32, parts: Vec<Part>) -> Result<Run> {
+        self.made.add(bytes_of(&parts));
+        self.write_run(level, parts).await
     }
 
     /// Adds closed rows to the tail, or turns the tail into Parquet when it is due.
@@ -229,11 +292,12 @@ impl TableEpoch {
             tail.visible = Arc::new(visible);
             tail.rows.extend(rows.iter().cloned());
         }
-        let age = tail.since.map_or(0, |since| self.wall - since);
-        let due = self.roll.now || tail.bytes() >= self.roll.bytes || age >= self.roll.age;
-        if !tail.rows.is_empty() && due {
+        if !tail.rows.is_empty() && self.roll.is_due(&tail, self.wall) {
             let (first, others) = first_dates(&tail.rows, DATES_A_ROLL)?;
+            // Sorted, and in the lake's types.
+            let mut encoding = self.memory.hold(Purpose::Encoding, 2 * tail.bytes());
             let parts = encode_parts(&first, &mut self.names)?;
+            encoding.set(parts.iter().map(|part| part.bytes.len()).sum());
             let files = put_parts(&self.root, &spec.name, parts).await?;
             let previous = delta.pending.last().map(|commit| commit.txn).or(delta.confirmed);
             delta.pending.push(PendingCommit {
@@ -263,9 +327,14 @@ impl TableEpoch {
 
     async fn write_tail(&mut self, rows: Vec<RecordBatch>) -> Result<StateFile> {
         let parts: Vec<Part> = rows.into_iter().map(|batch| Part::of_one_pane(0, 0, batch)).collect();
+        let _encoding = self.memory.hold(Purpose::Encoding, bytes_of(&parts));
         let path = self.names.state();
         write_batches(&self.root, path, &parts).await
     }
+}
+
+fn bytes_of(parts: &[Part]) -> usize {
+    parts.iter().map(Part::bytes).sum()
 }
 
 /// The windows that have left, with those of these rows.
@@ -320,6 +389,7 @@ impl Closed {
             rows,
             ledger: taken.ledger,
             refused: taken.refused,
+            made: None,
         }
     }
 

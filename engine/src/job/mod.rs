@@ -14,6 +14,7 @@ mod fed;
 mod intake;
 mod lake;
 mod ledger;
+mod memory;
 mod orders;
 mod origins;
 mod pace;
@@ -48,6 +49,7 @@ use crate::checkpoint::{Owner, Watch, sweep_orphans};
 use crate::clock::Clock;
 use crate::collect::Collector;
 use crate::ids::{Epoch, Offset, PartitionId};
+use crate::memory::Memory;
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use crate::source::{Assignment, FilesRoots};
@@ -78,10 +80,10 @@ pub struct Settings {
     pub roll_bytes: usize,
     /// The most that the state of one view may weigh in memory.
     pub state_bytes_max: usize,
-    /// The most that what views have open may weigh, all of them together.
+    /// The most that ingest may hold in memory (docs/decisions/one-budget.md).
     pub memory_bytes: usize,
-    /// Parts that wait for their manifest, over all views, before the workers pause. With less room for a state, a
-    /// quarter of that: parts that wait are part of it.
+    /// Parts that wait for their manifest, over all views, before the workers pause. With less room for a state, or less
+    /// memory, a share of that: parts that wait are part of it.
     pub filed_bytes_max: usize,
     /// Workers for each stream, at most.
     pub workers: usize,
@@ -223,7 +225,7 @@ impl Opened {
         let (commands, commands_rx) = mpsc::channel(64);
         let (reporter, reports) = mpsc::channel(1024);
         let (scout, sightings) = mpsc::channel(64);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(Memory::new(self.settings.memory_bytes)));
         shared.hold(self.settings.hold);
         let epoch = self.manifest.epoch.next();
         self.restore_tables(&shared, views).await?;

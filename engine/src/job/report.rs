@@ -11,6 +11,7 @@ pub fn status(tables: &Tables) -> Status {
         views: tables.tables.values().filter(|table| !table.spec.is_system()).map(view_status).collect(),
         checkpoints: tables.checkpoints.iter().cloned().collect(),
         ledger: tables.ledger_rows.iter().cloned().collect(),
+        memory: tables.memory().status(),
         interventions: tables.interventions.iter().cloned().collect(),
         ..Status::default()
     }

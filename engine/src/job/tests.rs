@@ -14,8 +14,9 @@ use uuid::Uuid;
 
 use crate::checkpoint::DataRoot;
 use crate::clock::SystemClock;
-use crate::ids::Offset;
-use crate::job::{Engine, Opened, Replanned, Settings};
+use crate::ids::{Epoch, Offset};
+use crate::job::shared::Table;
+use crate::job::{Engine, Opened, Replanned, Settings, tables};
 use crate::spec::{
     CatalogChange, ColumnOrigin, EventTime, GeneratorSpec, Input, Leg, SourceSpec, StreamOptions, StreamSpec,
     TIME_COLUMN, ViewShape, ViewSpec,
@@ -79,6 +80,13 @@ fn archive() -> ViewSpec {
         shape: ViewShape::Copy { lowers: vec![Arc::new(lower)] },
         fingerprint: "1".into(),
     }
+}
+
+/// A view of this name without a row.
+pub async fn table(name: &str) -> Table {
+    let root = DataRoot::over(Arc::new(InMemory::new()), url::Url::parse("memory:///").expect("it is a URL"));
+    let spec = ViewSpec { name: name.to_owned(), ..archive() };
+    tables::created(&root, &Arc::new(spec), Epoch(0)).await.expect("nothing is in its way")
 }
 
 fn settings() -> Settings {

@@ -11,6 +11,7 @@ pub mod lower;
 mod open;
 pub mod panes;
 pub mod part;
+mod pieces;
 mod running;
 pub mod session;
 pub mod sieve;
@@ -24,6 +25,7 @@ pub use fault::Fault;
 pub use fingerprint::{fingerprint, reads};
 pub use leaf::{LeafExec, MicroBatch};
 pub use open::{OpenInput, OpenPanes, without_time};
+pub use running::Room;
 pub use state_scan::StateScan;
 
 use datafusion::execution::SessionStateBuilder;

@@ -13,6 +13,7 @@ use crate::view::arrived::Arrived;
 use crate::view::lower::LowerHalf;
 use crate::view::panes::Panes;
 use crate::view::part::Part;
+use crate::view::running::Room;
 use crate::view::session;
 use crate::view::upper::finish;
 
@@ -63,10 +64,10 @@ impl OpenPanes {
                 ViewShape::Units { unit: Unit::Session(session), cuts, upper, .. } => {
                     let born_after = panes.born_after.map(|born| session.born_after(born));
                     let parts = session::labelled(cuts, &panes.all_and(&fresh), born_after)?;
-                    finish(cuts, upper, &parts).await?
+                    finish(cuts, upper, &parts, &Room::unbounded()).await?
                 }
                 ViewShape::Units { cuts, upper, .. } => {
-                    finish(cuts, upper, &panes.open_parts(&fresh)).await?
+                    finish(cuts, upper, &panes.open_parts(&fresh), &Room::unbounded()).await?
                 }
             };
             rows.iter().map(|batch| without_time(view, batch)).collect()

@@ -158,13 +158,46 @@ impl Panes {
         }
     }
 
-    /// The shares of the windows that end after those that have left and at or before `through`. `fresh` are the parts
-    /// of the epoch that has become whole.
-    pub fn closing_parts(&self, fresh: &[Part], through: Micros) -> Vec<WindowPart> {
+    /// The shares of the windows that end after `after` and at or before `through`. `fresh` are the parts of the epoch
+    /// that has become whole.
+    pub fn closing_parts(&self, fresh: &[Part], after: Option<Micros>, through: Micros) -> Vec<WindowPart> {
         let Some(window) = self.window() else { return vec![] };
-        let closing = |end| end <= through && self.closed_through.is_none_or(|closed| end > closed);
-        let runs = self.runs.iter().flat_map(|run| run.parts.iter());
-        runs.chain(fresh).flat_map(|part| self.windows_of(window, part, &closing)).collect()
+        let closing = |end| end <= through && after.is_none_or(|after| end > after);
+        let parts = self.durable_and(fresh).into_iter();
+        parts.flat_map(|part| self.windows_of(window, part, &closing)).collect()
+    }
+
+    /// Instants through which windows close one after the other, the last of them `through`, so that the shares of those
+    /// between two weigh no more than `bytes` as far as that can be: windows are closed whole.
+    pub fn closing_steps(&self, fresh: &[Part], through: Micros, bytes: usize) -> Vec<Micros> {
+        let Some(window) = self.window() else { return vec![through] };
+        let parts = self.durable_and(fresh);
+        let shared = if window.owns_panes() { 1 } else { window.size / window.slide + 1 };
+        let all: usize = parts.iter().map(|part| part.bytes()).sum();
+        if all.saturating_mul(shared as usize) <= bytes {
+            return vec![through];
+        }
+        let closing = |end: &Micros| *end <= through && self.closed_through.is_none_or(|closed| *end > closed);
+        let mut weights: BTreeMap<Micros, usize> = BTreeMap::new();
+        for part in parts {
+            let of_row = part.bytes() / part.batch.num_rows().max(1);
+            for pane in part.panes.iter() {
+                for end in window.starts_over(pane.start).map(|start| start + window.size).filter(closing) {
+                    *weights.entry(end).or_default() += of_row * pane.rows as usize;
+                }
+            }
+        }
+        let (mut steps, mut weight, mut last) = (vec![], 0, through);
+        for (end, of_window) in weights {
+            if weight > 0 && weight + of_window > bytes {
+                steps.push(last);
+                weight = 0;
+            }
+            weight += of_window;
+            last = end;
+        }
+        steps.push(through);
+        steps
     }
 
     /// All parts, with those of the epoch that has become whole in place of all that are filed.
