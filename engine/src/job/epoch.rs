@@ -64,6 +64,7 @@ pub struct Whole {
     pub late: u64,
     pub failed: u64,
     pub failure: Option<Failure>,
+    pub waits: Option<Vec<RunFile>>,
 }
 
 impl Whole {
@@ -79,6 +80,7 @@ impl Whole {
             late: table.late - late_since,
             failed: table.failed - failed_since,
             failure: table.failure.clone(),
+            waits: table.waits.clone(),
         }
     }
 
@@ -103,6 +105,8 @@ pub struct Closed {
     pub late: u64,
     pub failed: u64,
     pub failure: Option<Failure>,
+    /// Then also, where it only waits to be planned, the state files that stay.
+    pub waits: Option<Vec<RunFile>>,
     pub state_bytes: u64,
     /// The rows that it closed, as readers see them: what views that read it are fed.
     pub rows: Vec<RecordBatch>,
@@ -386,6 +390,7 @@ impl Closed {
             late: whole.late,
             failed: whole.failed + taken.refused.len() as u64,
             failure: None,
+            waits: whole.waits.clone(),
             rows,
             ledger: taken.ledger,
             refused: taken.refused,
@@ -409,16 +414,21 @@ impl Closed {
             },
         };
         let run = |run: &Arc<Run>| RunFile { level: run.level, file: run.file.clone() };
+        // A new start is a new attempt.
+        let (runs, failure) = match &self.waits {
+            Some(runs) => (runs.clone(), None),
+            None => (self.runs.iter().map(run).collect(), self.failure.clone()),
+        };
         let files: Vec<StateFile> = self.tail.files.clone();
         TableState {
             id: self.spec.id,
             name: self.spec.name.clone(),
             kind,
-            runs: self.runs.iter().map(run).collect(),
+            runs,
             tail: files,
             tail_since: self.tail.since,
             delta: self.delta.clone(),
-            failure: self.failure.clone(),
+            failure,
         }
     }
 }

@@ -53,7 +53,7 @@ use crate::memory::Memory;
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use crate::source::{Assignment, FilesRoots};
-use crate::spec::{CatalogChange, EndpointSpec, StreamSpec, ViewSpec};
+use crate::spec::{CatalogChange, EndpointSpec, SourceSpec, StreamSpec, ViewSpec};
 use crate::status::Status;
 use crate::{Error, Result};
 
@@ -228,7 +228,9 @@ impl Opened {
         let shared = Arc::new(Shared::new(Memory::new(self.settings.memory_bytes)));
         shared.hold(self.settings.hold);
         let epoch = self.manifest.epoch.next();
-        self.restore_tables(&shared, views).await?;
+        let unplanned = streams.iter().filter(|spec| matches!(spec.source, SourceSpec::Unplanned(_)));
+        let unplanned: Vec<&str> = unplanned.map(|spec| spec.name.as_str()).collect();
+        self.restore_tables(&shared, views, &unplanned).await?;
         let mut coordinator = Coordinator {
             settings: self.settings.clone(),
             root: self.root.clone(),
@@ -270,13 +272,21 @@ impl Opened {
         Ok(Engine { settings: self.settings, clock: self.clock, shared, store, commands, outcome })
     }
 
-    async fn restore_tables(&self, shared: &Shared, views: Vec<Replanned>) -> Result<()> {
+    async fn restore_tables(
+        &self,
+        shared: &Shared,
+        views: Vec<Replanned>,
+        unplanned: &[&str],
+    ) -> Result<()> {
         let system = [RefusedTable::RejectedRecords, RefusedTable::LateRows].map(RefusedTable::spec);
         let system = system.into_iter().map(|spec| Replanned { id: spec.id, spec: Ok(spec) });
         for Replanned { id, spec } in system.chain(views) {
             let state = self.manifest.tables.iter().find(|table| table.id == id);
             let table = match (state, spec) {
-                (Some(state), spec) => tables::restored(&self.root, spec, state, self.clock.wall()).await?,
+                (Some(state), spec) => {
+                    let waits = self.manifest.reads_only(state, unplanned);
+                    tables::restored(&self.root, spec, state, waits, self.clock.wall()).await?
+                }
                 (None, Ok(spec)) => tables::created(&self.root, &Arc::new(spec), self.manifest.epoch).await?,
                 (None, Err(reason)) => return Err(Error::Internal(format!("a view is unknown. {reason}"))),
             };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 
-use crate::checkpoint::manifest::{DeltaState, PartitionState, RecordFingerprint, StateFile};
+use crate::checkpoint::manifest::{DeltaState, PartitionState, RecordFingerprint, RunFile, StateFile};
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::job::ledger::EpochLedger;
 use crate::job::retry::Tries;
@@ -157,6 +157,8 @@ pub struct Table {
     pub failed: u64,
     /// The view stands still: it takes no rows, and has nothing open.
     pub failure: Option<Failure>,
+    /// It can't be planned as long as none of its streams can: the state files that it goes on with when they are.
+    pub waits: Option<Vec<RunFile>>,
 }
 
 impl Stream {
