@@ -182,7 +182,7 @@ impl TableEpoch {
                         let steps = closed.map_or(vec![], |closed| panes.closing_steps(&fresh, closed, most));
                         let mut after = panes.closed_through;
                         for step in steps {
-                            let closing = panes.closing_parts(&fresh, after, step);
+                            let closing = panes.closing_shares(&fresh, after, step);
                             rows.extend(self.finish(cuts, upper, &closing).await?);
                             after = Some(step);
                         }

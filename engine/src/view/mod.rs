@@ -21,6 +21,7 @@ pub mod upper;
 pub mod watermark;
 mod window;
 
+pub use compact::shared_bytes;
 pub use fault::Fault;
 pub use fingerprint::{fingerprint, reads};
 pub use leaf::{LeafExec, MicroBatch};

@@ -47,7 +47,7 @@ impl OpenPanes {
     }
 
     /// The provisional rows, with the table's schema.
-    pub fn finish(&self) -> BoxFuture<'_, Result<Vec<RecordBatch>>> {
+    pub fn finish<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Result<Vec<RecordBatch>>> {
         Box::pin(async move {
             let (view, panes, inputs) = match self {
                 OpenPanes::Rows(rows) => return Ok(rows.clone()),
@@ -55,7 +55,7 @@ impl OpenPanes {
             };
             let mut fresh = vec![];
             for (leg, input) in inputs.iter().enumerate() {
-                fresh.extend(lowered(view, leg, &input.waiting().await?).await?);
+                fresh.extend(lowered(view, leg, &input.waiting(room).await?).await?);
             }
             let rows = match &view.shape {
                 ViewShape::Copy { .. } => {
@@ -64,10 +64,19 @@ impl OpenPanes {
                 ViewShape::Units { unit: Unit::Session(session), cuts, upper, .. } => {
                     let born_after = panes.born_after.map(|born| session.born_after(born));
                     let parts = session::labelled(cuts, &panes.all_and(&fresh), born_after)?;
-                    finish(cuts, upper, &parts, &Room::unbounded()).await?
+                    finish(cuts, upper, &parts, room).await?
                 }
-                ViewShape::Units { cuts, upper, .. } => {
-                    finish(cuts, upper, &panes.open_parts(&fresh), &Room::unbounded()).await?
+                ViewShape::Units { unit: Unit::Window(_), cuts, upper, .. } => {
+                    let (mut rows, mut after) = (vec![], panes.closed_through);
+                    for through in panes.open_steps(&fresh, room.piece_bytes) {
+                        let shares = panes.open_shares(&fresh, after, through);
+                        rows.extend(finish(cuts, upper, &shares, room).await?);
+                        after = Some(through);
+                    }
+                    rows
+                }
+                ViewShape::Units { unit: Unit::Ever, cuts, upper, .. } => {
+                    finish(cuts, upper, &panes.open_parts(&fresh), room).await?
                 }
             };
             rows.iter().map(|batch| without_time(view, batch)).collect()
@@ -76,14 +85,14 @@ impl OpenPanes {
 }
 
 impl OpenInput {
-    async fn waiting(&self) -> Result<Vec<Arc<Arrived>>> {
+    async fn waiting(&self, room: &Room) -> Result<Vec<Arc<Arrived>>> {
         match self {
             OpenInput::Stream { arrived, runs } => {
                 let waiting = arrived.iter().filter(|(epoch, _)| runs.contains(epoch));
                 Ok(waiting.map(|(_, arrived)| Arc::clone(arrived)).collect())
             }
             OpenInput::View(open) => {
-                let rows = open.finish().await?;
+                let rows = open.finish(room).await?;
                 Ok(rows.into_iter().map(|batch| Arc::new(Arrived::of_view(batch))).collect())
             }
         }
@@ -165,7 +174,7 @@ mod tests {
             let panes = Arc::new(Panes::new(&view, None));
             let input = OpenInput::Stream { arrived: Arc::new(arrived), runs: Epoch(1)..=Epoch(2) };
             let open = OpenPanes::Panes { view: Arc::clone(&view), panes, inputs: vec![input] };
-            let rows = open.finish().await.expect("it can be read");
+            let rows = open.finish(&Room::unbounded()).await.expect("it can be read");
             let values = |batch: &RecordBatch| batch.column(0).as_primitive::<Int64Type>().values().to_vec();
             let mut values: Vec<i64> = rows.iter().flat_map(values).collect();
             values.sort();

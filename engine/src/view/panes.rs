@@ -146,43 +146,52 @@ impl Panes {
         self.runs.iter().flat_map(|run| run.parts.iter()).chain(filed)
     }
 
-    /// Every part that a reader has to see, with `fresh` ones that are filed nowhere yet.
+    /// Every part that a reader has to see, with `fresh` ones that are filed nowhere yet: where there are no windows.
     pub fn open_parts(&self, fresh: &[Part]) -> Vec<WindowPart> {
-        let parts = self.parts().chain(fresh);
-        match self.window() {
-            None => parts.map(whole).collect(),
-            Some(window) => {
-                let open = |end| self.closed_through.is_none_or(|closed| end > closed);
-                parts.flat_map(|part| self.windows_of(window, part, &open)).collect()
-            }
-        }
+        self.parts().chain(fresh).map(whole).collect()
     }
 
-    /// The shares of the windows that end after `after` and at or before `through`. `fresh` are the parts of the epoch
-    /// that has become whole.
-    pub fn closing_parts(&self, fresh: &[Part], after: Option<Micros>, through: Micros) -> Vec<WindowPart> {
+    /// The shares of the windows that end after `after` and at or before `through`, likewise.
+    pub fn open_shares(&self, fresh: &[Part], after: Option<Micros>, through: Micros) -> Vec<WindowPart> {
+        self.shares(self.all_and(fresh), after, through)
+    }
+
+    /// The same of what is durable. `fresh` are the parts of the epoch that has become whole.
+    pub fn closing_shares(&self, fresh: &[Part], after: Option<Micros>, through: Micros) -> Vec<WindowPart> {
+        self.shares(self.durable_and(fresh), after, through)
+    }
+
+    fn shares(&self, parts: Vec<&Part>, after: Option<Micros>, through: Micros) -> Vec<WindowPart> {
         let Some(window) = self.window() else { return vec![] };
-        let closing = |end| end <= through && after.is_none_or(|after| end > after);
-        let parts = self.durable_and(fresh).into_iter();
-        parts.flat_map(|part| self.windows_of(window, part, &closing)).collect()
+        let wanted = |end| end <= through && after.is_none_or(|after| end > after);
+        parts.into_iter().flat_map(|part| self.windows_of(window, part, &wanted)).collect()
     }
 
-    /// Instants through which windows close one after the other, the last of them `through`, so that the shares of those
-    /// between two weigh no more than `bytes` as far as that can be: windows are closed whole.
+    /// Instants through which open windows are read one after the other.
+    pub fn open_steps(&self, fresh: &[Part], bytes: usize) -> Vec<Micros> {
+        self.steps(self.all_and(fresh), Micros::MAX, bytes)
+    }
+
+    /// Instants through which windows close one after the other, the last of them `through`.
     pub fn closing_steps(&self, fresh: &[Part], through: Micros, bytes: usize) -> Vec<Micros> {
+        self.steps(self.durable_and(fresh), through, bytes)
+    }
+
+    /// The shares of the windows between two steps weigh no more than `bytes`, as far as that can be: windows stay whole. A
+    /// pane that many windows share weighs as much in each of them, for its rows get their bounds.
+    fn steps(&self, parts: Vec<&Part>, through: Micros, bytes: usize) -> Vec<Micros> {
         let Some(window) = self.window() else { return vec![through] };
-        let parts = self.durable_and(fresh);
-        let shared = if window.owns_panes() { 1 } else { window.size / window.slide + 1 };
+        let sharing = if window.owns_panes() { 1 } else { window.size / window.slide + 1 };
         let all: usize = parts.iter().map(|part| part.bytes()).sum();
-        if all.saturating_mul(shared as usize) <= bytes {
+        if all.saturating_mul(sharing as usize) <= bytes {
             return vec![through];
         }
-        let closing = |end: &Micros| *end <= through && self.closed_through.is_none_or(|closed| *end > closed);
+        let wanted = |end: &Micros| *end <= through && self.closed_through.is_none_or(|closed| *end > closed);
         let mut weights: BTreeMap<Micros, usize> = BTreeMap::new();
         for part in parts {
             let of_row = part.bytes() / part.batch.num_rows().max(1);
             for pane in part.panes.iter() {
-                for end in window.starts_over(pane.start).map(|start| start + window.size).filter(closing) {
+                for end in window.starts_over(pane.start).map(|start| start + window.size).filter(wanted) {
                     *weights.entry(end).or_default() += of_row * pane.rows as usize;
                 }
             }
