@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::TimestampMicrosecondType;
+use datafusion::error::DataFusionError;
 use futures::FutureExt;
 
 use crate::checkpoint::DataRoot;
@@ -114,7 +115,7 @@ pub struct Closed {
     pub ledger: Vec<LedgerRow>,
     pub refused: Vec<RefusedRow>,
     /// Counts what is new of this until it is shown.
-    pub made: Option<Hold>,
+    pub _made: Option<Hold>,
 }
 
 /// Does one table's share of an epoch.
@@ -135,7 +136,7 @@ impl TableEpoch {
     /// come, and `fed` what of other views came to it in this epoch.
     pub async fn close(mut self, whole: Whole, through: Option<Micros>, fed: Fed) -> Result<Closed> {
         let closed = self.closed(whole, through, fed).await?;
-        Ok(Closed { made: Some(self.made), ..closed })
+        Ok(Closed { _made: Some(self.made), ..closed })
     }
 
     async fn closed(&mut self, whole: Whole, through: Option<Micros>, fed: Fed) -> Result<Closed> {
@@ -356,7 +357,10 @@ fn left_with(panes: &Panes, spec: &ViewSpec, rows: &[RecordBatch]) -> Result<Lef
 
 fn closing_failed(error: &Error) -> String {
     match error {
-        Error::Plan(error) => format!("closing its windows failed: {}", root_text(error)),
+        Error::Plan(error) => match error.find_root() {
+            DataFusionError::ResourcesExhausted(reason) => reason.clone(),
+            _ => format!("closing its windows failed: {}", root_text(error)),
+        },
         other => other.to_string(),
     }
 }
@@ -394,7 +398,7 @@ impl Closed {
             rows,
             ledger: taken.ledger,
             refused: taken.refused,
-            made: None,
+            _made: None,
         }
     }
 

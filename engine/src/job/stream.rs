@@ -287,7 +287,7 @@ impl Drop for StreamJob {
 fn can_go_on(discovery: &mut dyn Discovery, there: Assignment) -> Result<bool> {
     const WITHIN: Duration = Duration::from_secs(1);
     const LOOKS: u32 = 10;
-    let mut reader = discovery.open(&[there], Reading { with_keys: false, queue_bytes: 1 << 20 })?;
+    let mut reader = discovery.open(&[there], Reading::little(false))?;
     let limit = BatchLimit { rows: 1, bytes: 1 };
     for _ in 0..LOOKS {
         match reader.poll(&mut RawBatch::default(), limit, WITHIN) {

@@ -211,6 +211,8 @@ impl Running {
     /// Reads nothing for a moment.
     fn pause(&mut self) {
         std::thread::sleep(POLL);
+        // What the source fetches ahead meanwhile is the most that it ever holds.
+        self.weigh();
         self.quiet.values_mut().for_each(Quiet::not_listened);
     }
 

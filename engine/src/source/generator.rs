@@ -288,7 +288,7 @@ mod tests {
         let clock: Arc<dyn Clock> = Arc::clone(clock) as _;
         let from = [(PartitionId(0), Offset(offsets[0])), (PartitionId(1), Offset(offsets[1]))];
         let from = from.map(Assignment::from);
-        Generator::with_clock(spec, clock).unwrap().open(&from, Reading::of_keys(true)).unwrap()
+        Generator::with_clock(spec, clock).unwrap().open(&from, Reading::little(true)).unwrap()
     }
 
     /// What a reader says until it has nothing to say, in short: `0:3..7` is a batch, `0@7` an end for now, `0.` for
@@ -431,6 +431,6 @@ mod tests {
             assert!(matches!(Generator::new(&bad), Err(Error::Invalid(_))), "{bad:?}");
         }
         let mut generator = Generator::new(&spec()).unwrap();
-        assert!(generator.open(&[(PartitionId(2), Offset(0)).into()], Reading::of_keys(false)).is_err());
+        assert!(generator.open(&[(PartitionId(2), Offset(0)).into()], Reading::little(false)).is_err());
     }
 }

@@ -227,9 +227,9 @@ pub struct Reading {
     pub queue_bytes: usize,
 }
 
-#[cfg(test)]
 impl Reading {
-    fn of_keys(with_keys: bool) -> Reading {
+    /// For a look at a few records.
+    pub fn little(with_keys: bool) -> Reading {
         Reading { with_keys, queue_bytes: 1 << 20 }
     }
 }

@@ -17,7 +17,9 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use thalweg_engine::ids::{Offset, PartitionId};
 use thalweg_engine::secrets::Secrets;
-use thalweg_engine::source::{self, Assignment, BatchLimit, Discovery, FilesRoots, Polled, RawBatch, Reader};
+use thalweg_engine::source::{
+    self, Assignment, BatchLimit, Discovery, FilesRoots, Polled, RawBatch, Reader, Reading,
+};
 use thalweg_engine::spec::{KafkaSpec, SourceSpec};
 use thalweg_tests::servers::Kafka;
 
@@ -80,7 +82,7 @@ impl Topic {
     fn reader(&self, from: &[(i32, i64)]) -> Result<Box<dyn Reader>> {
         let assigned = |&(partition, offset): &_| Assignment::from((PartitionId(partition), Offset(offset)));
         let from: Vec<_> = from.iter().map(assigned).collect();
-        Ok(self.discovery()?.open(&from, true)?)
+        Ok(self.discovery()?.open(&from, Reading::little(true))?)
     }
 
     /// Gone, for clients too.

@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_null_a
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use thalweg_engine::spec::{ViewShape, ViewSpec};
+use thalweg_engine::view::Room;
 use thalweg_engine::view::arrived::Arrived;
 use thalweg_engine::view::lower::LowerHalf;
 use thalweg_engine::view::panes::Panes;
@@ -49,10 +50,10 @@ async fn sum_of(spec: &ViewSpec, batches: &[&[i64]], change: impl Fn(Part) -> Pa
         filed.extend(parts(spec, quantities).await?.into_iter().map(&change));
     }
     let rest = filed.split_off(2.min(filed.len()));
-    let mut merged = reduce(cuts, *unit, &filed).await.unwrap();
+    let mut merged = reduce(cuts, *unit, &filed, &Room::unbounded()).await.unwrap();
     merged.extend(rest);
-    let closing = Panes::new(spec, None).closing_parts(&merged, i64::MAX);
-    let rows = finish(cuts, upper, &closing).await.map_err(|error| crate::Error::from(error).to_string())?;
+    let closing = Panes::new(spec, None).closing_shares(&merged, None, i64::MAX);
+    let rows = finish(cuts, upper, &closing, &Room::unbounded()).await.map_err(|error| crate::Error::from(error).to_string())?;
     let rows = rows.iter().find(|rows| rows.num_rows() > 0).unwrap();
     Ok(rows.column(1).as_primitive::<Int64Type>().value(0))
 }
