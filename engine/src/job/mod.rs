@@ -272,12 +272,7 @@ impl Opened {
         Ok(Engine { settings: self.settings, clock: self.clock, shared, store, commands, outcome })
     }
 
-    async fn restore_tables(
-        &self,
-        shared: &Shared,
-        views: Vec<Replanned>,
-        unplanned: &[&str],
-    ) -> Result<()> {
+    async fn restore_tables(&self, shared: &Shared, views: Vec<Replanned>, unplanned: &[&str]) -> Result<()> {
         let system = [RefusedTable::RejectedRecords, RefusedTable::LateRows].map(RefusedTable::spec);
         let system = system.into_iter().map(|spec| Replanned { id: spec.id, spec: Ok(spec) });
         for Replanned { id, spec } in system.chain(views) {

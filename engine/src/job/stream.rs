@@ -17,7 +17,9 @@ use crate::job::retry::Tries;
 use crate::job::scout::{Scout, Sighting};
 use crate::job::shared::{Partition, Shared, Stream};
 use crate::job::worker::Worker;
-use crate::source::{self, Assignment, BatchLimit, Discovery, FilesRoots, PartitionRange, Polled, RawBatch, Reading};
+use crate::source::{
+    self, Assignment, BatchLimit, Discovery, FilesRoots, PartitionRange, Polled, RawBatch, Reading,
+};
 use crate::spec::{SourceSpec, Start, StreamSpec, ViewSpec};
 use crate::status::Effort;
 use crate::view::watermark::PartitionTime;

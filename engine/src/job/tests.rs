@@ -146,7 +146,10 @@ async fn every_click_arrives_once() {
 async fn rows_that_wait_are_read_and_become_durable() {
     const CLICKS: u64 = 1_000;
     let live = async |engine: &Engine| {
-        let rows = engine.snapshot().views["archive"].live(&Room::unbounded()).await.expect("what is open can be read");
+        let rows = engine.snapshot().views["archive"]
+            .live(&Room::unbounded())
+            .await
+            .expect("what is open can be read");
         rows.iter().map(|batch| batch.num_rows() as u64).sum::<u64>()
     };
     let data = TempDir::new().expect("a folder");

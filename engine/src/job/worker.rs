@@ -374,7 +374,8 @@ impl Running {
 
     fn enough_waits(&self) -> bool {
         let rows = WAITING_ROWS.min(self.worker.batch_rows);
-        self.waiting.rows() >= rows || self.waiting.bytes() + self.origins.bytes() >= self.worker.shares.waiting
+        self.waiting.rows() >= rows
+            || self.waiting.bytes() + self.origins.bytes() >= self.worker.shares.waiting
     }
 
     /// Runs the lower halves of all views over what waits.

@@ -193,6 +193,9 @@ mod tests {
         drop(waiting);
         assert_eq!(memory.used(), 40);
         let waiting = &memory.status()[Purpose::Waiting as usize];
-        assert_eq!((waiting.purpose, waiting.bytes, waiting.bytes_most, waiting.budget), ("waiting", 0, 61, 100));
+        assert_eq!(
+            (waiting.purpose, waiting.bytes, waiting.bytes_most, waiting.budget),
+            ("waiting", 0, 61, 100)
+        );
     }
 }

@@ -43,11 +43,7 @@ impl MemoryPool for Pool {
         self.memory.sub(Purpose::Closing, shrink);
     }
 
-    fn try_grow(
-        &self,
-        reservation: &MemoryReservation,
-        additional: usize,
-    ) -> datafusion::error::Result<()> {
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> datafusion::error::Result<()> {
         if self.memory.lacks(additional) {
             (self.judge)(self.reserved() + additional).map_err(DataFusionError::ResourcesExhausted)?;
         }

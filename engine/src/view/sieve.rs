@@ -129,9 +129,9 @@ fn failing(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Vec<(usiz
     while let Some((first, rows)) = gallop.next() {
         match fault(first, rows) {
             None => gallop.succeeded(),
-            Some(fault) => {
-                failing.extend(gallop.failed().map(|row| (row, fault.at(culprit(expression, &batch.slice(row, 1))))))
-            }
+            Some(fault) => failing.extend(
+                gallop.failed().map(|row| (row, fault.at(culprit(expression, &batch.slice(row, 1))))),
+            ),
         }
     }
     failing

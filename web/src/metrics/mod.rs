@@ -13,7 +13,9 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use thalweg_engine::ids::{END_OF_TIME, Micros};
-use thalweg_engine::status::{CheckpointStatus, MemoryStatus, PartitionStatus, Status, StreamStatus, ViewStatus};
+use thalweg_engine::status::{
+    CheckpointStatus, MemoryStatus, PartitionStatus, Status, StreamStatus, ViewStatus,
+};
 use thalweg_sql::session::{QueryState, QueryStatus};
 
 use crate::fault::Fault;

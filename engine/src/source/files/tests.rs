@@ -14,7 +14,8 @@ fn spec(location: impl ToString) -> FilesSpec {
 }
 
 fn open(location: impl ToString, offset: i64) -> Result<Box<dyn Reader>> {
-    Files::find(&spec(location), &FilesRoots::Anywhere)?.open(&[(PARTITION, Offset(offset)).into()], Reading::little(true))
+    Files::find(&spec(location), &FilesRoots::Anywhere)?
+        .open(&[(PARTITION, Offset(offset)).into()], Reading::little(true))
 }
 
 /// The records from an offset to the end, joined by commas.

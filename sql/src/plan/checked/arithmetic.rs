@@ -134,6 +134,7 @@ impl Arithmetic {
 fn text_of(expr: &Expr) -> String {
     match expr {
         Expr::Cast(Cast { expr, .. }) => text_of(expr),
+        Expr::Column(column) => column.name.clone(),
         Expr::ScalarFunction(call) => match (call.func.inner().as_ref() as &dyn Any).downcast_ref() {
             Some(Arithmetic { text, .. }) => format!("({text})"),
             None => expr.human_display().to_string(),

@@ -95,7 +95,7 @@ impl AggregateUDFImpl for ExactSum {
             }
             _ if args.is_distinct && narrow == DataType::Int64 => {
                 Ok(Box::new(DistinctInFrame { name, ..DistinctInFrame::default() }))
-            },
+            }
             _ => self.inner.create_sliding_accumulator(args),
         }
     }

@@ -53,7 +53,9 @@ async fn sum_of(spec: &ViewSpec, batches: &[&[i64]], change: impl Fn(Part) -> Pa
     let mut merged = reduce(cuts, *unit, &filed, &Room::unbounded()).await.unwrap();
     merged.extend(rest);
     let closing = Panes::new(spec, None).closing_shares(&merged, None, i64::MAX);
-    let rows = finish(cuts, upper, &closing, &Room::unbounded()).await.map_err(|error| crate::Error::from(error).to_string())?;
+    let rows = finish(cuts, upper, &closing, &Room::unbounded())
+        .await
+        .map_err(|error| crate::Error::from(error).to_string())?;
     let rows = rows.iter().find(|rows| rows.num_rows() > 0).unwrap();
     Ok(rows.column(1).as_primitive::<Int64Type>().value(0))
 }

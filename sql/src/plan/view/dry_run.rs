@@ -13,11 +13,11 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Result as PlannerResult;
 use futures::FutureExt;
 use thalweg_engine::spec::{Leg, TIME_COLUMN, ViewShape};
-use thalweg_engine::view::{Fault, Room};
 use thalweg_engine::view::arrived::Arrived;
 use thalweg_engine::view::lower::{FailedRow, LowerHalf};
 use thalweg_engine::view::part::Part;
 use thalweg_engine::view::upper::{WindowPart, finish, reduce};
+use thalweg_engine::view::{Fault, Room};
 
 use super::inputs::{Inputs, Known};
 use crate::error::{Error, Result};
