@@ -31,6 +31,7 @@ use crate::view::compact::compacted;
 use crate::view::left::Left;
 use crate::view::panes::{Panes, Run, due_merge};
 use crate::view::part::Part;
+use crate::view::pieces::in_order;
 use crate::view::session::{self, Closing};
 use crate::view::upper::{WindowPart, finish, reduce};
 use crate::view::{Room, without_time};
@@ -85,10 +86,10 @@ impl Whole {
         }
     }
 
-    /// What its closing takes beside it, about: a piece that is merged or finished, twice over while it is copied, and
+    /// What its closing takes beside it, about: a piece that is merged or finished, twice over while it is copied, and two of
     /// closed rows that are sorted and encoded.
     pub fn needs(&self, roll: &Roll, now: Micros, piece: usize) -> usize {
-        let encoding = if roll.is_due(&self.tail, now) { 3 * self.tail.bytes() } else { 0 };
+        let encoding = if roll.is_due(&self.tail, now) { 3 * self.tail.bytes().min(2 * piece) } else { 0 };
         4 * self.panes.bytes().min(piece) + encoding
     }
 }
@@ -299,11 +300,15 @@ impl TableEpoch {
         }
         if !tail.rows.is_empty() && self.roll.is_due(&tail, self.wall) {
             let (first, others) = first_dates(&tail.rows, DATES_A_ROLL)?;
-            // Sorted, and in the lake's types.
-            let mut encoding = self.memory.hold(Purpose::Encoding, 2 * tail.bytes());
-            let parts = encode_parts(&first, &mut self.names)?;
-            encoding.set(parts.iter().map(|part| part.bytes.len()).sum());
-            let files = put_parts(&self.root, &spec.name, parts).await?;
+            let mut files = vec![];
+            for rows in in_order(first, 2 * self.room.piece_bytes) {
+                // Sorted, and in the lake's types.
+                let bytes = rows.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
+                let mut encoding = self.memory.hold(Purpose::Encoding, 2 * bytes);
+                let parts = encode_parts(&rows, &mut self.names)?;
+                encoding.set(parts.iter().map(|part| part.bytes.len()).sum());
+                files.extend(put_parts(&self.root, &spec.name, parts).await?);
+            }
             let previous = delta.pending.last().map(|commit| commit.txn).or(delta.confirmed);
             delta.pending.push(PendingCommit {
                 txn: self.epoch,

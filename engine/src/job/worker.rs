@@ -191,7 +191,8 @@ impl Running {
             return true;
         }
         // With little memory left a worker reads once an epoch: windows may close before it is used up.
-        if tables.memory().is_scarce() && self.read_in == self.epoch {
+        let memory = tables.memory();
+        if memory.is_exhausted() || (memory.is_scarce() && self.read_in == self.epoch) {
             return true;
         }
         let Some(stream) = tables.streams.get(&self.worker.stream.name) else { return false };

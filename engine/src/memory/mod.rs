@@ -92,8 +92,15 @@ impl Memory {
         self.used() > self.budget / 5 * 4
     }
 
-    pub fn is_used_up(&self) -> bool {
+    /// Nothing may be read until what passes has passed.
+    pub fn is_exhausted(&self) -> bool {
         self.used() > self.budget
+    }
+
+    /// What stays leaves no room for closing: waiting does not help.
+    pub fn is_used_up(&self) -> bool {
+        let passing = self.held(Purpose::Closing) + self.held(Purpose::Encoding);
+        self.used().saturating_sub(passing) > self.budget - self.shares().closing
     }
 
     /// Whether so much more would go beyond the budget.
@@ -187,9 +194,16 @@ mod tests {
         assert_eq!((memory.used(), memory.is_scarce()), (70, false));
         assert!(memory.lacks(31) && !memory.lacks(30));
         waiting.set(50);
-        assert_eq!((memory.used(), memory.is_scarce(), memory.is_used_up()), (90, true, false));
-        waiting.add(11);
-        assert!(memory.is_used_up());
+        assert_eq!((memory.used(), memory.is_scarce(), memory.is_used_up()), (90, true, true));
+        waiting.set(30);
+        let closing = memory.hold(Purpose::Closing, 31);
+        assert_eq!(
+            (memory.is_exhausted(), memory.is_used_up()),
+            (true, false),
+            "what closes will have closed"
+        );
+        drop(closing);
+        waiting.add(31);
         drop(waiting);
         assert_eq!(memory.used(), 40);
         let waiting = &memory.status()[Purpose::Waiting as usize];

@@ -11,7 +11,7 @@ pub mod lower;
 mod open;
 pub mod panes;
 pub mod part;
-mod pieces;
+pub mod pieces;
 mod running;
 pub mod session;
 pub mod sieve;

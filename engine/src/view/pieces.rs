@@ -81,7 +81,8 @@ impl Iterator for ByGroup {
     }
 }
 
-fn in_order(batches: Vec<RecordBatch>, bytes: usize) -> Vec<Vec<RecordBatch>> {
+/// What comes one after the other stays so.
+pub fn in_order(batches: Vec<RecordBatch>, bytes: usize) -> Vec<Vec<RecordBatch>> {
     let mut pieces: Vec<Vec<RecordBatch>> = vec![];
     let mut weight = 0;
     for batch in batches {
