@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 it did what was asked; 1 it failed; 2 it was asked wrongly, or could not reach a server.
 
+mod allocator;
 mod bench;
 mod serve;
 mod shell;
@@ -32,6 +33,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    allocator::give_back_what_is_large();
     match Arguments::parse().command {
         Command::Demo(arguments) => serve::demo(arguments),
         Command::Serve(arguments) => serve::serve(arguments),

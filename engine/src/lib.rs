@@ -17,6 +17,7 @@ pub mod source;
 pub mod view;
 
 pub mod clock;
+pub mod memory;
 pub mod secrets;
 pub mod snapshot;
 pub mod status;

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::ids::{Epoch, Micros};
 use crate::sink::HistoryFiles;
 use crate::status::Failure;
-use crate::view::OpenPanes;
+use crate::view::{OpenPanes, Room};
 
 /// All tables at one instant. At any instant a row is in exactly one of its table's three parts.
 #[derive(Debug, Clone, Default)]
@@ -51,8 +51,8 @@ pub struct TableSnapshot {
 }
 
 impl TableSnapshot {
-    /// Runs the upper half over the open panes: the provisional rows of `live.<view>`, with `schema`.
-    pub async fn live(&self) -> Result<Vec<RecordBatch>> {
-        self.open.finish().await
+    /// Runs the upper half over the open panes, in the reader's room: the provisional rows of `live.<view>`, with `schema`.
+    pub async fn live(&self, room: &Room) -> Result<Vec<RecordBatch>> {
+        self.open.finish(room).await
     }
 }

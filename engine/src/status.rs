@@ -17,6 +17,8 @@ pub struct Status {
     /// The newest epochs' terms of conservation, newest last.
     pub ledger: Vec<LedgerRow>,
     pub store: StoreStatus,
+    /// What ingest holds in memory, by what it is for.
+    pub memory: Vec<MemoryStatus>,
     /// What statements did to where streams read and to their time, newest last.
     pub interventions: Vec<Intervention>,
 }
@@ -34,6 +36,17 @@ pub struct StoreStatus {
     pub retries: u64,
     pub last_error: Option<String>,
     pub last_error_at: Option<Micros>,
+}
+
+#[derive(Debug, Clone)]
+pub struct MemoryStatus {
+    /// `queues`, `waiting`, `open`, `closing`, `encoding` or `tails`
+    pub purpose: &'static str,
+    pub bytes: u64,
+    /// The most that it has been since the engine started.
+    pub bytes_most: u64,
+    /// For all purposes together.
+    pub budget: u64,
 }
 
 #[derive(Debug, Clone)]

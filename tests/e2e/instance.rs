@@ -47,8 +47,11 @@ pub struct Instance {
     client: Option<FlightSqlServiceClient<Channel>>,
 }
 
-/// The binary that cargo built beside this test.
+/// The binary that cargo built beside this test, or one that was built otherwise (`scripts/sanitize-engine.sh`).
 fn binary() -> Result<PathBuf> {
+    if let Some(other) = std::env::var_os("THALWEG_BINARY") {
+        return Ok(PathBuf::from(other));
+    }
     let test = std::env::current_exe()?;
     let folder = test.parent().and_then(Path::parent).context("a test runs in target/PROFILE/deps")?;
     let binary = folder.join("thalweg");

@@ -9,7 +9,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use thalweg_engine::ErrorKind;
 use thalweg_engine::ids::{Offset, PartitionId};
 use thalweg_engine::secrets::Secrets;
-use thalweg_engine::source::{self, BatchLimit, FilesRoots, Logs, Polled, RawBatch};
+use thalweg_engine::source::{self, BatchLimit, FilesRoots, Logs, Polled, RawBatch, Reading};
 use thalweg_engine::spec::{FilesSpec, SourceSpec};
 use thalweg_tests::servers::Minio;
 
@@ -53,7 +53,7 @@ async fn objects_are_read_in_the_order_of_their_names_from_any_offset() -> Resul
             &FilesRoots::default(),
             &Logs::default(),
         )?;
-        let mut reader = discovery.open(&[(PartitionId(0), Offset(from)).into()], false)?;
+        let mut reader = discovery.open(&[(PartitionId(0), Offset(from)).into()], Reading::little(false))?;
         let first = if location == "in-order" { 0 } else { 1000 };
         let mut next = from;
         loop {
@@ -87,7 +87,7 @@ async fn an_object_replaced_while_it_is_read_is_bad_data() -> Result<()> {
         &FilesRoots::default(),
         &Logs::default(),
     )?;
-    let mut reader = discovery.open(&[(PartitionId(0), Offset(0)).into()], false)?;
+    let mut reader = discovery.open(&[(PartitionId(0), Offset(0)).into()], Reading::little(false))?;
     let mut batch = RawBatch::default();
     assert!(matches!(reader.poll(&mut batch, LIMIT, WITHIN)?, Polled::Records { .. }));
     put(&store, "replaced/a.json", 5..1_000_005).await?;

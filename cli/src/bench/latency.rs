@@ -9,6 +9,7 @@ use anyhow::Result;
 use thalweg_engine::clock::{Clock, SystemClock};
 use thalweg_engine::ids::{Micros, Offset, PartitionId};
 use thalweg_engine::job::Engine;
+use thalweg_engine::view::Room;
 
 use tokio::runtime::Handle;
 
@@ -92,7 +93,7 @@ async fn read(engine: Engine) -> Result<Vec<u64>> {
     let (begun, mut reads) = (Instant::now(), vec![]);
     while begun.elapsed() < WATCHED {
         let read = Instant::now();
-        engine.snapshot().views["by_type"].live().await?;
+        engine.snapshot().views["by_type"].live(&Room::unbounded()).await?;
         reads.push(read.elapsed().as_micros() as u64);
         tokio::time::sleep(READ_EVERY.saturating_sub(read.elapsed())).await;
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use thalweg_engine::checkpoint::{Failpoints, Step};
 use thalweg_engine::ids::Offset;
 use thalweg_engine::job::Settings;
@@ -12,6 +12,9 @@ use thalweg_engine::source::FilesRoots;
 use thalweg_sql::plan::values;
 
 use super::memory;
+
+/// With less the shares of what passes through would hold up the reading.
+const MEMORY_LEAST: usize = 64 << 20;
 
 #[derive(clap::Args)]
 pub struct ServeArguments {
@@ -62,8 +65,8 @@ pub struct Common {
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = values::bytes)]
     pub state_max: usize,
 
-    /// The most that what all views have open may weigh in memory [default: half of the machine's memory, or of the
-    /// container's]
+    /// The most that ingest may hold in memory: what views have open, rows that wait, closing, files on their way, queues
+    /// [default: half of the machine's memory, or of the container's]
     #[arg(long, value_name = "SIZE", value_parser = values::bytes)]
     memory: Option<usize>,
 
@@ -123,12 +126,14 @@ impl Common {
             [] => scripts.iter().map(|script| folder(script)).filter(|at| at != Path::new("/")).collect(),
             given => given.to_vec(),
         };
+        let memory_bytes = self.memory.unwrap_or_else(|| (memory::available() / 2).max(MEMORY_LEAST));
+        ensure!(memory_bytes >= MEMORY_LEAST, "--memory is at least {} MiB", MEMORY_LEAST >> 20);
         Ok(Settings {
             epoch: self.epoch,
             roll: self.roll,
             roll_bytes: self.roll_size,
             state_bytes_max: self.state_max,
-            memory_bytes: self.memory.unwrap_or_else(|| memory::available() / 2),
+            memory_bytes,
             workers: self.workers(),
             batch_rows: self.batch_rows.max(1),
             linger: self.linger,

@@ -43,6 +43,15 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Whether all that a view reads, by itself or through others, are these streams.
+    pub fn reads_only(&self, view: &TableState, streams: &[&str]) -> bool {
+        let TableKind::View { inputs, .. } = &view.kind else { return false };
+        inputs.iter().all(|input| {
+            let read = self.tables.iter().find(|table| table.name == *input && table.id != view.id);
+            streams.contains(&input.as_str()) || read.is_some_and(|read| self.reads_only(read, streams))
+        })
+    }
+
     /// All files under `state/` that the manifest makes real: runs and tails.
     pub fn state_files(&self) -> impl Iterator<Item = &StateFile> {
         self.tables.iter().flat_map(|table| table.runs.iter().map(|run| &run.file).chain(&table.tail))

@@ -320,7 +320,7 @@ impl Coordinator {
             table.panes = panes;
             table.spec = Arc::clone(&spec);
             table.since = self.epoch.next();
-            table.failure = None;
+            (table.failure, table.waits) = (None, None);
         }
         self.begin_view(spec, Birth::FromNowOn).await
     }

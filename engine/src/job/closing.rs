@@ -13,6 +13,7 @@ use crate::job::coordinator::{Coordinator, micros};
 use crate::job::epoch::{Closed, Roll, TableEpoch, Whole};
 use crate::job::fed::Fed;
 use crate::job::refused::{RefusedRows, RefusedTable};
+use crate::memory::Purpose;
 use crate::spec::{Input, Leg};
 use crate::view::compact::compacted;
 use crate::view::part::Part;
@@ -113,9 +114,17 @@ impl Coordinator {
             let since = tables.ledger.values().map(|ledger| ledger.view(&name));
             Whole::of(&tables.tables[&name], since)
         };
-        let roll = Roll { bytes: self.settings.roll_bytes, age: micros(self.settings.roll), now: stop };
+        let memory = Arc::clone(self.shared.memory());
+        let shares = memory.shares();
+        // Where closed rows take more than their share, none wait any longer.
+        let much = memory.held(Purpose::Tails) > shares.tails;
+        let bytes = if much { 0 } else { self.settings.roll_bytes };
+        let roll = Roll { bytes, age: micros(self.settings.roll), now: stop };
+        let _in_lane = self.shared.lane().enter(whole.needs(&roll, wall, shares.piece)).await;
         let names = FileNames::new(whole.spec.id, epoch, self.nonce);
-        let mut share = TableEpoch { root: self.root.clone(), names, epoch, wall, roll };
+        let room = self.shared.room(&name, wall);
+        let made = memory.hold(Purpose::Closing, 0);
+        let share = TableEpoch { root: self.root.clone(), names, epoch, wall, roll, room, memory, made };
         let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || runtime.block_on(share.close(whole, through, fed)))
             .await

@@ -16,7 +16,7 @@ use crate::checkpoint::DataRoot;
 use crate::checkpoint::ManifestLog;
 use crate::checkpoint::Owner;
 use crate::checkpoint::Step;
-use crate::checkpoint::manifest::{FORMAT, KeptState, Manifest, ManifestKind, PartitionState, StreamState};
+use crate::checkpoint::manifest::{FORMAT, KeptState, Manifest, ManifestKind, StreamState};
 use crate::clock::Clock;
 use crate::ids::{Epoch, Micros, PartitionId};
 use crate::job::catalog::Request;
@@ -292,7 +292,7 @@ impl Coordinator {
                 name: name.clone(),
                 sql: stream.spec.sql.clone(),
                 frontier: frontiers.get(name).copied().flatten(),
-                partitions: partitions.map(|(id, partition)| partition_state(*id, partition)).collect(),
+                partitions: partitions.map(|(id, partition)| partition.state(*id)).collect(),
                 records: totals.records,
                 rejected: totals.rejected,
             }
@@ -343,6 +343,7 @@ impl Coordinator {
             }
         }
         tables.weigh();
+        tables.tell_scarcity();
         tables.epoch = epoch;
         tables.ledger_rows.extend(ledger.iter().cloned());
         while tables.ledger_rows.len() > KEPT_LEDGER_ROWS {
@@ -401,6 +402,8 @@ impl Coordinator {
     }
 
     pub fn start_workers(&mut self, name: &str, starts: &[Assignment]) -> Result<()> {
+        // The n-th stream gets an n-th: those before it can't be made to hold less.
+        let queue_bytes = self.shared.memory().shares().queues / self.streams.len().max(1);
         let Some(stream) = self.streams.get_mut(name) else { return Ok(()) };
         let crew = Crew {
             shared: &self.shared,
@@ -409,6 +412,7 @@ impl Coordinator {
             scout: &self.scout,
             settings: &self.settings,
             epoch: self.epoch,
+            queue_bytes,
         };
         stream.start(crew, starts)
     }
@@ -463,18 +467,6 @@ fn unexpected(report: Option<Report>) -> Result<()> {
 fn worker_failed(stream: &str, worker: usize, error: Error) -> Error {
     tracing::error!(stream, worker, %error, "a worker failed");
     error
-}
-
-fn partition_state(id: PartitionId, partition: &Partition) -> PartitionState {
-    PartitionState {
-        partition: id,
-        next_offset: partition.next_offset,
-        event_time_max: partition.time.event_time_max,
-        floor: partition.time.floor,
-        idle: partition.idle_since.is_some(),
-        ended: partition.ended,
-        last_record: partition.last_record,
-    }
 }
 
 /// Tells how long each stage of a commit took, in microseconds.

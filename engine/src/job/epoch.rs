@@ -6,7 +6,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::TimestampMicrosecondType;
+use datafusion::error::DataFusionError;
 use futures::FutureExt;
 
 use crate::checkpoint::DataRoot;
@@ -21,16 +23,18 @@ use crate::job::fed::{Fed, Taken};
 use crate::job::ledger::ViewTerms;
 use crate::job::refused::{RefusedRow, RefusedTable};
 use crate::job::shared::{Table, Tail};
+use crate::memory::{Hold, Memory, Purpose};
 use crate::sink::{encode_parts, first_dates, put_parts};
-use crate::spec::{Unit, ViewShape, ViewSpec};
+use crate::spec::{Cut, Unit, Upper, ViewShape, ViewSpec};
 use crate::status::{Failure, LedgerRow};
-use crate::view::Stretch;
+use crate::view::compact::compacted;
 use crate::view::left::Left;
 use crate::view::panes::{Panes, Run, due_merge};
 use crate::view::part::Part;
+use crate::view::pieces::in_order;
 use crate::view::session::{self, Closing};
 use crate::view::upper::reduce;
-use crate::view::without_time;
+use crate::view::{Room, Stretch, without_time};
 use crate::{Error, Result};
 
 /// A file a date is what a roll costs, and a checkpoint waits for them: what is of more dates stays in the tail for the next
@@ -46,6 +50,13 @@ pub struct Roll {
     pub now: bool,
 }
 
+impl Roll {
+    fn is_due(&self, tail: &Tail, now: Micros) -> bool {
+        let age = tail.since.map_or(0, |since| now - since);
+        self.now || tail.bytes() >= self.bytes || age >= self.age
+    }
+}
+
 /// A table as it stood when its epoch had become whole.
 pub struct Whole {
     pub spec: Arc<ViewSpec>,
@@ -55,6 +66,7 @@ pub struct Whole {
     pub late: u64,
     pub failed: u64,
     pub failure: Option<Failure>,
+    pub waits: Option<Vec<RunFile>>,
 }
 
 impl Whole {
@@ -70,7 +82,15 @@ impl Whole {
             late: table.late - late_since,
             failed: table.failed - failed_since,
             failure: table.failure.clone(),
+            waits: table.waits.clone(),
         }
+    }
+
+    /// What its closing takes beside it, about: a piece that is merged or finished, twice over while it is copied, and two of
+    /// closed rows that are sorted and encoded.
+    pub fn needs(&self, roll: &Roll, now: Micros, piece: usize) -> usize {
+        let encoding = if roll.is_due(&self.tail, now) { 3 * self.tail.bytes().min(2 * piece) } else { 0 };
+        4 * self.panes.bytes().min(piece) + encoding
     }
 }
 
@@ -87,12 +107,16 @@ pub struct Closed {
     pub late: u64,
     pub failed: u64,
     pub failure: Option<Failure>,
+    /// Then also, where it only waits to be planned, the state files that stay.
+    pub waits: Option<Vec<RunFile>>,
     pub state_bytes: u64,
     /// The rows that it closed, as readers see them: what views that read it are fed.
     pub rows: Vec<RecordBatch>,
     /// What became of the rows that it was fed by views.
     pub ledger: Vec<LedgerRow>,
     pub refused: Vec<RefusedRow>,
+    /// Counts what is new of this until it is shown.
+    pub _made: Option<Hold>,
 }
 
 /// Does one table's share of an epoch.
@@ -102,12 +126,21 @@ pub struct TableEpoch {
     pub epoch: Epoch,
     pub wall: Micros,
     pub roll: Roll,
+    pub room: Room,
+    pub memory: Arc<Memory>,
+    /// What it has made, and nobody has been shown yet.
+    pub made: Hold,
 }
 
 impl TableEpoch {
     /// Where a view is at fault, not the store, it alone stands still from here on. `through` is how far its legs have
     /// come, and `fed` what of other views came to it in this epoch.
-    pub async fn close(&mut self, whole: Whole, through: Option<Micros>, fed: Fed) -> Result<Closed> {
+    pub async fn close(mut self, whole: Whole, through: Option<Micros>, fed: Fed) -> Result<Closed> {
+        let closed = self.closed(whole, through, fed).await?;
+        Ok(Closed { _made: Some(self.made), ..closed })
+    }
+
+    async fn closed(&mut self, whole: Whole, through: Option<Micros>, fed: Fed) -> Result<Closed> {
         let failure = match &whole.failure {
             Some(failure) => failure.clone(),
             None => {
@@ -139,17 +172,28 @@ impl TableEpoch {
         let (rows, fresh, closed_through) = match &spec.shape {
             ViewShape::Copy { .. } => (fresh.into_iter().map(|part| part.batch).collect(), vec![], None),
             ViewShape::Units { cuts, upper, unit, .. } => {
-                let mut fresh = reduce(cuts, *unit, &fresh).await?;
+                let mut fresh = reduce(cuts, *unit, &fresh, &self.room).await?;
+                self.made.add(bytes_of(&fresh));
                 let panes = &whole.panes;
-                let (closed_through, closing) = match unit {
-                    Unit::Ever => (None, vec![]),
+                let mut rows = vec![];
+                let closed_through = match unit {
+                    Unit::Ever => None,
                     Unit::Window(_) => {
                         let closed = panes.closed_through.max(through);
-                        (closed, closed.map_or(vec![], |closed| panes.closing_stretches(&fresh, closed)))
+                        let most = self.room.piece_bytes;
+                        for stretch in closed
+                            .into_iter()
+                            .flat_map(|closed| panes.closing_stretches(&fresh, closed, most))
+                        {
+                            rows.extend(self.finish(cuts, upper, &stretch).await?);
+                        }
+                        closed
                     }
                     Unit::Session(session) => {
                         let closed = through.map(|through| session.closed_through(through));
                         let closed = panes.closed_through.max(closed);
+                        // Labelled as a whole, and once more as what goes on.
+                        let _labelled = self.memory.hold(Purpose::Closing, 2 * panes.bytes());
                         let born = panes.born_after.map(|born| session.born_after(born));
                         let outcome = match closed {
                             Some(closed) => {
@@ -159,13 +203,11 @@ impl TableEpoch {
                         };
                         // What has ended leaves, but what goes on of it.
                         fresh.extend(outcome.carried);
-                        (closed, vec![Stretch { parts: outcome.closing, within: None }])
+                        let ended = Stretch { parts: outcome.closing, within: None };
+                        rows.extend(self.finish(cuts, upper, &ended).await?);
+                        closed
                     }
                 };
-                let mut rows = vec![];
-                for stretch in closing.iter().filter(|stretch| !stretch.parts.is_empty()) {
-                    rows.extend(stretch.finish(cuts, upper).await?);
-                }
                 (rows, fresh, closed_through)
             }
         };
@@ -176,6 +218,23 @@ impl TableEpoch {
         let rows = rows.iter().map(|batch| without_time(&spec, batch)).collect::<Result<_>>()?;
         let settled = Settled { runs, closed_through, left, tail, delta, files, written, rows };
         Ok(Closed::of(whole, settled, taken))
+    }
+
+    /// The rows of these windows, as one batch that owns its buffers: plans give slices of large ones.
+    async fn finish(
+        &mut self,
+        cuts: &[Cut],
+        upper: &Upper,
+        closing: &Stretch,
+    ) -> Result<Option<RecordBatch>> {
+        if closing.parts.is_empty() {
+            return Ok(None);
+        }
+        let rows = closing.finish(cuts, upper, &self.room).await?;
+        let Some(first) = rows.first() else { return Ok(None) };
+        let rows = compacted(concat_batches(first.schema_ref(), &rows)?)?;
+        self.made.add(rows.get_array_memory_size());
+        Ok(Some(rows))
     }
 
     /// The runs after this epoch, and the bytes written for them: the epoch's parts as a run of level 0, runs without
@@ -202,7 +261,7 @@ impl TableEpoch {
             let ViewShape::Units { cuts, unit, .. } = &spec.shape else { break };
             let merging: Vec<Part> =
                 runs[range.clone()].iter().flat_map(|run| run.parts.iter().cloned()).collect();
-            let run = self.write_run(level, reduce(cuts, *unit, &merging).await?).await?;
+            let run = self.merged_run(level, reduce(cuts, *unit, &merging, &self.room).await?).await?;
             written += run.file.bytes;
             runs.splice(range, [Arc::new(run)]);
         }
@@ -211,8 +270,14 @@ impl TableEpoch {
 
     async fn write_run(&mut self, level: u32, parts: Vec<Part>) -> Result<Run> {
         let path = self.names.state();
+        let _encoding = self.memory.hold(Purpose::Encoding, bytes_of(&parts));
         let file = write_batches(&self.root, path, &parts).await?;
         Ok(Run { level, file, parts })
+    }
+
+    async fn merged_run(&mut self, level: u32, parts: Vec<Part>) -> Result<Run> {
+        self.made.add(bytes_of(&parts));
+        self.write_run(level, parts).await
     }
 
     /// Adds closed rows to the tail, or turns the tail into Parquet when it is due.
@@ -233,12 +298,17 @@ impl TableEpoch {
             tail.visible = Arc::new(visible);
             tail.rows.extend(rows.iter().cloned());
         }
-        let age = tail.since.map_or(0, |since| self.wall - since);
-        let due = self.roll.now || tail.bytes() >= self.roll.bytes || age >= self.roll.age;
-        if !tail.rows.is_empty() && due {
+        if !tail.rows.is_empty() && self.roll.is_due(&tail, self.wall) {
             let (first, others) = first_dates(&tail.rows, DATES_A_ROLL)?;
-            let parts = encode_parts(&first, &mut self.names)?;
-            let files = put_parts(&self.root, &spec.name, parts).await?;
+            let mut files = vec![];
+            for rows in in_order(first, 2 * self.room.piece_bytes) {
+                // Sorted, and in the lake's types.
+                let bytes = rows.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
+                let mut encoding = self.memory.hold(Purpose::Encoding, 2 * bytes);
+                let parts = encode_parts(&rows, &mut self.names)?;
+                encoding.set(parts.iter().map(|part| part.bytes.len()).sum());
+                files.extend(put_parts(&self.root, &spec.name, parts).await?);
+            }
             let previous = delta.pending.last().map(|commit| commit.txn).or(delta.confirmed);
             delta.pending.push(PendingCommit {
                 txn: self.epoch,
@@ -267,9 +337,14 @@ impl TableEpoch {
 
     async fn write_tail(&mut self, rows: Vec<RecordBatch>) -> Result<StateFile> {
         let parts: Vec<Part> = rows.into_iter().map(|batch| Part::of_one_pane(0, 0, batch)).collect();
+        let _encoding = self.memory.hold(Purpose::Encoding, bytes_of(&parts));
         let path = self.names.state();
         write_batches(&self.root, path, &parts).await
     }
+}
+
+fn bytes_of(parts: &[Part]) -> usize {
+    parts.iter().map(Part::bytes).sum()
 }
 
 /// The windows that have left, with those of these rows.
@@ -287,7 +362,10 @@ fn left_with(panes: &Panes, spec: &ViewSpec, rows: &[RecordBatch], closed: Optio
 
 fn closing_failed(error: &Error) -> String {
     match error {
-        Error::Plan(error) => format!("closing its windows failed: {}", root_text(error)),
+        Error::Plan(error) => match error.find_root() {
+            DataFusionError::ResourcesExhausted(reason) => reason.clone(),
+            _ => format!("closing its windows failed: {}", root_text(error)),
+        },
         other => other.to_string(),
     }
 }
@@ -321,9 +399,11 @@ impl Closed {
             late: whole.late,
             failed: whole.failed + taken.refused.len() as u64,
             failure: None,
+            waits: whole.waits.clone(),
             rows,
             ledger: taken.ledger,
             refused: taken.refused,
+            _made: None,
         }
     }
 
@@ -343,16 +423,21 @@ impl Closed {
             },
         };
         let run = |run: &Arc<Run>| RunFile { level: run.level, file: run.file.clone() };
+        // A new start is a new attempt.
+        let (runs, failure) = match &self.waits {
+            Some(runs) => (runs.clone(), None),
+            None => (self.runs.iter().map(run).collect(), self.failure.clone()),
+        };
         let files: Vec<StateFile> = self.tail.files.clone();
         TableState {
             id: self.spec.id,
             name: self.spec.name.clone(),
             kind,
-            runs: self.runs.iter().map(run).collect(),
+            runs,
             tail: files,
             tail_since: self.tail.since,
             delta: self.delta.clone(),
-            failure: self.failure.clone(),
+            failure,
         }
     }
 }

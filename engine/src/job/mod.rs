@@ -14,6 +14,7 @@ mod fed;
 mod intake;
 mod lake;
 mod ledger;
+mod memory;
 mod orders;
 mod origins;
 mod pace;
@@ -49,10 +50,11 @@ use crate::checkpoint::{Owner, Watch, sweep_orphans};
 use crate::clock::Clock;
 use crate::collect::Collector;
 use crate::ids::{Epoch, Offset, PartitionId};
+use crate::memory::Memory;
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use crate::source::{Assignment, FilesRoots, Logs};
-use crate::spec::{CatalogChange, KeptStatement, StreamSpec, ViewSpec};
+use crate::spec::{CatalogChange, KeptStatement, SourceSpec, StreamSpec, ViewSpec};
 use crate::status::Status;
 use crate::{Error, Result};
 
@@ -79,10 +81,10 @@ pub struct Settings {
     pub roll_bytes: usize,
     /// The most that the state of one view may weigh in memory.
     pub state_bytes_max: usize,
-    /// The most that what views have open may weigh, all of them together.
+    /// The most that ingest may hold in memory (docs/decisions/one-budget.md).
     pub memory_bytes: usize,
-    /// Parts that wait for their manifest, over all views, before the workers pause. With less room for a state, a
-    /// quarter of that: parts that wait are part of it.
+    /// Parts that wait for their manifest, over all views, before the workers pause. With less room for a state, or less
+    /// memory, a share of that: parts that wait are part of it.
     pub filed_bytes_max: usize,
     /// Workers for each stream, at most.
     pub workers: usize,
@@ -231,10 +233,12 @@ impl Opened {
         let (commands, commands_rx) = mpsc::channel(64);
         let (reporter, reports) = mpsc::channel(1024);
         let (scout, sightings) = mpsc::channel(64);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(Memory::new(self.settings.memory_bytes)));
         shared.hold(self.settings.hold);
         let epoch = self.manifest.epoch.next();
-        self.restore_tables(&shared, views).await?;
+        let unplanned = streams.iter().filter(|spec| matches!(spec.source, SourceSpec::Unplanned(_)));
+        let unplanned: Vec<&str> = unplanned.map(|spec| spec.name.as_str()).collect();
+        self.restore_tables(&shared, views, &unplanned).await?;
         let mut coordinator = Coordinator {
             settings: self.settings.clone(),
             root: self.root.clone(),
@@ -278,13 +282,16 @@ impl Opened {
         Ok(Engine { settings: self.settings, clock: self.clock, shared, store, commands, outcome })
     }
 
-    async fn restore_tables(&self, shared: &Shared, views: Vec<Replanned>) -> Result<()> {
+    async fn restore_tables(&self, shared: &Shared, views: Vec<Replanned>, unplanned: &[&str]) -> Result<()> {
         let system = [RefusedTable::RejectedRecords, RefusedTable::LateRows].map(RefusedTable::spec);
         let system = system.into_iter().map(|spec| Replanned { id: spec.id, spec: Ok(spec) });
         for Replanned { id, spec } in system.chain(views) {
             let state = self.manifest.tables.iter().find(|table| table.id == id);
             let table = match (state, spec) {
-                (Some(state), spec) => tables::restored(&self.root, spec, state, self.clock.wall()).await?,
+                (Some(state), spec) => {
+                    let waits = self.manifest.reads_only(state, unplanned);
+                    tables::restored(&self.root, spec, state, waits, self.clock.wall()).await?
+                }
                 (None, Ok(spec)) => tables::created(&self.root, &Arc::new(spec), self.manifest.epoch).await?,
                 (None, Err(reason)) => return Err(Error::Internal(format!("a view is unknown. {reason}"))),
             };

@@ -14,6 +14,7 @@ pub fn status(tables: &Tables) -> Status {
             .collect(),
         checkpoints: tables.checkpoints.iter().cloned().collect(),
         ledger: tables.ledger_rows.iter().cloned().collect(),
+        memory: tables.memory().status(),
         interventions: tables.interventions.iter().cloned().collect(),
         ..Status::default()
     }

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 
-use crate::checkpoint::manifest::{DeltaState, RecordFingerprint, StateFile};
+use crate::checkpoint::manifest::{DeltaState, PartitionState, RecordFingerprint, RunFile, StateFile};
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::job::ledger::EpochLedger;
 use crate::job::retry::Tries;
+use crate::memory::{Lane, Memory, Purpose};
 use crate::sink::HistoryFiles;
 use crate::snapshot::{Snapshot, TableSnapshot, Version};
 use crate::spec::{Input, KeptStatement, StreamSpec, ViewSpec};
@@ -24,13 +25,29 @@ use crate::view::watermark::PartitionTime;
 use crate::view::{OpenInput, OpenPanes};
 use crate::{Error, Result};
 
-#[derive(Default)]
 pub struct Shared {
     tables: Mutex<Tables>,
     held: AtomicBool,
+    memory: Arc<Memory>,
+    lane: Lane,
 }
 
 impl Shared {
+    pub fn new(memory: Arc<Memory>) -> Shared {
+        let lane = Lane::of(memory.shares().closing);
+        let tables = Mutex::new(Tables::new(Arc::clone(&memory)));
+        Shared { tables, held: AtomicBool::new(false), memory, lane }
+    }
+
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// What tables close in beside each other.
+    pub fn lane(&self) -> &Lane {
+        &self.lane
+    }
+
     pub fn lock(&self) -> MutexGuard<'_, Tables> {
         // A panic under the lock leaves half an update behind; going on from it would be worse than stopping.
         self.tables.lock().expect("no thread panics while it holds the tables")
@@ -56,7 +73,6 @@ impl Shared {
     }
 }
 
-#[derive(Default)]
 pub struct Tables {
     /// The newest durable epoch.
     pub epoch: Epoch,
@@ -69,9 +85,11 @@ pub struct Tables {
     pub checkpoints: VecDeque<CheckpointStatus>,
     pub ledger_rows: VecDeque<LedgerRow>,
     pub interventions: VecDeque<Intervention>,
-    /// What waits for its manifest in all tables, and all that views have open.
+    /// What waits for its manifest in all tables.
     filed_bytes: usize,
-    open_bytes: usize,
+    memory: Arc<Memory>,
+    /// What is read is slowed for want of memory.
+    pub(super) scarce: bool,
 }
 
 pub struct Stream {
@@ -112,6 +130,20 @@ pub struct Partition {
     pub returned: Option<Option<Micros>>,
 }
 
+impl Partition {
+    pub fn state(&self, id: PartitionId) -> PartitionState {
+        PartitionState {
+            partition: id,
+            next_offset: self.next_offset,
+            event_time_max: self.time.event_time_max,
+            floor: self.time.floor,
+            idle: self.idle_since.is_some(),
+            ended: self.ended,
+            last_record: self.last_record,
+        }
+    }
+}
+
 pub struct Table {
     pub spec: Arc<ViewSpec>,
     /// The first epoch that ran with it.
@@ -127,6 +159,8 @@ pub struct Table {
     pub failed: u64,
     /// The view stands still: it takes no rows, and has nothing open.
     pub failure: Option<Failure>,
+    /// It can't be planned as long as none of its streams can: the state files that it goes on with when they are.
+    pub waits: Option<Vec<RunFile>>,
 }
 
 impl Partition {
@@ -275,6 +309,22 @@ impl Opened<'_> {
 }
 
 impl Tables {
+    fn new(memory: Arc<Memory>) -> Tables {
+        Tables {
+            epoch: Epoch::default(),
+            streams: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            ledger: BTreeMap::new(),
+            checkpoints: VecDeque::new(),
+            ledger_rows: VecDeque::new(),
+            interventions: VecDeque::new(),
+            filed_bytes: 0,
+            memory,
+            scarce: false,
+        }
+    }
+
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot { epoch: self.epoch, ..Snapshot::default() };
         let mut opened = Opened { tables: self, arrived: BTreeMap::new(), open: BTreeMap::new() };
@@ -320,13 +370,18 @@ impl Tables {
         table.panes.file(epoch, parts);
         let added = table.panes.bytes() - before;
         self.filed_bytes += added;
-        self.open_bytes += added;
+        self.memory.add(Purpose::Open, added);
     }
 
     /// After tables have let go of what a manifest made durable, or have gone.
     pub fn weigh(&mut self) {
         let bytes = |of: fn(&Panes) -> usize| self.tables.values().map(|table| of(&table.panes)).sum();
-        (self.filed_bytes, self.open_bytes) = (bytes(Panes::filed_bytes), bytes(Panes::bytes));
+        self.filed_bytes = bytes(Panes::filed_bytes);
+        self.count_memory(bytes(Panes::bytes));
+    }
+
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// Bytes that are in memory and not durable: what backpressure looks at.
@@ -334,31 +389,10 @@ impl Tables {
         self.filed_bytes
     }
 
-    /// Bytes of all that views have open.
-    pub fn open_bytes(&self) -> usize {
-        self.open_bytes
-    }
-
     pub fn fail(&mut self, view: &str, reason: String, since: Micros) {
         if let Some(table) = self.tables.get_mut(view) {
             table.fail(reason, since);
         }
         self.weigh();
-    }
-
-    /// Has the view fail that has most open.
-    pub fn fail_heaviest(&mut self, most: usize, since: Micros) {
-        const MEBIBYTE: f64 = 1_048_576.0;
-        let running = self.tables.values().filter(|table| table.failure.is_none() && !table.spec.is_system());
-        if let Some(heaviest) = running.max_by_key(|table| table.panes.bytes()) {
-            let reason = format!(
-                "all views together have outgrown the memory, and this one has most open. its share={:.1} MiB, memory={:.1} MiB; \
-                 group by fewer keys, make its windows shorter, or raise --memory",
-                heaviest.panes.bytes() as f64 / MEBIBYTE,
-                most as f64 / MEBIBYTE
-            );
-            let view = heaviest.spec.name.clone();
-            self.fail(&view, reason, since);
-        }
     }
 }

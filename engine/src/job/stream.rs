@@ -17,7 +17,9 @@ use crate::job::retry::Tries;
 use crate::job::scout::{Scout, Sighting};
 use crate::job::shared::{Partition, Shared, Stream};
 use crate::job::worker::Worker;
-use crate::source::{self, Assignment, BatchLimit, Discovery, FilesRoots, PartitionRange, Polled, RawBatch};
+use crate::source::{
+    self, Assignment, BatchLimit, Discovery, FilesRoots, PartitionRange, Polled, RawBatch, Reading,
+};
 use crate::spec::{SourceSpec, Start, StreamSpec, ViewSpec};
 use crate::status::Effort;
 use crate::view::watermark::PartitionTime;
@@ -44,6 +46,8 @@ pub struct Crew<'a> {
     pub scout: &'a mpsc::Sender<Sighting>,
     pub settings: &'a Settings,
     pub epoch: Epoch,
+    /// What its source may fetch ahead.
+    pub queue_bytes: usize,
 }
 
 impl StreamJob {
@@ -191,13 +195,16 @@ impl StreamJob {
         let discovery = self.discovery()?;
         let plan = self.orders.plan();
         let with_keys = Intake::new(&self.spec, &plan.views)?.needs_keys() || self.declares_key();
+        let shares = crew.shared.memory().shares();
+        let filed_bytes_max =
+            crew.settings.filed_bytes_max.min(crew.settings.state_bytes_max / 4).min(shares.filed);
         for number in 0..workers {
             let mine: Vec<_> = starts.iter().skip(number).step_by(workers).copied().collect();
             let partitions: Vec<PartitionId> = mine.iter().map(|start| start.partition).collect();
             let reader = {
                 let mut discovery =
                     discovery.lock().map_err(|_| Error::Internal("a source panicked".into()))?;
-                discovery.open(&mine, with_keys)?
+                discovery.open(&mine, Reading { with_keys, queue_bytes: crew.queue_bytes / workers })?
             };
             let worker = Worker {
                 number,
@@ -208,10 +215,10 @@ impl StreamJob {
                 reports: crew.reporter.clone(),
                 clock: Arc::clone(crew.clock),
                 state_bytes_max: crew.settings.state_bytes_max,
-                memory_bytes: crew.settings.memory_bytes,
+                shares,
                 batch_rows: crew.settings.batch_rows,
                 linger: crew.settings.linger,
-                filed_bytes_max: crew.settings.filed_bytes_max.min(crew.settings.state_bytes_max / 4),
+                filed_bytes_max,
                 drop_batch: crew.settings.drop_batch,
                 read_until: crew.settings.read_until,
                 fast_decoding: crew.settings.fast_decoding,
@@ -285,7 +292,7 @@ impl Drop for StreamJob {
 fn can_go_on(discovery: &mut dyn Discovery, there: Assignment) -> Result<bool> {
     const WITHIN: Duration = Duration::from_secs(1);
     const LOOKS: u32 = 10;
-    let mut reader = discovery.open(&[there], false)?;
+    let mut reader = discovery.open(&[there], Reading::little(false))?;
     let limit = BatchLimit { rows: 1, bytes: 1 };
     for _ in 0..LOOKS {
         match reader.poll(&mut RawBatch::default(), limit, WITHIN) {

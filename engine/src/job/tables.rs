@@ -40,15 +40,18 @@ pub async fn created(root: &DataRoot, spec: &Arc<ViewSpec>, ending: Epoch) -> Re
         late: 0,
         failed: 0,
         failure: None,
+        waits: None,
     })
 }
 
 /// A table as its manifest left it. What its view can't read any more, or can't be planned any more, is no reason not to
-/// start: then the view has failed, and what it had closed is served.
+/// start: then the view has failed, and what it had closed is served. If it `waits`, nothing that it reads goes on before it
+/// can be planned again, and what it has open is kept for then.
 pub async fn restored(
     root: &DataRoot,
     planned: Result<ViewSpec, String>,
     state: &TableState,
+    waits: bool,
     now: Micros,
 ) -> Result<Table> {
     let (born_after, closed_through, left, late, failed) = match &state.kind {
@@ -57,6 +60,7 @@ pub async fn restored(
         }
         TableKind::RejectedRecords | TableKind::LateRows => (None, None, None, 0, 0),
     };
+    let waits = (planned.is_err() && waits && state.failure.is_none()).then(|| state.runs.clone());
     let mut reasons = vec![];
     let tail = passing(read_tail(root, state).await, &mut reasons)?.unwrap_or_default();
     let spec = match planned {
@@ -94,6 +98,7 @@ pub async fn restored(
         late,
         failed,
         failure: state.failure.clone(),
+        waits,
     };
     if !reasons.is_empty() {
         table.fail(reasons.join("; "), now);

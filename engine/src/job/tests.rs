@@ -14,13 +14,14 @@ use uuid::Uuid;
 
 use crate::checkpoint::DataRoot;
 use crate::clock::SystemClock;
-use crate::ids::Offset;
-use crate::job::{Engine, Opened, Replanned, Settings};
+use crate::ids::{Epoch, Offset};
+use crate::job::shared::Table;
+use crate::job::{Engine, Opened, Replanned, Settings, tables};
 use crate::spec::{
     CatalogChange, ColumnOrigin, EventTime, GeneratorSpec, Input, Leg, SourceSpec, StreamOptions, StreamSpec,
     TIME_COLUMN, ViewShape, ViewSpec,
 };
-use crate::view::LeafExec;
+use crate::view::{LeafExec, Room};
 
 const ROWS: u64 = 20_000;
 
@@ -81,6 +82,13 @@ fn archive() -> ViewSpec {
     }
 }
 
+/// A view of this name without a row.
+pub async fn table(name: &str) -> Table {
+    let root = DataRoot::over(Arc::new(InMemory::new()), url::Url::parse("memory:///").expect("it is a URL"));
+    let spec = ViewSpec { name: name.to_owned(), ..archive() };
+    tables::created(&root, &Arc::new(spec), Epoch(0)).await.expect("nothing is in its way")
+}
+
 fn settings() -> Settings {
     let short = Duration::from_millis(20);
     Settings { epoch: short, roll: short * 3, workers: 2, ..Settings::default() }
@@ -138,7 +146,10 @@ async fn every_click_arrives_once() {
 async fn rows_that_wait_are_read_and_become_durable() {
     const CLICKS: u64 = 1_000;
     let live = async |engine: &Engine| {
-        let rows = engine.snapshot().views["archive"].live().await.expect("what is open can be read");
+        let rows = engine.snapshot().views["archive"]
+            .live(&Room::unbounded())
+            .await
+            .expect("what is open can be read");
         rows.iter().map(|batch| batch.num_rows() as u64).sum::<u64>()
     };
     let data = TempDir::new().expect("a folder");
@@ -158,7 +169,7 @@ async fn rows_that_wait_are_read_and_become_durable() {
     let late = ViewSpec { id: Uuid::from_u128(12), name: "late".into(), ..archive() };
     engine.apply(CatalogChange::CreateView(Arc::new(late))).await.expect("another view is created");
     assert_eq!(live(&engine).await + rows(&engine).0 + rows(&engine).1, CLICKS);
-    let other = engine.snapshot().views["late"].live().await.expect("it can be read");
+    let other = engine.snapshot().views["late"].live(&Room::unbounded()).await.expect("it can be read");
     assert!(other.iter().all(|batch| batch.num_rows() == 0));
     engine.stop().await.expect("it stops");
     assert_eq!(rows(&engine), (CLICKS, 0));

@@ -27,6 +27,7 @@ use crate::job::quiet::{Quiet, Verdict};
 use crate::job::refused::{RefusedRow, RefusedRows, RefusedTable};
 use crate::job::running_leg::{Made, RunningLeg, Share};
 use crate::job::shared::{Shared, Tables};
+use crate::memory::{Hold, Purpose, Shares};
 use crate::source::{BatchLimit, Polled, RawBatch, Reader};
 use crate::spec::StreamSpec;
 use crate::status::Effort;
@@ -36,13 +37,9 @@ use crate::view::lower::FailedRow;
 use crate::view::part::Part;
 use crate::{Error, Result};
 
-/// Bytes of one micro-batch, at most; its rows are a setting.
-const BATCH_BYTES: usize = 8 << 20;
-
 /// Rows that wait for the lower halves, at most: so many that the fixed costs of all plans are a small share of what the
 /// rows cost, so few that a reader puts them through the plan of its view in a millisecond.
 const WAITING_ROWS: usize = 4096;
-const WAITING_BYTES: usize = 4 << 20;
 
 /// How long a worker may sit in its source, or rest, before it looks at its orders.
 const POLL: Duration = Duration::from_millis(10);
@@ -56,7 +53,7 @@ pub struct Worker {
     pub reports: mpsc::Sender<Report>,
     pub clock: Arc<dyn Clock>,
     pub state_bytes_max: usize,
-    pub memory_bytes: usize,
+    pub shares: Shares,
     pub batch_rows: usize,
     pub linger: Duration,
     pub filed_bytes_max: usize,
@@ -77,6 +74,8 @@ struct Running {
     /// Rows that readers see already, and that no lower half has seen.
     waiting: Waiting,
     origins: Origins,
+    waiting_held: Hold,
+    queued_held: Hold,
     quiet: BTreeMap<PartitionId, Quiet>,
     rejected: RefusedRows,
     late: RefusedRows,
@@ -114,6 +113,8 @@ impl Running {
         let plan = worker.orders.plan();
         let intake = worker.intake(&plan)?;
         let quiet = partitions.iter().map(|id| (*id, Quiet::default())).collect();
+        let memory = worker.shared.memory();
+        let (waiting_held, queued_held) = (memory.hold(Purpose::Waiting, 0), memory.hold(Purpose::Queues, 0));
         Ok(Running {
             views: RunningLeg::of(&plan.views, &worker.stream.name, &plan.left)?,
             pace: Pace::new(worker.linger),
@@ -124,6 +125,8 @@ impl Running {
             left: None,
             waiting: Waiting::default(),
             origins: Origins::default(),
+            waiting_held,
+            queued_held,
             quiet,
             rejected: RefusedRows::default(),
             late: RefusedRows::default(),
@@ -161,7 +164,7 @@ impl Running {
             return Ok(());
         }
         let asked = self.worker.clock.elapsed();
-        let limit = BatchLimit { rows: self.worker.batch_rows, bytes: BATCH_BYTES };
+        let limit = BatchLimit { rows: self.worker.batch_rows, bytes: self.worker.shares.batch };
         let mut raw = self.origins.buffer();
         match self.worker.reader.poll(&mut raw, limit, POLL) {
             Ok(Polled::Records { more }) => {
@@ -188,8 +191,8 @@ impl Running {
             return true;
         }
         // With little memory left a worker reads once an epoch: windows may close before it is used up.
-        let near = self.worker.memory_bytes / 10 * 9;
-        if tables.open_bytes() > near && self.read_in == self.epoch {
+        let memory = tables.memory();
+        if memory.is_exhausted() || (memory.is_scarce() && self.read_in == self.epoch) {
             return true;
         }
         let Some(stream) = tables.streams.get(&self.worker.stream.name) else { return false };
@@ -209,6 +212,8 @@ impl Running {
     /// Reads nothing for a moment.
     fn pause(&mut self) {
         std::thread::sleep(POLL);
+        // What the source fetches ahead meanwhile is the most that it ever holds.
+        self.weigh();
         self.quiet.values_mut().for_each(Quiet::not_listened);
     }
 
@@ -216,6 +221,7 @@ impl Running {
     fn barrier(&mut self) -> Result<()> {
         let shares = self.lower()?;
         self.join(None, shares)?;
+        self.weigh();
         let now = self.worker.clock.elapsed();
         let idle_after = self.worker.stream.options.idle;
         let ends: BTreeMap<_, _> = self.worker.reader.ends().into_iter().collect();
@@ -332,7 +338,15 @@ impl Running {
         let now = self.worker.clock.elapsed();
         self.pace.took(rows, now.saturating_sub(begun + lowering), more || left.is_some(), now);
         self.left = left;
+        self.weigh();
         Ok(())
+    }
+
+    /// Says what it holds in memory, and its source for it.
+    fn weigh(&mut self) {
+        let left = self.left.as_ref().map_or(0, RawBatch::bytes);
+        self.waiting_held.set(self.waiting.bytes() + self.origins.bytes() + left);
+        self.queued_held.set(self.worker.reader.queued_bytes());
     }
 
     /// Each partition of the batch as it stood before it. One that comes back from idleness first adopts the frontier
@@ -362,7 +376,8 @@ impl Running {
 
     fn enough_waits(&self) -> bool {
         let rows = WAITING_ROWS.min(self.worker.batch_rows);
-        self.waiting.rows() >= rows || self.waiting.bytes() + self.origins.bytes() >= WAITING_BYTES
+        self.waiting.rows() >= rows
+            || self.waiting.bytes() + self.origins.bytes() >= self.worker.shares.waiting
     }
 
     /// Runs the lower halves of all views over what waits.
@@ -456,9 +471,7 @@ impl Running {
         if tables.tables.get(view).is_some_and(|table| table.panes.bytes() > most) {
             tables.fail(view, over_cap(most), now);
         }
-        if tables.open_bytes() > self.worker.memory_bytes {
-            tables.fail_heaviest(self.worker.memory_bytes, now);
-        }
+        tables.give_way(now);
     }
 }
 

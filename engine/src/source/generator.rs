@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clicks::Clicks;
-use super::{Assignment, BatchLimit, Discovery, END_IS_TOLD_EVERY, PartitionRange, Polled, RawBatch, Reader};
+use super::{
+    Assignment, BatchLimit, Discovery, END_IS_TOLD_EVERY, PartitionRange, Polled, RawBatch, Reader, Reading,
+};
 use crate::clock::{Clock, SystemClock};
 use crate::ids::{Micros, Offset, PartitionId};
 use crate::spec::{GeneratorSpec, Start};
@@ -121,7 +123,7 @@ impl Discovery for Generator {
         }))
     }
 
-    fn open(&mut self, assignment: &[Assignment], with_keys: bool) -> Result<Box<dyn Reader>> {
+    fn open(&mut self, assignment: &[Assignment], reading: Reading) -> Result<Box<dyn Reader>> {
         let pace = match (self.shared.spec.rate, self.shared.spec.start_micros) {
             (None, _) => Pace::Unbounded,
             (Some(0.0), _) => Pace::Silent,
@@ -129,7 +131,7 @@ impl Discovery for Generator {
             (Some(_), None) => Pace::SinceOpen { elapsed: self.shared.clock.elapsed(), arrival: None },
         };
         let shared = Arc::clone(&self.shared);
-        let mut reader = GeneratorReader { shared, pace, with_keys, lanes: Vec::new() };
+        let mut reader = GeneratorReader { shared, pace, with_keys: reading.with_keys, lanes: Vec::new() };
         for assigned in assignment {
             reader.add(assigned.partition, assigned.next_offset)?;
         }
@@ -207,6 +209,10 @@ impl Reader for GeneratorReader {
             |lane: &Lane| Some((lane.partition, Offset(self.shared.end(lane.partition)?.max(lane.next))));
         self.lanes.iter().filter_map(end).collect()
     }
+
+    fn queued_bytes(&self) -> usize {
+        0
+    }
 }
 
 impl GeneratorReader {
@@ -282,7 +288,7 @@ mod tests {
         let clock: Arc<dyn Clock> = Arc::clone(clock) as _;
         let from = [(PartitionId(0), Offset(offsets[0])), (PartitionId(1), Offset(offsets[1]))];
         let from = from.map(Assignment::from);
-        Generator::with_clock(spec, clock).unwrap().open(&from, true).unwrap()
+        Generator::with_clock(spec, clock).unwrap().open(&from, Reading::little(true)).unwrap()
     }
 
     /// What a reader says until it has nothing to say, in short: `0:3..7` is a batch, `0@7` an end for now, `0.` for
@@ -425,6 +431,6 @@ mod tests {
             assert!(matches!(Generator::new(&bad), Err(Error::Invalid(_))), "{bad:?}");
         }
         let mut generator = Generator::new(&spec()).unwrap();
-        assert!(generator.open(&[(PartitionId(2), Offset(0)).into()], false).is_err());
+        assert!(generator.open(&[(PartitionId(2), Offset(0)).into()], Reading::little(false)).is_err());
     }
 }

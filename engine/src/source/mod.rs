@@ -228,6 +228,21 @@ impl BatchLimit {
     }
 }
 
+/// How a reader is to read.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    pub with_keys: bool,
+    /// What it may fetch ahead, about.
+    pub queue_bytes: usize,
+}
+
+impl Reading {
+    /// For a look at a few records.
+    pub fn little(with_keys: bool) -> Reading {
+        Reading { with_keys, queue_bytes: 1 << 20 }
+    }
+}
+
 /// Reads some partitions of one source; owned by one worker thread, which it may block for at most `timeout`.
 pub trait Reader: Send {
     /// Adds the records that are there to `batch`, which is empty, up to the limit; waits for the first one where there
@@ -237,6 +252,8 @@ pub trait Reader: Send {
     fn add(&mut self, partition: PartitionId, offset: Offset) -> Result<()>;
     /// The newest known end of each partition, for lag; may be a little old, must not block.
     fn ends(&self) -> Vec<(PartitionId, Offset)>;
+    /// What the records weigh, about, that it has fetched ahead; must not block.
+    fn queued_bytes(&self) -> usize;
 }
 
 /// Finds the partitions of a source and opens readers over them; used by the coordinator, may block.
@@ -245,7 +262,7 @@ pub trait Discovery: Send {
     fn partitions(&mut self) -> Result<Vec<PartitionRange>>;
     /// Resolves `Start` for one partition to an offset.
     fn resolve(&mut self, partition: PartitionId, start: crate::spec::Start) -> Result<Offset>;
-    fn open(&mut self, assignment: &[Assignment], with_keys: bool) -> Result<Box<dyn Reader>>;
+    fn open(&mut self, assignment: &[Assignment], reading: Reading) -> Result<Box<dyn Reader>>;
     /// What whoever makes a stream over the source should know of it. Blocks for a moment.
     fn warnings(&mut self) -> Vec<String> {
         vec![]

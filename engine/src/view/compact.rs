@@ -1,8 +1,11 @@
 //! What is kept for long takes no more memory than its rows.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, StructArray};
+use arrow::array::{
+    Array, ArrayData, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, StructArray,
+};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::DataType;
 
@@ -19,6 +22,22 @@ pub fn compacted(batch: RecordBatch) -> Result<RecordBatch> {
     }
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+}
+
+/// What batches weigh that may share buffers, as slices of one do.
+pub fn shared_bytes(batches: &[RecordBatch]) -> usize {
+    fn weigh(data: &ArrayData, seen: &mut BTreeSet<usize>) -> usize {
+        let nulls = data.nulls().map(|nulls| nulls.buffer());
+        let buffers = data.buffers().iter().chain(nulls);
+        let own: usize = buffers
+            .filter(|buffer| seen.insert(buffer.data_ptr().as_ptr() as usize))
+            .map(|buffer| buffer.capacity())
+            .sum();
+        own + data.child_data().iter().map(|child| weigh(child, seen)).sum::<usize>()
+    }
+    let mut seen = BTreeSet::new();
+    let columns = batches.iter().flat_map(RecordBatch::columns);
+    columns.map(|column| weigh(&column.to_data(), &mut seen)).sum()
 }
 
 fn own(array: &ArrayRef) -> Result<ArrayRef> {
@@ -87,6 +106,8 @@ mod tests {
             let (bytes, before) = (own.get_array_memory_size(), few.get_array_memory_size());
             assert!(bytes < 8_000 && before > 400_000, "{bytes} bytes of {before}");
         }
+        let slices: Vec<RecordBatch> = (0..100).map(|slice| whole.slice(100 * slice, 100)).collect();
+        assert_eq!(shared_bytes(&slices), shared_bytes(std::slice::from_ref(&whole)));
         let slice = whole.slice(5_000, 3);
         let own = compacted(slice.clone()).unwrap();
         assert_eq!(own, slice);

@@ -11,6 +11,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 
 use crate::ids::Micros;
 use crate::spec::{Cut, Reach, Upper, Window};
+use crate::view::Room;
 use crate::view::upper::{WindowPart, finish};
 use crate::{Error, Result};
 
@@ -58,6 +59,9 @@ impl Extent {
     }
 }
 
+/// Pieces of what is open or closes, made one after the other.
+pub type Stretches<'a> = Box<dyn Iterator<Item = Stretch> + Send + 'a>;
+
 /// What is finished at once.
 #[derive(Debug, Clone, Default)]
 pub struct Stretch {
@@ -67,8 +71,8 @@ pub struct Stretch {
 }
 
 impl Stretch {
-    pub async fn finish(&self, cuts: &[Cut], upper: &Upper) -> Result<Vec<RecordBatch>> {
-        let rows = finish(cuts, upper, &self.parts).await?;
+    pub async fn finish(&self, cuts: &[Cut], upper: &Upper, room: &Room) -> Result<Vec<RecordBatch>> {
+        let rows = finish(cuts, upper, &self.parts, room).await?;
         match &self.within {
             Some(within) => rows.iter().map(|batch| rows_within(batch, within)).collect(),
             None => Ok(rows),

@@ -1,9 +1,12 @@
 //! Why a plan could not run over some rows.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr_common::physical_expr::fmt_sql;
 
 use crate::error::{panic_text, root_text};
 
@@ -30,6 +33,17 @@ impl Fault {
             _ => false,
         };
         Fault { reason: format!("an expression fails: {}", root_text(error)), of_a_value }
+    }
+
+    /// Says which expression it was, where the error does not: behind the first line, for a hint may follow.
+    pub fn at(self, expression: &Arc<dyn PhysicalExpr>) -> Fault {
+        let text = fmt_sql(expression.as_ref()).to_string();
+        let (told, rest) = self.reason.split_once('\n').unwrap_or((&self.reason, ""));
+        if told.contains(", in ") || told.contains(&text) {
+            return self;
+        }
+        let rest = if rest.is_empty() { String::new() } else { format!("\n{rest}") };
+        Fault { reason: format!("{told}, in {text}{rest}"), ..self }
     }
 
     /// Some functions panic over a value instead of refusing it.

@@ -24,7 +24,7 @@ use crate::view::fault::Fault;
 use crate::view::leaf::MicroBatch;
 use crate::view::left::Left;
 use crate::view::part::Part;
-use crate::view::running::running_context;
+use crate::view::running::Room;
 use crate::view::sieve::{self, Faults, Gallop};
 use crate::view::tally::{Counts, Tallies};
 use crate::view::upper::reduce;
@@ -213,7 +213,8 @@ impl LowerHalf {
                 for (number, cut) in self.plans.iter().filter_map(|plan| plan.cut.as_ref()) {
                     let of_cut = parts.iter().filter(|part| part.cut == *number);
                     let of_cut: Vec<Part> = of_cut.map(|part| Part { cut: 0, ..part.clone() }).collect();
-                    let reduced = reduce(std::slice::from_ref(cut), unit, &of_cut).await?;
+                    let reduced =
+                        reduce(std::slice::from_ref(cut), unit, &of_cut, &Room::unbounded()).await?;
                     merged.extend(reduced.into_iter().map(|part| Part { cut: *number, ..part }));
                 }
                 Ok(merged)
@@ -227,7 +228,7 @@ impl LowerHalf {
 
     /// Runs every cut over the rows. The cuts must agree on what became of them.
     async fn run(&mut self, batch: &RecordBatch) -> Result<Result<Ran, Fault>> {
-        let context = running_context(MicroBatch(batch.clone()));
+        let context = Room::unbounded().context(MicroBatch(batch.clone()));
         let mut ran = Ran { parts: vec![], counts: Counts::default() };
         for (number, plan) in self.plans.iter_mut().enumerate() {
             let outcome = plan.run(Arc::clone(&context)).await?;

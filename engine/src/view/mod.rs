@@ -13,6 +13,7 @@ pub mod lower;
 mod open;
 pub mod panes;
 pub mod part;
+pub mod pieces;
 mod running;
 pub mod session;
 pub mod sieve;
@@ -22,11 +23,13 @@ pub mod upper;
 pub mod watermark;
 mod window;
 
-pub use extent::{Extent, Stretch};
+pub use compact::shared_bytes;
+pub use extent::{Extent, Stretch, Stretches};
 pub use fault::Fault;
 pub use fingerprint::{fingerprint, reads};
 pub use leaf::{LeafExec, MicroBatch};
 pub use open::{OpenInput, OpenPanes, without_time};
+pub use running::Room;
 pub use state_scan::StateScan;
 
 use datafusion::execution::SessionStateBuilder;

@@ -13,6 +13,7 @@ use crate::view::arrived::Arrived;
 use crate::view::lower::LowerHalf;
 use crate::view::panes::Panes;
 use crate::view::part::Part;
+use crate::view::running::Room;
 use crate::view::session;
 use crate::view::upper::finish;
 
@@ -46,7 +47,7 @@ impl OpenPanes {
     }
 
     /// The provisional rows, with the table's schema.
-    pub fn finish(&self) -> BoxFuture<'_, Result<Vec<RecordBatch>>> {
+    pub fn finish<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Result<Vec<RecordBatch>>> {
         Box::pin(async move {
             let (view, panes, inputs) = match self {
                 OpenPanes::Rows(rows) => return Ok(rows.clone()),
@@ -54,7 +55,7 @@ impl OpenPanes {
             };
             let mut fresh = vec![];
             for (leg, input) in inputs.iter().enumerate() {
-                fresh.extend(lowered(view, leg, &input.waiting().await?).await?);
+                fresh.extend(lowered(view, leg, &input.waiting(room).await?).await?);
             }
             let rows = match &view.shape {
                 ViewShape::Copy { .. } => {
@@ -63,12 +64,12 @@ impl OpenPanes {
                 ViewShape::Units { unit: Unit::Session(session), cuts, upper, .. } => {
                     let born_after = panes.born_after.map(|born| session.born_after(born));
                     let parts = session::labelled(cuts, &panes.all_and(&fresh), born_after)?;
-                    finish(cuts, upper, &parts).await?
+                    finish(cuts, upper, &parts, room).await?
                 }
                 ViewShape::Units { cuts, upper, .. } => {
                     let mut rows = vec![];
-                    for stretch in panes.open_stretches(&fresh) {
-                        rows.extend(stretch.finish(cuts, upper).await?);
+                    for stretch in panes.open_stretches(&fresh, room.piece_bytes) {
+                        rows.extend(stretch.finish(cuts, upper, room).await?);
                     }
                     rows
                 }
@@ -79,14 +80,14 @@ impl OpenPanes {
 }
 
 impl OpenInput {
-    async fn waiting(&self) -> Result<Vec<Arc<Arrived>>> {
+    async fn waiting(&self, room: &Room) -> Result<Vec<Arc<Arrived>>> {
         match self {
             OpenInput::Stream { arrived, runs } => {
                 let waiting = arrived.iter().filter(|(epoch, _)| runs.contains(epoch));
                 Ok(waiting.map(|(_, arrived)| Arc::clone(arrived)).collect())
             }
             OpenInput::View(open) => {
-                let rows = open.finish().await?;
+                let rows = open.finish(room).await?;
                 Ok(rows.into_iter().map(|batch| Arc::new(Arrived::of_view(batch))).collect())
             }
         }
@@ -168,7 +169,7 @@ mod tests {
             let panes = Arc::new(Panes::new(&view, None));
             let input = OpenInput::Stream { arrived: Arc::new(arrived), runs: Epoch(1)..=Epoch(2) };
             let open = OpenPanes::Panes { view: Arc::clone(&view), panes, inputs: vec![input] };
-            let rows = open.finish().await.expect("it can be read");
+            let rows = open.finish(&Room::unbounded()).await.expect("it can be read");
             let values = |batch: &RecordBatch| batch.column(0).as_primitive::<Int64Type>().values().to_vec();
             let mut values: Vec<i64> = rows.iter().flat_map(values).collect();
             values.sort();

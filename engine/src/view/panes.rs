@@ -15,7 +15,7 @@ use crate::spec::{Reach, Unit, ViewShape, ViewSpec, Window};
 use crate::view::left::Left;
 use crate::view::part::Part;
 use crate::view::upper::WindowPart;
-use crate::view::{Extent, Stretch};
+use crate::view::{Extent, Stretch, Stretches};
 use crate::{Error, Result};
 
 /// Runs of one level before they merge into one of the next: at most 7 a level stay behind.
@@ -162,33 +162,51 @@ impl Panes {
         self.runs.iter().flat_map(|run| run.parts.iter()).chain(filed)
     }
 
-    /// All that a reader has to see, with `fresh` parts that are filed nowhere yet.
-    pub fn open_stretches(&self, fresh: &[Part]) -> Vec<Stretch> {
+    /// All that a reader has to see, with `fresh` parts that are filed nowhere yet, piece by piece.
+    pub fn open_stretches<'a>(&'a self, fresh: &'a [Part], bytes: usize) -> Stretches<'a> {
         let parts = self.all_and(fresh);
         match self.window() {
-            None => vec![Stretch { parts: parts.into_iter().map(whole).collect(), within: None }],
-            Some(window) => self.stretches(window, &parts, None),
+            None => {
+                let parts = parts.into_iter().map(whole).collect();
+                Box::new(std::iter::once(Stretch { parts, within: None }))
+            }
+            Some(window) => self.stretches(window, parts, None, bytes),
         }
     }
 
-    /// The windows that end after those that have left and at or before `through`. `fresh` are the parts of the epoch
-    /// that has become whole.
-    pub fn closing_stretches(&self, fresh: &[Part], through: Micros) -> Vec<Stretch> {
-        let Some(window) = self.window() else { return vec![] };
-        self.stretches(window, &self.durable_and(fresh), Some(through))
+    /// The windows that end after those that have left and at or before `through`, likewise. `fresh` are the parts of the
+    /// epoch that has become whole.
+    pub fn closing_stretches<'a>(
+        &'a self,
+        fresh: &'a [Part],
+        through: Micros,
+        bytes: usize,
+    ) -> Stretches<'a> {
+        match self.window() {
+            None => Box::new(std::iter::empty()),
+            Some(window) => self.stretches(window, self.durable_and(fresh), Some(through), bytes),
+        }
     }
 
     /// Of the windows that have not left, those that end at or before `through`.
-    fn stretches(&self, window: Window, parts: &[&Part], through: Option<Micros>) -> Vec<Stretch> {
+    fn stretches<'a>(
+        &'a self,
+        window: Window,
+        parts: Vec<&'a Part>,
+        through: Option<Micros>,
+        bytes: usize,
+    ) -> Stretches<'a> {
         if !self.reaches.is_empty() {
-            return self.stretches_around(window, parts, through);
+            return Box::new(self.stretches_around(window, &parts, through).into_iter());
         }
-        let wanted = |end| {
-            through.is_none_or(|through| end <= through)
-                && self.closed_through.is_none_or(|closed| end > closed)
-        };
-        let parts = parts.iter().flat_map(|part| self.windows_of(window, part, &wanted)).collect();
-        vec![Stretch { parts, within: None }]
+        let mut after = self.closed_through;
+        let steps = self.steps(window, &parts, through.unwrap_or(Micros::MAX), bytes);
+        Box::new(steps.into_iter().map(move |step| {
+            let wanted = |end| end <= step && after.is_none_or(|after| end > after);
+            let parts = parts.iter().flat_map(|part| self.windows_of(window, part, &wanted)).collect();
+            after = Some(step);
+            Stretch { parts, within: None }
+        }))
     }
 
     /// Likewise of units that look around: one stretch for all of them, but where some have left, or rows of some of them
@@ -226,6 +244,37 @@ impl Panes {
         let extent = self.extent(window, part.cut);
         let pieces = part.pieces(|pane| extent.reaches(pane, stretch));
         pieces.into_iter().map(|batch| WindowPart { cut: part.cut, batch, bounds: None }).collect()
+    }
+
+    /// The shares of the windows between two steps weigh no more than `bytes`, as far as that can be: windows stay whole. A
+    /// pane that many windows share weighs as much in each of them, for its rows get their bounds.
+    fn steps(&self, window: Window, parts: &[&Part], through: Micros, bytes: usize) -> Vec<Micros> {
+        let sharing = window.windows_over_a_pane();
+        let all: usize = parts.iter().map(|part| part.bytes()).sum();
+        if all.saturating_mul(sharing as usize) <= bytes {
+            return vec![through];
+        }
+        let wanted = |end: &Micros| *end <= through && self.closed_through.is_none_or(|closed| *end > closed);
+        let mut weights: BTreeMap<Micros, usize> = BTreeMap::new();
+        for part in parts {
+            let of_row = part.bytes() / part.batch.num_rows().max(1);
+            for pane in part.panes.iter() {
+                for end in window.ends_over(pane.start).filter(wanted) {
+                    *weights.entry(end).or_default() += of_row * pane.rows as usize;
+                }
+            }
+        }
+        let (mut steps, mut weight, mut last) = (vec![], 0, through);
+        for (end, of_window) in weights {
+            if weight > 0 && weight + of_window > bytes {
+                steps.push(last);
+                weight = 0;
+            }
+            weight += of_window;
+            last = end;
+        }
+        steps.push(through);
+        steps
     }
 
     /// All parts, with those of the epoch that has become whole in place of all that are filed.

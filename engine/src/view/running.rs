@@ -5,26 +5,53 @@ use std::any::Any;
 use std::sync::{Arc, LazyLock};
 
 use datafusion::execution::TaskContext;
-use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::MemoryPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::SessionConfig;
 
 use crate::view::plain_planning_state;
 
-static RUNNING: LazyLock<(SessionConfig, Arc<RuntimeEnv>)> =
-    LazyLock::new(|| (plain_planning_state().config().clone(), Arc::new(RuntimeEnv::default())));
+static CONFIG: LazyLock<SessionConfig> = LazyLock::new(|| plain_planning_state().config().clone());
 
-pub(super) fn running_context(leaves: impl Any + Send + Sync) -> Arc<TaskContext> {
-    let (config, runtime) = &*RUNNING;
-    let config = config.clone().with_extension(Arc::new(leaves));
-    // Plans hold their functions. The default context would make a runtime of its own, only to drop it.
-    Arc::new(TaskContext::new(
-        None,
-        String::new(),
-        config,
-        Default::default(),
-        Default::default(),
-        Default::default(),
-        Default::default(),
-        Arc::clone(runtime),
-    ))
+/// Nothing is spilled: a plan that needs more than there is fails.
+static RUNTIME: LazyLock<Arc<RuntimeEnv>> = LazyLock::new(|| {
+    let no_disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+    let runtime = RuntimeEnvBuilder::new().with_disk_manager_builder(no_disk).build_arc();
+    runtime.expect("a runtime without a disk wants nothing that could be missing")
+});
+
+/// What plans above the cut may take.
+#[derive(Debug, Clone)]
+pub struct Room {
+    runtime: Arc<RuntimeEnv>,
+    /// What one run is given at a time where it may be given less than all.
+    pub piece_bytes: usize,
+}
+
+impl Room {
+    /// For small runs, and those that are bounded by others.
+    pub fn unbounded() -> Room {
+        Room { runtime: Arc::clone(&RUNTIME), piece_bytes: usize::MAX }
+    }
+
+    pub fn of(pool: Arc<dyn MemoryPool>, piece_bytes: usize) -> Room {
+        let runtime = RuntimeEnv { memory_pool: pool, ..RuntimeEnv::clone(&RUNTIME) };
+        Room { runtime: Arc::new(runtime), piece_bytes }
+    }
+
+    pub(super) fn context(&self, leaves: impl Any + Send + Sync) -> Arc<TaskContext> {
+        let config = CONFIG.clone().with_extension(Arc::new(leaves));
+        // Plans hold their functions. The default context would make a runtime of its own, only to drop it.
+        Arc::new(TaskContext::new(
+            None,
+            String::new(),
+            config,
+            Default::default(),
+            Default::default(),
+            Default::default(),
+            Default::default(),
+            Arc::clone(&self.runtime),
+        ))
+    }
 }

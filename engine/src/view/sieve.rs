@@ -12,6 +12,7 @@ use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions
 use arrow::compute::{filter_record_batch, prep_null_mask_filter, take_record_batch};
 use datafusion::common::Result;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::CaseExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::filter::FilterExec;
@@ -128,10 +129,24 @@ fn failing(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Vec<(usiz
     while let Some((first, rows)) = gallop.next() {
         match fault(first, rows) {
             None => gallop.succeeded(),
-            Some(fault) => failing.extend(gallop.failed().map(|row| (row, fault))),
+            Some(fault) => failing.extend(
+                gallop.failed().map(|row| (row, fault.at(culprit(expression, &batch.slice(row, 1))))),
+            ),
         }
     }
     failing
+}
+
+/// The innermost expression that fails over a row. Which branch of a CASE it took is not asked.
+fn culprit<'a>(expression: &'a Arc<dyn PhysicalExpr>, row: &RecordBatch) -> &'a Arc<dyn PhysicalExpr> {
+    let stands = |expression: &Arc<dyn PhysicalExpr>| {
+        catch_unwind(AssertUnwindSafe(|| expression.evaluate(row).is_ok())).unwrap_or(false)
+    };
+    let is_case = (expression.as_ref() as &dyn std::any::Any).is::<CaseExpr>();
+    match expression.children().into_iter().find(|child| !is_case && !stands(child)) {
+        Some(child) => culprit(child, row),
+        None => expression,
+    }
 }
 
 /// Ranges of rows to try, one behind the other: shorter ones where one fails, longer ones where one succeeds.

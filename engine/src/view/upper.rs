@@ -7,7 +7,6 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::cast;
 use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::execution_plan::{replace_children_if_necessary, reset_plan_states};
@@ -18,16 +17,17 @@ use crate::ids::Micros;
 use crate::spec::{Cut, State, Unit, Upper};
 use crate::view::leaf::{LeafExec, States};
 use crate::view::part::Part;
+use crate::view::pieces::Pieces;
 use crate::view::plain_planning_state;
-use crate::view::running::running_context;
+use crate::view::running::Room;
 use crate::view::session;
 use crate::view::state_scan::StateScanPlanner;
 use crate::view::tally::as_aggregate;
 use crate::{Error, Result};
 
-/// Merges the parts of each cut that count in the same windows into one. A cut groups by its pane, or its session, so one
-/// plan merges all and mixes none. Rows that are kept as they are only move together.
-pub async fn reduce(cuts: &[Cut], unit: Unit, parts: &[Part]) -> Result<Vec<Part>> {
+/// Merges the parts of each cut that count in the same windows, into one or, where they weigh much, into a few. A cut groups
+/// by its pane, or its session, so one plan merges all and mixes none. Rows that are kept as they are only move together.
+pub async fn reduce(cuts: &[Cut], unit: Unit, parts: &[Part], room: &Room) -> Result<Vec<Part>> {
     let mut groups: BTreeMap<(u32, Micros), Vec<&Part>> = BTreeMap::new();
     for part in parts {
         groups.entry((part.cut, part.after)).or_default().push(part);
@@ -42,13 +42,15 @@ pub async fn reduce(cuts: &[Cut], unit: Unit, parts: &[Part]) -> Result<Vec<Part
         let cut = &cuts[number as usize];
         let batches: Vec<_> = parts.iter().map(|part| part.batch.clone()).collect();
         let batches = if sessions { session::label(cut, &batches)?.into_iter().collect() } else { batches };
-        let merged = Part::of_batches(number, &reduce_batches(cut, batches).await?, cut, unit)?;
-        reduced.extend(merged.map(|part| Part { after, ..part }));
+        for piece in Pieces::of(cut, batches, room.piece_bytes)? {
+            let merged = Part::of_batches(number, &reduce_batches(cut, piece?, room).await?, cut, unit)?;
+            reduced.extend(merged.map(|part| Part { after, ..part }));
+        }
     }
     Ok(reduced)
 }
 
-async fn reduce_batches(cut: &Cut, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+async fn reduce_batches(cut: &Cut, batches: Vec<RecordBatch>, room: &Room) -> Result<Vec<RecordBatch>> {
     let last = match &cut.state {
         State::Rows(_) => return in_schema_of(cut, batches),
         State::Aggregate(last) => {
@@ -66,7 +68,7 @@ async fn reduce_batches(cut: &Cut, batches: Vec<RecordBatch>) -> Result<Vec<Reco
         source,
         last.input_schema(),
     )?;
-    Ok(collect(Arc::new(plan), Arc::new(TaskContext::default())).await?)
+    Ok(collect(Arc::new(plan), room.context(())).await?)
 }
 
 /// Plans the query above the cuts.
@@ -88,12 +90,17 @@ pub async fn planned(cuts: &[Cut], logical: LogicalPlan) -> Result<Upper> {
 
 /// Finishes the windows that `parts` are of. For windows that share panes, `bounds` says how the bounds of a part's
 /// rows are overwritten with those of each window.
-pub async fn finish(cuts: &[Cut], upper: &Upper, parts: &[WindowPart]) -> Result<Vec<RecordBatch>> {
+pub async fn finish(
+    cuts: &[Cut],
+    upper: &Upper,
+    parts: &[WindowPart],
+    room: &Room,
+) -> Result<Vec<RecordBatch>> {
     let states = cuts.iter().enumerate().map(|(number, cut)| {
         let of_cut = parts.iter().filter(|part| part.cut as usize == number);
         in_schema_of(cut, of_cut.map(|part| part.rebound(cut)).collect::<Result<_>>()?)
     });
-    let context = running_context(States(states.collect::<Result<_>>()?));
+    let context = room.context(States(states.collect::<Result<_>>()?));
     Ok(collect(reset_plan_states(Arc::clone(&upper.plan))?, context).await?)
 }
 

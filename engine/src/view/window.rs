@@ -187,6 +187,22 @@ impl Window {
         owned.into_iter().chain(shared.into_iter().flatten())
     }
 
+    /// When they end.
+    pub fn ends_over(&self, pane: Micros) -> impl Iterator<Item = Micros> + use<> {
+        let layout = self.layout;
+        self.marks_over(pane).map(move |mark| layout.end_of(mark))
+    }
+
+    /// How many there are, about.
+    pub fn windows_over_a_pane(&self) -> Micros {
+        match self.layout {
+            _ if self.owns_panes() => 1,
+            Layout::Hop { size, slide, .. } => size / slide + 1,
+            Layout::Cumulate { size, step, .. } => size / step,
+            Layout::Calendar(_) => 1,
+        }
+    }
+
     /// When the last window over a pane ends.
     pub fn last_end(&self, pane: Micros) -> Micros {
         match self.owns_panes() {

@@ -44,7 +44,7 @@ pub(crate) struct Bounds {
 
 impl Bounds {
     /// Says which bound was passed, where DataFusion names an operator of the plan.
-    fn explain(&self, error: DataFusionError) -> Error {
+    pub(crate) fn explain(&self, error: DataFusionError) -> Error {
         if !matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) {
             return Error::from(error);
         }

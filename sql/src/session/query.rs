@@ -124,7 +124,8 @@ impl Planned {
             Bounds { deadline: Instant::now() + time, time, memory_bytes: settings.query_memory_bytes };
         let rows = Arc::clone(&self.rows);
         let starting = Task::spawn(&shared.runtime, async move {
-            let physical = self.state.create_physical_plan(&self.plan).await?;
+            let physical = self.state.create_physical_plan(&self.plan).await;
+            let physical = physical.map_err(|error| bounds.explain(error))?;
             Ok::<_, Error>(execute_stream(physical, self.state.task_ctx())?)
         });
         let started = match tokio::time::timeout_at(bounds.deadline, starting.join()).await {

@@ -57,7 +57,7 @@ impl TableProvider for PartTable {
             rows.extend(self.table.tail()?);
         }
         if self.part != Part::History {
-            rows.extend_from_slice(self.table.live().await?);
+            rows.extend_from_slice(self.table.live(&session.runtime_env().memory_pool).await?);
         }
         if !rows.is_empty() || parts.is_empty() {
             parts.push(memory_scan(self.schema(), rows, projection, session.config().batch_size())?);

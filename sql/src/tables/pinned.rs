@@ -6,11 +6,17 @@ use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use thalweg_engine::Error;
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot};
 use thalweg_engine::status::Status;
+use thalweg_engine::view::{Room, shared_bytes};
 use tokio::sync::OnceCell;
 
 use super::stamp;
+
+/// Of what is open, this much is finished at a time.
+const PIECE_BYTES: usize = 32 << 20;
 
 /// Gives the job's status and the running queries when a statement first asks for them.
 pub(crate) trait StatusSource: Send + Sync {
@@ -36,7 +42,13 @@ pub(crate) struct PinnedTable {
     pub snapshot: Arc<TableSnapshot>,
     /// Names the table's object store within the statement.
     pub store: usize,
-    live: OnceCell<Vec<RecordBatch>>,
+    live: OnceCell<Live>,
+}
+
+/// Counted as the query's as long as its snapshot is pinned.
+struct Live {
+    rows: Vec<RecordBatch>,
+    _counted: MemoryReservation,
 }
 
 impl Pinned {
@@ -83,22 +95,35 @@ impl fmt::Debug for Pinned {
 }
 
 impl PinnedTable {
-    /// The provisional rows of the open windows, with the table's schema.
-    pub async fn live(&self) -> Result<&[RecordBatch]> {
-        let batches = self
+    /// The provisional rows of the open windows, with the table's schema; what that takes is the query's.
+    pub async fn live(&self, pool: &Arc<dyn MemoryPool>) -> Result<&[RecordBatch]> {
+        let live = self
             .live
             .get_or_try_init(|| async {
-                let batches =
-                    self.snapshot.live().await.map_err(|e| DataFusionError::External(Box::new(e)))?;
-                stamp::batches(&self.snapshot.schema, &batches)
+                let counted = MemoryConsumer::new("open windows").register(pool);
+                let rows = self.snapshot.live(&Room::of(Arc::clone(pool), PIECE_BYTES)).await;
+                let rows = stamp::batches(&self.snapshot.schema, &rows.map_err(of_plan)?)?;
+                counted.try_grow(shared_bytes(&rows))?;
+                Ok::<_, DataFusionError>(Live { rows, _counted: counted })
             })
             .await?;
-        Ok(batches)
+        Ok(&live.rows)
     }
 
     /// Closed rows that are not in Parquet yet.
     pub fn tail(&self) -> Result<Vec<RecordBatch>> {
         stamp::batches(&self.snapshot.schema, &self.snapshot.tail)
+    }
+}
+
+/// That memory was lacking is to be told apart.
+fn of_plan(error: Error) -> DataFusionError {
+    match &error {
+        Error::Plan(plan) => match plan.find_root() {
+            DataFusionError::ResourcesExhausted(text) => DataFusionError::ResourcesExhausted(text.clone()),
+            _ => DataFusionError::External(Box::new(error)),
+        },
+        _ => DataFusionError::External(Box::new(error)),
     }
 }
 

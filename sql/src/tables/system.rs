@@ -18,8 +18,8 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use thalweg_engine::ids::{END_OF_TIME, Micros};
 use thalweg_engine::status::{
-    Change, CheckpointStatus, Failure, Intervention, LedgerRow, PartitionStatus, StoreStatus, StreamStatus,
-    ViewStatus,
+    Change, CheckpointStatus, Failure, Intervention, LedgerRow, MemoryStatus, PartitionStatus, StoreStatus,
+    StreamStatus, ViewStatus,
 };
 
 use super::Pinned;
@@ -36,12 +36,13 @@ pub enum SystemTable {
     Ledger,
     Queries,
     Store,
+    Memory,
     Interventions,
     Endpoints,
 }
 
 impl SystemTable {
-    pub const ALL: [SystemTable; 9] = [
+    pub const ALL: [SystemTable; 10] = [
         SystemTable::Streams,
         SystemTable::Partitions,
         SystemTable::Views,
@@ -49,6 +50,7 @@ impl SystemTable {
         SystemTable::Ledger,
         SystemTable::Queries,
         SystemTable::Store,
+        SystemTable::Memory,
         SystemTable::Interventions,
         SystemTable::Endpoints,
     ];
@@ -62,13 +64,14 @@ impl SystemTable {
             SystemTable::Ledger => "ledger",
             SystemTable::Queries => "queries",
             SystemTable::Store => "store",
+            SystemTable::Memory => "memory",
             SystemTable::Interventions => "interventions",
             SystemTable::Endpoints => "endpoints",
         }
     }
 
     pub fn schema(self) -> SchemaRef {
-        static SCHEMAS: LazyLock<[SchemaRef; 9]> = LazyLock::new(|| {
+        static SCHEMAS: LazyLock<[SchemaRef; 10]> = LazyLock::new(|| {
             SystemTable::ALL.map(|table| {
                 let columns = match table {
                     SystemTable::Streams => streams(&[]),
@@ -78,6 +81,7 @@ impl SystemTable {
                     SystemTable::Ledger => ledger(&[]),
                     SystemTable::Queries => queries(&[]),
                     SystemTable::Store => store(&[]),
+                    SystemTable::Memory => memory(&[]),
                     SystemTable::Interventions => interventions(&[]),
                     SystemTable::Endpoints => endpoints(&[]),
                 };
@@ -96,6 +100,7 @@ impl SystemTable {
             SystemTable::Ledger => ledger(&pinned.status().ledger),
             SystemTable::Queries => queries(pinned.queries()),
             SystemTable::Store => store(std::slice::from_ref(&pinned.status().store)),
+            SystemTable::Memory => memory(&pinned.status().memory),
             SystemTable::Interventions => interventions(&pinned.status().interventions),
             SystemTable::Endpoints => endpoints(pinned.endpoints()),
         };
@@ -259,6 +264,15 @@ fn store(rows: &[StoreStatus]) -> Vec<Column> {
         count("retries", rows, |row| row.retries),
         text_or_null("last_error", rows, |row| row.last_error.as_deref()),
         instant_or_null("last_error_at", rows, |row| row.last_error_at),
+    ]
+}
+
+fn memory(rows: &[MemoryStatus]) -> Vec<Column> {
+    vec![
+        text("purpose", rows, |row| row.purpose),
+        count("bytes", rows, |row| row.bytes),
+        count("bytes_most", rows, |row| row.bytes_most),
+        count("budget_bytes", rows, |row| row.budget),
     ]
 }
 

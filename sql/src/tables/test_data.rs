@@ -18,8 +18,8 @@ use thalweg_engine::snapshot::{Snapshot, TableSnapshot, Version};
 use thalweg_engine::spec::{CatalogChange, KeptStatement, StreamSpec, ViewSpec};
 use thalweg_engine::status::Wait;
 use thalweg_engine::status::{
-    Change, CheckpointStatus, Effort, Intervention, LedgerRow, PartitionStatus, Status, StoreStatus,
-    StreamStatus, ViewStatus,
+    Change, CheckpointStatus, Effort, Intervention, LedgerRow, MemoryStatus, PartitionStatus, Status,
+    StoreStatus, StreamStatus, ViewStatus,
 };
 use thalweg_engine::view::OpenPanes;
 
@@ -249,6 +249,7 @@ fn status() -> Status {
             last_error: Some("no reply within 10 s".into()),
             last_error_at: Some(2 * MINUTE),
         },
+        memory: vec![MemoryStatus { purpose: "open", bytes: 1, bytes_most: 2, budget: 3 }],
         interventions: vec![Intervention {
             at: MINUTE,
             stream: "clicks".into(),

@@ -8,7 +8,7 @@ use rdkafka::admin::AdminOptions;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use thalweg_engine::ErrorKind;
 use thalweg_engine::ids::{Offset, PartitionId};
-use thalweg_engine::source::{Assignment, Reader};
+use thalweg_engine::source::{Assignment, Reader, Reading};
 use tokio::runtime::Runtime;
 
 use super::{EVENTS, Topic, WITHIN, block_on, failure, read_to_end, rows};
@@ -29,7 +29,7 @@ impl Topic {
     }
 
     fn resume(&self, at: Assignment) -> Result<Box<dyn Reader>> {
-        Ok(self.discovery()?.open(&[at], false)?)
+        Ok(self.discovery()?.open(&[at], Reading::little(false))?)
     }
 
     /// The offsets that are read when it goes on there.

@@ -18,7 +18,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use thalweg_engine::ids::{Offset, PartitionId};
 use thalweg_engine::secrets::Secrets;
 use thalweg_engine::source::{
-    self, Assignment, BatchLimit, Discovery, FilesRoots, Logs, Polled, RawBatch, Reader,
+    self, Assignment, BatchLimit, Discovery, FilesRoots, Logs, Polled, RawBatch, Reader, Reading,
 };
 use thalweg_engine::spec::{KafkaSpec, SourceSpec};
 use thalweg_tests::servers::Kafka;
@@ -83,7 +83,7 @@ impl Topic {
     fn reader(&self, from: &[(i32, i64)]) -> Result<Box<dyn Reader>> {
         let assigned = |&(partition, offset): &_| Assignment::from((PartitionId(partition), Offset(offset)));
         let from: Vec<_> = from.iter().map(assigned).collect();
-        Ok(self.discovery()?.open(&from, true)?)
+        Ok(self.discovery()?.open(&from, Reading::little(true))?)
     }
 
     /// Gone, for clients too.

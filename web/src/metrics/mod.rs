@@ -13,7 +13,9 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use thalweg_engine::ids::{END_OF_TIME, Micros};
-use thalweg_engine::status::{CheckpointStatus, PartitionStatus, Status, StreamStatus, ViewStatus};
+use thalweg_engine::status::{
+    CheckpointStatus, MemoryStatus, PartitionStatus, Status, StreamStatus, ViewStatus,
+};
 use thalweg_sql::session::{QueryState, QueryStatus};
 
 use crate::fault::Fault;
@@ -84,6 +86,11 @@ impl Page {
 
         if let Some(newest) = status.checkpoints.last() {
             self.checkpoint(newest);
+        }
+        let purpose = |it: &MemoryStatus| [it.purpose.to_owned()];
+        self.each(&names::MEMORY_BYTES, &status.memory, purpose, |it| Some(it.bytes as f64));
+        if let Some(memory) = status.memory.first() {
+            self.one(&names::MEMORY_BUDGET, memory.budget as f64);
         }
         self.one(&names::STORE_AWAY, f64::from(u8::from(status.store.away)));
         self.one(&names::STORE_RETRIES, status.store.retries as f64);

@@ -13,7 +13,7 @@ mod roots;
 
 use std::sync::Arc;
 
-use super::{Assignment, Discovery, PartitionRange, Reader};
+use super::{Assignment, Discovery, PartitionRange, Reader, Reading};
 use crate::ids::{Offset, PartitionId};
 use crate::spec::{FilesSpec, Start};
 use crate::{Error, Result};
@@ -51,8 +51,8 @@ impl Discovery for Files {
         }
     }
 
-    fn open(&mut self, assignment: &[Assignment], with_keys: bool) -> Result<Box<dyn Reader>> {
-        let mut reader = FilesReader::new(Arc::clone(&self.place), with_keys);
+    fn open(&mut self, assignment: &[Assignment], reading: Reading) -> Result<Box<dyn Reader>> {
+        let mut reader = FilesReader::new(Arc::clone(&self.place), reading.with_keys);
         for assigned in assignment {
             reader.add(assigned.partition, assigned.next_offset)?;
         }

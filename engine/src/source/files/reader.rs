@@ -200,6 +200,10 @@ impl Reader for FilesReader {
     fn ends(&self) -> Vec<(PartitionId, Offset)> {
         self.next.filter(|_| self.ended).map(|next| (PARTITION, Offset(next))).into_iter().collect()
     }
+
+    fn queued_bytes(&self) -> usize {
+        self.chunk.len() + self.on_its_way.as_ref().map_or(0, |_| CHUNK as usize)
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "for how long a poll may block; no record depends on it")]

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use super::*;
 use crate::ErrorKind;
-use crate::source::{BatchLimit, NO_TIMESTAMP, Polled, RawBatch};
+use crate::source::{BatchLimit, NO_TIMESTAMP, Polled, RawBatch, Reading};
 
 fn spec(location: impl ToString) -> FilesSpec {
     FilesSpec { location: location.to_string(), properties: BTreeMap::new() }
 }
 
 fn open(location: impl ToString, offset: i64) -> Result<Box<dyn Reader>> {
-    Files::find(&spec(location), &FilesRoots::Anywhere)?.open(&[(PARTITION, Offset(offset)).into()], true)
+    Files::find(&spec(location), &FilesRoots::Anywhere)?
+        .open(&[(PARTITION, Offset(offset)).into()], Reading::little(true))
 }
 
 /// The records from an offset to the end, joined by commas.

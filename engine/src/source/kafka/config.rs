@@ -25,11 +25,8 @@ const OPTIONS: [(&str, &str); 2] = [("bootstrap.servers", "brokers"), ("metadata
 const REFUSED: [&str; 4] =
     ["plugin.library.paths", "ssl.engine.location", "ssl.providers", "sasl.kerberos.kinit.cmd"];
 
-const DEFAULTS: [(&str, &str); 8] = [
+const DEFAULTS: [(&str, &str); 6] = [
     ("client.id", "thalweg"),
-    // Kept small, for there is one queue per worker; at a gigabyte a second it still holds 30 ms.
-    ("queued.max.messages.kbytes", "32768"),
-    ("queued.min.messages", "200000"),
     // With a full queue librdkafka waits this long before it looks again; its default of a second starves a fast
     // reader.
     ("fetch.queue.backoff.ms", "2"),
@@ -47,15 +44,27 @@ fn fetch_wait(partitions: usize) -> usize {
     (partitions / 12).clamp(5, 50)
 }
 
+/// What librdkafka keeps for each queued record beside its bytes.
+pub(super) const RECORD_BYTES: usize = 1 << 10;
+
+/// What is queued at most, in records and in KiB of their bytes. Kept small, for there is one queue per worker; at a gigabyte a
+/// second the largest still holds 30 ms. The smallest still holds one record of the size that a topic takes by default.
+fn queued(bytes: usize) -> (usize, usize) {
+    let records = (bytes / 2 / RECORD_BYTES).clamp(1_000, 200_000);
+    let kbytes = (bytes / 2 >> 10).clamp(1_024, 32_768);
+    (records, kbytes)
+}
+
 /// The group that offsets are published to, for people to look at.
 pub(super) fn group(spec: &KafkaSpec) -> String {
     spec.properties.get("group.id").cloned().unwrap_or_else(|| format!("thalweg-{}", spec.topic))
 }
 
-/// For a client that reads so many partitions.
+/// For a client that reads so many partitions, and fetches about so much ahead.
 pub(super) fn client_config(
     spec: &KafkaSpec,
     partitions: usize,
+    queue_bytes: usize,
 ) -> Result<(ClientConfig, NativeClientConfig)> {
     for (key, value) in &spec.properties {
         if let Some((key, fixed, why)) = FIXED.iter().find(|(fixed, ..)| fixed == key) {
@@ -89,6 +98,9 @@ pub(super) fn client_config(
     config.set_log_level(RDKafkaLogLevel::Info);
     config.set("bootstrap.servers", &spec.brokers).set("group.id", group(spec));
     config.set("fetch.wait.max.ms", fetch_wait(partitions).to_string());
+    let (records, kbytes) = queued(queue_bytes);
+    config.set("queued.min.messages", records.to_string());
+    config.set("queued.max.messages.kbytes", kbytes.to_string());
     let defaults = DEFAULTS.iter().map(|&(key, value)| (key, value));
     let chosen = spec.properties.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     let fixed = FIXED.iter().map(|&(key, value, _)| (key, value));
@@ -122,7 +134,7 @@ const PRODUCER: [(&str, &str); 7] = [
 /// For a client that writes to the topic.
 pub(super) fn producer_config(spec: &KafkaSpec) -> Result<ClientConfig> {
     // What a reader refuses, a writer does.
-    client_config(spec, 0)?;
+    client_config(spec, 0, 0)?;
     let mut config = ClientConfig::new();
     config.set_log_level(RDKafkaLogLevel::Warning);
     config.set("bootstrap.servers", &spec.brokers);
@@ -143,7 +155,7 @@ mod tests {
     fn refusal(key: &str, value: &str) -> Option<String> {
         let properties = [(key.to_owned(), value.to_owned())].into();
         let spec = KafkaSpec { brokers: "localhost:1".into(), topic: "clicks".into(), properties };
-        match client_config(&spec, 4) {
+        match client_config(&spec, 4, 1 << 30) {
             Ok((_, native)) => {
                 assert_eq!(native.get(key).unwrap(), value, "the user's value wins");
                 assert_eq!(native.get("isolation.level").unwrap(), "read_committed");
@@ -177,7 +189,7 @@ mod tests {
         {
             let spec =
                 KafkaSpec { brokers: brokers.into(), topic: topic.into(), properties: Default::default() };
-            let error = client_config(&spec, 4).err().expect(said);
+            let error = client_config(&spec, 4, 1 << 30).err().expect(said);
             assert!(error.kind() == crate::ErrorKind::Invalid && error.to_string().contains(said), "{error}");
         }
     }

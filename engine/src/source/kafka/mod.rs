@@ -16,7 +16,7 @@ use std::time::Duration;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
-use super::{Assignment, Discovery, PartitionRange, Reader};
+use super::{Assignment, Discovery, PartitionRange, Reader, Reading};
 use crate::ids::{Micros, Offset, PartitionId};
 use crate::spec::{KafkaSpec, Start};
 use crate::{Error, ErrorKind, Result};
@@ -46,7 +46,7 @@ pub(super) struct Kafka {
 
 impl Kafka {
     pub(super) fn new(spec: &KafkaSpec) -> Result<Kafka> {
-        Ok(Kafka { spec: spec.clone(), consumer: consumer(spec, 0)? })
+        Ok(Kafka { spec: spec.clone(), consumer: consumer(spec, 0, 0)? })
     }
 
     fn offset_at(&self, partition: PartitionId, time: i64) -> Result<i64> {
@@ -134,8 +134,8 @@ fn failure(code: RDKafkaErrorCode, values: String) -> Error {
     }
 }
 
-fn consumer(spec: &KafkaSpec, partitions: usize) -> Result<Consumer> {
-    let (config, native) = config::client_config(spec, partitions)?;
+fn consumer(spec: &KafkaSpec, partitions: usize, queue_bytes: usize) -> Result<Consumer> {
+    let (config, native) = config::client_config(spec, partitions, queue_bytes)?;
     Consumer::new(&config, native, &spec.topic).map_err(|error| {
         // Some properties are judged only here, together: a certificate that is not there, SASL without a user.
         Error::Invalid(format!("the Kafka properties do not fit together. {error}"))
@@ -177,8 +177,9 @@ impl Discovery for Kafka {
         Ok(Offset(offset))
     }
 
-    fn open(&mut self, assignment: &[Assignment], with_keys: bool) -> Result<Box<dyn Reader>> {
-        let mut reader = KafkaReader::new(&self.spec, consumer(&self.spec, assignment.len())?, with_keys);
+    fn open(&mut self, assignment: &[Assignment], reading: Reading) -> Result<Box<dyn Reader>> {
+        let consumer = consumer(&self.spec, assignment.len(), reading.queue_bytes)?;
+        let mut reader = KafkaReader::new(&self.spec, consumer, reading.with_keys);
         reader.assign(assignment)?;
         Ok(Box::new(reader))
     }

@@ -213,6 +213,12 @@ impl Consumer {
         }
     }
 
+    /// How many entries the queue holds; does not block.
+    pub(super) fn queued(&self) -> usize {
+        // SAFETY: the queue is alive.
+        unsafe { ffi::rd_kafka_queue_length(self.queue.0) }
+    }
+
     /// First and next offset of the partition as the last fetch saw them; does not block.
     pub(super) fn known_range(&self, partition: PartitionId) -> Option<(Offset, Offset)> {
         let (mut low, mut high) = (-1, -1);

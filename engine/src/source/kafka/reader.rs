@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::config::RECORD_BYTES;
 use super::native::Consumer;
 use super::sorter::{Complaint, Sorter};
 use super::{ANSWER_WITHIN, END, FIRST};
@@ -33,12 +34,14 @@ pub(super) struct KafkaReader {
     /// When brokers were last asked for the ends of partitions, and whether they have answered.
     asked: Option<Instant>,
     answered: bool,
+    /// What a record weighed in the last batch, on average.
+    record_bytes: usize,
 }
 
 impl KafkaReader {
     pub(super) fn new(spec: &KafkaSpec, consumer: Consumer, with_keys: bool) -> KafkaReader {
         let sorter = Sorter::new(with_keys);
-        KafkaReader { spec: spec.clone(), consumer, sorter, asked: None, answered: true }
+        KafkaReader { spec: spec.clone(), consumer, sorter, asked: None, answered: true, record_bytes: 0 }
     }
 
     /// Begins with the record that was read last, where there is one, to see whether the topic is still the same.
@@ -218,6 +221,7 @@ impl Reader for KafkaReader {
         self.ask_for_ends();
         // Records that were read before a complaint are given up with it; the stream stops.
         self.read(batch, limit, timeout)?;
+        self.record_bytes = batch.bytes().checked_div(batch.len()).unwrap_or(self.record_bytes);
         match batch.is_empty() {
             true => Ok(self.told_end().unwrap_or(Polled::Nothing)),
             false => Ok(Polled::Records { more: limit.reached_by(batch) }),
@@ -231,5 +235,9 @@ impl Reader for KafkaReader {
     fn ends(&self) -> Vec<(PartitionId, Offset)> {
         let end = |partition| Some((partition, self.consumer.known_range(partition)?.1));
         self.sorter.partitions().filter_map(end).collect()
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.consumer.queued() * (self.record_bytes + RECORD_BYTES)
     }
 }

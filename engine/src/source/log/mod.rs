@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use uuid::Uuid;
 
-use super::{Assignment, Discovery, PartitionRange, Reader};
+use super::{Assignment, Discovery, PartitionRange, Reader, Reading};
 use crate::ids::{Offset, PartitionId};
 use crate::spec::{LogSpec, Start};
 use crate::{Error, Result};
@@ -128,8 +128,8 @@ impl Discovery for LogSource {
         }
     }
 
-    fn open(&mut self, assignment: &[Assignment], with_keys: bool) -> Result<Box<dyn Reader>> {
-        let mut reader = LogReader::new(Arc::clone(&self.log), with_keys);
+    fn open(&mut self, assignment: &[Assignment], reading: Reading) -> Result<Box<dyn Reader>> {
+        let mut reader = LogReader::new(Arc::clone(&self.log), reading.with_keys);
         for assigned in assignment {
             reader.assign(*assigned)?;
         }

@@ -57,7 +57,7 @@ fn everything(log: &Arc<Log>) -> Vec<Assignment> {
 
 /// What there is, as `partition/offset key=value`.
 fn read(log: &Arc<Log>, assignment: &[Assignment]) -> Vec<String> {
-    let mut reader = LogSource::new(Arc::clone(log)).open(assignment, true).unwrap();
+    let mut reader = LogSource::new(Arc::clone(log)).open(assignment, Reading::little(true)).unwrap();
     let mut found = vec![];
     loop {
         let mut batch = RawBatch::default();
@@ -189,14 +189,17 @@ async fn a_log_that_was_exchanged_is_not_gone_on_with() {
     let mut batch = RawBatch::default();
     let at = |offset| Assignment::from((PartitionId(partition), Offset(offset)));
     let mut source = LogSource::new(Arc::clone(&log));
-    source.open(&[at(0)], true).unwrap().poll(&mut batch, LIMIT, Duration::ZERO).unwrap();
+    source.open(&[at(0)], Reading::little(true)).unwrap().poll(&mut batch, LIMIT, Duration::ZERO).unwrap();
     let last_record = Some(batch.fingerprint(1));
-    source.open(&[Assignment { last_record, ..at(2) }], true).unwrap();
-    let error = source.open(&[at(3)], true).err().unwrap();
+    source.open(&[Assignment { last_record, ..at(2) }], Reading::little(true)).unwrap();
+    let error = source.open(&[at(3)], Reading::little(true)).err().unwrap();
     assert!(error.kind() == ErrorKind::BadData && error.to_string().contains("wanted offset=3"), "{error}");
     let mut other = batch.fingerprint(1);
     other.hash += 1;
-    let error = source.open(&[Assignment { last_record: Some(other), ..at(2) }], true).err().unwrap();
+    let error = source
+        .open(&[Assignment { last_record: Some(other), ..at(2) }], Reading::little(true))
+        .err()
+        .unwrap();
     assert!(error.kind() == ErrorKind::BadData && error.to_string().contains("is another now"), "{error}");
 }
 
@@ -204,7 +207,8 @@ async fn a_log_that_was_exchanged_is_not_gone_on_with() {
 async fn a_reader_that_waits_hears_of_more_at_once_and_tells_the_end() {
     let place = Place::day();
     let log = place.open();
-    let mut reader = LogSource::new(Arc::clone(&log)).open(&everything(&log), false).unwrap();
+    let mut reader =
+        LogSource::new(Arc::clone(&log)).open(&everything(&log), Reading::little(false)).unwrap();
     let mut batch = RawBatch::default();
     for partition in 0..3 {
         let end = Polled::AtEnd { partition: PartitionId(partition), next_offset: Offset(0) };

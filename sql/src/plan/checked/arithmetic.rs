@@ -1,4 +1,8 @@
-//! `+`, `-`, `*` and the sign of integers, decimals and lengths of time, each with the check that its result fits.
+//! `+`, `-`, `*`, `/`, `%` and the sign of integers, decimals and lengths of time, each with the check that its result fits.
+//! What fails says where: the text of the expression goes along.
+
+use std::any::Any;
+use std::hash::{Hash, Hasher};
 
 use arrow::array::{ArrayRef, AsArray, Datum};
 use arrow::compute::kernels::numeric;
@@ -7,6 +11,7 @@ use arrow::datatypes::{Decimal128Type, Decimal256Type};
 use arrow::error::ArrowError;
 use datafusion::common::{Result, ScalarValue, exec_err, internal_err};
 use datafusion::logical_expr::binary::BinaryTypeCoercer;
+use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
@@ -20,6 +25,7 @@ pub(super) enum Operation {
     Multiply,
     /// Of decimals: what is divided is made larger first.
     Divide,
+    Remainder,
     Negate,
 }
 
@@ -33,7 +39,8 @@ impl Operation {
             Operator::Plus if numbers || (lengths(left) && lengths(right)) => Some(Operation::Add),
             Operator::Minus if numbers || (lengths(left) && lengths(right)) => Some(Operation::Subtract),
             Operator::Multiply if numbers => Some(Operation::Multiply),
-            Operator::Divide if decimals => Some(Operation::Divide),
+            Operator::Divide if numbers => Some(Operation::Divide),
+            Operator::Modulo if numbers => Some(Operation::Remainder),
             _ => None,
         }
     }
@@ -44,6 +51,7 @@ impl Operation {
             Operation::Subtract | Operation::Negate => Operator::Minus,
             Operation::Multiply => Operator::Multiply,
             Operation::Divide => Operator::Divide,
+            Operation::Remainder => Operator::Modulo,
         }
     }
 
@@ -53,22 +61,85 @@ impl Operation {
             (Operation::Subtract, [left, right]) => numeric::sub(*left, *right),
             (Operation::Multiply, [left, right]) => numeric::mul(*left, *right),
             (Operation::Divide, [left, right]) => numeric::div(*left, *right),
+            (Operation::Remainder, [left, right]) => numeric::rem(*left, *right),
             (Operation::Negate, [value]) => numeric::neg(value.get().0),
             _ => Err(ArrowError::ComputeError(format!("{self:?} has not {} arguments", values.len()))),
         }
     }
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug)]
 pub(super) struct Arithmetic {
     operation: Operation,
     signature: Signature,
+    /// What was written, for errors alone: two that calculate the same are the same.
+    text: String,
+}
+
+impl PartialEq for Arithmetic {
+    fn eq(&self, other: &Arithmetic) -> bool {
+        self.operation == other.operation
+    }
+}
+
+impl Eq for Arithmetic {}
+
+impl Hash for Arithmetic {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.operation.hash(state);
+    }
 }
 
 impl Arithmetic {
-    pub fn new(operation: Operation) -> Arithmetic {
-        let arguments = if operation == Operation::Negate { 1 } else { 2 };
-        Arithmetic { operation, signature: Signature::any(arguments, Volatility::Immutable) }
+    pub fn new(operation: Operation, args: &[Expr]) -> Arithmetic {
+        let text = match args {
+            [value] => format!("-{}", text_of(value)),
+            [left, right] => format!("{} {} {}", text_of(left), operation.operator(), text_of(right)),
+            _ => String::new(),
+        };
+        let signature = Signature::any(args.len(), Volatility::Immutable);
+        Arithmetic { operation, signature, text }
+    }
+
+    /// Read as [`crate::Error`] is: a message, and below it what to do.
+    fn does_not_fit<T>(&self, kind: &DataType, overflow: Option<&str>) -> Result<T> {
+        let of_integers = overflow.filter(|_| kind.is_integer());
+        let values = of_integers.and_then(|text| text.strip_prefix("Overflow happened on: "));
+        let (text, kind_text) = (&self.text, type_text(kind));
+        let wider = if kind.is_integer() { "DECIMAL(38, 0)" } else { "DOUBLE" };
+        let what = match values {
+            Some(values) if values == text => format!("{values} does not fit in {kind_text}"),
+            Some(values) => format!("{values} does not fit in {kind_text}, in {text}"),
+            None => format!("the result of {text} does not fit in {kind_text}"),
+        };
+        exec_err!("{what}\nhint: calculate in a wider type, such as CAST(… AS {wider})")
+    }
+
+    /// The kernels of decimals check the bits alone: only where digits were cut off can a result have too many.
+    fn check_precision(&self, result: &ArrayRef, kind: &DataType) -> Result<()> {
+        let fits = match kind {
+            DataType::Decimal128(precision @ DECIMAL128_MAX_PRECISION, _) => {
+                result.as_primitive::<Decimal128Type>().validate_decimal_precision(*precision)
+            }
+            DataType::Decimal256(precision @ DECIMAL256_MAX_PRECISION, _) => {
+                result.as_primitive::<Decimal256Type>().validate_decimal_precision(*precision)
+            }
+            _ => Ok(()),
+        };
+        fits.or_else(|_| self.does_not_fit(kind, None))
+    }
+}
+
+/// About as it was written: what was calculated by a function of ours was an operator, and casts come from the planner.
+fn text_of(expr: &Expr) -> String {
+    match expr {
+        Expr::Cast(Cast { expr, .. }) => text_of(expr),
+        Expr::Column(column) => column.name.clone(),
+        Expr::ScalarFunction(call) => match (call.func.inner().as_ref() as &dyn Any).downcast_ref() {
+            Some(Arithmetic { text, .. }) => format!("({text})"),
+            None => expr.human_display().to_string(),
+        },
+        other => other.human_display().to_string(),
     }
 }
 
@@ -79,6 +150,7 @@ impl ScalarUDFImpl for Arithmetic {
             Operation::Subtract => "checked_subtract",
             Operation::Multiply => "checked_multiply",
             Operation::Divide => "checked_divide",
+            Operation::Remainder => "checked_remainder",
             Operation::Negate => "checked_negate",
         }
     }
@@ -127,39 +199,14 @@ impl ScalarUDFImpl for Arithmetic {
             .collect();
         let kind = args.return_field.data_type();
         let result = self.operation.apply(&values).or_else(|error| match error {
-            ArrowError::ArithmeticOverflow(text) => does_not_fit(kind, Some(&text)),
+            ArrowError::ArithmeticOverflow(text) => self.does_not_fit(kind, Some(&text)),
+            ArrowError::DivideByZero => exec_err!("division by zero, in {}", self.text),
             other => Err(other.into()),
         })?;
-        check_precision(&result, kind)?;
+        self.check_precision(&result, kind)?;
         match scalars.iter().all(Option::is_some) {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
             false => Ok(ColumnarValue::Array(result)),
         }
     }
-}
-
-/// The kernels of decimals check the bits alone: only where digits were cut off can a result have too many.
-fn check_precision(result: &ArrayRef, kind: &DataType) -> Result<()> {
-    let fits = match kind {
-        DataType::Decimal128(precision @ DECIMAL128_MAX_PRECISION, _) => {
-            result.as_primitive::<Decimal128Type>().validate_decimal_precision(*precision)
-        }
-        DataType::Decimal256(precision @ DECIMAL256_MAX_PRECISION, _) => {
-            result.as_primitive::<Decimal256Type>().validate_decimal_precision(*precision)
-        }
-        _ => Ok(()),
-    };
-    fits.or_else(|_| does_not_fit(kind, None))
-}
-
-/// Read as [`crate::Error`] is: a message, and below it what to do.
-fn does_not_fit<T>(kind: &DataType, overflow: Option<&str>) -> Result<T> {
-    let of_integers = overflow.filter(|_| kind.is_integer());
-    let what = of_integers.and_then(|text| text.strip_prefix("Overflow happened on: "));
-    let wider = if kind.is_integer() { "DECIMAL(38, 0)" } else { "DOUBLE" };
-    exec_err!(
-        "{} does not fit in {}\nhint: calculate in a wider type, such as CAST(… AS {wider})",
-        what.unwrap_or("a result"),
-        type_text(kind)
-    )
 }

@@ -103,6 +103,6 @@ fn is_plain_sum(function: &AggregateFunction) -> bool {
 }
 
 fn call(operation: Operation, args: Vec<Expr>) -> Expr {
-    let function = Arc::new(ScalarUDF::from(Arithmetic::new(operation)));
+    let function = Arc::new(ScalarUDF::from(Arithmetic::new(operation, &args)));
     Expr::ScalarFunction(ScalarFunction::new_udf(function, args))
 }

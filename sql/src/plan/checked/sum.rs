@@ -65,35 +65,37 @@ fn told<'a>(args: AccumulatorArgs<'a>, kind: DataType) -> AccumulatorArgs<'a> {
 
 impl AggregateUDFImpl for ExactSum {
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        let narrow = args.return_type().clone();
+        let (narrow, name) = (args.return_type().clone(), args.name.to_owned());
         match wider(&narrow) {
             Some(wide) => {
                 let inner = self.inner.accumulator(told(args, wide.clone()))?;
-                Ok(Box::new(Widened { inner, narrow, wide }))
+                Ok(Box::new(Widened { inner, narrow, wide, name }))
             }
             None => self.inner.accumulator(args),
         }
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        let narrow = args.return_type().clone();
+        let (narrow, name) = (args.return_type().clone(), args.name.to_owned());
         match wider(&narrow) {
             Some(wide) => {
                 let inner = self.inner.create_groups_accumulator(told(args, wide.clone()))?;
-                Ok(Box::new(WidenedGroups { inner, narrow, wide }))
+                Ok(Box::new(WidenedGroups { inner, narrow, wide, name }))
             }
             None => self.inner.create_groups_accumulator(args),
         }
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        let narrow = args.return_type().clone();
+        let (narrow, name) = (args.return_type().clone(), args.name.to_owned());
         match wider(&narrow) {
             Some(wide) if !args.is_distinct => {
                 let inner = self.inner.create_sliding_accumulator(told(args, wide.clone()))?;
-                Ok(Box::new(Widened { inner, narrow, wide }))
+                Ok(Box::new(Widened { inner, narrow, wide, name }))
             }
-            _ if args.is_distinct && narrow == DataType::Int64 => Ok(Box::new(DistinctInFrame::default())),
+            _ if args.is_distinct && narrow == DataType::Int64 => {
+                Ok(Box::new(DistinctInFrame { name, ..DistinctInFrame::default() }))
+            }
             _ => self.inner.create_sliding_accumulator(args),
         }
     }
@@ -141,6 +143,7 @@ struct Widened {
     inner: Box<dyn Accumulator>,
     /// The type of the finished sum.
     narrow: DataType,
+    name: String,
     wide: DataType,
 }
 
@@ -167,7 +170,7 @@ impl Accumulator for Widened {
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
         let sum = self.inner.evaluate()?.to_array()?;
-        ScalarValue::try_from_array(&finished(&sum, &self.narrow)?, 0)
+        ScalarValue::try_from_array(&finished(&sum, &self.narrow, &self.name)?, 0)
     }
 
     fn size(&self) -> usize {
@@ -178,6 +181,7 @@ impl Accumulator for Widened {
 struct WidenedGroups {
     inner: Box<dyn GroupsAccumulator>,
     narrow: DataType,
+    name: String,
     wide: DataType,
 }
 
@@ -205,7 +209,7 @@ impl GroupsAccumulator for WidenedGroups {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        finished(&self.inner.evaluate(emit_to)?, &self.narrow)
+        finished(&self.inner.evaluate(emit_to)?, &self.narrow, &self.name)
     }
 
     fn size(&self) -> usize {
@@ -216,6 +220,7 @@ impl GroupsAccumulator for WidenedGroups {
 /// Each value of a frame that moves, and how often it is in it.
 #[derive(Debug, Default)]
 struct DistinctInFrame {
+    name: String,
     counts: BTreeMap<i64, u64>,
     sum: i128,
 }
@@ -262,7 +267,7 @@ impl Accumulator for DistinctInFrame {
         }
         match i64::try_from(self.sum) {
             Ok(sum) => Ok(ScalarValue::Int64(Some(sum))),
-            Err(_) => does_not_fit(&DataType::Int64),
+            Err(_) => does_not_fit(&DataType::Int64, &self.name),
         }
     }
 
@@ -297,8 +302,8 @@ fn as_128<T: ArrowPrimitiveType<Native: Into<i128>>>(values: &ArrayRef, wide: &D
     Arc::new(values.with_data_type(wide.clone()))
 }
 
-/// Sums in the type that they have for whoever asks, if they fit in it.
-fn finished(sums: &ArrayRef, narrow: &DataType) -> Result<ArrayRef> {
+/// Sums in the type that they have for whoever asks, if they fit in it. `name` is what was written.
+fn finished(sums: &ArrayRef, narrow: &DataType, name: &str) -> Result<ArrayRef> {
     // Digits are checked by the cast; its words would be about digits.
     let options = CastOptions { safe: true, ..CastOptions::default() };
     let through = match narrow {
@@ -307,15 +312,15 @@ fn finished(sums: &ArrayRef, narrow: &DataType) -> Result<ArrayRef> {
     };
     let cast = cast_with_options(sums, through, &options)?;
     if cast.null_count() != sums.null_count() {
-        return does_not_fit(narrow);
+        return does_not_fit(narrow, name);
     }
     Ok(cast_with_options(&cast, narrow, &options)?)
 }
 
-fn does_not_fit<T>(kind: &DataType) -> Result<T> {
+fn does_not_fit<T>(kind: &DataType, name: &str) -> Result<T> {
     let wider = match kind {
         DataType::Int64 | DataType::UInt64 => "DECIMAL(38, 0)",
         _ => "DOUBLE",
     };
-    exec_err!("a sum does not fit in {}\nhint: write sum(CAST(… AS {wider}))", type_text(kind))
+    exec_err!("{name} does not fit in {}\nhint: write sum(CAST(… AS {wider}))", type_text(kind))
 }

@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_null_a
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use thalweg_engine::spec::{ViewShape, ViewSpec};
+use thalweg_engine::view::Room;
 use thalweg_engine::view::arrived::Arrived;
 use thalweg_engine::view::lower::LowerHalf;
 use thalweg_engine::view::panes::Panes;
@@ -49,11 +50,12 @@ async fn sum_of(spec: &ViewSpec, batches: &[&[i64]], change: impl Fn(Part) -> Pa
         filed.extend(parts(spec, quantities).await?.into_iter().map(&change));
     }
     let rest = filed.split_off(2.min(filed.len()));
-    let mut merged = reduce(cuts, *unit, &filed).await.unwrap();
+    let mut merged = reduce(cuts, *unit, &filed, &Room::unbounded()).await.unwrap();
     merged.extend(rest);
     let mut rows = vec![];
-    for stretch in Panes::new(spec, None).closing_stretches(&merged, i64::MAX) {
-        let finished = stretch.finish(cuts, upper).await;
+    let room = Room::unbounded();
+    for stretch in Panes::new(spec, None).closing_stretches(&merged, i64::MAX, room.piece_bytes) {
+        let finished = stretch.finish(cuts, upper, &room).await;
         rows.extend(finished.map_err(|error| crate::Error::from(error).to_string())?);
     }
     let rows = rows.iter().find(|rows| rows.num_rows() > 0).unwrap();

@@ -11,9 +11,11 @@ use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Int64Type, Schema, TimestampMicrosecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
+use datafusion::execution::memory_pool::UnboundedMemoryPool;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use thalweg_engine::spec::{Cut, Layout, TIME_COLUMN, Unit, Upper, ViewShape, ViewSpec, Window};
+use thalweg_engine::view::Room;
 use thalweg_engine::view::arrived::Arrived;
 use thalweg_engine::view::lower::LowerHalf;
 use thalweg_engine::view::panes::Panes;
@@ -140,6 +142,11 @@ async fn lowered(spec: &ViewSpec, batch: RecordBatch) -> Vec<Part> {
     half.take_in(&Arrived { batch, observed: None }).await.unwrap().parts
 }
 
+/// Merging and closing take a few kilobytes at a time, as they take megabytes of what is much.
+fn in_pieces() -> Room {
+    Room::of(Arc::new(UnboundedMemoryPool::default()), 4 << 10)
+}
+
 /// What the view files, in micro-batches of `batch_rows`, reduced a few at a time.
 async fn parts(spec: &ViewSpec, batch_rows: usize) -> Vec<Part> {
     let (window, cuts, _) = windowed(spec);
@@ -149,7 +156,7 @@ async fn parts(spec: &ViewSpec, batch_rows: usize) -> Vec<Part> {
     }
     let mut reduced = vec![];
     for few in filed.chunks(3) {
-        reduced.extend(reduce(cuts, Unit::Window(window), &few.concat()).await.unwrap());
+        reduced.extend(reduce(cuts, Unit::Window(window), &few.concat(), &in_pieces()).await.unwrap());
     }
     reduced
 }
@@ -157,9 +164,9 @@ async fn parts(spec: &ViewSpec, batch_rows: usize) -> Vec<Part> {
 /// The rows of all windows that end by `through` and have not left yet, which leave.
 async fn leave(spec: &ViewSpec, panes: &mut Panes, parts: &[Part], through: i64) -> Vec<RecordBatch> {
     let (_, cuts, upper) = windowed(spec);
-    let mut rows = vec![];
-    for stretch in panes.closing_stretches(parts, through) {
-        rows.extend(stretch.finish(cuts, upper).await.unwrap());
+    let (room, mut rows) = (in_pieces(), vec![]);
+    for stretch in panes.closing_stretches(parts, through, room.piece_bytes) {
+        rows.extend(stretch.finish(cuts, upper, &room).await.unwrap());
     }
     panes.closed_through = Some(through);
     rows

@@ -13,11 +13,11 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Result as PlannerResult;
 use futures::FutureExt;
 use thalweg_engine::spec::{Leg, TIME_COLUMN, ViewShape};
-use thalweg_engine::view::Fault;
 use thalweg_engine::view::arrived::Arrived;
 use thalweg_engine::view::lower::{FailedRow, LowerHalf};
 use thalweg_engine::view::part::Part;
 use thalweg_engine::view::upper::{WindowPart, finish, reduce};
+use thalweg_engine::view::{Fault, Room};
 
 use super::inputs::{Inputs, Known};
 use crate::error::{Error, Result};
@@ -87,9 +87,10 @@ async fn run_once(shape: &ViewShape, batches: &[RecordBatch]) -> thalweg_engine:
 
 async fn finished(shape: &ViewShape, parts: &[Part]) -> thalweg_engine::Result<()> {
     let ViewShape::Units { unit, cuts, upper, .. } = shape else { return Ok(()) };
-    let reduced = reduce(cuts, *unit, parts).await?;
+    let room = Room::unbounded();
+    let reduced = reduce(cuts, *unit, parts, &room).await?;
     let whole = |part: Part| WindowPart { cut: part.cut, batch: part.batch, bounds: None };
-    finish(cuts, upper, &reduced.into_iter().map(whole).collect::<Vec<_>>()).await.map(drop)
+    finish(cuts, upper, &reduced.into_iter().map(whole).collect::<Vec<_>>(), &room).await.map(drop)
 }
 
 fn schema_of(shape: &ViewShape) -> Result<SchemaRef> {
