@@ -362,7 +362,8 @@ mod tests {
         let lowered = half.take_in(&Arrived { batch, observed: None }).await.expect("rows are to blame");
         let failed: Vec<_> =
             lowered.failed.iter().map(|failed| (failed.row, &*failed.fault.reason)).collect();
-        assert_eq!(failed, [(1, "a function panicked: three"), (3, "a function panicked: three")]);
+        let told = "a function panicked: three, in touchy(b)";
+        assert_eq!(failed, [(1, told), (3, told)]);
         let kept: Vec<_> = lowered.parts.iter().map(|part| part.batch.column(0).clone()).collect();
         assert_eq!(kept, [Arc::new(Int64Array::from(vec![1, 5, 7])) as ArrayRef]);
         assert_eq!((lowered.aggregated, lowered.filtered), (3, 0));

@@ -93,7 +93,7 @@ impl Hash for Arithmetic {
 impl Arithmetic {
     pub fn new(operation: Operation, args: &[Expr]) -> Arithmetic {
         let text = match args {
-            [value] => format!("-{}", text_of(value)),
+            [value] => format!("- {}", text_of(value)),
             [left, right] => format!("{} {} {}", text_of(left), operation.operator(), text_of(right)),
             _ => String::new(),
         };

@@ -318,6 +318,12 @@ fn finished(sums: &ArrayRef, narrow: &DataType, name: &str) -> Result<ArrayRef> 
 }
 
 fn does_not_fit<T>(kind: &DataType, name: &str) -> Result<T> {
+    // Of a window function the frame is told, too.
+    let name = name
+        .split(" PARTITION BY [")
+        .next()
+        .and_then(|name| name.split(" ORDER BY [").next())
+        .unwrap_or(name);
     let wider = match kind {
         DataType::Int64 | DataType::UInt64 => "DECIMAL(38, 0)",
         _ => "DOUBLE",

@@ -81,7 +81,7 @@ async fn a_sum_is_exact_in_whatever_order_its_parts_come() {
 async fn a_sum_that_does_not_fit_says_what_to_write() {
     let spec = view(SUM).await.unwrap();
     expect_test::expect![[r#"
-        a sum does not fit in BIGINT
+        sum(t.q) does not fit in BIGINT
         hint: write sum(CAST(… AS DECIMAL(38, 0)))"#]]
     .assert_eq(&sum_of(&spec, &[&[i64::MAX], &[1]], |part| part).await.unwrap_err());
     let cast = SUM.replace("sum(q)", "CAST(sum(CAST(q AS DECIMAL(38, 0))) / 2 AS BIGINT)");
@@ -94,7 +94,7 @@ async fn arithmetic_on_a_row_fails_rather_than_wraps() {
     let spec = view(&SUM.replace("sum(q)", "sum(q * 2)")).await.unwrap();
     assert_eq!(sum_of(&spec, &[&[3], &[4]], |part| part).await, Ok(14));
     expect_test::expect![[r#"
-        an expression fails: 9223372036854775807 * 2 does not fit in BIGINT
+        an expression fails: 9223372036854775807 * 2 does not fit in BIGINT, in q * 2
         hint: calculate in a wider type, such as CAST(… AS DECIMAL(38, 0))"#]]
     .assert_eq(&refusal(&spec, &[1, i64::MAX]).await);
 }

@@ -60,23 +60,23 @@ async fn arithmetic_is_right_or_fails() {
             -CAST(-128 AS TINYINT) = - -128 does not fit in TINYINT
             hint: calculate in a wider type, such as CAST(… AS DECIMAL(38, 0))
             9223372036854775807 * 1 - 1 = 9223372036854775806 BIGINT
-            CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)) + 1 = a result does not fit in DECIMAL(38, 0)
+            CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)) + 1 = the result of 99999999999999999999999999999999999999 + 1 does not fit in DECIMAL(38, 0)
             hint: calculate in a wider type, such as CAST(… AS DOUBLE)
-            CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)) * 10 = a result does not fit in DECIMAL(38, 0)
+            CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)) * 10 = the result of 99999999999999999999999999999999999999 * 10 does not fit in DECIMAL(38, 0)
             hint: calculate in a wider type, such as CAST(… AS DOUBLE)
             1.5 * 2 = 3 DOUBLE
             CAST(300 AS TINYINT) = cast error: Can't cast value 300 to type Int8
             TRY_CAST(300 AS TINYINT) = NULL TINYINT
             INTERVAL '1 day' + INTERVAL '2 hours' = IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 7200000000000 } Interval(MonthDayNano)
-            (SELECT sum(x) FROM (VALUES (9223372036854775807), (1)) AS t(x)) = a sum does not fit in BIGINT
+            (SELECT sum(x) FROM (VALUES (9223372036854775807), (1)) AS t(x)) = sum(t.x) does not fit in BIGINT
             hint: write sum(CAST(… AS DECIMAL(38, 0)))
             (SELECT sum(x) FROM (VALUES (9223372036854775807), (1), (-5)) AS t(x)) = 9223372036854775803 BIGINT
-            (SELECT max(s) FROM (SELECT sum(x) OVER (ORDER BY x) AS s FROM (VALUES (9223372036854775807), (1)) AS t(x))) = a sum does not fit in BIGINT
+            (SELECT max(s) FROM (SELECT sum(x) OVER (ORDER BY x) AS s FROM (VALUES (9223372036854775807), (1)) AS t(x))) = sum(t.x) does not fit in BIGINT
             hint: write sum(CAST(… AS DECIMAL(38, 0)))
-            (SELECT max(s) FROM (SELECT sum(DISTINCT x) OVER (ORDER BY x ROWS 1 PRECEDING) AS s FROM (VALUES (9223372036854775807), (1)) AS t(x))) = a sum does not fit in BIGINT
+            (SELECT max(s) FROM (SELECT sum(DISTINCT x) OVER (ORDER BY x ROWS 1 PRECEDING) AS s FROM (VALUES (9223372036854775807), (1)) AS t(x))) = sum(DISTINCT t.x) does not fit in BIGINT
             hint: write sum(CAST(… AS DECIMAL(38, 0)))
             (SELECT sum(CAST(x AS DECIMAL(38, 0))) FROM (VALUES (9223372036854775807), (1)) AS t(x)) = 9223372036854775808 DECIMAL(38, 0)
-            (SELECT sum(x) FROM (VALUES (CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0))), (1)) AS t(x)) = a sum does not fit in DECIMAL(38, 0)
+            (SELECT sum(x) FROM (VALUES (CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0))), (1)) AS t(x)) = sum(t.x) does not fit in DECIMAL(38, 0)
             hint: write sum(CAST(… AS DOUBLE))
         "#]],
     )
