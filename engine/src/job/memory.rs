@@ -119,10 +119,13 @@ mod tests {
     #[tokio::test]
     async fn the_view_that_needs_most_gives_way() {
         let shared = Arc::new(Shared::new(Memory::new(200_000)));
+        let views =
+            [(table("large").await, 10_000), (table("small").await, 1_000), (table("smaller").await, 500)];
         let mut tables = shared.lock();
-        for (name, rows) in [("large", 10_000), ("small", 1_000), ("smaller", 500)] {
-            tables.tables.insert(name.to_owned(), table(name).await);
-            tables.file(name, Epoch(1), open(rows));
+        for (table, rows) in views {
+            let name = table.spec.name.clone();
+            tables.tables.insert(name.clone(), table);
+            tables.file(&name, Epoch(1), open(rows));
         }
         tables.give_way(0);
         assert_eq!(failed(&tables), [""; 0], "there is enough");

@@ -51,7 +51,7 @@ pub(super) const RECORD_BYTES: usize = 1 << 10;
 /// second the largest still holds 30 ms. The smallest still holds one record of the size that a topic takes by default.
 fn queued(bytes: usize) -> (usize, usize) {
     let records = (bytes / 2 / RECORD_BYTES).clamp(1_000, 200_000);
-    let kbytes = (bytes / 2 >> 10).clamp(1_024, 32_768);
+    let kbytes = ((bytes / 2) >> 10).clamp(1_024, 32_768);
     (records, kbytes)
 }
 

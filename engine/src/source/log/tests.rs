@@ -1,3 +1,5 @@
+//! What a log promises: what was put is read, in order, once, after kills and through retention; and what it refuses.
+
 use std::time::Duration;
 
 use tempfile::TempDir;
