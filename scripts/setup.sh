@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what this machine lacks for building (and, with "tests", for testing) Thalweg. Debian and Ubuntu; does nothing
+# Installs what this machine lacks for building Thalweg (with "tests", for testing it; with "browser", for trying its pages).
+# Debian and Ubuntu; does nothing
 # where everything is there.
 set -euo pipefail
 
@@ -17,11 +18,13 @@ if [ "${1:-}" = tests ]; then
     need mvn maven
     need go golang
     need curl curl
+    need python3 python3-venv
+    python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
+fi
+if [ "${1:-}" = browser ]; then
     need node nodejs
     need npm npm
     need chromium chromium
-    need python3 python3-venv
-    python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
 fi
 if ! command -v cargo >/dev/null 2>&1 && [ ! -x "$HOME/.cargo/bin/cargo" ]; then
     packages+=(curl ca-certificates)

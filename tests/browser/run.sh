@@ -2,8 +2,9 @@
 # The pages in headless Chromium, against the given binary. Before that: what is committed as the page is what its sources
 # make, byte for byte.
 set -euo pipefail
-cd "$(dirname "$0")"
 binary=$(realpath "$1")
+cd "$(dirname "$0")"
+../../scripts/setup.sh browser
 page=../../web/page
 
 work=$(mktemp -d)

@@ -12,7 +12,7 @@ if [ ! -x "$promtool" ]; then
     work=$(mktemp -d)
     chmod 755 "$work"
     trap 'rm -rf "$work"' EXIT
-    (cd "$work" && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .)
+    (cd "$work" && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } && dpkg-deb -x prometheus_*.deb .)
     mkdir -p "$cache/bin"
     mv "$work/usr/bin/promtool" "$promtool"
 fi
