@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Installs what this machine lacks for building Thalweg (with "tests", for testing it; with "browser", for trying its pages).
-# Debian and Ubuntu; does nothing
-# where everything is there.
+# Debian and Ubuntu; does nothing where everything is there.
 set -euo pipefail
 
 packages=()
