@@ -52,6 +52,10 @@ async fn what_was_answered_202_is_there_once_whoever_is_killed() -> Result<()> {
                             Ok(answer) if answer.status == StatusCode::ACCEPTED => {
                                 taken.lock().expect("no sender panics").insert(n);
                             }
+                            // It listens before it has read its catalog, and says so.
+                            Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => {
+                                tokio::time::sleep(Duration::from_millis(5)).await;
+                            }
                             Ok(answer) => panic!("{}: {:?}", answer.status, answer.body),
                             // Killed: whether it is there nobody was told.
                             Err(_) => return,
