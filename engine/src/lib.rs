@@ -12,6 +12,7 @@ pub mod checkpoint;
 pub mod collect;
 pub mod decode;
 pub mod job;
+pub mod lookup;
 pub mod sink;
 pub mod source;
 pub mod view;

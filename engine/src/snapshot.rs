@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::Result;
 use crate::ids::{Epoch, Micros};
+use crate::lookup::Content;
 use crate::sink::HistoryFiles;
 use crate::status::Failure;
 use crate::view::{OpenPanes, Room};
@@ -22,6 +23,8 @@ pub struct Snapshot {
     pub views: BTreeMap<String, Arc<TableSnapshot>>,
     /// `rejected_records` and `late_rows`: ordinary tables, under `system`.
     pub system: BTreeMap<String, Arc<TableSnapshot>>,
+    /// What tables hold that views look up, by name.
+    pub lookups: BTreeMap<String, Arc<Content>>,
 }
 
 /// What a view's rows come from: as long as it stays the same, so do they, in each of the three parts.
@@ -34,6 +37,8 @@ pub struct Version {
     pub tail_rows: usize,
     pub history_files: usize,
     pub failed: bool,
+    /// Since when it meets what its tables hold.
+    pub bound: Epoch,
 }
 
 #[derive(Debug, Clone)]

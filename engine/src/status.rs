@@ -12,6 +12,8 @@ pub struct Status {
     pub streams: Vec<StreamStatus>,
     pub partitions: Vec<PartitionStatus>,
     pub views: Vec<ViewStatus>,
+    /// Tables that views look up.
+    pub lookups: Vec<LookupStatus>,
     /// The newest checkpoints, newest last.
     pub checkpoints: Vec<CheckpointStatus>,
     /// The newest epochs' terms of conservation, newest last.
@@ -40,7 +42,7 @@ pub struct StoreStatus {
 
 #[derive(Debug, Clone)]
 pub struct MemoryStatus {
-    /// `queues`, `waiting`, `open`, `closing`, `encoding` or `tails`
+    /// `queues`, `waiting`, `open`, `closing`, `encoding`, `tails` or `tables`
     pub purpose: &'static str,
     pub bytes: u64,
     /// The most that it has been since the engine started.
@@ -64,6 +66,27 @@ pub struct StreamStatus {
     pub next_try: Option<Micros>,
     /// Of its workers, since the engine started.
     pub effort: Effort,
+}
+
+/// A table that views look up.
+#[derive(Debug, Clone)]
+pub struct LookupStatus {
+    pub table: String,
+    /// Files, or a topic.
+    pub source: String,
+    /// `csv`, `json`, `parquet` or `delta`
+    pub format: &'static str,
+    pub rows: u64,
+    pub bytes: u64,
+    /// Whether it has been read; a topic is read again at a start.
+    pub is_read: bool,
+    /// Wall time since which it holds what it holds.
+    pub taken_at: Option<Micros>,
+    /// Records of a topic that are no rows of it, since it was last opened, and why the last was not.
+    pub refused: u64,
+    pub refused_reason: Option<String>,
+    /// Why it can't be read anew, and since when.
+    pub failure: Option<Failure>,
 }
 
 /// Where the workers of a stream spend their time, added up. What is missing to the time that has passed, they waited.

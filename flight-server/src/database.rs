@@ -49,6 +49,7 @@ impl Backend for Database {
             name: table.name,
             kind: match table.kind {
                 TableKind::View => "VIEW".to_owned(),
+                TableKind::Table => "TABLE".to_owned(),
                 TableKind::System => "SYSTEM TABLE".to_owned(),
             },
             columns: table.columns,

@@ -8,7 +8,7 @@ use thalweg_engine::checkpoint::DataRoot;
 use thalweg_tests::servers::Minio;
 
 use crate::instance::Launch;
-use crate::shop::DataCopy;
+use crate::shop::{CONTINENTS, DataCopy};
 
 pub struct Place {
     pub launch: Launch,
@@ -58,6 +58,7 @@ fn launch(
 ) -> Result<Launch> {
     let file = folder.path().join("shop.sql");
     std::fs::write(&file, script)?;
+    std::fs::write(folder.path().join("continents.csv"), CONTINENTS)?;
     let flags = flags.iter().map(|flag| flag.to_string()).collect();
     Ok(Launch { script: file, data, environment, flags, through: None, bare: false })
 }

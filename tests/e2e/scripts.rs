@@ -36,7 +36,7 @@ macro_rules! scripts {
 scripts!(
     tumble, hop, distinct, rollup, steps, copies, types, times, nulls, late, rejected, failing, partitions,
     joins, again, catalog, refusals, topics, exact, chains, combined, ever, sessions, around, calendar,
-    named,
+    named, tables,
 );
 
 fn folder() -> PathBuf {
@@ -91,7 +91,10 @@ async fn play(script: &Script, brokers: &str, way: Way, lengths: Option<&[Length
     let mut found = vec![];
     for (number, act) in script.acts.iter().enumerate() {
         let statements = act.statements().replace("$brokers", brokers);
-        let read = |topic: &&Block| statements.contains(&format!("topic = '{}'", topic.name));
+        let of_stream = |it: &&String| it.trim_start().starts_with("CREATE STREAM");
+        let read = |topic: &&Block| {
+            act.head.iter().filter(of_stream).any(|it| it.contains(&format!("topic = '{}'", topic.name)))
+        };
         let of_topics = script.topics.iter().filter(read).map(|topic| topic.lines.len() as i64).sum();
         let length_known = lengths.map(|lengths| lengths[number]);
         let course = Course { place: &place, statements: &statements, of_topics, length: length_known };

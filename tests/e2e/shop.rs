@@ -55,11 +55,19 @@ SELECT v.event_ts, v.event_id, b.event_id AS bought
 FROM clicks AS v JOIN clicks AS b
 ON v.session_id = b.session_id AND b.event_ts BETWEEN v.event_ts AND v.event_ts + INTERVAL '3 seconds'
 WHERE v.event_id <> b.event_id;
+CREATE TABLE continents (country STRING PRIMARY KEY, continent STRING) WITH (path = 'continents.csv', refresh = '1s');
+CREATE MATERIALIZED VIEW by_continent AS
+SELECT window_start, window_end, k.continent, count(*) AS events
+FROM TUMBLE(clicks, event_ts, INTERVAL '10 seconds') AS c LEFT JOIN continents AS k ON k.country = c.country
+GROUP BY window_start, window_end, k.continent;
 CREATE MATERIALIZED VIEW archive AS SELECT source_partition, source_offset, event_id FROM clicks;
 ";
 
+/// What the views look up, in the folder of their script; of other countries nothing is known.
+pub const CONTINENTS: &str = "country,continent\nDE,Europe\nFR,Europe\nGB,Europe\nUS,America\n";
+
 /// A view, the columns to compare of it, and the same from the clicks.
-const QUESTIONS: [(&str, &str, &str); 8] = [
+const QUESTIONS: [(&str, &str, &str); 9] = [
     (
         "by_minute",
         "CAST(window_start AS BIGINT) AS w, event_type, events, items, CAST(round(revenue * 100) AS BIGINT), sessions",
@@ -114,6 +122,14 @@ const QUESTIONS: [(&str, &str, &str); 8] = [
          FROM clicks AS v JOIN clicks AS b
          ON v.session_id = b.session_id AND b.event_ts BETWEEN v.event_ts AND v.event_ts + INTERVAL '3 seconds'
          WHERE v.event_id <> b.event_id",
+    ),
+    (
+        "by_continent",
+        "CAST(window_start AS BIGINT) AS w, continent, events",
+        "SELECT CAST(event_ts AS BIGINT) / 10000000 * 10000000 AS w,
+                CASE WHEN country IN ('DE', 'FR', 'GB') THEN 'Europe' WHEN country = 'US' THEN 'America' END AS continent,
+                count(*)
+         FROM clicks GROUP BY 1, 2",
     ),
     (
         "archive",

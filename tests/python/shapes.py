@@ -263,13 +263,50 @@ def ever(draw, name):
     return [(name, text)], text
 
 
+def looked_up(draw, name):
+    windows, how = Windows(draw), draw.choice(["JOIN", "LEFT JOIN"])
+    then = draw.choice(["", " AND p.weight > 3", " AND v.ms > p.weight"])
+    make = lambda rows: (
+        f"SELECT window_start, window_end, p.kind, count(*) AS n, sum(ms * p.weight) AS ms FROM {rows} AS v {how} pages AS p "
+        f"ON p.page = v.page{then} GROUP BY window_start, window_end, p.kind"
+    )
+    return [(name, make(windows.ours("views")))], make(windows.theirs("views"))
+
+
+def looked_up_above(draw, name):
+    windows, how = Windows(draw), draw.choice(["JOIN", "LEFT JOIN"])
+    table, where = draw.choice(["people", "(SELECT who, upper(city) AS city FROM people WHERE city <> 'Oslo')"]), draw.choice(CONDITIONS)
+    make = lambda rows: (
+        f"SELECT w.window_end, w.who, n, c.city FROM (SELECT window_end, who, count(*) AS n FROM {rows}{where} GROUP BY window_end, who) AS w "
+        f"{how} {table} AS c ON w.who = c.who"
+    )
+    return [(name, make(windows.ours("views")))], make(windows.theirs("views"))
+
+
+def looked_up_around(draw, name):
+    seconds, word = draw.choice([10, 45]), draw.choice(["EXISTS", "NOT EXISTS"])
+    make = lambda by: (
+        f"SELECT v.ts, v.who, p.kind, b.cents, c.city FROM views AS v JOIN pages AS p ON v.page = p.page "
+        f"LEFT JOIN buys AS b ON b.who = v.who AND b.ts >= v.ts AND b.ts <= v.ts + {by} LEFT JOIN people AS c ON c.who = b.who "
+        f"WHERE {word} (SELECT 1 FROM people AS e WHERE e.who = v.who AND e.city <> 'Rome')"
+    )
+    return [(name, make(interval(seconds)))], make(seconds * SECOND)
+
+
+def enriched(draw, name):
+    how = draw.choice(["JOIN", "LEFT JOIN"])
+    text = f"SELECT id, ts, v.who, p.kind, c.city FROM views AS v {how} pages AS p ON p.page = v.page {how} people AS c ON c.who = v.who"
+    return [(name, text)], text
+
+
 def copied(draw, name):
     text = f"SELECT id, ts, who, ms * 2 AS twice FROM views{draw.choice(CONDITIONS)}"
     return [(name, text)], text
 
 
 SHAPES = [grouped, grouped, rolled_up, sessions, sessions, joined, met, apart, apart, sought, before, before, ranked,
-          moving, moving, chained, united, among, ever, copied]
+          moving, moving, chained, united, among, ever, copied, looked_up, looked_up, looked_up_above, looked_up_around,
+          enriched]
 
 
 def events(draw, count):
@@ -288,6 +325,18 @@ def events(draw, count):
     for topic, partition in ((topic, partition) for topic in last for partition in range(PARTITIONS)):
         sent.append((topic, partition, {"ts": now + 2 * HOUR + partition, "who": "zz", **last[topic]}))
     return sent
+
+
+def tables(draw):
+    """What is looked up: pages of a file, people of a compacted topic, in which some are replaced and some deleted."""
+    pages = [(page, draw.choice(["shop", "blog", None]), draw.randrange(9)) for page in ("/a", "/b", "/c", "/d") if draw.random() < 0.8]
+    changes = [(who, draw.choice(["Ulm", "Oslo", "Rome", None])) for who in draw.choices(["ann", "bob", "cleo", "dan", "eve"], k=9)]
+    return pages, changes
+
+
+def people(changes):
+    rows = {who: city for who, city in changes}
+    return [(who, city) for who, city in rows.items() if city is not None]
 
 
 class Server:
@@ -344,24 +393,35 @@ def run_round(options, seed):
         views, theirs = shape(draw, f"v{number}")
         cases.append({"shape": shape.__name__, "views": views, "duckdb": theirs})
     sent = events(draw, draw.choice([60, 200, 400]))
-    topics = {topic: f"{topic}-{seed}-{os.getpid()}" for topic in ("views", "buys")}
+    pages, changes = tables(draw)
+    topics = {topic: f"{topic}-{seed}-{os.getpid()}" for topic in ("views", "buys", "people")}
     admin = AdminClient({"bootstrap.servers": options.kafka})
-    made = admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in topics.values()])
+    compacted = {"cleanup.policy": "compact"}
+    made = admin.create_topics(
+        [NewTopic(name, PARTITIONS, 1, config=compacted if topic == "people" else {}) for topic, name in topics.items()])
     for future in made.values():
         future.result()
+    producer = Producer({"bootstrap.servers": options.kafka})
+    for who, city in changes:
+        producer.produce(topics["people"], json.dumps({"who": who, "city": city}) if city else None, key=who)
+    producer.flush(30)
     columns = {"views": "id BIGINT, ts TIMESTAMP, who STRING, page STRING, ms BIGINT", "buys": "ts TIMESTAMP, who STRING, cents BIGINT"}
     statements = [
         f"CREATE STREAM {topic} ({columns[topic]}, WATERMARK FOR ts AS ts - INTERVAL '{DELAY}' SECOND) WITH "
         f"(connector = 'kafka', brokers = '{options.kafka}', topic = '{topics[topic]}', format = 'json', idle = '1min')"
-        for topic in topics
+        for topic in columns
     ]
-    statements += [f"CREATE MATERIALIZED VIEW {name} AS {text}" for case in cases for name, text in case["views"]]
+    statements.append(f"CREATE TABLE people (who STRING PRIMARY KEY, city STRING) WITH (connector = 'kafka', brokers = '{options.kafka}', topic = '{topics['people']}')")
     with tempfile.TemporaryDirectory(prefix="shapes-") as folder:
+        with open(os.path.join(folder, "pages.csv"), "w") as file:
+            file.writelines(f"{page},{kind or ''},{weight}\n" for page, kind, weight in [("page", "kind", "weight"), *pages])
+        statements.append(f"CREATE TABLE pages (page STRING PRIMARY KEY, kind STRING, weight BIGINT) WITH (path = '{folder}/pages.csv')")
+        statements += [f"CREATE MATERIALIZED VIEW {name} AS {text}" for case in cases for name, text in case["views"]]
         server = Server(options.binary, folder, ";\n".join(statements) + ";\n")
         try:
             write(options, draw, server, sent, topics)
             settle(server, sent)
-            return compare(server, cases, sent, seed)
+            return compare(server, cases, sent, (pages, people(changes)), seed)
         finally:
             server.kill()
             admin.delete_topics(list(topics.values()))
@@ -398,7 +458,7 @@ def settle(server, sent):
     raise SystemExit(f"windows stay open: read {read} of {len(sent)}, {waiting}")
 
 
-def compare(server, cases, sent, seed):
+def compare(server, cases, sent, looked_up, seed):
     duck = duckdb.connect()
     for topic, columns in (("views", ["id", "ts", "who", "page", "ms"]), ("buys", ["ts", "who", "cents"])):
         kinds = ", ".join(f"{column} {'VARCHAR' if column in ('who', 'page') else 'BIGINT'}" for column in columns)
@@ -406,6 +466,10 @@ def compare(server, cases, sent, seed):
         rows = [[row[column] for column in columns] for name, _, row in sent if name == topic]
         if rows:
             duck.executemany(f"INSERT INTO {topic} VALUES ({', '.join('?' * len(columns))})", rows)
+    for table, rows in zip(("pages (page VARCHAR, kind VARCHAR, weight BIGINT)", "people (who VARCHAR, city VARCHAR)"), looked_up):
+        duck.execute(f"CREATE TABLE {table}")
+        if rows:
+            duck.executemany(f"INSERT INTO {table.split()[0]} VALUES ({', '.join('?' * len(rows[0]))})", rows)
     late, refused = server.ask("SELECT sum(late_rows), sum(failed_rows) FROM system.views")[0]
     wrong = [f"{late} rows are late and {refused} failed, and none should"] if late or refused else []
     rows = 0

@@ -81,6 +81,10 @@ pub struct Arguments {
     #[arg(long)]
     alike: bool,
 
+    /// Instead of these views: the tables and views that the statements of this file create, over the stream clicks
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["views", "alike", "baseline", "latency"])]
+    sql: Option<PathBuf>,
+
     /// Instead, with --from kafka: write clicks to a topic of its own at this rate, and tell how long each takes until
     /// it can be read, and until it is durable
     #[arg(long, value_name = "EVENTS/S")]
@@ -184,6 +188,7 @@ async fn throughput(data: &str, arguments: &Arguments, queries: &Handle) -> Resu
     println!("  the workers' time: {}", stages::of_workers(&status, workers(arguments), read.wall));
     println!("  CPU by thread:     {}", threads.since(&threads_before));
     println!("  {}", stages::of_commits(&engine.status()));
+    println!("  open when all was read: {}", stages::of_views(&status));
     if arguments.baseline {
         let baseline = baseline::measure(&arguments.file, records).await?;
         let ratio = baseline.cpu.as_secs_f64() / spent.cpu.as_secs_f64();
@@ -239,14 +244,26 @@ async fn start(data: &str, arguments: &Arguments, options: &str, queries: &Handl
     if !opened.streams().is_empty() {
         return Err(anyhow!("{data} holds tables already; the bench needs an empty place"));
     }
-    let engine = opened.resume(vec![], vec![]).await?;
+    let engine = opened.resume(vec![], vec![], vec![]).await?;
     let settings = QuerySettings::default();
     let database = Database::new(Arc::new(engine.clone()), clock, queries.clone(), settings)?;
     let session = database.session(Client { user: None, name: Some("bench".into()) });
     let mut statements = vec![format!("CREATE STREAM clicks ({COLUMNS}) WITH ({options})")];
-    let views = views::views(arguments.views, arguments.alike);
-    let create = |view: &views::View| format!("CREATE MATERIALIZED VIEW {} AS {}", view.name, view.query);
-    statements.extend(views.iter().map(create));
+    match &arguments.sql {
+        Some(file) => {
+            let text = std::fs::read_to_string(file);
+            let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+            let parsed = thalweg_sql::parse::statements(&text);
+            let parsed = parsed.map_err(|error| anyhow!("{}: {error}", file.display()))?;
+            statements.extend(parsed.into_iter().map(|statement| statement.text));
+        }
+        None => {
+            let views = views::views(arguments.views, arguments.alike);
+            let create =
+                |view: &views::View| format!("CREATE MATERIALIZED VIEW {} AS {}", view.name, view.query);
+            statements.extend(views.iter().map(create));
+        }
+    }
     for statement in statements {
         match session.execute(&statement, &[]).await.map_err(|error| anyhow!("{error}"))? {
             Answer::Done(_) => {}

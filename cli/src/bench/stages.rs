@@ -70,10 +70,21 @@ pub fn of_commits(status: &Status) -> String {
     let commits = status.checkpoints.iter().filter(|checkpoint| checkpoint.records > 0);
     let (count, micros) =
         commits.fold((0, 0), |(count, micros), commit| (count + 1, micros + commit.duration_micros));
+    let slowest = status.checkpoints.iter().map(|checkpoint| checkpoint.duration_micros).max().unwrap_or(0);
     format!(
-        "{count} commits that had records, {:.0} ms each",
-        micros as f64 / 1000.0 / f64::from(count.max(1))
+        "{count} commits that had records, {:.0} ms each, the slowest {:.0} ms",
+        micros as f64 / 1000.0 / f64::from(count.max(1)),
+        slowest as f64 / 1000.0
     )
+}
+
+/// What the views keep.
+pub fn of_views(status: &Status) -> String {
+    let view = |view: &thalweg_engine::status::ViewStatus| {
+        let bytes = view.state_bytes as f64 / view.state_rows.max(1) as f64;
+        format!("{} {} rows of {bytes:.0} bytes", view.view, view.state_rows)
+    };
+    status.views.iter().map(view).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

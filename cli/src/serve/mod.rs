@@ -288,9 +288,9 @@ async fn start_engine(starting: &Starting, clock: Arc<dyn Clock>) -> Result<Engi
     let root = DataRoot::open(&common.data, &Default::default())?.with_failpoints(common.failpoints()?);
     let logs = Logs::below(root.folder().map(|folder| folder.join(LOGS)));
     let opened = Opened::claim(Settings { logs, ..starting.settings.clone() }, root, clock).await?;
-    let (streams, views) =
-        thalweg_sql::plan::replan(&opened.streams(), &opened.views(), &opened.kept()).await;
-    Ok(opened.resume(streams, views).await?)
+    let (tables, views, kept) = (opened.lookups(), opened.views(), opened.kept());
+    let (streams, tables, views) = thalweg_sql::plan::replan(&opened.streams(), &tables, &views, &kept).await;
+    Ok(opened.resume(streams, tables, views).await?)
 }
 
 async fn run_script(database: &Database, script: &Script) -> Result<()> {

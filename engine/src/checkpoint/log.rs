@@ -226,6 +226,7 @@ mod tests {
             streams: Vec::new(),
             tables: vec![table],
             kept: Vec::new(),
+            lookups: Vec::new(),
             ledger: Vec::new(),
             interventions: Vec::new(),
         }

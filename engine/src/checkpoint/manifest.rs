@@ -15,8 +15,8 @@ use crate::status::{Failure, Intervention, LedgerRow};
 use crate::view::left::Left;
 
 /// 2: rows that failed are counted, and a view or a stream may have failed. 3: a view may read several inputs, a watermark
-/// may have been set back, and statements are kept that are not run.
-pub const FORMAT: u32 = 3;
+/// may have been set back, and statements are kept that are not run. 4: tables that are looked up.
+pub const FORMAT: u32 = 4;
 
 /// Those that are read.
 pub const FORMATS: RangeInclusive<u32> = 1..=FORMAT;
@@ -35,6 +35,9 @@ pub struct Manifest {
     /// Since format 3.
     #[serde(default, rename = "endpoints")]
     pub kept: Vec<KeptState>,
+    /// Since format 4.
+    #[serde(default)]
+    pub lookups: Vec<LookupState>,
     /// The terms of conservation of this epoch.
     pub ledger: Vec<LedgerRow>,
     /// The newest ones, newest last. Since format 3.
@@ -52,9 +55,11 @@ impl Manifest {
         })
     }
 
-    /// All files under `state/` that the manifest makes real: runs and tails.
+    /// All files under `state/` that the manifest makes real: runs, tails, and what tables hold that are looked up.
     pub fn state_files(&self) -> impl Iterator<Item = &StateFile> {
-        self.tables.iter().flat_map(|table| table.runs.iter().map(|run| &run.file).chain(&table.tail))
+        let of_views =
+            self.tables.iter().flat_map(|table| table.runs.iter().map(|run| &run.file).chain(&table.tail));
+        of_views.chain(self.lookups.iter().filter_map(|lookup| lookup.file.as_ref()))
     }
 
     /// What must hold whatever the job does (INV-C11 among it); looked at before a manifest is written and after it is
@@ -120,6 +125,21 @@ pub struct KeptState {
     #[serde(rename = "path")]
     pub name: String,
     pub sql: String,
+}
+
+/// A table that views look up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LookupState {
+    pub id: Uuid,
+    pub name: String,
+    pub sql: String,
+    /// What it holds was made of this.
+    pub version: String,
+    /// Since this wall time.
+    pub taken_at: Micros,
+    /// What it holds; a topic is read again instead.
+    pub file: Option<StateFile>,
 }
 
 impl KeptState {

@@ -14,10 +14,11 @@ use crate::job::Settings;
 use crate::job::closings::Closings;
 use crate::job::coordinator::{Coordinator, Leaving};
 use crate::job::fed::Fed;
+use crate::job::lookups::Lookup;
 use crate::job::shared::{Partition, Shared, Table};
 use crate::job::stream::StreamJob;
-use crate::job::tables;
 use crate::job::watermark::left_of;
+use crate::job::{tables, unread};
 use crate::sink::lake_schema;
 use crate::source::{Assignment, FilesRoots};
 use crate::spec::{CatalogChange, Input, KeptStatement, StreamSpec, ViewInput, ViewSpec};
@@ -30,6 +31,7 @@ pub enum Request {
     /// With what there is to say about the source.
     CreateStream(Box<StreamJob>, Vec<Assignment>, Option<String>),
     RestartStream(Box<StreamJob>, Vec<Assignment>),
+    CreateLookup(Box<Lookup>),
     Other(CatalogChange),
 }
 
@@ -49,8 +51,16 @@ impl Request {
                 let note = (!warnings.is_empty()).then(|| warnings.join("; "));
                 Ok(Request::CreateStream(Box::new(stream), starts, note))
             }
+            CatalogChange::CreateLookup(spec) => {
+                name_is_free(shared, &spec.name)?;
+                let lookup = Lookup::opened(spec, settings, shared.memory()).await?;
+                Ok(Request::CreateLookup(Box::new(lookup)))
+            }
             CatalogChange::RestartStream { name, at } => {
                 let (spec, stood) = failed_stream(shared, &name)?;
+                if let Some(table) = shared.lock().unread_table(&name) {
+                    return Err(unread(table));
+                }
                 let mut stream = StreamJob::new(spec, settings)?;
                 // It was allowed where it is.
                 stream.reach_out(settings, FilesRoots::Anywhere).await?;
@@ -89,6 +99,15 @@ fn no_such_input(name: &str) -> Error {
     Error::Invalid(format!("there is no such view to read. view={name:?}"))
 }
 
+/// Streams, views and tables share one space of names.
+fn name_is_free(shared: &Shared, name: &str) -> Result<()> {
+    let tables = shared.lock();
+    let taken = tables.lookups.contains_key(name)
+        || tables.tables.contains_key(name)
+        || tables.streams.contains_key(name);
+    if taken { Err(Error::Invalid(format!("the name is taken already. table={name:?}"))) } else { Ok(()) }
+}
+
 fn exists(stream: &str) -> Error {
     Error::Invalid(format!("the stream exists already. stream={stream:?}"))
 }
@@ -98,6 +117,8 @@ pub enum Prepared {
     CreateStream(Box<StreamJob>, Vec<Assignment>, Option<String>),
     RestartStream(Box<StreamJob>, Vec<Assignment>),
     CreateView(Arc<ViewSpec>, Box<Table>),
+    CreateLookup(Box<Lookup>),
+    DropLookup(String),
     DropView(String),
     RestartView(Arc<ViewSpec>),
     DropStream(String),
@@ -131,12 +152,16 @@ impl Coordinator {
                 }
                 return Ok(Prepared::RestartStream(stream, starts));
             }
+            Request::CreateLookup(lookup) => {
+                name_is_free(&self.shared, &lookup.spec.name)?;
+                return Ok(Prepared::CreateLookup(lookup));
+            }
             Request::Other(change) => change,
         };
         match change {
-            CatalogChange::CreateStream(_) | CatalogChange::RestartStream { .. } => {
-                Err(Error::Internal("the source of a stream was not asked".into()))
-            }
+            CatalogChange::CreateStream(_)
+            | CatalogChange::CreateLookup(_)
+            | CatalogChange::RestartStream { .. } => Err(Error::Internal("a source was not asked".into())),
             CatalogChange::CreateView(spec) => {
                 if self.shared.lock().tables.contains_key(&spec.name) {
                     return Err(Error::Invalid(format!("the view exists already. view={:?}", spec.name)));
@@ -146,12 +171,13 @@ impl Coordinator {
                     return Err(Error::Invalid(format!("the name is a stream's already. view={name:?}")));
                 }
                 self.inputs_are_there(&spec)?;
+                let spec = Arc::new(self.shared.lock().bound(&spec)?);
                 let table = tables::created(&self.root, &spec, self.epoch).await?;
                 Ok(Prepared::CreateView(spec, Box::new(table)))
             }
             CatalogChange::RestartView(spec) => {
                 self.may_restart(&spec).await?;
-                Ok(Prepared::RestartView(spec))
+                Ok(Prepared::RestartView(Arc::new(self.shared.lock().bound(&spec)?)))
             }
             CatalogChange::DropView(name) => {
                 let tables = self.shared.lock();
@@ -163,6 +189,19 @@ impl Coordinator {
                     None => Ok(Prepared::DropView(name)),
                     Some(reader) => Err(Error::Invalid(format!(
                         "another view reads the view; drop it first. view={name:?}, reader={:?}",
+                        reader.spec.name
+                    ))),
+                }
+            }
+            CatalogChange::DropLookup(name) => {
+                let tables = self.shared.lock();
+                if !tables.lookups.contains_key(&name) {
+                    return Err(Error::Invalid(format!("there is no such table. table={name:?}")));
+                }
+                match tables.tables.values().find(|table| table.spec.lookups.contains(&name)) {
+                    None => Ok(Prepared::DropLookup(name)),
+                    Some(reader) => Err(Error::Invalid(format!(
+                        "a view looks the table up; drop it first. table={name:?}, view={:?}",
                         reader.spec.name
                     ))),
                 }
@@ -206,6 +245,8 @@ impl Coordinator {
             }
             Prepared::RestartStream(stream, starts) => self.restart_stream(*stream, &starts).await,
             Prepared::CreateView(spec, table) => self.create_view(spec, *table).await,
+            Prepared::CreateLookup(lookup) => self.create_lookup(*lookup).await,
+            Prepared::DropLookup(name) => self.drop_lookup(&name).await,
             Prepared::RestartView(spec) => self.restart_view(spec).await,
             Prepared::DropView(name) => self.drop_view(&name).await,
             Prepared::DropStream(name) => self.drop_stream(&name).await,

@@ -23,6 +23,7 @@ use crate::job::catalog::Request;
 use crate::job::epoch::Closed;
 use crate::job::fed::Fed;
 use crate::job::lake::Lake;
+use crate::job::lookups::Lookup;
 use crate::job::orders::Report;
 use crate::job::retry::Again;
 use crate::job::scout::Sighting;
@@ -138,7 +139,9 @@ impl Coordinator {
     /// One epoch, from the barrier to publication.
     async fn turn(&mut self, stop: bool) -> Result<()> {
         let leaving = if stop { Leaving::Everybody } else { Leaving::Nobody };
+        let taken_up = self.take_up_tables().await?;
         let stood = self.barrier(leaving).await?;
+        taken_up.install(&mut self.shared.lock(), self.epoch);
         self.commit(stood, stop).await
     }
 
@@ -305,13 +308,14 @@ impl Coordinator {
             committed_at: wall,
             streams: streams.collect(),
             tables: closed.iter().map(Closed::state).collect(),
-            kept: self.kept(),
+            kept: self.kept_statements(),
+            lookups: self.shared.lock().lookups.values().map(Lookup::state).collect(),
             ledger: ledger.to_vec(),
             interventions: self.interventions(),
         }
     }
 
-    fn kept(&self) -> Vec<KeptState> {
+    fn kept_statements(&self) -> Vec<KeptState> {
         self.shared.lock().kept.values().map(|spec| KeptState::of(spec)).collect()
     }
 

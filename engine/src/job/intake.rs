@@ -67,9 +67,17 @@ impl Intake {
         let event_time = stream.event_time.map(|time| time.column);
         let legs = views.iter().flat_map(|view| view.legs_of_stream(&stream.name).map(|leg| &view.legs[leg]));
         let reading: Vec<&Leg> = legs.collect();
-        let needed = |column: usize| {
+        Intake::of(stream, |column| {
             Some(column) == event_time || reading.iter().any(|leg| leg.columns.contains(&column))
-        };
+        })
+    }
+
+    /// Materializes all columns.
+    pub fn whole(stream: &Arc<StreamSpec>) -> Result<Intake> {
+        Intake::of(stream, |_| true)
+    }
+
+    fn of(stream: &Arc<StreamSpec>, needed: impl Fn(usize) -> bool) -> Result<Intake> {
         let mut declared = vec![];
         let mut wanted = vec![];
         let mut record_columns = vec![];

@@ -14,6 +14,7 @@ mod fed;
 mod intake;
 mod lake;
 mod ledger;
+mod lookups;
 mod memory;
 mod orders;
 mod origins;
@@ -44,7 +45,7 @@ use uuid::Uuid;
 use crate::checkpoint::DataRoot;
 use crate::checkpoint::ManifestLog;
 use crate::checkpoint::manifest::{
-    FORMAT, Manifest, ManifestKind, PartitionState, StreamState, TableKind, TableState,
+    FORMAT, LookupState, Manifest, ManifestKind, PartitionState, StreamState, TableKind, TableState,
 };
 use crate::checkpoint::{Owner, Watch, sweep_orphans};
 use crate::clock::Clock;
@@ -54,15 +55,17 @@ use crate::memory::Memory;
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use crate::source::{Assignment, FilesRoots, Logs};
-use crate::spec::{CatalogChange, KeptStatement, SourceSpec, StreamSpec, ViewSpec};
+use crate::spec::{CatalogChange, KeptStatement, LookupSpec, SourceSpec, StreamSpec, ViewSpec};
 use crate::status::Status;
 use crate::{Error, Result};
 
 pub(crate) use intake::Intake;
+pub(crate) use refused::RefusedRows;
 
 use catalog::Request;
 use coordinator::{Command, Coordinator, Totals};
 use lake::Lake;
+use lookups::Lookup;
 use refused::RefusedTable;
 use shared::{Shared, Stream};
 use stream::StreamJob;
@@ -181,6 +184,7 @@ impl Opened {
             streams: vec![],
             tables: vec![],
             kept: vec![],
+            lookups: vec![],
             ledger: vec![],
             interventions: vec![],
         });
@@ -211,6 +215,16 @@ impl Opened {
         self.manifest.streams.iter().map(entry).collect()
     }
 
+    pub fn lookups(&self) -> Vec<CatalogEntry> {
+        let entry = |lookup: &LookupState| CatalogEntry {
+            id: lookup.id,
+            name: lookup.name.clone(),
+            sql: lookup.sql.clone(),
+            inputs: vec![],
+        };
+        self.manifest.lookups.iter().map(entry).collect()
+    }
+
     pub fn kept(&self) -> Vec<KeptStatement> {
         self.manifest.kept.iter().map(|state| state.spec()).collect()
     }
@@ -229,7 +243,12 @@ impl Opened {
     }
 
     /// Goes on where the manifest stands, with what it names planned again.
-    pub async fn resume(self, streams: Vec<StreamSpec>, views: Vec<Replanned>) -> Result<Engine> {
+    pub async fn resume(
+        self,
+        streams: Vec<StreamSpec>,
+        lookups: Vec<LookupSpec>,
+        views: Vec<Replanned>,
+    ) -> Result<Engine> {
         let (commands, commands_rx) = mpsc::channel(64);
         let (reporter, reports) = mpsc::channel(1024);
         let (scout, sightings) = mpsc::channel(64);
@@ -238,6 +257,7 @@ impl Opened {
         let epoch = self.manifest.epoch.next();
         let unplanned = streams.iter().filter(|spec| matches!(spec.source, SourceSpec::Unplanned(_)));
         let unplanned: Vec<&str> = unplanned.map(|spec| spec.name.as_str()).collect();
+        self.restore_lookups(&shared, lookups).await?;
         self.restore_tables(&shared, views, &unplanned).await?;
         let mut coordinator = Coordinator {
             settings: self.settings.clone(),
@@ -282,11 +302,26 @@ impl Opened {
         Ok(Engine { settings: self.settings, clock: self.clock, shared, store, commands, outcome })
     }
 
+    async fn restore_lookups(&self, shared: &Shared, specs: Vec<LookupSpec>) -> Result<()> {
+        for state in &self.manifest.lookups {
+            let spec = specs.iter().find(|spec| spec.id == state.id);
+            let spec = spec
+                .ok_or_else(|| Error::Internal(format!("a table was not planned. table={:?}", state.name)))?;
+            let spec = Arc::new(spec.clone());
+            let lookup = Lookup::restored(&self.root, spec, state, &self.settings, shared.memory()).await?;
+            shared.lock().lookups.insert(state.name.clone(), lookup);
+        }
+        Ok(())
+    }
+
     async fn restore_tables(&self, shared: &Shared, views: Vec<Replanned>, unplanned: &[&str]) -> Result<()> {
         let system = [RefusedTable::RejectedRecords, RefusedTable::LateRows].map(RefusedTable::spec);
         let system = system.into_iter().map(|spec| Replanned { id: spec.id, spec: Ok(spec) });
         for Replanned { id, spec } in system.chain(views) {
             let state = self.manifest.tables.iter().find(|table| table.id == id);
+            let contents = shared.lock().contents();
+            let bound = |spec: ViewSpec| contents.of_view(&spec).map_err(|error| error.to_string());
+            let spec = spec.and_then(bound);
             let table = match (state, spec) {
                 (Some(state), spec) => {
                     let waits = self.manifest.reads_only(state, unplanned);
@@ -350,10 +385,17 @@ async fn resume_stream(
     stream.orders.epoch.store(coordinator.epoch.0, std::sync::atomic::Ordering::Release);
     coordinator.streams.insert(name.clone(), stream);
     // A source that can't be read is no reason not to start: what there is of its views is served.
+    let unread = coordinator.shared.lock().unread_table(&name).map(unread);
+    let reached = reached.and_then(|()| unread.map_or(Ok(()), Err));
     if let Err(error) = reached.and_then(|()| coordinator.start_workers(&name, &starts)) {
         coordinator.shared.fail_stream(&name, &error, coordinator.clock.wall());
     }
     Ok(())
+}
+
+/// Its rows would miss what they look up.
+fn unread(table: &str) -> Error {
+    Error::Unavailable(format!("a table that its views look up has not been read yet. table={table:?}"))
 }
 
 /// The handle on a running engine.
@@ -391,6 +433,10 @@ impl Engine {
 
     pub fn streams(&self) -> Vec<Arc<StreamSpec>> {
         self.shared.lock().streams.values().map(|stream| Arc::clone(&stream.spec)).collect()
+    }
+
+    pub fn lookups(&self) -> Vec<Arc<LookupSpec>> {
+        self.shared.lock().lookups.values().map(|lookup| Arc::clone(&lookup.spec)).collect()
     }
 
     pub fn views(&self) -> Vec<Arc<ViewSpec>> {

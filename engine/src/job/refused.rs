@@ -72,6 +72,7 @@ impl RefusedTable {
     pub fn spec(self) -> ViewSpec {
         let schema = self.schema();
         ViewSpec {
+            lookups: vec![],
             id: self.id(),
             name: self.spec_name(),
             sql: String::new(),
@@ -177,6 +178,11 @@ impl RefusedRows {
                 self.rows.push(Told { row, last_offset, records: 1 });
             }
         }
+    }
+
+    /// Why the first of them was refused.
+    pub fn first_reason(&self) -> Option<&str> {
+        self.rows.first().map(|told| told.row.reason.as_str())
     }
 
     /// A new epoch has a new budget.

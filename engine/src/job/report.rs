@@ -1,5 +1,6 @@
 //! The engine's word on itself, read off the tables under their lock.
 
+use crate::job::lookups::Lookup;
 use crate::job::shared::{Stream, Table, Tables};
 use crate::job::waits::wait_of;
 use crate::spec::SourceSpec;
@@ -12,6 +13,7 @@ pub fn status(tables: &Tables) -> Status {
         views: (tables.tables.values().filter(|table| !table.spec.is_system()))
             .map(|table| view_status(tables, table))
             .collect(),
+        lookups: tables.lookups.values().map(Lookup::status).collect(),
         checkpoints: tables.checkpoints.iter().cloned().collect(),
         ledger: tables.ledger_rows.iter().cloned().collect(),
         memory: tables.memory().status(),

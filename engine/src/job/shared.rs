@@ -13,6 +13,7 @@ use arrow::array::RecordBatch;
 use crate::checkpoint::manifest::{DeltaState, PartitionState, RecordFingerprint, RunFile, StateFile};
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::job::ledger::EpochLedger;
+use crate::job::lookups::Lookup;
 use crate::job::retry::Tries;
 use crate::memory::{Lane, Memory, Purpose};
 use crate::sink::HistoryFiles;
@@ -81,6 +82,8 @@ pub struct Tables {
     pub tables: BTreeMap<String, Table>,
     /// By name.
     pub kept: BTreeMap<String, Arc<KeptStatement>>,
+    /// Tables that views look up, by name.
+    pub lookups: BTreeMap<String, Lookup>,
     pub ledger: BTreeMap<Epoch, EpochLedger>,
     pub checkpoints: VecDeque<CheckpointStatus>,
     pub ledger_rows: VecDeque<LedgerRow>,
@@ -150,6 +153,8 @@ pub struct Table {
     pub since: Epoch,
     /// The last one, once it is being dropped.
     pub until: Epoch,
+    /// The epoch from which on its plans hold what its tables hold now.
+    pub bound: Epoch,
     pub panes: Panes,
     pub tail: Tail,
     pub history: Arc<HistoryFiles>,
@@ -315,6 +320,7 @@ impl Tables {
             streams: BTreeMap::new(),
             tables: BTreeMap::new(),
             kept: BTreeMap::new(),
+            lookups: BTreeMap::new(),
             ledger: BTreeMap::new(),
             checkpoints: VecDeque::new(),
             ledger_rows: VecDeque::new(),
@@ -338,6 +344,7 @@ impl Tables {
                     tail_rows: table.tail.row_count(),
                     history_files: table.history.files.len(),
                     failed: table.failure.is_some(),
+                    bound: table.bound,
                 },
                 open: opened.open(table),
                 tail: Arc::clone(&table.tail.visible),
@@ -349,6 +356,8 @@ impl Tables {
                 None => snapshot.views.insert(name.clone(), pinned),
             };
         }
+        let content = |(name, lookup): (&String, &Lookup)| (name.clone(), Arc::clone(&lookup.content));
+        snapshot.lookups = self.lookups.iter().filter(|(_, it)| it.is_read).map(content).collect();
         snapshot
     }
 

@@ -33,6 +33,7 @@ pub async fn created(root: &DataRoot, spec: &Arc<ViewSpec>, ending: Epoch) -> Re
         spec: Arc::clone(spec),
         since: ending.next(),
         until: Epoch::MAX,
+        bound: Epoch(0),
         panes: Panes::new(spec, None),
         tail: Tail::default(),
         history: no_history(root),
@@ -86,6 +87,7 @@ pub async fn restored(
         spec: Arc::clone(&spec),
         since: Epoch(0),
         until: Epoch::MAX,
+        bound: Epoch(0),
         panes,
         tail: Tail {
             rows: tail,
@@ -156,6 +158,7 @@ async fn bygone(root: &DataRoot, state: &TableState, tail: &[RecordBatch]) -> Re
         None => DeltaSink::stored_schema(root, &state.name).await?,
     };
     Ok(ViewSpec {
+        lookups: vec![],
         id: state.id,
         name: state.name.clone(),
         sql: sql.clone(),

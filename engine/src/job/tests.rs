@@ -71,6 +71,7 @@ fn archive() -> ViewSpec {
     let leaf = Arc::new(LeafExec::of_micro_batch(Arc::clone(&schema)));
     let lower = ProjectionExec::try_new(columns, leaf).expect("the plan is legal");
     ViewSpec {
+        lookups: vec![],
         id: Uuid::from_u128(11),
         name: "archive".into(),
         sql: "CREATE MATERIALIZED VIEW archive".into(),
@@ -103,7 +104,7 @@ async fn start_on(root: DataRoot, settings: Settings) -> crate::Result<Engine> {
     let opened = Opened::claim(settings, root, Arc::new(SystemClock::new())).await?;
     let streams = opened.streams().iter().map(|_| clicks()).collect();
     let views = opened.views().iter().map(|view| Replanned { id: view.id, spec: Ok(archive()) }).collect();
-    opened.resume(streams, views).await
+    opened.resume(streams, vec![], views).await
 }
 
 /// Rows in Parquet and rows in the tail.

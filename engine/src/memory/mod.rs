@@ -30,16 +30,19 @@ pub enum Purpose {
     Encoding,
     /// Closed rows that are not in Parquet.
     Tails,
+    /// Tables that views look up.
+    Tables,
 }
 
 impl Purpose {
-    pub const ALL: [Purpose; 6] = [
+    pub const ALL: [Purpose; 7] = [
         Purpose::Queues,
         Purpose::Waiting,
         Purpose::Open,
         Purpose::Closing,
         Purpose::Encoding,
         Purpose::Tails,
+        Purpose::Tables,
     ];
 
     pub fn name(self) -> &'static str {
@@ -50,6 +53,7 @@ impl Purpose {
             Purpose::Closing => "closing",
             Purpose::Encoding => "encoding",
             Purpose::Tails => "tails",
+            Purpose::Tables => "tables",
         }
     }
 }

@@ -19,6 +19,7 @@ mod records;
 mod zipf;
 
 pub use files::FilesRoots;
+pub(crate) use files::{WholeFiles, folder};
 pub use kafka::Outgoing;
 pub(crate) use kafka::Producer;
 pub(crate) use log::Log;

@@ -32,10 +32,19 @@ pub use open::{OpenInput, OpenPanes, without_time};
 pub use running::Room;
 pub use state_scan::StateScan;
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::Session;
 use datafusion::execution::SessionStateBuilder;
-use datafusion::execution::context::SessionState;
+use datafusion::execution::context::{QueryPlanner, SessionState};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
+
+use crate::lookup::LookupPlanner;
 
 /// The planner's settings that a lower half, and the upper half above it, need to be right. Whoever plans for a view
 /// starts from this state and adds its functions and planners.
@@ -59,6 +68,23 @@ pub fn planning_state() -> SessionStateBuilder {
         .with_config(config)
         .with_default_features()
         .with_physical_optimizer_rules(rules)
+        .with_query_planner(Arc::new(LowerPlanner))
+}
+
+/// The planner of lower halves, which may look tables up.
+#[derive(Debug)]
+struct LowerPlanner;
+
+#[async_trait]
+impl QueryPlanner for LowerPlanner {
+    async fn create_physical_plan(
+        &self,
+        logical: &LogicalPlan,
+        session: &dyn Session,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(LookupPlanner)]);
+        planner.create_physical_plan(logical, session).await
+    }
 }
 
 /// Plans and runs with [`planning_state`] as it is.

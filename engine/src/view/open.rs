@@ -139,6 +139,7 @@ mod tests {
         let lower =
             ProjectionExec::try_new(vec![column("b"), column(TIME_COLUMN)], leaf).expect("it is legal");
         ViewSpec {
+            lookups: vec![],
             id: Uuid::from_u128(1),
             name: "v".into(),
             sql: String::new(),

@@ -18,6 +18,7 @@ use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 
+use crate::lookup::LookupExec;
 use crate::view::fault::Fault;
 use crate::view::leaf::LeafExec;
 use crate::view::tally::{as_aggregate, is_tally};
@@ -71,6 +72,10 @@ fn rows_of(plan: &Arc<dyn ExecutionPlan>, batch: &RecordBatch, faults: &mut Faul
             &options,
         )?;
         return Ok(Some(Rows { batch, ..rows }));
+    }
+    if let Some(lookup) = node.downcast_ref::<LookupExec>() {
+        let rows = rows.that_stand(lookup.keys(), faults)?;
+        return Ok(Some(Rows { batch: lookup.look_up(&rows.batch)?, ..rows }));
     }
     // An aggregate with keys evaluates its arguments for all rows, those that its FILTER leaves out among them.
     if let Some(aggregate) = as_aggregate(plan).filter(|aggregate| !aggregate.group_expr().is_empty()) {

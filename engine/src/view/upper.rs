@@ -14,6 +14,7 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use crate::ids::Micros;
+use crate::lookup::LookupPlanner;
 use crate::spec::{Cut, State, Unit, Upper};
 use crate::view::leaf::{LeafExec, States};
 use crate::view::part::Part;
@@ -82,8 +83,10 @@ pub async fn planned(cuts: &[Cut], logical: LogicalPlan) -> Result<Upper> {
     });
     let finished = finished.collect::<Result<_, _>>()?;
     let session = plain_planning_state();
-    let planner =
-        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(StateScanPlanner { finished })]);
+    let planner = DefaultPhysicalPlanner::with_extension_planners(vec![
+        Arc::new(StateScanPlanner { finished }),
+        Arc::new(LookupPlanner),
+    ]);
     let plan = planner.create_physical_plan(&session.optimize(&logical)?, &session).await?;
     Ok(Upper { logical, plan })
 }

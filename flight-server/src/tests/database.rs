@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use thalweg_engine::clock::SystemClock;
 use thalweg_engine::snapshot::Snapshot;
-use thalweg_engine::spec::{CatalogChange, KeptStatement, StreamSpec, ViewSpec};
+use thalweg_engine::spec::{CatalogChange, KeptStatement, LookupSpec, StreamSpec, ViewSpec};
 use thalweg_engine::status::Status;
 use thalweg_sql::session::{Database, Engine, Settings};
 use tonic::Code;
@@ -29,6 +29,10 @@ impl Engine for CatalogOnly {
     }
 
     fn views(&self) -> Vec<Arc<ViewSpec>> {
+        Vec::new()
+    }
+
+    fn tables(&self) -> Vec<Arc<LookupSpec>> {
         Vec::new()
     }
 

@@ -10,7 +10,9 @@ mod plain_view;
 mod source_text;
 mod statement;
 mod stream;
+mod table;
 mod tokens;
+mod walk;
 mod window_argument;
 
 pub use dialect::ThalwegDialect;
@@ -21,7 +23,9 @@ pub use statement::{
     CreateView, Drop, Explain, Explained, Parsed, Relation, Restart, SetWatermark, Shown, Statement,
 };
 pub use stream::{ColumnDeclaration, CreateStream, Watermark};
+pub use table::CreateTable;
 pub use tokens::{Name, OptionEntry};
+pub(crate) use walk::{walk, walk_mut};
 pub(crate) use window_argument::{WINDOW_FUNCTIONS, partition_keys};
 
 use datafusion::sql::sqlparser::parser::Parser;

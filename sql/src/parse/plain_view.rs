@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{Ident, Query, Spanned, TableAlias, TableFactor, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{Ident, Query, Spanned, TableAlias, TableFactor, VisitorMut};
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Span, Tokenizer};
 use thalweg_engine::spec::KeptStatement;
 
 use super::statement::{self, Statement};
 use super::tokens::Name;
+use super::walk::walk_mut;
 use crate::error::{Error, Position, Result};
 
 /// Names that stand for names that stand for names.
@@ -74,7 +75,7 @@ struct Inlining<'a> {
 
 impl Inlining<'_> {
     fn of(&mut self, query: &mut Query) -> Result<()> {
-        match VisitMut::visit(query, self) {
+        match walk_mut(query, self) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(error) => Err(error),
         }

@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use super::endpoint::{CreateEndpoint, DropEndpoint, create_endpoint, drop_endpoint};
 use super::plain_view::CreatePlainView;
 use super::stream::{CreateStream, create_stream};
+use super::table::{CreateTable, create_table};
 use super::tokens::{self, Name, OptionEntry, expect_words, expected, here, peek_word, take_words};
 use super::window_argument;
 use crate::error::{Error, Position, Result};
@@ -22,6 +23,7 @@ pub struct Parsed {
 #[derive(Debug, Clone)]
 pub enum Statement {
     CreateStream(CreateStream),
+    CreateTable(CreateTable),
     CreateView(CreateView),
     CreatePlainView(CreatePlainView),
     CreateEndpoint(CreateEndpoint),
@@ -78,6 +80,7 @@ pub struct SetWatermark {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relation {
     Stream,
+    Table,
     View,
     /// What only CREATE tells from the others.
     PlainView,
@@ -109,6 +112,7 @@ impl Statement {
     pub(super) fn set_text(&mut self, text: &str) {
         match self {
             Statement::CreateStream(create) => create.text = text.to_owned(),
+            Statement::CreateTable(create) => create.text = text.to_owned(),
             Statement::CreateView(create) => create.text = text.to_owned(),
             Statement::CreatePlainView(create) => create.text = text.to_owned(),
             Statement::CreateEndpoint(create) => create.text = text.to_owned(),
@@ -140,7 +144,7 @@ pub(super) fn statement(parser: &mut Parser) -> Result<Statement> {
     } else {
         let found = parser.peek_token().token;
         Err(Error::invalid(format!("expected a statement, found {found}")).at(here(parser)).hint(
-            "statements are SELECT, CREATE STREAM, CREATE MATERIALIZED VIEW, CREATE VIEW, CREATE ENDPOINT, ALTER, DROP, SHOW, DESCRIBE and EXPLAIN; \
+            "statements are SELECT, CREATE STREAM, CREATE TABLE, CREATE MATERIALIZED VIEW, CREATE VIEW, CREATE ENDPOINT, ALTER, DROP, SHOW, DESCRIBE and EXPLAIN; \
              rows come from streams alone",
         ))
     }
@@ -176,12 +180,10 @@ fn create(parser: &mut Parser) -> Result<Statement> {
     if take_words(parser, &["VIEW"]) {
         return create_plain_view(parser).map(Statement::CreatePlainView);
     }
-    if peek_word(parser, 0, "TABLE") {
-        return Err(Error::invalid("only streams and views can be created")
-            .at(position)
-            .hint("write CREATE MATERIALIZED VIEW name AS SELECT …"));
+    if take_words(parser, &["TABLE"]) {
+        return create_table(parser).map(Statement::CreateTable);
     }
-    expected(parser, "STREAM, MATERIALIZED VIEW or ENDPOINT")
+    expected(parser, "STREAM, TABLE, MATERIALIZED VIEW, VIEW or ENDPOINT")
 }
 
 fn create_view(parser: &mut Parser) -> Result<CreateView> {
@@ -214,16 +216,24 @@ fn create_plain_view(parser: &mut Parser) -> Result<CreatePlainView> {
 fn relation(parser: &mut Parser) -> Result<Relation> {
     if take_words(parser, &["STREAM"]) {
         Ok(Relation::Stream)
+    } else if take_words(parser, &["TABLE"]) {
+        Ok(Relation::Table)
     } else if take_words(parser, &["MATERIALIZED", "VIEW"]) || take_words(parser, &["VIEW"]) {
         Ok(Relation::View)
     } else {
-        expected(parser, "STREAM or VIEW")
+        expected(parser, "STREAM, TABLE or VIEW")
     }
 }
 
 fn alter(parser: &mut Parser) -> Result<Statement> {
+    let position = here(parser);
     let what = relation(parser)?;
     let name = tokens::name(parser)?;
+    if what == Relation::Table {
+        return Err(Error::invalid("a table is not altered").at(position).hint(
+            "it is read anew by itself when its source has changed; DROP it and CREATE it for another one",
+        ));
+    }
     if what == Relation::Stream && take_words(parser, &["SET", "WATERMARK"]) {
         return set_watermark(parser, name).map(Statement::SetWatermark);
     }

@@ -64,7 +64,7 @@ pub(super) fn create_stream(parser: &mut Parser) -> Result<CreateStream> {
     Ok(CreateStream { name, if_not_exists, columns, watermark, options, text: String::new() })
 }
 
-fn column(parser: &mut Parser) -> Result<ColumnDeclaration> {
+pub(super) fn column(parser: &mut Parser) -> Result<ColumnDeclaration> {
     let ident = parser.parse_identifier()?;
     refuse_folded_case(&ident)?;
     let type_position = here(parser);

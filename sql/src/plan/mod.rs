@@ -10,6 +10,7 @@ mod interval_times;
 mod nearby;
 mod replan;
 mod stream;
+mod table;
 pub mod values;
 mod view;
 mod window;
@@ -24,6 +25,7 @@ pub use replan::replan;
 pub(crate) use replan::replan_view;
 pub use stream::plan_stream;
 pub(crate) use stream::start as stream_start;
+pub use table::plan_table;
 pub(crate) use values::moment;
 pub use view::{Inputs, columns_of, plan_view, relations};
 

@@ -3,25 +3,31 @@
 use std::sync::Arc;
 
 use thalweg_engine::job::{CatalogEntry, Replanned};
-use thalweg_engine::spec::{KeptStatement, StreamSpec, ViewSpec};
+use thalweg_engine::spec::{KeptStatement, LookupSpec, StreamSpec, ViewSpec};
 
 use crate::parse::{self, PlainViews, Statement};
-use crate::plan::plan_stream;
 use crate::plan::view::{Inputs, plan_known_view};
+use crate::plan::{plan_stream, plan_table};
 use crate::{Error, Result};
 
 /// A stream or a view that can't be planned any more says why, and keeps nothing else from starting.
 pub async fn replan(
     streams: &[CatalogEntry],
+    tables: &[CatalogEntry],
     views: &[CatalogEntry],
     kept: &[KeptStatement],
-) -> (Vec<StreamSpec>, Vec<Replanned>) {
+) -> (Vec<StreamSpec>, Vec<LookupSpec>, Vec<Replanned>) {
     let plain = PlainViews::of(kept);
     let unplanned = |entry: &CatalogEntry, error: Error| {
         StreamSpec::unplanned(entry.id, entry.name.clone(), entry.sql.clone(), error.to_string())
     };
     let planned = |entry| Arc::new(replan_stream(entry).unwrap_or_else(|error| unplanned(entry, error)));
     let planned: Vec<Arc<StreamSpec>> = streams.iter().map(planned).collect();
+    let unplanned = |entry: &CatalogEntry, error: Error| {
+        LookupSpec::unplanned(entry.id, entry.name.clone(), entry.sql.clone(), error.to_string())
+    };
+    let table = |entry| Arc::new(replan_table(entry).unwrap_or_else(|error| unplanned(entry, error)));
+    let tables: Vec<Arc<LookupSpec>> = tables.iter().map(table).collect();
     let mut replanned: Vec<Replanned> = vec![];
     let mut known: Vec<Arc<ViewSpec>> = vec![];
     let mut left: Vec<&CatalogEntry> = views.iter().collect();
@@ -32,12 +38,20 @@ pub async fn replan(
         };
         let next = left.iter().position(|entry| !waits(entry)).unwrap_or(0);
         let entry = left.remove(next);
-        let inputs = Inputs { streams: &planned, views: &known, plain: &plain };
+        let inputs = Inputs { streams: &planned, views: &known, tables: &tables, plain: &plain };
         let spec = replan_view(entry, inputs).await.map_err(|error| error.to_string());
         known.extend(spec.iter().map(|spec| Arc::new(spec.clone())));
         replanned.push(Replanned { id: entry.id, spec });
     }
-    (planned.iter().map(|stream| StreamSpec::clone(stream)).collect(), replanned)
+    let planned = planned.iter().map(|stream| StreamSpec::clone(stream)).collect();
+    (planned, tables.iter().map(|table| LookupSpec::clone(table)).collect(), replanned)
+}
+
+fn replan_table(entry: &CatalogEntry) -> Result<LookupSpec> {
+    match parse::statement(&entry.sql)?.statement {
+        Statement::CreateTable(create) => plan_table(&create, entry.id),
+        _ => Err(not_a(entry, "CREATE TABLE")),
+    }
 }
 
 fn replan_stream(entry: &CatalogEntry) -> Result<StreamSpec> {

@@ -46,7 +46,7 @@ pub fn plan_stream(create: &CreateStream, id: Uuid) -> Result<StreamSpec> {
     })
 }
 
-fn columns(declared: &[ColumnDeclaration]) -> Result<(Schema, Vec<ColumnOrigin>)> {
+pub(super) fn columns(declared: &[ColumnDeclaration]) -> Result<(Schema, Vec<ColumnOrigin>)> {
     let mut fields: Vec<Field> = vec![];
     let mut origins = vec![];
     for column in declared {
@@ -75,7 +75,7 @@ fn columns(declared: &[ColumnDeclaration]) -> Result<(Schema, Vec<ColumnOrigin>)
         fields.push(Field::new(&name.value, data_type, true));
     }
     if fields.is_empty() {
-        return Err(Error::invalid("a stream has at least one column"));
+        return Err(Error::invalid("at least one column must be declared"));
     }
     Ok((Schema::new(fields), origins))
 }
@@ -181,8 +181,8 @@ fn kafka(create: &CreateStream, given: &mut Options<'_>, options: &mut StreamOpt
         options.start = start;
     }
     Ok(KafkaSpec {
-        brokers: required(create, given, "brokers")?,
-        topic: required(create, given, "topic")?,
+        brokers: required(&create.name, given, "brokers")?,
+        topic: required(&create.name, given, "topic")?,
         properties: properties(given)?,
     })
 }
@@ -209,7 +209,7 @@ fn moment_or_birth(text: &str, id: Uuid) -> Result<Micros, String> {
 
 fn files(create: &CreateStream, given: &mut Options<'_>) -> Result<FilesSpec> {
     check_format(given)?;
-    Ok(FilesSpec { location: required(create, given, "path")?, properties: properties(given)? })
+    Ok(FilesSpec { location: required(&create.name, given, "path")?, properties: properties(given)? })
 }
 
 fn log(given: &mut Options<'_>, id: Uuid) -> Result<LogSpec> {
@@ -222,7 +222,7 @@ fn log(given: &mut Options<'_>, id: Uuid) -> Result<LogSpec> {
     })
 }
 
-fn check_format(given: &mut Options<'_>) -> Result<()> {
+pub(super) fn check_format(given: &mut Options<'_>) -> Result<()> {
     let only_json = |text: &str| match text.to_lowercase().as_str() {
         "json" => Ok(()),
         _ => Err("the only format is json".to_owned()),
@@ -230,16 +230,16 @@ fn check_format(given: &mut Options<'_>) -> Result<()> {
     given.parsed("format", only_json).map(|_| ())
 }
 
-fn required(create: &CreateStream, given: &mut Options<'_>, key: &str) -> Result<String> {
+pub(super) fn required(name: &Name, given: &mut Options<'_>, key: &str) -> Result<String> {
     let Some(entry) = given.take(key) else {
-        return Err(Error::invalid(format!("stream {} lacks the option \"{key}\"", create.name.value))
-            .at(create.name.position)
+        return Err(Error::invalid(format!("{} lacks the option \"{key}\"", name.value))
+            .at(name.position)
             .hint(format!("add {key} = '…' to WITH (…)")));
     };
     value_of(entry, |text| if text.is_empty() { Err("it is empty".into()) } else { Ok(text.to_owned()) })
 }
 
-fn properties(given: &mut Options<'_>) -> Result<BTreeMap<String, String>> {
+pub(super) fn properties(given: &mut Options<'_>) -> Result<BTreeMap<String, String>> {
     let property = |(key, entry): (String, &OptionEntry)| {
         if secrets::is_secret(&key) && secrets::reference(&entry.value).is_none() {
             return Err(Error::invalid(format!("option \"{}\" holds a secret in the open", entry.key))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thalweg_engine::ids::PartitionId;
 use thalweg_engine::job::CatalogEntry;
-use thalweg_engine::spec::{CatalogChange, StreamSpec, ViewSpec};
+use thalweg_engine::spec::{CatalogChange, LookupSpec, StreamSpec, ViewSpec};
 use uuid::Uuid;
 
 use super::answer::Task;
@@ -12,7 +12,8 @@ use super::database::Shared;
 use super::difference;
 use crate::error::suggestion;
 use crate::parse::{
-    self, CreateStream, CreateView, Drop, Name, PlainViews, Relation, Restart, SetWatermark, Statement,
+    self, CreateStream, CreateTable, CreateView, Drop, Name, PlainViews, Relation, Restart, SetWatermark,
+    Statement,
 };
 use crate::{Error, Result, plan};
 
@@ -37,6 +38,26 @@ pub(crate) async fn create_stream(shared: &Shared, create: &CreateStream) -> Res
     }
 }
 
+pub(crate) async fn create_table(shared: &Shared, create: &CreateTable) -> Result<String> {
+    let name = &create.name.value;
+    let there = || shared.engine.tables().into_iter().find(|table| table.name == *name);
+    let unchanged =
+        |table: &LookupSpec| unchanged("table", &create.name, create.if_not_exists, &table.sql, &create.text);
+    refuse_same_name(shared, &create.name, Relation::Table)?;
+    if let Some(table) = there() {
+        return unchanged(&table);
+    }
+    let spec = plan::plan_table(create, Uuid::now_v7())?;
+    // Reading it may take long, and other changes go on meanwhile; the job looks at the name once more.
+    match shared.engine.apply(CatalogChange::CreateLookup(Arc::new(spec))).await {
+        Ok(note) => Ok(with(format!("table {name} was created"), note)),
+        Err(error) => match there() {
+            Some(table) => unchanged(&table),
+            None => Err(Error::from(error).at(create.name.position)),
+        },
+    }
+}
+
 pub(crate) async fn create_view(shared: &Shared, create: &CreateView) -> Result<String> {
     let _one_at_a_time = shared.changes.lock().await;
     let name = &create.name.value;
@@ -52,9 +73,10 @@ pub(crate) async fn create_view(shared: &Shared, create: &CreateView) -> Result<
 /// Plans without creating, on the queries' runtime.
 pub(crate) async fn plan_view(shared: &Shared, create: &CreateView) -> Result<ViewSpec> {
     let (create, streams, views) = (create.clone(), shared.engine.streams(), shared.engine.views());
+    let tables = shared.engine.tables();
     let plain = shared.plain_views();
     let planning = async move {
-        let inputs = plan::Inputs { streams: &streams, views: &views, plain: &plain };
+        let inputs = plan::Inputs { streams: &streams, views: &views, tables: &tables, plain: &plain };
         plan::plan_view(&create, Uuid::now_v7(), inputs).await
     };
     Task::spawn(&shared.runtime, planning).join().await?
@@ -73,6 +95,10 @@ pub(crate) async fn drop(shared: &Shared, drop: &Drop) -> Result<String> {
     let what = word(drop.what);
     let found = match drop.what {
         Relation::Stream => named(&drop.name, what, streams.iter().map(|stream| (stream.name.as_str(), ()))),
+        Relation::Table => {
+            let tables = shared.engine.tables();
+            named(&drop.name, what, tables.iter().map(|table| (table.name.as_str(), ())))
+        }
         Relation::View | Relation::PlainView => {
             let views = views.iter().map(|view| view.name.as_str());
             named(&drop.name, what, views.chain(plain.names()).map(|name| (name, ())))
@@ -90,6 +116,7 @@ pub(crate) async fn drop(shared: &Shared, drop: &Drop) -> Result<String> {
     }
     let change = match drop.what {
         Relation::Stream => CatalogChange::DropStream(name.clone()),
+        Relation::Table => CatalogChange::DropLookup(name.clone()),
         _ if plain.text(name).is_some() => CatalogChange::Forget(name.clone()),
         _ => CatalogChange::DropView(name.clone()),
     };
@@ -129,19 +156,21 @@ pub(crate) async fn restart(shared: &Shared, restart: &Restart) -> Result<String
         Relation::View => {
             let _one_at_a_time = shared.changes.lock().await;
             let (streams, views) = (shared.engine.streams(), shared.engine.views());
+            let tables = shared.engine.tables();
             let view = named(&restart.name, "view", views.iter().map(|view| (view.name.as_str(), view)))?;
             let (id, name, sql) = (view.id, view.name.clone(), view.sql.clone());
             let entry = CatalogEntry { id, name, sql, inputs: view.inputs() };
             let plain = shared.plain_views();
             let planning = async move {
-                let inputs = plan::Inputs { streams: &streams, views: &views, plain: &plain };
+                let inputs =
+                    plan::Inputs { streams: &streams, views: &views, tables: &tables, plain: &plain };
                 plan::replan_view(&entry, inputs).await
             };
             let planned = Task::spawn(&shared.runtime, planning).join().await?;
             let spec = planned.map_err(|error| of_its_statement(error, &restart.name))?;
             shared.engine.apply(CatalogChange::RestartView(Arc::new(spec))).await.map_err(told)?;
         }
-        Relation::PlainView => return Err(Error::internal("ALTER tells no such views")),
+        Relation::PlainView | Relation::Table => return Err(Error::internal("ALTER tells no such thing")),
         Relation::Stream => {
             let streams = shared.engine.streams();
             named(&restart.name, "stream", streams.iter().map(|stream| (stream.name.as_str(), stream)))?;
@@ -190,6 +219,7 @@ fn with(done: String, note: Option<String>) -> String {
 fn word(relation: Relation) -> &'static str {
     match relation {
         Relation::Stream => "stream",
+        Relation::Table => "table",
         Relation::View | Relation::PlainView => "view",
     }
 }
@@ -215,6 +245,7 @@ pub(super) fn refuse_same_name(shared: &Shared, name: &Name, created: Relation) 
     let engine = &*shared.engine;
     let taken = [
         (Relation::Stream, "stream", engine.streams().iter().any(|stream| stream.name == name.value)),
+        (Relation::Table, "table", engine.tables().iter().any(|table| table.name == name.value)),
         (Relation::View, "materialized view", engine.views().iter().any(|view| view.name == name.value)),
         (Relation::PlainView, "view", shared.plain_views().text(&name.value).is_some()),
     ];

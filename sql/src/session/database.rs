@@ -115,6 +115,12 @@ impl Database {
                 })
             })
             .collect();
+        tables.extend(pinned.lookups.iter().map(|(name, content)| Table {
+            schema: PUBLIC,
+            name: name.clone(),
+            kind: TableKind::Table,
+            columns: content.rows.schema(),
+        }));
         tables.extend(crate::tables::system::SystemTable::ALL.map(|table| Table {
             schema: "system",
             name: table.name().to_owned(),
@@ -147,6 +153,8 @@ pub struct Table {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableKind {
     View,
+    /// What views look up.
+    Table,
     System,
 }
 

@@ -121,6 +121,7 @@ pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
             for table in tables {
                 let kind = match table.kind {
                     TableKind::View => "view",
+                    TableKind::Table => "table",
                     TableKind::System => "system table",
                 };
                 lines.push([Some(table.schema.to_owned()), Some(table.name.clone()), Some(kind.to_owned())]);

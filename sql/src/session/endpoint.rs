@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType as Declared, Expr, Query, Value, ValueWithSpan, VisitMut, VisitorMut,
+    CastKind, DataType as Declared, Expr, Query, Value, ValueWithSpan, VisitorMut,
 };
 use thalweg_engine::collect::Collector;
 use thalweg_engine::spec::{CatalogChange, KeptStatement};
@@ -24,7 +24,9 @@ use super::collect::Collect;
 use super::database::{Database, Shared};
 use super::{Prepared, Session};
 use crate::error::suggestion;
-use crate::parse::{self, CreateEndpoint, DropEndpoint, EndpointWork, ParameterDeclaration, Statement};
+use crate::parse::{
+    self, CreateEndpoint, DropEndpoint, EndpointWork, ParameterDeclaration, Statement, walk_mut,
+};
 use crate::plan::{scalar_type, type_text};
 use crate::{Error, Position, Result};
 
@@ -158,7 +160,7 @@ fn planned(create: &CreateEndpoint, spec: &KeptStatement) -> Result<Endpoint> {
     let parameters = declared.iter().map(parameter).collect::<Result<Vec<_>>>()?;
     let mut query = query.clone();
     let mut naming = Naming { declared, used: BTreeSet::new() };
-    if let ControlFlow::Break(error) = query.visit(&mut naming) {
+    if let ControlFlow::Break(error) = walk_mut(&mut *query, &mut naming) {
         return Err(error);
     }
     let unused = declared.iter().enumerate().find(|(index, _)| !naming.used.contains(index));

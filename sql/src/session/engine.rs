@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use thalweg_engine::Result;
 use thalweg_engine::collect::Collector;
 use thalweg_engine::snapshot::Snapshot;
-use thalweg_engine::spec::{CatalogChange, KeptStatement, StreamSpec, ViewSpec};
+use thalweg_engine::spec::{CatalogChange, KeptStatement, LookupSpec, StreamSpec, ViewSpec};
 use thalweg_engine::status::Status;
 
 #[async_trait]
@@ -21,6 +21,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The views there are, by name in order.
     fn views(&self) -> Vec<Arc<ViewSpec>>;
+
+    /// The tables there are that views look up, by name in order.
+    fn tables(&self) -> Vec<Arc<LookupSpec>>;
 
     /// The statements that are kept and not run, by name in order: endpoints by their paths, and plain views.
     fn kept(&self) -> Vec<Arc<KeptStatement>>;
@@ -48,6 +51,10 @@ impl Engine for thalweg_engine::job::Engine {
 
     fn views(&self) -> Vec<Arc<ViewSpec>> {
         self.views()
+    }
+
+    fn tables(&self) -> Vec<Arc<LookupSpec>> {
+        self.lookups()
     }
 
     fn kept(&self) -> Vec<Arc<KeptStatement>> {

@@ -8,11 +8,11 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{ObjectName, Query, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{ObjectName, Query, Visitor};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
-use crate::parse::ThalwegDialect;
+use crate::parse::{ThalwegDialect, walk};
 use crate::{Error, Position, Result};
 
 pub(crate) const TEXT_BYTES_MAX: usize = 64 << 10;
@@ -148,7 +148,7 @@ fn strength(token: &Token, after_operand: bool) -> Option<usize> {
 /// Refuses queries that read too many relations once their common table expressions are written out.
 pub(crate) fn check_query(query: &Query) -> Result<()> {
     let mut relations = Relations::default();
-    let _ = query.visit(&mut relations);
+    let _ = walk(query, &mut relations);
     if relations.total > RELATIONS_MAX {
         return Err(Error::invalid(format!(
             "the query reads more than {RELATIONS_MAX} relations, those within its WITH clauses counted each time"

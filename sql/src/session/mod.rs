@@ -114,6 +114,7 @@ impl Session {
             Statement::ShowWhy(_) => Some(describe::why_columns().schema()),
             Statement::Describe(_) => Some(describe::described_columns().schema()),
             Statement::CreateStream(_)
+            | Statement::CreateTable(_)
             | Statement::CreateView(_)
             | Statement::CreatePlainView(_)
             | Statement::CreateEndpoint(_)
@@ -152,6 +153,9 @@ impl Session {
             Statement::Explain(explain) => self.explain(explain, values, &parsed.text).await,
             Statement::CreateStream(create) => {
                 change::create_stream(&self.shared, &create).await.map(Answer::Done)
+            }
+            Statement::CreateTable(create) => {
+                change::create_table(&self.shared, &create).await.map(Answer::Done)
             }
             Statement::CreateView(create) => {
                 change::create_view(&self.shared, &create).await.map(Answer::Done)

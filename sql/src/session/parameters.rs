@@ -7,8 +7,9 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::sql::sqlparser::ast::{Query, Value, ValueWithSpan, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{Query, Value, ValueWithSpan, VisitorMut};
 
+use crate::parse::walk_mut;
 use crate::{Error, Position, Result};
 
 /// More than a statement of 64 KiB has use for; `$999999999` must not make a list of that length.
@@ -17,7 +18,7 @@ const PARAMETERS_MAX: usize = 1000;
 /// Numbers each `?`, and says how many parameters there are.
 pub(crate) fn number(query: &mut Query) -> Result<usize> {
     let mut numbering = Numbering::default();
-    match query.visit(&mut numbering) {
+    match walk_mut(query, &mut numbering) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(numbering.highest),
     }

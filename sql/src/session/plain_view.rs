@@ -39,10 +39,12 @@ async fn columns(shared: &Arc<Shared>, create: &CreatePlainView) -> Result<Schem
     let mut query = create.query.clone();
     shared.plain_views().inline(&mut query)?;
     let (streams, views) = (shared.engine.streams(), shared.engine.views());
+    let tables = shared.engine.tables();
     if plan::relations(&query).iter().any(|name| streams.iter().any(|stream| stream.name == *name)) {
         let planning = async move {
             // It is inlined already.
-            let inputs = plan::Inputs { streams: &streams, views: &views, plain: PlainViews::NONE };
+            let inputs =
+                plan::Inputs { streams: &streams, views: &views, tables: &tables, plain: PlainViews::NONE };
             plan::columns_of(&query, inputs).await
         };
         return Task::spawn(&shared.runtime, planning).join().await?;

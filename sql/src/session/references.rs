@@ -8,11 +8,12 @@ use datafusion::common::{ResolvedTableReference, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::resolve::resolve_table_references;
-use datafusion::sql::sqlparser::ast::{ObjectName, Spanned, Statement, visit_relations};
+use datafusion::sql::sqlparser::ast::{ObjectName, Spanned, Statement, Visitor};
 use thalweg_engine::ErrorKind;
 
 use super::engine::Engine;
 use crate::error::suggestion;
+use crate::parse::walk;
 use crate::tables::system::SystemTable;
 use crate::tables::{CATALOG, PUBLIC, Pinned, SCHEMAS};
 use crate::{Error, Position, Result};
@@ -79,6 +80,10 @@ impl Names<'_> {
                 let status = SystemTable::ALL.iter().map(|table| table.name());
                 status.chain(self.pinned.system.keys().map(String::as_str)).collect()
             }
+            PUBLIC => {
+                let tables = self.pinned.lookups.keys();
+                self.pinned.views.keys().chain(tables).map(String::as_str).collect()
+            }
             schema if SCHEMAS.contains(&schema) => self.pinned.views.keys().map(String::as_str).collect(),
             schema => {
                 let schemas = SCHEMAS.into_iter().chain(["information_schema"]);
@@ -91,6 +96,17 @@ impl Names<'_> {
         };
         if known.contains(&&*table.table) {
             return Ok(table);
+        }
+        if self.engine.tables().iter().any(|known| known.name == *table.table) {
+            let name = &table.table;
+            return Err(match &*table.schema {
+                PUBLIC => {
+                    Error::new(ErrorKind::Unavailable, format!("table \"{name}\" has not been read yet"))
+                        .hint("system.tables says why")
+                }
+                _ => Error::invalid(format!("table \"{name}\" has no \"{}\" part", table.schema))
+                    .hint(format!("write SELECT * FROM {name}")),
+            });
         }
         if self.engine.streams().iter().any(|stream| stream.name == *table.table) {
             return Err(unreadable(&table.table));
@@ -112,13 +128,21 @@ fn unreadable(stream: &str) -> Error {
 
 /// Where the text names the table.
 fn position_of(statement: &Statement, table: &TableReference) -> Option<Position> {
-    let found = visit_relations(statement, |name: &ObjectName| {
-        let is_it = match name.0.last().and_then(|part| part.as_ident()) {
-            Some(last) if last.quote_style.is_none() => last.value.to_lowercase() == table.table(),
-            Some(last) => last.value == table.table(),
-            None => false,
-        };
-        if is_it { ControlFlow::Break(name.span().start) } else { ControlFlow::Continue(()) }
-    });
-    found.break_value().and_then(Position::of)
+    struct Find<'a>(&'a str);
+    impl Visitor for Find<'_> {
+        type Break = Option<Position>;
+        fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<Option<Position>> {
+            let is_it = match name.0.last().and_then(|part| part.as_ident()) {
+                Some(last) if last.quote_style.is_none() => last.value.to_lowercase() == self.0,
+                Some(last) => last.value == self.0,
+                None => false,
+            };
+            if is_it {
+                ControlFlow::Break(Position::of(name.span().start))
+            } else {
+                ControlFlow::Continue(())
+            }
+        }
+    }
+    walk(statement, &mut Find(table.table())).break_value().flatten()
 }

@@ -7,7 +7,7 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, 
 use datafusion::common::Result;
 
 use super::Pinned;
-use super::part::{Part, PartTable};
+use super::part::{ContentTable, Part, PartTable};
 use super::system::{SystemTable, SystemTableProvider};
 
 pub(crate) const CATALOG: &str = "thalweg";
@@ -67,7 +67,12 @@ impl CatalogProvider for StatementCatalog {
 impl SchemaProvider for StatementSchema {
     fn table_names(&self) -> Vec<String> {
         match self.tables {
-            SchemaTables::Views(_) => self.pinned.views.keys().cloned().collect(),
+            SchemaTables::Views(part) => {
+                let tables = self.pinned.lookups.keys().filter(|_| part == Part::Whole);
+                let mut names: Vec<_> = self.pinned.views.keys().chain(tables).cloned().collect();
+                names.sort();
+                names
+            }
             SchemaTables::System => {
                 let status = SystemTable::ALL.iter().map(|table| table.name().to_owned());
                 let mut names: Vec<_> = status.chain(self.pinned.system.keys().cloned()).collect();
@@ -79,7 +84,12 @@ impl SchemaProvider for StatementSchema {
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let (table, part) = match self.tables {
-            SchemaTables::Views(part) => (self.pinned.views.get(name), part),
+            SchemaTables::Views(part) => {
+                if let Some(content) = self.pinned.lookups.get(name).filter(|_| part == Part::Whole) {
+                    return Ok(Some(Arc::new(ContentTable { content: Arc::clone(content) })));
+                }
+                (self.pinned.views.get(name), part)
+            }
             SchemaTables::System => {
                 if let Some(&table) = SystemTable::ALL.iter().find(|table| table.name() == name) {
                     let pinned = Arc::clone(&self.pinned);
@@ -94,7 +104,10 @@ impl SchemaProvider for StatementSchema {
 
     fn table_exist(&self, name: &str) -> bool {
         match self.tables {
-            SchemaTables::Views(_) => self.pinned.views.contains_key(name),
+            SchemaTables::Views(part) => {
+                self.pinned.views.contains_key(name)
+                    || (part == Part::Whole && self.pinned.lookups.contains_key(name))
+            }
             SchemaTables::System => {
                 SystemTable::ALL.iter().any(|table| table.name() == name)
                     || self.pinned.system.contains_key(name)

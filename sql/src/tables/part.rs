@@ -12,6 +12,7 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
+use thalweg_engine::lookup::Content;
 
 use super::parquet_scan;
 use super::pinned::PinnedTable;
@@ -69,6 +70,34 @@ impl TableProvider for PartTable {
             self.table
         );
         UnionExec::try_new(parts)
+    }
+}
+
+/// What a table holds that views look up.
+#[derive(Debug)]
+pub(crate) struct ContentTable {
+    pub content: Arc<Content>,
+}
+
+#[async_trait]
+impl TableProvider for ContentTable {
+    fn schema(&self) -> SchemaRef {
+        self.content.rows.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let rows = vec![self.content.rows.clone()];
+        memory_scan(self.schema(), rows, projection, session.config().batch_size())
     }
 }
 

@@ -8,6 +8,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use thalweg_engine::Error;
+use thalweg_engine::lookup::Content;
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot};
 use thalweg_engine::status::Status;
 use thalweg_engine::view::{Room, shared_bytes};
@@ -30,6 +31,8 @@ pub(crate) struct Pinned {
     pub views: BTreeMap<String, Arc<PinnedTable>>,
     /// `late_rows` and `rejected_records`: tables like a view's, under `system`.
     pub system: BTreeMap<String, Arc<PinnedTable>>,
+    /// What tables hold that views look up.
+    pub lookups: BTreeMap<String, Arc<Content>>,
     source: Arc<dyn StatusSource>,
     status: OnceLock<Status>,
     queries: OnceLock<Vec<crate::session::QueryStatus>>,
@@ -64,6 +67,7 @@ impl Pinned {
         Pinned {
             views,
             system,
+            lookups: snapshot.lookups.clone(),
             source,
             status: OnceLock::new(),
             queries: OnceLock::new(),

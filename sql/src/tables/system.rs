@@ -18,8 +18,8 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use thalweg_engine::ids::{END_OF_TIME, Micros};
 use thalweg_engine::status::{
-    Change, CheckpointStatus, Failure, Intervention, LedgerRow, MemoryStatus, PartitionStatus, StoreStatus,
-    StreamStatus, ViewStatus,
+    Change, CheckpointStatus, Failure, Intervention, LedgerRow, LookupStatus, MemoryStatus, PartitionStatus,
+    StoreStatus, StreamStatus, ViewStatus,
 };
 
 use super::Pinned;
@@ -32,6 +32,7 @@ pub enum SystemTable {
     Streams,
     Partitions,
     Views,
+    Tables,
     Checkpoints,
     Ledger,
     Queries,
@@ -42,10 +43,11 @@ pub enum SystemTable {
 }
 
 impl SystemTable {
-    pub const ALL: [SystemTable; 10] = [
+    pub const ALL: [SystemTable; 11] = [
         SystemTable::Streams,
         SystemTable::Partitions,
         SystemTable::Views,
+        SystemTable::Tables,
         SystemTable::Checkpoints,
         SystemTable::Ledger,
         SystemTable::Queries,
@@ -60,6 +62,7 @@ impl SystemTable {
             SystemTable::Streams => "streams",
             SystemTable::Partitions => "partitions",
             SystemTable::Views => "views",
+            SystemTable::Tables => "tables",
             SystemTable::Checkpoints => "checkpoints",
             SystemTable::Ledger => "ledger",
             SystemTable::Queries => "queries",
@@ -71,12 +74,13 @@ impl SystemTable {
     }
 
     pub fn schema(self) -> SchemaRef {
-        static SCHEMAS: LazyLock<[SchemaRef; 10]> = LazyLock::new(|| {
+        static SCHEMAS: LazyLock<[SchemaRef; 11]> = LazyLock::new(|| {
             SystemTable::ALL.map(|table| {
                 let columns = match table {
                     SystemTable::Streams => streams(&[]),
                     SystemTable::Partitions => partitions(&[]),
                     SystemTable::Views => views(&[]),
+                    SystemTable::Tables => tables(&[]),
                     SystemTable::Checkpoints => checkpoints(&[]),
                     SystemTable::Ledger => ledger(&[]),
                     SystemTable::Queries => queries(&[]),
@@ -96,6 +100,7 @@ impl SystemTable {
             SystemTable::Streams => streams(&pinned.status().streams),
             SystemTable::Partitions => partitions(&pinned.status().partitions),
             SystemTable::Views => views(&pinned.status().views),
+            SystemTable::Tables => tables(&pinned.status().lookups),
             SystemTable::Checkpoints => checkpoints(&pinned.status().checkpoints),
             SystemTable::Ledger => ledger(&pinned.status().ledger),
             SystemTable::Queries => queries(pinned.queries()),
@@ -201,6 +206,27 @@ fn views(rows: &[ViewStatus]) -> Vec<Column> {
             false,
             StringArray::from_iter_values(rows.iter().map(|row| sentence(&row.view, &row.waits_for))),
         ),
+    ]
+}
+
+fn tables(rows: &[LookupStatus]) -> Vec<Column> {
+    let state = |row: &LookupStatus| match (row.is_read, &row.failure) {
+        (false, _) => "unread",
+        (true, Some(_)) => "stale",
+        (true, None) => "read",
+    };
+    vec![
+        text("table", rows, |row| &row.table),
+        text("source", rows, |row| &row.source),
+        text("format", rows, |row| row.format),
+        text("state", rows, state),
+        count("rows", rows, |row| row.rows),
+        count("bytes", rows, |row| row.bytes),
+        instant_or_null("taken_up_at", rows, |row| row.taken_at),
+        count("refused", rows, |row| row.refused),
+        text_or_null("refused_reason", rows, |row| row.refused_reason.as_deref()),
+        instant_or_null("failed_since", rows, |row| row.failure.as_ref().map(|failure| failure.since)),
+        text_or_null("reason", rows, |row| row.failure.as_ref().map(|failure| failure.reason.as_str())),
     ]
 }
 

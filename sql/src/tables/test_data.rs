@@ -15,7 +15,7 @@ use datafusion::parquet::arrow::ArrowWriter;
 use thalweg_engine::ids::{END_OF_TIME, Epoch, Offset, PartitionId};
 use thalweg_engine::sink::{HistoryFile, HistoryFiles};
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot, Version};
-use thalweg_engine::spec::{CatalogChange, KeptStatement, StreamSpec, ViewSpec};
+use thalweg_engine::spec::{CatalogChange, KeptStatement, LookupSpec, StreamSpec, ViewSpec};
 use thalweg_engine::status::Wait;
 use thalweg_engine::status::{
     Change, CheckpointStatus, Effort, Intervention, LedgerRow, MemoryStatus, PartitionStatus, Status,
@@ -128,6 +128,10 @@ impl Engine for MemoryEngine {
         self.views.lock().unwrap().values().cloned().collect()
     }
 
+    fn tables(&self) -> Vec<Arc<LookupSpec>> {
+        vec![]
+    }
+
     fn kept(&self) -> Vec<Arc<KeptStatement>> {
         self.kept.lock().unwrap().values().cloned().collect()
     }
@@ -169,6 +173,9 @@ impl Engine for MemoryEngine {
             }
             CatalogChange::Forget(name) => {
                 self.kept.lock().unwrap().remove(&name);
+            }
+            CatalogChange::CreateLookup(_) | CatalogChange::DropLookup(_) => {
+                return Err(thalweg_engine::Error::Invalid("nothing is looked up here".into()));
             }
             CatalogChange::RestartView(_) | CatalogChange::RestartStream { .. } => {
                 return Err(thalweg_engine::Error::Invalid("nothing has failed here".into()));

@@ -61,7 +61,7 @@ metrics! {
     CHECKPOINT_COMMITTED = Gauge "thalweg_checkpoint_committed_seconds" [] "Wall time, since 1970, when it was durable";
     CHECKPOINT_DURATION = Gauge "thalweg_checkpoint_duration_seconds" ["stage"] "What the newest took, stage by stage: barrier, close, manifest, delta";
     CHECKPOINT_STATE_BYTES = Gauge "thalweg_checkpoint_state_bytes" [] "State files that the newest wrote";
-    MEMORY_BYTES = Gauge "thalweg_memory_bytes" ["purpose"] "What ingest holds in memory: queues, waiting, open, closing, encoding, tails";
+    MEMORY_BYTES = Gauge "thalweg_memory_bytes" ["purpose"] "What ingest holds in memory: queues, waiting, open, closing, encoding, tails, tables";
     MEMORY_BUDGET = Gauge "thalweg_memory_budget_bytes" [] "The most that it may hold";
     STORE_AWAY = Gauge "thalweg_store_away" [] "1 while the store under --data does not answer";
     STORE_RETRIES = Counter "thalweg_store_retries_total" [] "Requests to the store that were made again, since the start";

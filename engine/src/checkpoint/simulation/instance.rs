@@ -201,6 +201,7 @@ fn first(nonce: Uuid) -> Manifest {
         streams: vec![stream],
         tables: vec![table],
         kept: Vec::new(),
+        lookups: Vec::new(),
         ledger: Vec::new(),
         interventions: Vec::new(),
     }

@@ -118,7 +118,7 @@ impl Drop for Place {
 }
 
 /// The store, the path in it with its wildcards, and whether it keeps versions apart.
-fn open_store(spec: &FilesSpec) -> Result<(Arc<dyn ObjectStore>, Path, bool)> {
+pub(super) fn open_store(spec: &FilesSpec) -> Result<(Arc<dyn ObjectStore>, Path, bool)> {
     let location = &spec.location;
     let wrong = |reason: String| {
         Error::Invalid(format!("the files' location is wrong. location={location:?}; {reason}"))

@@ -10,6 +10,7 @@ mod lines;
 mod location;
 mod reader;
 mod roots;
+mod whole;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use crate::{Error, Result};
 use location::Place;
 use reader::FilesReader;
 pub use roots::FilesRoots;
+pub use whole::{WholeFiles, folder};
 
 const PARTITION: PartitionId = PartitionId(0);
 

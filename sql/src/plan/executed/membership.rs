@@ -5,12 +5,11 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, Expr, Spanned, UnaryOperator, Visit, Visitor,
-};
+use datafusion::sql::sqlparser::ast::{BinaryOperator, CaseWhen, Expr, Spanned, UnaryOperator, Visitor};
 
 use super::refused;
 use crate::error::Result;
+use crate::parse::walk;
 
 /// Those (by address) that stand where they are right.
 #[derive(Default)]
@@ -77,5 +76,5 @@ fn has_column(expr: &Expr) -> bool {
             }
         }
     }
-    expr.visit(&mut Find).is_break()
+    walk(expr, &mut Find).is_break()
 }

@@ -19,18 +19,18 @@ use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{
     Cte, Distinct, Expr, GroupByExpr, GroupByWithModifier, LimitClause, NamedWindowDefinition,
     NamedWindowExpr, Offset, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr,
-    SetOperator, SetQuantifier, Spanned, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Visit,
+    SetOperator, SetQuantifier, Spanned, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins,
     Visitor, WildcardAdditionalOptions, WindowSpec, WindowType, With,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use self::membership::Memberships;
 use crate::error::{Error, Position, Result};
-use crate::parse::partition_keys;
+use crate::parse::{partition_keys, walk};
 
 /// Refuses what would be dropped. `state` knows the functions.
 pub(crate) fn check(query: &Query, state: &SessionState) -> Result<()> {
-    match query.visit(&mut Walk { state, memberships: Memberships::default(), partition_keys: vec![] }) {
+    match walk(query, &mut Walk { state, memberships: Memberships::default(), partition_keys: vec![] }) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -373,7 +373,7 @@ fn no_named_window(expr: &Expr) -> Result<()> {
             }
         }
     }
-    match expr.visit(&mut Find { depth: 0 }) {
+    match walk(expr, &mut Find { depth: 0 }) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }

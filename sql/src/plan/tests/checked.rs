@@ -138,7 +138,12 @@ async fn a_known_view_is_not_refused() {
         crate::plan::plan_view(
             &create,
             uuid::Uuid::nil(),
-            crate::plan::Inputs { streams: &streams, views: &[], plain: crate::parse::PlainViews::NONE }
+            crate::plan::Inputs {
+                streams: &streams,
+                views: &[],
+                tables: &[],
+                plain: crate::parse::PlainViews::NONE
+            }
         )
         .await
         .is_err()
@@ -147,7 +152,12 @@ async fn a_known_view_is_not_refused() {
         crate::plan::view::plan_known_view(
             &create,
             uuid::Uuid::nil(),
-            crate::plan::Inputs { streams: &streams, views: &[], plain: crate::parse::PlainViews::NONE }
+            crate::plan::Inputs {
+                streams: &streams,
+                views: &[],
+                tables: &[],
+                plain: crate::parse::PlainViews::NONE
+            }
         )
         .await
         .is_ok()

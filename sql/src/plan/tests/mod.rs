@@ -34,7 +34,7 @@ async fn view_of(text: &str, streams: &[Arc<StreamSpec>]) -> Result<ViewSpec> {
             plan_view(
                 &create,
                 Uuid::nil(),
-                Inputs { streams, views: &[], plain: crate::parse::PlainViews::NONE },
+                Inputs { streams, views: &[], tables: &[], plain: crate::parse::PlainViews::NONE },
             )
             .await
         }

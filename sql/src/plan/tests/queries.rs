@@ -24,8 +24,12 @@ async fn every_file_is_planned() {
                     streams.push(std::sync::Arc::new(plan_stream(&create, Uuid::now_v7()).unwrap()));
                 }
                 Statement::CreateView(create) => {
-                    let inputs =
-                        Inputs { streams: &streams, views: &views, plain: crate::parse::PlainViews::NONE };
+                    let inputs = Inputs {
+                        streams: &streams,
+                        views: &views,
+                        tables: &[],
+                        plain: crate::parse::PlainViews::NONE,
+                    };
                     let view = plan_view(&create, Uuid::now_v7(), inputs).await;
                     let view = view.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
                     views.push(std::sync::Arc::new(view));

@@ -12,6 +12,7 @@ use arrow::compute::{can_cast_types, cast};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Result as PlannerResult;
 use futures::FutureExt;
+use thalweg_engine::lookup::{Content, Contents};
 use thalweg_engine::spec::{Leg, TIME_COLUMN, ViewShape};
 use thalweg_engine::view::arrived::Arrived;
 use thalweg_engine::view::lower::{FailedRow, LowerHalf};
@@ -27,10 +28,10 @@ pub(super) async fn dry_run(shape: &ViewShape, legs: &[Leg], inputs: Inputs<'_>)
     let run = async {
         let known: Vec<Known<'_>> = legs.iter().filter_map(|leg| inputs.find(leg.input.name())).collect();
         let nothing = |known: &Known<'_>| RecordBatch::new_empty(known.schema());
-        run_once(shape, &known.iter().map(nothing).collect::<Vec<_>>()).await?;
+        run_once(&looked_up(shape, inputs, None)?, &known.iter().map(nothing).collect::<Vec<_>>()).await?;
         for text in [None, Some("1"), Some("2025-06-01")] {
             let rows = known.iter().map(|known| one_row(*known, text)).collect::<PlannerResult<Vec<_>>>()?;
-            match run_once(shape, &rows).await? {
+            match run_once(&looked_up(shape, inputs, text)?, &rows).await? {
                 None => break,
                 Some(fault) if fault.of_a_value => {}
                 Some(fault) => return Err(Error::invalid(fault.reason)),
@@ -48,12 +49,32 @@ pub(super) async fn dry_run(shape: &ViewShape, legs: &[Leg], inputs: Inputs<'_>)
     }
 }
 
+/// With one made-up row in each table, which is found by whatever key.
+fn looked_up(shape: &ViewShape, inputs: Inputs<'_>, text: Option<&str>) -> Result<ViewShape> {
+    let mut contents = Contents::default();
+    for table in inputs.tables {
+        let row = row_of(&table.schema, text, |_| false)?;
+        contents.0.insert(table.name.clone(), Arc::new(Content::any(row)));
+    }
+    Ok(contents.of_shape(shape)?)
+}
+
 /// All columns `text`, as far as their types can hold that, but those of time, which a row always has.
 fn one_row(known: Known<'_>, text: Option<&str>) -> PlannerResult<RecordBatch> {
     let (schema, event_time) = (known.schema(), known.event_time());
+    row_of(&schema, text, |index| {
+        event_time == Some(index) || known.row_time(schema.field(index).name()).is_some()
+    })
+}
+
+fn row_of(
+    schema: &SchemaRef,
+    text: Option<&str>,
+    is_time: impl Fn(usize) -> bool,
+) -> PlannerResult<RecordBatch> {
     let text: ArrayRef = Arc::new(StringViewArray::from(vec![text]));
     let columns = schema.fields().iter().enumerate().map(|(index, field)| {
-        if event_time == Some(index) || known.row_time(field.name()).is_some() {
+        if is_time(index) {
             return cast(&Int64Array::from(vec![1_000_000]), field.data_type());
         }
         match can_cast_types(text.data_type(), field.data_type()) {
@@ -62,7 +83,7 @@ fn one_row(known: Known<'_>, text: Option<&str>) -> PlannerResult<RecordBatch> {
             false => Ok(new_null_array(field.data_type(), 1)),
         }
     });
-    Ok(RecordBatch::try_new(Arc::clone(&schema), columns.collect::<Result<_, _>>()?)?)
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<_, _>>()?)?)
 }
 
 /// As workers and the coordinator do it: in two micro-batches for each leg, merged, and finished. Says why a row failed.

@@ -15,7 +15,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement as AstStatement};
-use thalweg_engine::spec::{RowTime, StreamSpec, Unit, ViewShape, ViewSpec, Window};
+use thalweg_engine::spec::{LookupSpec, RowTime, StreamSpec, Unit, ViewShape, ViewSpec, Window};
 use thalweg_engine::view::LeafExec;
 
 use super::syntax;
@@ -27,6 +27,7 @@ use crate::parse::{self, PlainViews, Statement};
 pub struct Inputs<'a> {
     pub streams: &'a [Arc<StreamSpec>],
     pub views: &'a [Arc<ViewSpec>],
+    pub tables: &'a [Arc<LookupSpec>],
     pub plain: &'a PlainViews,
 }
 
@@ -41,7 +42,15 @@ impl<'a> Inputs<'a> {
     pub fn names(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let streams = self.streams.iter().map(|stream| stream.name.as_str());
         let views = self.views.iter().map(|view| view.name.as_str());
-        streams.chain(views).chain(self.plain.names())
+        streams
+            .chain(views)
+            .chain(self.tables.iter().map(|table| table.name.as_str()))
+            .chain(self.plain.names())
+    }
+
+    /// A table that is looked up.
+    pub(super) fn table(&self, name: &str) -> Option<&'a LookupSpec> {
+        self.tables.iter().find(|table| table.name == name).map(|it| &**it)
     }
 
     pub(super) fn find(&self, name: &str) -> Option<Known<'a>> {
@@ -62,7 +71,10 @@ impl<'a> Inputs<'a> {
                     continue;
                 }
                 let table: Arc<dyn TableProvider> = match self.find(&name) {
-                    None => continue,
+                    None => match self.table(&name) {
+                        Some(table) => Arc::new(InputTable { schema: Arc::clone(&table.schema) }),
+                        None => continue,
+                    },
                     Some(Known::View(view)) if matches!(view.shape, ViewShape::Copy { .. }) => {
                         self.inlined(view, context).await?
                     }

@@ -15,6 +15,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::Optimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use thalweg_engine::ids::Micros;
+use thalweg_engine::lookup::LookupNode;
 use thalweg_engine::spec::{
     Cut, Input, Leg, Lower, Reach, RowTime, State, TIME_COLUMN, Unit, ViewInput, ViewSpec,
 };
@@ -289,8 +290,8 @@ pub(super) fn is_rows(plan: &LogicalPlan) -> bool {
         | LogicalPlan::Unnest(_)
         | LogicalPlan::Union(_) => plan.inputs().into_iter().all(is_rows),
         LogicalPlan::Extension(extension) => {
-            let window = extension.node.as_any().downcast_ref::<WindowNode>();
-            window.is_some_and(|window| is_rows(&window.input))
+            let node = extension.node.as_any();
+            (node.is::<WindowNode>() || node.is::<LookupNode>()) && plan.inputs().into_iter().all(is_rows)
         }
         _ => false,
     }

@@ -10,6 +10,7 @@ mod distinct;
 mod dry_run;
 mod inputs;
 mod legs;
+mod lookup;
 mod output;
 mod replay;
 mod shape;
@@ -89,6 +90,7 @@ async fn plan(
     let plan = state.statement_to_plan(PlannerStatement::Statement(Box::new(query))).await?;
     judge(replay::check(&plan, &create.query))?;
     let plan = nearby::heed_ranges(without_subqueries(plan, &state)?)?;
+    let (plan, lookups) = lookup::looked_up(plan, inputs, &create.query)?;
     let checker = Checker { query: &create.query, inputs };
     let shape = checker.shape(&plan)?;
     output::check(&plan, &create.query)?;
@@ -107,6 +109,7 @@ async fn plan(
         name: create.name.value.clone(),
         sql: create.text.clone(),
         legs,
+        lookups,
         times: shape.row_times(),
         schema,
         shape: planned,

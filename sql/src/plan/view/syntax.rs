@@ -6,22 +6,22 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Distinct, Expr, Function, GroupByExpr, Ident, LimitClause, Query, Select, SetExpr, SetOperator,
-    SetQuantifier, Spanned, TableFactor, Visit, Visitor,
+    SetQuantifier, Spanned, TableFactor, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::inputs::Inputs;
 use crate::error::{Error, Position, Result, suggestion};
-use crate::parse::WINDOW_FUNCTIONS;
+use crate::parse::{WINDOW_FUNCTIONS, walk};
 
 /// Checks the text.
 pub(super) fn check(query: &Query, inputs: Inputs<'_>) -> Result<()> {
     let mut rules = Rules { arguments: HashSet::new() };
-    if let ControlFlow::Break(error) = query.visit(&mut rules) {
+    if let ControlFlow::Break(error) = walk(query, &mut rules) {
         return Err(error);
     }
     let read = relations(query);
-    if read.is_empty() {
+    if read.iter().all(|(name, _)| inputs.table(name).is_some()) {
         let known: Vec<_> = inputs.names().collect();
         return Err(Error::invalid("the view reads no stream").at(start(query.span())).hint(
             match known.is_empty() {
@@ -31,7 +31,7 @@ pub(super) fn check(query: &Query, inputs: Inputs<'_>) -> Result<()> {
         ));
     }
     for (name, place) in read {
-        if inputs.find(&name).is_none() {
+        if inputs.find(&name).is_none() && inputs.table(&name).is_none() {
             let known: Vec<_> = inputs.names().collect();
             let error = Error::invalid(format!("no stream or view \"{name}\"")).at(place);
             return Err(error.hint(match known.is_empty() {
@@ -72,7 +72,7 @@ pub(super) fn relations(query: &Query) -> Vec<(String, Option<Position>)> {
     }
     let mut find = Find { named: HashSet::new(), found: vec![] };
     // The visitor never breaks.
-    let _ = query.visit(&mut find);
+    let _ = walk(query, &mut find);
     find.found
 }
 
@@ -102,7 +102,7 @@ pub(super) fn place_of_join(query: &Query) -> Option<Position> {
             }
         }
     }
-    match query.visit(&mut Find) {
+    match walk(query, &mut Find) {
         ControlFlow::Break(place) => place,
         ControlFlow::Continue(()) => None,
     }
@@ -122,7 +122,7 @@ pub(super) fn names_column(query: &Query, name: &str) -> bool {
             if named { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }
     }
-    query.visit(&mut Find(name)).is_break()
+    walk(query, &mut Find(name)).is_break()
 }
 
 pub(super) fn start(span: Span) -> Option<Position> {
@@ -145,7 +145,7 @@ pub(super) fn place_of_grouping(query: &Query) -> Option<Position> {
             }
         }
     }
-    match query.visit(&mut Find) {
+    match walk(query, &mut Find) {
         ControlFlow::Break(place) => place,
         ControlFlow::Continue(()) => None,
     }
@@ -165,7 +165,7 @@ pub(super) fn place_of_window(query: &Query) -> Option<Position> {
             }
         }
     }
-    match query.visit(&mut Find) {
+    match walk(query, &mut Find) {
         ControlFlow::Break(place) => place,
         ControlFlow::Continue(()) => None,
     }
@@ -185,7 +185,7 @@ pub(super) fn place_of_function(query: &Query, wanted: impl Fn(&Function) -> boo
             }
         }
     }
-    match query.visit(&mut Find(wanted)) {
+    match walk(query, &mut Find(wanted)) {
         ControlFlow::Break(place) => place,
         ControlFlow::Continue(()) => None,
     }
@@ -319,6 +319,6 @@ fn collect_table_arguments(factor: &TableFactor, found: &mut HashSet<Span>) {
         matches!(factor, TableFactor::TableFunction { .. } | TableFactor::Table { args: Some(_), .. });
     if is_function {
         // The collector never breaks.
-        let _ = factor.visit(&mut Collect(found));
+        let _ = walk(factor, &mut Collect(found));
     }
 }

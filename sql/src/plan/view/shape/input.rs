@@ -13,6 +13,15 @@ use crate::plan::window::{WINDOW_END, WINDOW_START, WindowNode};
 impl Checker<'_> {
     pub(super) fn of_input(&self, scan: &TableScan) -> Result<Shape> {
         let name = scan.table_name.table();
+        if self.inputs.table(name).is_some() {
+            return Err(Error::invalid(format!(
+                "table {name} has no event time: it is looked up for rows of others"
+            ))
+            .at(syntax::place_of_relation(self.query, name))
+            .hint(format!(
+                "JOIN it by its primary key to a stream or a view: … FROM s JOIN {name} t ON s.k = t.k"
+            )));
+        }
         let known = self.inputs.find(name).ok_or_else(|| Error::internal(format!("{name} is unknown")))?;
         let place = syntax::place_of_relation(self.query, name);
         if known.is_ever() {

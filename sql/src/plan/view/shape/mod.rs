@@ -13,6 +13,7 @@ use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::Query;
 use thalweg_engine::ids::Micros;
+use thalweg_engine::lookup::LookupNode;
 use thalweg_engine::spec::{Layout, Reach, RowTime, ViewInput};
 
 pub(in crate::plan) use self::around::length_of_time;
@@ -114,10 +115,16 @@ impl Checker<'_> {
     pub fn shape(&self, plan: &LogicalPlan) -> Result<Shape> {
         match plan {
             LogicalPlan::TableScan(scan) => self.of_input(scan),
-            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<WindowNode>() {
-                Some(window) => self.windowed(window),
-                None => Err(unsupported(plan)),
-            },
+            LogicalPlan::Extension(extension) => {
+                let node = extension.node.as_any();
+                if let Some(lookup) = node.downcast_ref::<LookupNode>() {
+                    return self.looked_up(lookup);
+                }
+                match node.downcast_ref::<WindowNode>() {
+                    Some(window) => self.windowed(window),
+                    None => Err(unsupported(plan)),
+                }
+            }
             LogicalPlan::Projection(projection) => {
                 let input = &projection.input;
                 Ok(self.projected(self.shape(input)?, &projection.expr, input.schema()))
@@ -161,6 +168,14 @@ impl Checker<'_> {
             LogicalPlan::Union(union) => self.united(union),
             other => Err(unsupported(other)),
         }
+    }
+
+    /// What is found beside a row tells nothing of its time.
+    fn looked_up(&self, lookup: &LookupNode) -> Result<Shape> {
+        let mut shape = self.shape(&lookup.input)?;
+        shape.note_use(&lookup.keys, lookup.input.schema());
+        shape.columns.resize(shape.columns.len() + lookup.columns.len() + 1, Meaning::Other);
+        Ok(shape)
     }
 
     fn projected(&self, mut shape: Shape, exprs: &[Expr], schema: &DFSchema) -> Shape {

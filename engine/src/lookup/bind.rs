@@ -1,0 +1,59 @@
+//! Giving plans what their tables hold.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::common::internal_datafusion_err;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::content::Content;
+use super::exec::LookupExec;
+use crate::Result;
+use crate::spec::{Upper, ViewShape, ViewSpec};
+
+/// What tables hold, by name.
+#[derive(Debug, Clone, Default)]
+pub struct Contents(pub BTreeMap<String, Arc<Content>>);
+
+impl Contents {
+    /// The view over these.
+    pub fn of_view(&self, view: &ViewSpec) -> Result<ViewSpec> {
+        Ok(ViewSpec { shape: self.of_shape(&view.shape)?, ..view.clone() })
+    }
+
+    pub fn of_shape(&self, shape: &ViewShape) -> Result<ViewShape> {
+        let mut shape = shape.clone();
+        match &mut shape {
+            ViewShape::Copy { lowers } => {
+                for plan in lowers {
+                    *plan = self.of_plan(plan)?;
+                }
+            }
+            ViewShape::Units { cuts, upper, .. } => {
+                for lower in cuts.iter_mut().flat_map(|cut| &mut cut.lowers) {
+                    lower.plan = self.of_plan(&lower.plan)?;
+                }
+                *upper = Upper { plan: self.of_plan(&upper.plan)?, logical: upper.logical.clone() };
+            }
+        }
+        Ok(shape)
+    }
+
+    fn of_plan(&self, plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        let bound = Arc::clone(plan).transform_up(|node| {
+            let Some(lookup) = (node.as_ref() as &dyn Any).downcast_ref::<LookupExec>() else {
+                return Ok(Transformed::no(node));
+            };
+            let content = self.0.get(lookup.table()).ok_or_else(|| {
+                internal_datafusion_err!(
+                    "a plan looks up a table that is not there. table={}",
+                    lookup.table()
+                )
+            })?;
+            Ok(Transformed::yes(Arc::new(lookup.over(Arc::clone(content))) as Arc<dyn ExecutionPlan>))
+        });
+        Ok(bound.data()?)
+    }
+}

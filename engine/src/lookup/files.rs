@@ -1,0 +1,235 @@
+//! Tables of files: CSV, JSON, Parquet or a Delta table, read whole into the declared columns.
+
+use std::io::Cursor;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, new_null_array};
+use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::csv;
+use arrow::datatypes::{DataType, Field, Schema};
+use bytes::Bytes;
+use deltalake_core::DeltaTable;
+use deltalake_core::logstore::{StorageConfig, default_logstore};
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use url::Url;
+
+use super::content::Content;
+use super::keeper::Sources;
+use crate::job::{Intake, RefusedRows};
+use crate::source::{self, BatchLimit, Polled, RawBatch, Reading, WholeFiles, folder};
+use crate::spec::{FileFormat, FilesSpec, LookupSpec, SourceSpec};
+use crate::{Error, Result};
+
+const BATCH_ROWS: usize = 8192;
+
+/// What the files hold now; `None` if that is what `known` was made of.
+pub fn load(
+    spec: &LookupSpec,
+    files: &FilesSpec,
+    format: FileFormat,
+    sources: &Sources,
+    known: &str,
+) -> Result<Option<Content>> {
+    let files = &FilesSpec { properties: sources.secrets.resolve(&files.properties)?, ..files.clone() };
+    let (batches, version) = match format {
+        FileFormat::Delta => match delta(spec, files, sources, known)? {
+            Some(loaded) => loaded,
+            None => return Ok(None),
+        },
+        FileFormat::Csv | FileFormat::Json | FileFormat::Parquet => {
+            let found = WholeFiles::find(files, &sources.roots)?;
+            let version = found.version();
+            if version == known {
+                return Ok(None);
+            }
+            refuse_larger(spec, found.bytes() as usize)?;
+            let mut batches = vec![];
+            if format == FileFormat::Json {
+                batches = json(spec, files, sources)?;
+            } else {
+                for file in found.read(spec.bytes_max) {
+                    let (name, bytes) = file?;
+                    let read =
+                        if format == FileFormat::Csv { of_csv(spec, bytes) } else { of_parquet(bytes) };
+                    let columns = read.and_then(|read| declared(spec, read, &[]));
+                    batches.extend(columns.map_err(|error| of_file(&name, &error))?);
+                    refuse_larger(spec, batches.iter().map(RecordBatch::get_array_memory_size).sum())?;
+                }
+            }
+            (batches, version)
+        }
+    };
+    let rows = concat_batches(&spec.schema, &batches)?;
+    refuse_larger(spec, rows.get_array_memory_size())?;
+    Content::new(rows, &spec.key, version).map(Some)
+}
+
+fn refuse_larger(spec: &LookupSpec, bytes: usize) -> Result<()> {
+    match bytes > spec.bytes_max {
+        true => Err(too_large(spec, bytes)),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn too_large(spec: &LookupSpec, bytes: usize) -> Error {
+    Error::BadData(format!(
+        "the table is larger than size_max, and is kept in memory; declare fewer columns, or raise size_max. table={:?}, \
+         bytes={bytes}, size_max={}",
+        spec.name, spec.bytes_max
+    ))
+}
+
+fn of_file(name: &str, error: &Error) -> Error {
+    Error::BadData(format!("a file of the table can't be read. file={name}: {error}"))
+}
+
+/// By the names of the header. What is empty is NULL.
+fn of_csv(spec: &LookupSpec, bytes: Bytes) -> Result<Vec<RecordBatch>> {
+    let format = csv::reader::Format::default().with_header(true);
+    let (found, _) = format.infer_schema(Cursor::new(&bytes), Some(0))?;
+    let field = |name: &str| match spec.schema.field_with_name(name) {
+        // Cast afterwards, which the reader need not know how to do.
+        Ok(field) if *field.data_type() != DataType::Utf8View => {
+            Field::new(name, field.data_type().clone(), true)
+        }
+        _ => Field::new(name, DataType::Utf8, true),
+    };
+    let fields: Vec<Field> = found.fields().iter().map(|found| field(found.name())).collect();
+    let reader = csv::ReaderBuilder::new(Arc::new(Schema::new(fields)))
+        .with_header(true)
+        .with_batch_size(BATCH_ROWS)
+        .build_buffered(Cursor::new(bytes))?;
+    Ok(reader.collect::<std::result::Result<_, _>>()?)
+}
+
+fn of_parquet(bytes: Bytes) -> Result<Vec<RecordBatch>> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?.with_batch_size(BATCH_ROWS).build()?;
+    Ok(reader.collect::<std::result::Result<_, _>>()?)
+}
+
+/// A record a line, as a stream reads them; here one that is none makes the whole unreadable.
+fn json(spec: &LookupSpec, files: &FilesSpec, sources: &Sources) -> Result<Vec<RecordBatch>> {
+    const WITHIN: Duration = Duration::from_secs(1);
+    let stream = spec.records(SourceSpec::Files(files.clone()));
+    let mut intake = Intake::whole(&stream)?;
+    let mut discovery = source::open(&stream.source, &sources.secrets, &sources.roots, &sources.logs)?;
+    let starts: Vec<_> =
+        discovery.partitions()?.iter().map(|range| (range.partition, range.first).into()).collect();
+    let mut reader = discovery.open(&starts, Reading::little(false))?;
+    let limit = BatchLimit { rows: BATCH_ROWS, bytes: 4 << 20 };
+    let mut batches: Vec<RecordBatch> = vec![];
+    let (mut bytes, mut before) = (0, 0);
+    loop {
+        let mut raw = RawBatch::default();
+        match reader.poll(&mut raw, limit, WITHIN)? {
+            Polled::Records { .. } => {}
+            Polled::Ended(_) => return Ok(batches),
+            Polled::AtEnd { .. } | Polled::Nothing => continue,
+        }
+        let mut left = Some(raw);
+        while let Some(mut raw) = left {
+            let mut refused = RefusedRows::default();
+            let (accepted, rest) = intake.accept(&mut raw, &mut refused)?;
+            if let (Some(row), Some(reason)) = (accepted.rejected.first(), refused.first_reason()) {
+                let row = before + *row as usize + 1;
+                return Err(Error::BadData(format!("record {row} of the table's files is none: {reason}")));
+            }
+            before += raw.len();
+            bytes += accepted.batch.get_array_memory_size();
+            refuse_larger(spec, bytes)?;
+            let batch = RecordBatch::try_new(Arc::clone(&spec.schema), accepted.batch.columns().to_vec())?;
+            batches.push(batch);
+            left = rest;
+        }
+    }
+}
+
+/// The declared columns of what a file has; `constant` are columns that its folder tells.
+fn declared(
+    spec: &LookupSpec,
+    batches: Vec<RecordBatch>,
+    constant: &[(String, Option<String>)],
+) -> Result<Vec<RecordBatch>> {
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let batch = |batch: RecordBatch| {
+        let column = |field: &Arc<Field>| -> Result<ArrayRef> {
+            let told = constant.iter().find(|(name, _)| name == field.name()).map(|(_, value)| value);
+            let found = match (batch.column_by_name(field.name()), told) {
+                (Some(column), _) => Arc::clone(column),
+                (None, Some(Some(value))) => {
+                    Arc::new(StringArray::from(vec![value.as_str(); batch.num_rows()])) as ArrayRef
+                }
+                (None, Some(None)) => new_null_array(field.data_type(), batch.num_rows()),
+                (None, None) => {
+                    let schema = batch.schema();
+                    let has: Vec<&str> = schema.fields().iter().map(|it| it.name().as_str()).collect();
+                    return Err(Error::BadData(format!(
+                        "it has no column {:?}; it has {}",
+                        field.name(),
+                        has.join(", ")
+                    )));
+                }
+            };
+            if found.data_type() == field.data_type() {
+                return Ok(found);
+            }
+            cast_with_options(&found, field.data_type(), &strict).map_err(|error| {
+                Error::BadData(format!("column {:?} is not what the table declares: {error}", field.name()))
+            })
+        };
+        let columns = spec.schema.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
+        Ok(RecordBatch::try_new(Arc::clone(&spec.schema), columns)?)
+    };
+    batches.into_iter().map(batch).collect()
+}
+
+/// The files of the newest version of a Delta table.
+fn delta(
+    spec: &LookupSpec,
+    files: &FilesSpec,
+    sources: &Sources,
+    known: &str,
+) -> Result<Option<(Vec<RecordBatch>, String)>> {
+    let (store, path) = folder(files, &sources.roots)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime
+        .map_err(|error| Error::Unavailable(format!("no thread can be started to read files. {error}")))?;
+    let loaded = runtime.block_on(async {
+        let url = Url::parse(&format!("memory:///{path}"))
+            .map_err(|error| Error::Internal(format!("no URL for a folder. folder={path}: {error}")))?;
+        let folder: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(Arc::clone(&store), path.clone()));
+        let log = default_logstore(Arc::clone(&folder), store, &url, &StorageConfig::default());
+        if !log.is_delta_table_location().await? {
+            return Err(Error::Invalid(format!("no Delta table is there. location={:?}", files.location)));
+        }
+        let mut table = DeltaTable::new(log);
+        table.load().await?;
+        let version = format!("version {}", table.version().unwrap_or_default());
+        if version == known {
+            return Ok(None);
+        }
+        let mut batches: Vec<RecordBatch> = vec![];
+        for file in table.snapshot()?.snapshot().try_log_data()?.iter() {
+            let name = file.path().to_string();
+            if file.deletion_vector_descriptor().is_some() {
+                return Err(Error::BadData(format!(
+                    "a Delta table with deletion vectors can't be read; rewrite it (OPTIMIZE or REORG). file={name}"
+                )));
+            }
+            refuse_larger(spec, file.size() as usize)?;
+            let bytes = folder.get(&Path::from(name.as_str())).await?.bytes().await?;
+            let constant: Vec<_> = file.partition_values_map().into_iter().collect();
+            let read = of_parquet(bytes).and_then(|read| declared(spec, read, &constant));
+            batches.extend(read.map_err(|error| of_file(&name, &error))?);
+            refuse_larger(spec, batches.iter().map(RecordBatch::get_array_memory_size).sum())?;
+        }
+        Ok(Some((batches, version)))
+    });
+    // A plain drop would wait for what the library may have left running.
+    runtime.shutdown_background();
+    loaded
+}
