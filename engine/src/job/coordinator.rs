@@ -16,7 +16,7 @@ use crate::checkpoint::DataRoot;
 use crate::checkpoint::ManifestLog;
 use crate::checkpoint::Owner;
 use crate::checkpoint::Step;
-use crate::checkpoint::manifest::{FORMAT, KeptState, Manifest, ManifestKind, StreamState};
+use crate::checkpoint::manifest::{FORMAT, KeptState, LookupState, Manifest, ManifestKind, StreamState};
 use crate::clock::Clock;
 use crate::ids::{Epoch, Micros, PartitionId};
 use crate::job::catalog::Request;
@@ -309,7 +309,7 @@ impl Coordinator {
             streams: streams.collect(),
             tables: closed.iter().map(Closed::state).collect(),
             kept: self.kept_statements(),
-            lookups: self.shared.lock().lookups.values().map(Lookup::state).collect(),
+            lookups: self.lookup_states(),
             ledger: ledger.to_vec(),
             interventions: self.interventions(),
         }
@@ -317,6 +317,10 @@ impl Coordinator {
 
     fn kept_statements(&self) -> Vec<KeptState> {
         self.shared.lock().kept.values().map(|spec| KeptState::of(spec)).collect()
+    }
+
+    fn lookup_states(&self) -> Vec<LookupState> {
+        self.shared.lock().lookups.values().map(Lookup::state).collect()
     }
 
     /// The newest ones; what is older is in older manifests, and in the log.

@@ -8,6 +8,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::csv;
 use arrow::datatypes::{DataType, Field, Schema};
+use arrow::error::ArrowError;
 use bytes::Bytes;
 use deltalake_core::DeltaTable;
 use deltalake_core::logstore::{StorageConfig, default_logstore};
@@ -90,7 +91,8 @@ fn of_file(name: &str, error: &Error) -> Error {
 /// By the names of the header. What is empty is NULL.
 fn of_csv(spec: &LookupSpec, bytes: Bytes) -> Result<Vec<RecordBatch>> {
     let format = csv::reader::Format::default().with_header(true);
-    let (found, _) = format.infer_schema(Cursor::new(&bytes), Some(0))?;
+    let wrong = |error: ArrowError| Error::BadData(error.to_string());
+    let (found, _) = format.infer_schema(Cursor::new(&bytes), Some(0)).map_err(wrong)?;
     let field = |name: &str| match spec.schema.field_with_name(name) {
         // Cast afterwards, which the reader need not know how to do.
         Ok(field) if *field.data_type() != DataType::Utf8View => {
@@ -102,8 +104,9 @@ fn of_csv(spec: &LookupSpec, bytes: Bytes) -> Result<Vec<RecordBatch>> {
     let reader = csv::ReaderBuilder::new(Arc::new(Schema::new(fields)))
         .with_header(true)
         .with_batch_size(BATCH_ROWS)
-        .build_buffered(Cursor::new(bytes))?;
-    Ok(reader.collect::<std::result::Result<_, _>>()?)
+        .build_buffered(Cursor::new(bytes))
+        .map_err(wrong)?;
+    reader.collect::<std::result::Result<_, _>>().map_err(wrong)
 }
 
 fn of_parquet(bytes: Bytes) -> Result<Vec<RecordBatch>> {

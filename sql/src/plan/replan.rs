@@ -6,7 +6,7 @@ use thalweg_engine::job::{CatalogEntry, Replanned};
 use thalweg_engine::spec::{KeptStatement, LookupSpec, StreamSpec, ViewSpec};
 
 use crate::parse::{self, PlainViews, Statement};
-use crate::plan::view::{Inputs, plan_known_view};
+use crate::plan::view::{Inputs, plan_known_view, relations};
 use crate::plan::{plan_stream, plan_table};
 use crate::{Error, Result};
 
@@ -30,14 +30,15 @@ pub async fn replan(
     let tables: Vec<Arc<LookupSpec>> = tables.iter().map(table).collect();
     let mut replanned: Vec<Replanned> = vec![];
     let mut known: Vec<Arc<ViewSpec>> = vec![];
-    let mut left: Vec<&CatalogEntry> = views.iter().collect();
+    let mut left: Vec<(&CatalogEntry, Vec<String>)> =
+        views.iter().map(|entry| (entry, read_by(entry, &plain))).collect();
     while !left.is_empty() {
         // A view after those that it reads.
-        let waits = |entry: &CatalogEntry| {
-            entry.inputs.iter().any(|input| left.iter().any(|it| it.name == *input && it.id != entry.id))
+        let waits = |(entry, reads): &(&CatalogEntry, Vec<String>)| {
+            reads.iter().any(|read| left.iter().any(|(it, _)| it.name == *read && it.id != entry.id))
         };
         let next = left.iter().position(|entry| !waits(entry)).unwrap_or(0);
-        let entry = left.remove(next);
+        let (entry, _) = left.remove(next);
         let inputs = Inputs { streams: &planned, views: &known, tables: &tables, plain: &plain };
         let spec = replan_view(entry, inputs).await.map_err(|error| error.to_string());
         known.extend(spec.iter().map(|spec| Arc::new(spec.clone())));
@@ -45,6 +46,16 @@ pub async fn replan(
     }
     let planned = planned.iter().map(|stream| StreamSpec::clone(stream)).collect();
     (planned, tables.iter().map(|table| LookupSpec::clone(table)).collect(), replanned)
+}
+
+/// What a view's text names; the engine knows nothing of a copy that stands in it, for what that reads is read instead.
+fn read_by(entry: &CatalogEntry, plain: &PlainViews) -> Vec<String> {
+    let parsed = parse::statement(&entry.sql).map(|parsed| parsed.statement);
+    let Ok(Statement::CreateView(mut create)) = parsed else { return entry.inputs.clone() };
+    match plain.inline(&mut create.query) {
+        Ok(()) => relations(&create.query),
+        Err(_) => entry.inputs.clone(),
+    }
 }
 
 fn replan_table(entry: &CatalogEntry) -> Result<LookupSpec> {
