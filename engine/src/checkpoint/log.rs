@@ -312,11 +312,21 @@ mod tests {
             assert!(error.to_string().contains("manifests/00000000000000000003.json"), "{error}");
             assert!(error.to_string().contains(part), "{error}");
         };
-        check(good.replace("\"format\":3", "\"format\":4"), "its format is 4, this version reads 1 to 3")
+        check(good.replace("\"format\":4", "\"format\":5"), "its format is 5, this version reads 1 to 4")
             .await;
         check(good.replace("\"ledger\"", "\"unheard\":1,\"ledger\""), "unheard").await;
         check(good.replace("\"epoch\":3", "\"epoch\":4"), "epoch 4").await;
         check(good[..good.len() / 2].to_string(), "EOF").await;
+    }
+
+    #[test]
+    fn a_manifest_of_format_3_has_no_tables_to_look_up() {
+        let written = Manifest { format: 3, ..manifest(3, US, vec![]) };
+        let text = serde_json::to_string(&written).unwrap().replace("\"lookups\":[],", "");
+        assert!(!text.contains("lookups"));
+        let read: Manifest = serde_json::from_str(&text).unwrap();
+        read.check().unwrap();
+        assert_eq!(read, written);
     }
 
     #[test]

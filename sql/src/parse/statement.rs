@@ -145,7 +145,7 @@ pub(super) fn statement(parser: &mut Parser) -> Result<Statement> {
         let found = parser.peek_token().token;
         Err(Error::invalid(format!("expected a statement, found {found}")).at(here(parser)).hint(
             "statements are SELECT, CREATE STREAM, CREATE TABLE, CREATE MATERIALIZED VIEW, CREATE VIEW, CREATE ENDPOINT, ALTER, DROP, SHOW, DESCRIBE and EXPLAIN; \
-             rows come from streams alone",
+             nothing is inserted: rows come from streams, files and topics",
         ))
     }
 }

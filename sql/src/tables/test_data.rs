@@ -228,6 +228,7 @@ fn status() -> Status {
             born_after: None,
             waits_for: Wait::Rows,
         }],
+        lookups: vec![],
         checkpoints: vec![CheckpointStatus {
             epoch: Epoch(7),
             committed_at: MINUTE,

@@ -244,7 +244,7 @@ fn set_expr(body: &SetExpr) -> Result<()> {
             set_expr(right)
         }
         SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
-            refused("rows are not changed by a query", &[body.span()], "rows come from streams alone")
+            refused("rows are not changed by a query", &[body.span()], "nothing is inserted: rows come from streams, files and topics")
         }
     }
 }
