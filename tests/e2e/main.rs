@@ -8,6 +8,7 @@ mod failures;
 mod http;
 mod instance;
 mod kill_loop;
+mod lookups;
 mod memory;
 mod own_log;
 mod place;

@@ -197,12 +197,14 @@ fn delta(
     sources: &Sources,
     known: &str,
 ) -> Result<Option<(Vec<RecordBatch>, String)>> {
-    let (store, path) = folder(files, &sources.roots)?;
+    let (store, path, is_local) = folder(files, &sources.roots)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime
         .map_err(|error| Error::Unavailable(format!("no thread can be started to read files. {error}")))?;
     let loaded = runtime.block_on(async {
-        let url = Url::parse(&format!("memory:///{path}"))
+        // Of a scheme that is not a disk's the library thinks that listings are sorted, and S3's are.
+        let scheme = if is_local { "file" } else { "memory" };
+        let url = Url::parse(&format!("{scheme}:///{path}"))
             .map_err(|error| Error::Internal(format!("no URL for a folder. folder={path}: {error}")))?;
         let folder: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(Arc::clone(&store), path.clone()));
         let log = default_logstore(Arc::clone(&folder), store, &url, &StorageConfig::default());

@@ -31,7 +31,7 @@ const LOG_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 const LOG_SIZE_MAX: u64 = 1 << 30;
 
 pub fn plan_stream(create: &CreateStream, id: Uuid) -> Result<StreamSpec> {
-    let (schema, origins) = columns(&create.columns)?;
+    let (schema, origins) = columns(&create.columns, &RESERVED_COLUMNS)?;
     let event_time = create.watermark.as_ref().map(|it| event_time(it, &schema)).transpose()?;
     let (source, options) = source(create, id)?;
     Ok(StreamSpec {
@@ -46,7 +46,10 @@ pub fn plan_stream(create: &CreateStream, id: Uuid) -> Result<StreamSpec> {
     })
 }
 
-pub(super) fn columns(declared: &[ColumnDeclaration]) -> Result<(Schema, Vec<ColumnOrigin>)> {
+pub(super) fn columns(
+    declared: &[ColumnDeclaration],
+    reserved: &[&str],
+) -> Result<(Schema, Vec<ColumnOrigin>)> {
     let mut fields: Vec<Field> = vec![];
     let mut origins = vec![];
     for column in declared {
@@ -56,7 +59,7 @@ pub(super) fn columns(declared: &[ColumnDeclaration]) -> Result<(Schema, Vec<Col
                 Error::invalid(format!("two columns are called \"{}\"", name.value)).at(name.position)
             );
         }
-        if name.value.is_empty() || RESERVED_COLUMNS.contains(&name.value.as_str()) {
+        if name.value.is_empty() || reserved.contains(&name.value.as_str()) {
             return Err(
                 Error::invalid(format!("a column can't be called \"{}\"", name.value)).at(name.position)
             );

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, Schema};
-use thalweg_engine::spec::{ColumnOrigin, FileFormat, FilesSpec, KafkaSpec, LookupSource, LookupSpec};
+use thalweg_engine::lookup::LookupNode;
+use thalweg_engine::spec::{
+    ColumnOrigin, FileFormat, FilesSpec, KafkaSpec, LookupSource, LookupSpec, TIME_COLUMN,
+};
 use uuid::Uuid;
 
 use super::column_type::type_text;
@@ -23,7 +26,7 @@ const REFRESH_LEAST: Duration = Duration::from_secs(1);
 const SIZE_MAX: usize = 256 << 20;
 
 pub fn plan_table(create: &CreateTable, id: Uuid) -> Result<LookupSpec> {
-    let (schema, origins) = columns(&create.columns)?;
+    let (schema, origins) = columns(&create.columns, &[TIME_COLUMN, LookupNode::FOUND])?;
     let key = key(&create.key, &schema)?;
     let mut given = Options::new(&create.options);
     let connector = given.take("connector");

@@ -62,11 +62,11 @@ impl WholeFiles {
     }
 }
 
-/// The store of a folder, and its path there; local folders are below `roots`.
-pub fn folder(spec: &FilesSpec, roots: &FilesRoots) -> Result<(Arc<dyn ObjectStore>, Path)> {
+/// The store of a folder, its path there, and whether it is a local disk; then it is below `roots`.
+pub fn folder(spec: &FilesSpec, roots: &FilesRoots) -> Result<(Arc<dyn ObjectStore>, Path, bool)> {
     let (store, path, versioned) = open_store(spec)?;
     if !versioned {
         roots.check(&object_store::local::LocalFileSystem::new().path_to_filesystem(&path)?)?;
     }
-    Ok((store, path))
+    Ok((store, path, !versioned))
 }

@@ -243,9 +243,11 @@ fn set_expr(body: &SetExpr) -> Result<()> {
             set_expr(left)?;
             set_expr(right)
         }
-        SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
-            refused("rows are not changed by a query", &[body.span()], "nothing is inserted: rows come from streams, files and topics")
-        }
+        SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => refused(
+            "rows are not changed by a query",
+            &[body.span()],
+            "nothing is inserted: rows come from streams, files and topics",
+        ),
     }
 }
 
