@@ -37,7 +37,7 @@ pub enum Error {
     Fenced(String),
     #[error("{0}")]
     Internal(String),
-    #[error("a query plan failed: {0}")]
+    #[error("a query plan failed: {}", .0.strip_backtrace())]
     Plan(Arc<DataFusionError>),
     #[error("the object store failed: {0}")]
     Store(Arc<object_store::Error>),
@@ -70,7 +70,8 @@ impl Error {
 
 /// What went wrong in a plan, without the names of the layers that it came through.
 pub fn root_text(error: &DataFusionError) -> String {
-    error.find_root().message().trim_end().to_string()
+    let text = error.find_root().message();
+    text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default().trim_end().to_string()
 }
 
 /// What a panic said.

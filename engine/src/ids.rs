@@ -52,5 +52,9 @@ pub type Micros = i64;
 /// The moments that a date can hold wherever rows are read: years 1 to 9999.
 pub const CALENDAR: RangeInclusive<Micros> = -62_135_596_800_000_000..=253_402_300_799_999_999;
 
+/// No window, gap, reach, delay or lateness is longer: a hundred years. A moment of the calendar stays far from the ends of
+/// [`Micros`] when hundreds of them are added to it.
+pub const LENGTH_MAX: Micros = 36_525 * 24 * 3_600 * 1_000_000;
+
 /// The watermark of a source that has ended: every window can close.
 pub const END_OF_TIME: Micros = i64::MAX;

@@ -172,7 +172,7 @@ pub struct ViewStatus {
     pub history_rows: u64,
     pub late_rows: u64,
     pub failed_rows: u64,
-    /// Windows that end at or before this instant have closed.
+    /// Windows that end at or before this instant have closed; `None` before the first, and once all have.
     pub closed_through: Option<Micros>,
     /// When a view emits only windows that began after it was born: that instant.
     pub born_after: Option<Micros>,

@@ -42,8 +42,9 @@ const KEPT_LEDGER_ROWS: usize = 10_000;
 /// And interventions, which are in every manifest.
 const KEPT_INTERVENTIONS: usize = 100;
 
-/// A worker that does not answer a barrier for so long is taken for dead.
-const BARRIER: Duration = Duration::from_secs(120);
+/// Workers that have not answered a barrier for so many times [`Owner::RENEW_EVERY`] are told of. They are waited for all the
+/// same: whatever ends one of them is an answer too, so they are at work, on rows that take long.
+const SLOW: u32 = 3;
 
 pub enum Command {
     Apply(Request, oneshot::Sender<Result<Option<String>>>),
@@ -105,10 +106,7 @@ impl Coordinator {
                     self.try_again();
                     if self.clock.elapsed().saturating_sub(renewed_at) >= Owner::RENEW_EVERY {
                         renewed_at = self.clock.elapsed();
-                        fenced_or_passing(
-                            self.owner.renew(self.clock.wall()).await,
-                            "renew the owner's object",
-                        )?;
+                        self.renew().await?;
                     }
                     self.turn(false).await?;
                 }
@@ -134,6 +132,11 @@ impl Coordinator {
                 Some(None) => return self.turn(true).await,
             }
         }
+    }
+
+    /// Says that this instance is alive, to others that would take the data over.
+    async fn renew(&self) -> Result<()> {
+        fenced_or_passing(self.owner.renew(self.clock.wall()).await, "renew the owner's object")
     }
 
     /// One epoch, from the barrier to publication.
@@ -166,10 +169,16 @@ impl Coordinator {
             waiting += stream.workers;
             stood.streams.insert(name.clone(), BTreeMap::new());
         }
+        let mut waited = 0;
         while waiting > 0 {
-            let report = tokio::time::timeout(BARRIER, self.reports.recv()).await.map_err(|_| {
-                Error::Internal(format!("a worker did not answer. epoch={ending}, missing={waiting}"))
-            })?;
+            let Ok(report) = tokio::time::timeout(Owner::RENEW_EVERY, self.reports.recv()).await else {
+                waited += 1;
+                if waited == SLOW {
+                    tracing::warn!(epoch = %ending, workers = waiting, "workers take long over some rows, and are waited for");
+                }
+                self.renew().await?;
+                continue;
+            };
             let report = report.ok_or_else(|| Error::Internal("the workers are gone".into()))?;
             let ended =
                 report.outcome.map_err(|error| worker_failed(&report.stream, report.worker, error))?;

@@ -1,5 +1,6 @@
 //! The engine's word on itself, read off the tables under their lock.
 
+use crate::ids::CALENDAR;
 use crate::job::lookups::Lookup;
 use crate::job::shared::{Stream, Table, Tables};
 use crate::job::waits::wait_of;
@@ -76,7 +77,8 @@ fn view_status(tables: &Tables, table: &Table) -> ViewStatus {
         history_rows: table.history.files.iter().map(|file| file.rows).sum(),
         late_rows: table.late,
         failed_rows: table.failed,
-        closed_through: table.panes.closed_through,
+        // Once nothing can come, all has closed through the end of time, which is no moment.
+        closed_through: table.panes.closed_through.filter(|through| CALENDAR.contains(through)),
         born_after: table.panes.born_after,
         waits_for: wait_of(tables, table),
     }

@@ -1,8 +1,10 @@
 //! A leg of a view as one worker runs it: what arrived rows become in it. Legs that make the same parts of the same rows
 //! run as one. The worker joins what comes of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use uuid::Uuid;
 
 use crate::Result;
 use crate::job::intake::Accepted;
@@ -77,23 +79,24 @@ impl RunningLeg {
         Ok(Made { parts: Arc::new(parts), terms, failed })
     }
 
-    /// Tells of the rows that the lower half will leave out.
+    /// Tells of the rows that the lower half will leave out, or that others alone will see. A view that reads its stream in
+    /// several places is told of a row once: `told` are the view and the row.
     pub fn tell_late(
         &self,
         raw: &RawBatch,
         accepted: &Accepted,
         observed: &Observed,
+        told: &mut BTreeSet<(Uuid, usize)>,
         late: &mut RefusedRows,
     ) {
-        let Some(verdicts) = self.half.verdicts(observed) else { return };
-        for row in (0..verdicts.late.len()).filter(|row| verdicts.late.value(*row)) {
+        for (row, why) in self.half.late_rows(observed) {
             let index = accepted.records[row] as usize;
-            for spec in &self.specs {
+            for spec in self.specs.iter().filter(|spec| told.insert((spec.id, row))) {
                 late.push(RefusedRow {
                     view: Some(spec.name.clone()),
                     event_time: Some(observed.time(row)),
                     watermark: Some(observed.before(row)),
-                    ..RefusedRow::of(raw, index, self.half.why_late().into())
+                    ..RefusedRow::of(raw, index, why.into())
                 });
             }
         }

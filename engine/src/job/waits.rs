@@ -52,7 +52,10 @@ fn stands_still(tables: &Tables, input: &Input) -> Option<Wait> {
             if stream.failure.is_some() {
                 return Some(Wait::FailedStream { stream: name.clone() });
             }
-            (stream.records == 0).then(|| Wait::FirstRecord { stream: name.clone() })
+            // Refused records say nothing of time.
+            let timeless = || stream.partitions.values().all(|it| it.time.watermark().is_none());
+            let waits = stream.records == 0 || (stream.spec.event_time.is_some() && timeless());
+            waits.then(|| Wait::FirstRecord { stream: name.clone() })
         }
         Input::View(ViewInput { name, .. }) => {
             let failed = tables.tables.get(name)?.failure.is_some();

@@ -6,7 +6,7 @@
 //! the epoch ends; then the lower halves of all views run over what waits, which in one step becomes parts
 //! (docs/decisions/rows-wait-decoded.md). Epochs end between two micro-batches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -324,7 +324,10 @@ impl Running {
         let times = accepted.event_times(&self.worker.stream);
         let observed = arrival::observe(&raw, &accepted, times, &mut reached);
         if let Some(observed) = &observed {
-            self.views.iter().for_each(|view| view.tell_late(&raw, &accepted, observed, &mut self.late));
+            let mut told = BTreeSet::new();
+            for view in &self.views {
+                view.tell_late(&raw, &accepted, observed, &mut told, &mut self.late);
+            }
         }
         let (rows, bytes) = (raw.len(), raw.records.bytes.len() as u64);
         let arrived = Arc::new(Arrived { batch: accepted.batch, observed });

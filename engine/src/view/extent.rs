@@ -46,10 +46,8 @@ impl Extent {
 
     /// The marks of the units that a row counts in, ascending.
     pub fn marks_of_row(&self, event_time: Micros) -> impl Iterator<Item = Micros> + use<> {
-        let (layout, last) = (self.window.layout, self.last_end_of_row(event_time));
-        std::iter::successors(Some(self.first_end_of_row(event_time)), move |end| Some(layout.next_end(*end)))
-            .take_while(move |end| *end <= last)
-            .map(move |end| layout.mark_of_end(end))
+        let (first, last) = (self.first_end_of_row(event_time), self.last_end_of_row(event_time));
+        self.window.layout.marks_between(first, last)
     }
 
     /// Whether a pane counts in some unit of a stretch.

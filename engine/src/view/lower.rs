@@ -16,7 +16,7 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 use futures::FutureExt;
 
 use crate::ids::{CALENDAR, Micros};
-use crate::spec::{Cut, Unit, ViewShape};
+use crate::spec::{Cut, Reach, Unit, ViewShape};
 use crate::view::Extent;
 use crate::view::arrived::Arrived;
 use crate::view::compact::compacted;
@@ -37,6 +37,8 @@ pub struct LowerHalf {
     unit: Option<Unit>,
     /// With how late a row may be; `None` where nothing is late.
     late: Option<(Late, Micros)>,
+    /// Whether rows look around among rows of their own, in an OVER.
+    looks_at_own: bool,
     /// Windows that have left although a watermark may come that they end after.
     left: Left,
 }
@@ -88,6 +90,7 @@ impl LowerHalf {
                 plans: vec![Plan::new(Arc::clone(&lowers[leg]), None)?],
                 unit: None,
                 late: None,
+                looks_at_own: false,
                 left: Left::default(),
             },
             ViewShape::Units { unit, allowed_lateness, cuts, .. } => {
@@ -108,6 +111,7 @@ impl LowerHalf {
                     plans: of_leg.collect::<Result<_>>()?,
                     unit: Some(*unit),
                     late,
+                    looks_at_own: matches!(&cuts[..], [only] if only.reach != Reach::default()),
                     left: Left::default(),
                 }
             }
@@ -126,12 +130,27 @@ impl LowerHalf {
         }
     }
 
-    /// Why a row is late, in words.
-    pub fn why_late(&self) -> &'static str {
-        match self.late {
+    /// The rows that are late, or of which nothing will be seen but by rows after them, and why, in words.
+    pub fn late_rows(&self, observed: &Observed) -> Vec<(usize, &'static str)> {
+        let Some(verdicts) = self.verdicts(observed) else { return vec![] };
+        let why = match self.late {
             Some((Late::Behind, _)) => "it lies behind the watermark, so its session may have ended",
             _ => "all its windows had closed",
-        }
+        };
+        let unseen = match self.late {
+            Some((Late::Windows(extent), lateness)) if self.looks_at_own => {
+                observed.verdicts(Extent::within(extent.window), lateness, &self.left)
+            }
+            _ => None,
+        };
+        let told = |row: usize| match &unseen {
+            _ if verdicts.late.value(row) => Some((row, why)),
+            Some(own) if own.late.value(row) => {
+                Some((row, "its slice of time had closed: it counts in rows after it, and is none itself"))
+            }
+            _ => None,
+        };
+        (0..verdicts.late.len()).filter_map(told).collect()
     }
 
     /// Runs over the rows but those that are late, and those that fail. A row fails if it does so alone, so which ones do

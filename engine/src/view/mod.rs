@@ -2,6 +2,7 @@
 //! them, and the upper half makes rows of them when a window closes or somebody reads.
 
 pub mod arrived;
+mod by_row;
 mod calendar;
 pub mod compact;
 mod extent;
@@ -23,6 +24,7 @@ pub mod upper;
 pub mod watermark;
 mod window;
 
+pub use by_row::by_row_too;
 pub use compact::shared_bytes;
 pub use extent::{Extent, Stretch, Stretches};
 pub use fault::Fault;
@@ -67,7 +69,7 @@ pub fn planning_state() -> SessionStateBuilder {
     SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
-        .with_physical_optimizer_rules(rules)
+        .with_physical_optimizer_rules(by_row_too(rules))
         .with_query_planner(Arc::new(LowerPlanner))
 }
 

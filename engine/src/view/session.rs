@@ -28,12 +28,12 @@ impl Session {
 
     /// The pane of what ends at an instant: it lies within the slice, at its end at the latest.
     pub fn pane_of_end(&self, end: Micros) -> Micros {
-        (end - 1).div_euclid(self.slice()) * self.slice()
+        end.saturating_sub(1).div_euclid(self.slice()).saturating_mul(self.slice())
     }
 
     /// By when all of a pane has ended.
     pub fn last_end(&self, pane: Micros) -> Micros {
-        pane + self.slice()
+        pane.saturating_add(self.slice())
     }
 
     /// Sessions that start up to here may have begun before their view was born.
@@ -43,7 +43,7 @@ impl Session {
 
     /// The last instant up to which whole slices have passed.
     pub fn closed_through(&self, instant: Micros) -> Micros {
-        instant.div_euclid(self.slice()) * self.slice()
+        instant.div_euclid(self.slice()).saturating_mul(self.slice())
     }
 }
 

@@ -128,8 +128,15 @@ impl Layout {
 
     /// The marks of all windows of a row with this event time, ascending.
     pub fn marks_of_row(&self, event_time: Micros) -> impl Iterator<Item = Micros> + use<> {
-        let (layout, last) = (*self, self.last_end_of_row(event_time));
-        std::iter::successors(Some(self.first_end_of_row(event_time)), move |end| Some(layout.next_end(*end)))
+        self.marks_between(self.first_end_of_row(event_time), self.last_end_of_row(event_time))
+    }
+
+    /// The marks of the windows from one that ends at `first` to those that end at `last`.
+    pub fn marks_between(&self, first: Micros, last: Micros) -> impl Iterator<Item = Micros> + use<> {
+        let layout = *self;
+        // At the end of what can be told no window ends later than the one before.
+        let next = move |end: &Micros| Some(layout.next_end(*end)).filter(|next| next > end);
+        std::iter::successors(Some(first), next)
             .take_while(move |end| *end <= last)
             .map(move |end| layout.mark_of_end(end))
     }
@@ -145,7 +152,7 @@ impl Window {
     pub fn pane_of_end(&self, end: Micros) -> Micros {
         match self.owns_panes() {
             true => self.layout.mark_of_end(end),
-            false => end - self.layout.shared_pane().0,
+            false => end.saturating_sub(self.layout.shared_pane().0),
         }
     }
 

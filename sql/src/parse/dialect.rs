@@ -44,7 +44,22 @@ impl Dialect for ThalwegDialect {
         partitions(parser).then_some(Ok(LOOSEST))
     }
 
-    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
+    /// Likewise, and `a IS [NOT] DISTINCT FROM b`, behind which the parser would read `b AND c` as what is compared.
+    fn parse_infix(
+        &self,
+        parser: &mut Parser,
+        expr: &Expr,
+        precedence: u8,
+    ) -> Option<Result<Expr, ParserError>> {
+        let compared = |parser: &mut Parser| {
+            Ok::<_, ParserError>((Box::new(expr.clone()), Box::new(parser.parse_subexpr(precedence)?)))
+        };
+        if parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
+            return Some(compared(parser).map(|(left, right)| Expr::IsDistinctFrom(left, right)));
+        }
+        if parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {
+            return Some(compared(parser).map(|(left, right)| Expr::IsNotDistinctFrom(left, right)));
+        }
         partitions(parser).then(|| {
             let place = parser.next_token().span.start;
             let mut table = expr.clone();

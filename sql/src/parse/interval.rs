@@ -1,12 +1,14 @@
 //! `INTERVAL '5' SECOND`, `INTERVAL '1 minute'`: a length of time, fixed in microseconds, or of whole months.
 
 use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
+use arrow::datatypes::IntervalMonthDayNano;
 use datafusion::sql::sqlparser::ast::{Expr, Interval, Spanned, Value};
-use thalweg_engine::ids::Micros;
+use thalweg_engine::ids::{LENGTH_MAX, Micros};
 
 use crate::error::{Error, Position, Result};
 
 const DAY: i64 = 86_400_000_000;
+const TOO_LONG: &str = "is longer than a hundred years";
 
 /// What an interval's expression writes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +25,39 @@ pub fn interval_micros(expr: &Expr) -> Result<Micros> {
     }
 }
 
+/// Whether it has months, whose lengths differ.
+pub fn has_months(expr: &Expr) -> bool {
+    matches!(written(expr), Ok(interval) if interval.months != 0)
+}
+
 pub fn interval(expr: &Expr) -> Result<Length> {
+    let refuse = |reason: &str| refusal(expr, reason);
+    let parsed = written(expr)?;
+    match parsed.months {
+        0 => {}
+        months if parsed.days == 0 && parsed.nanoseconds == 0 => {
+            let days = i64::from(months).saturating_mul(30);
+            return if is_too_long(days.saturating_mul(DAY)) {
+                Err(refuse(TOO_LONG))
+            } else {
+                Ok(Length::Months(months))
+            };
+        }
+        _ => return Err(refuse("has no fixed length: months differ")),
+    }
+    if parsed.nanoseconds % 1000 != 0 {
+        return Err(refuse("is finer than a microsecond"));
+    }
+    let micros = i64::from(parsed.days)
+        .checked_mul(DAY)
+        .and_then(|days| days.checked_add(parsed.nanoseconds / 1000))
+        .filter(|micros| !is_too_long(*micros))
+        .ok_or_else(|| refuse(TOO_LONG))?;
+    Ok(Length::Fixed(micros))
+}
+
+/// What the text of an interval says.
+fn written(expr: &Expr) -> Result<IntervalMonthDayNano> {
     let refuse = |reason: &str| refusal(expr, reason);
     let Expr::Interval(Interval { value, leading_field, .. }) = expr else {
         return Err(refuse("is not an interval"));
@@ -41,20 +75,12 @@ pub fn interval(expr: &Expr) -> Result<Length> {
         None if number.trim().parse::<f64>().is_ok() => return Err(refuse("has no unit")),
         None => number,
     };
-    let parsed = parse_interval_month_day_nano(&text).map_err(|_| refuse("is not an interval"))?;
-    match parsed.months {
-        0 => {}
-        months if parsed.days == 0 && parsed.nanoseconds == 0 => return Ok(Length::Months(months)),
-        _ => return Err(refuse("has no fixed length: months differ")),
-    }
-    if parsed.nanoseconds % 1000 != 0 {
-        return Err(refuse("is finer than a microsecond"));
-    }
-    let micros = i64::from(parsed.days)
-        .checked_mul(DAY)
-        .and_then(|days| days.checked_add(parsed.nanoseconds / 1000))
-        .ok_or_else(|| refuse("is too long"))?;
-    Ok(Length::Fixed(micros))
+    parse_interval_month_day_nano(&text).map_err(|_| refuse("is not an interval"))
+}
+
+/// Beyond what is added to moments, one way or the other.
+fn is_too_long(micros: Micros) -> bool {
+    micros.unsigned_abs() > LENGTH_MAX.unsigned_abs()
 }
 
 fn refusal(expr: &Expr, reason: &str) -> Error {

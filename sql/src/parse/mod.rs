@@ -17,6 +17,7 @@ mod window_argument;
 
 pub use dialect::ThalwegDialect;
 pub use endpoint::{CreateEndpoint, DropEndpoint, EndpointWork, ParameterDeclaration};
+pub(crate) use interval::has_months;
 pub use interval::{Length, interval, interval_micros};
 pub use plain_view::{CreatePlainView, PlainViews};
 pub use statement::{

@@ -3,11 +3,12 @@
 //! DataFusion's defaults, none of which reads a file or the network (a test lists the table functions, the only kind
 //! that could, so that an upgrade cannot add one unseen). Those whose answer can be far larger than their arguments are
 //! wrapped: the size of the answer is estimated first, and refused when it passes a bound. A memory pool cannot do
-//! that, since it hears of a batch only after it was made.
+//! that, since it hears of a batch only after it was made. So are those that take a step for each letter of one text
+//! beside each of another: two of a megabyte would keep a worker busy for minutes.
 //!
 //! Wrapped too are those that answer wrongly: `to_char` gives a pattern of another database back as if it were the
 //! answer, `lpad` and `rpad` panic on a column with a negative length, and `to_timestamp` forgets the zone of what it
-//! reads from a column of text, and makes some moment of a number that is none.
+//! reads from a column of text, and makes some moment of a number that is none. `percentile_cont` is ours (`percentile`).
 
 use std::sync::Arc;
 
@@ -29,11 +30,14 @@ use datafusion::logical_expr::{
 };
 
 use super::interval_times::IntervalTimes;
+use super::percentile;
 
 /// The largest answer of one call over one batch of rows.
 const ANSWER_BYTES_MAX: i64 = 64 << 20;
 /// What an element of a generated list is taken to cost.
 const ELEMENT_BYTES: i64 = 16;
+/// The most steps that a call may take over one row: two texts of four thousand letters.
+const STEPS_MAX: i64 = 1 << 24;
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// How large a function's answer can become, from its arguments.
@@ -65,12 +69,16 @@ const GROWING: [(&str, Growth); 11] = [
     ("concat_ws", Growth::Sum),
 ];
 
+/// Those that compare all of one argument with all of the other.
+const PAIRING: [&str; 3] = ["levenshtein", "array_has_all", "array_has_any"];
+
 /// A builder whose states have these functions.
 pub(crate) fn offer(builder: SessionStateBuilder) -> SessionStateBuilder {
     let all = SessionStateDefaults::default_scalar_functions().into_iter().map(|function| {
         let growth = GROWING.iter().find(|(name, _)| *name == function.name());
         let guard = match growth {
             Some((_, growth)) => Guard::Growth(*growth),
+            None if PAIRING.contains(&function.name()) => Guard::Pairs,
             None if function.name() == "to_char" => Guard::Pattern,
             None if function.name().starts_with("to_timestamp") => Guard::Moment,
             None => return function,
@@ -78,6 +86,12 @@ pub(crate) fn offer(builder: SessionStateBuilder) -> SessionStateBuilder {
         Arc::new(ScalarUDF::new_from_impl(Guarded { inner: function, guard }))
     });
     let mut builder = builder.with_scalar_functions(all.collect());
+    let exact = percentile::exact();
+    let aggregates = builder.aggregate_functions().get_or_insert_default();
+    aggregates
+        .iter_mut()
+        .filter(|known| known.name() == exact.name())
+        .for_each(|known| *known = Arc::clone(&exact));
     // Before those of DataFusion, which take every operator there is.
     builder.expr_planners().get_or_insert_default().insert(0, Arc::new(IntervalTimes));
     builder
@@ -87,6 +101,8 @@ pub(crate) fn offer(builder: SessionStateBuilder) -> SessionStateBuilder {
 enum Guard {
     /// Estimates how large the answer would be.
     Growth(Growth),
+    /// Estimates how long it takes, row by row.
+    Pairs,
     /// `to_char(moment, pattern)`: looks whether the pattern is one.
     Pattern,
     /// `to_timestamp(text or number)`: sees that the answer has its zone.
@@ -104,17 +120,17 @@ impl Guarded {
     fn check(&self, args: &ScalarFunctionArgs) -> Result<()> {
         match self.guard {
             Guard::Growth(growth) => self.check_size(growth, args),
+            Guard::Pairs => self.check_steps(args),
             Guard::Pattern => args.args.get(1).map_or(Ok(()), check_pattern),
             Guard::Moment => args.args.first().map_or(Ok(()), check_seconds),
         }
     }
 
     fn check_size(&self, growth: Growth, args: &ScalarFunctionArgs) -> Result<()> {
-        let sizes = args.args.iter().map(|arg| Sizes::of(arg, growth)).collect::<Result<Vec<_>>>()?;
-        let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
-        let rows = if constant { 1 } else { args.number_rows };
+        let sizes = args.args.iter().map(|arg| Sizes::of(arg, |values| numbers(values, growth)));
+        let sizes = sizes.collect::<Result<Vec<_>>>()?;
         let mut total = 0_i64;
-        for row in 0..rows {
+        for row in 0..rows_of(args) {
             total = total.saturating_add(growth.bytes(&sizes, row));
         }
         if total > ANSWER_BYTES_MAX {
@@ -125,6 +141,35 @@ impl Guarded {
         }
         Ok(())
     }
+
+    fn check_steps(&self, args: &ScalarFunctionArgs) -> Result<()> {
+        let sizes = args.args.iter().map(|arg| Sizes::of(arg, lengths)).collect::<Result<Vec<_>>>()?;
+        for row in 0..rows_of(args) {
+            let steps = sizes.iter().map(|sizes| sizes.at(row)).fold(1, i64::saturating_mul);
+            if steps > STEPS_MAX {
+                return exec_err!(
+                    "{}() would take {steps} steps over a row, and {STEPS_MAX} are the most: its arguments are too long",
+                    self.inner.name()
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// For how many rows a call is to be looked at; for one where all of them are alike.
+fn rows_of(args: &ScalarFunctionArgs) -> usize {
+    let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+    if constant { 1 } else { args.number_rows }
+}
+
+/// The bytes of texts, or the elements of lists.
+fn lengths(values: &ArrayRef) -> Result<Int64Array> {
+    let lengths = match values.data_type() {
+        DataType::Null => return Ok(Int64Array::from_value(0, values.len())),
+        _ => length(values)?,
+    };
+    Ok(cast(&lengths, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
 }
 
 /// Patterns are those of strftime; one without a `%` says the same of every moment.
@@ -203,13 +248,12 @@ enum Sizes {
 }
 
 impl Sizes {
-    fn of(argument: &ColumnarValue, growth: Growth) -> Result<Sizes> {
+    fn of(argument: &ColumnarValue, measure: impl FnOnce(&ArrayRef) -> Result<Int64Array>) -> Result<Sizes> {
         Ok(match argument {
             ColumnarValue::Scalar(value) => {
-                let sizes = numbers(&value.to_array()?, growth)?;
-                Sizes::Same(sizes.iter().next().flatten().unwrap_or(0))
+                Sizes::Same(measure(&value.to_array()?)?.iter().next().flatten().unwrap_or(0))
             }
-            ColumnarValue::Array(values) => Sizes::Each(numbers(values, growth)?),
+            ColumnarValue::Array(values) => Sizes::Each(measure(values)?),
         })
     }
 

@@ -9,10 +9,12 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use thalweg_engine::clock::Clock;
 use thalweg_engine::collect::Collector;
 use thalweg_engine::status::Status;
+use thalweg_engine::view::by_row_too;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -214,5 +216,6 @@ fn template(settings: &Settings) -> SessionState {
     config.options_mut().execution.time_zone = Some(TIME_ZONE.into());
     plan::offer(SessionStateBuilder::new().with_config(config).with_default_features())
         .with_analyzer_rule(Arc::new(CheckedArithmetic))
+        .with_physical_optimizer_rules(by_row_too(PhysicalOptimizer::new().rules))
         .build()
 }

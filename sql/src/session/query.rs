@@ -61,17 +61,16 @@ impl Request {
         let count = parameters::number(&mut self.query)?;
         let pinned = self.shared.pin();
         let state = self.shared.state(&pinned, &self.schema)?;
-        let statement = Statement::Query(Box::new(self.query));
+        let query = Box::new(self.query);
+        let statement = Statement::Query(query.clone());
         let names = Names { engine: &*self.shared.engine, pinned: &pinned, schema: &self.schema };
         names.check(&statement, &state)?;
         let views = names.views(&statement)?;
-        if let Statement::Query(query) = &statement {
-            plan::check_executed(query, &state)?;
-        }
-
-        let plan = state.statement_to_plan(DataFusionStatement::Statement(Box::new(statement))).await?;
+        plan::check_executed(&query, &state)?;
+        let plan = state.statement_to_plan(DataFusionStatement::Statement(Box::new(statement))).await;
+        let plan = plan.map_err(|error| plan::at_name(error.into(), &query))?;
         read_only().verify_plan(&plan)?;
-        let plan = plan::heed_ranges(plan)?;
+        let plan = plan::heed_nulls(plan::heed_ranges(plan)?)?;
         let reads = views.filter(|_| is_timeless(&plan));
         let parameters = parameters::schema(&plan, count)?;
         let mut plan = match values {

@@ -14,7 +14,10 @@ pub(crate) fn sentence(view: &str, wait: &Wait) -> String {
         Wait::FailedView { view } => {
             format!("view {view}, which has failed: ALTER VIEW {view} RESTART has it begin anew")
         }
-        Wait::FirstRecord { stream } => format!("the first record of stream {stream}: none has come yet"),
+        Wait::FirstRecord { stream } => format!(
+            "the first record of stream {stream}: none has come yet that is a row, and until one does nothing is known of its \
+             time, so nothing closes that reads it"
+        ),
         Wait::Rows => "rows: none that it takes is open".into(),
         Wait::Partition { stream, partition, watermark, since, closes, needs } => {
             let stands = match (watermark, since) {

@@ -2,7 +2,7 @@
 //!
 //! The files are those that are there when the source is opened, in the byte order of their paths. A record's offset
 //! is its number among the records of them all, so a resumed stream finds its place as long as the files stay as they
-//! are; new ones may come behind the last. A line of white space is no record and takes no offset. Records have no
+//! are, and looks whether the record that it read last is there still; new ones may come behind the last. A line of white space is no record and takes no offset. Records have no
 //! timestamp. Names that begin with `.` or `_` are markers, not data; `.gz` and `.zst` are decompressed.
 
 mod expand;
@@ -56,7 +56,7 @@ impl Discovery for Files {
     fn open(&mut self, assignment: &[Assignment], reading: Reading) -> Result<Box<dyn Reader>> {
         let mut reader = FilesReader::new(Arc::clone(&self.place), reading.with_keys);
         for assigned in assignment {
-            reader.add(assigned.partition, assigned.next_offset)?;
+            reader.resume(*assigned)?;
         }
         Ok(Box::new(reader))
     }

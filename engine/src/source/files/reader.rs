@@ -11,8 +11,9 @@ use super::PARTITION;
 use super::expand::Expand;
 use super::lines::{LINE_BYTES_MAX, Lines};
 use super::location::Place;
+use crate::checkpoint::manifest::RecordFingerprint;
 use crate::ids::{Offset, PartitionId};
-use crate::source::{BatchLimit, NO_TIMESTAMP, Polled, RawBatch, Reader};
+use crate::source::{Assignment, BatchLimit, NO_TIMESTAMP, Polled, RawBatch, Reader, Records, fingerprint};
 use crate::{Error, Result};
 
 /// One request to the store; large, for an object store takes tens of milliseconds to begin an answer.
@@ -27,6 +28,8 @@ pub(super) struct FilesReader {
     next: Option<i64>,
     /// Records to pass over until then.
     skip: u64,
+    /// The one behind these, which was read last: it must be there still.
+    last_record: Option<RecordFingerprint>,
     ended: bool,
     lines: Lines,
     /// The file being read, and up to where it was asked for.
@@ -45,6 +48,7 @@ impl FilesReader {
             with_keys,
             next: None,
             skip: 0,
+            last_record: None,
             ended: false,
             lines: Lines::default(),
             file: 0,
@@ -145,6 +149,41 @@ impl FilesReader {
             batch.belong_to(PARTITION);
         }
     }
+
+    /// Takes the partition on where it stood.
+    pub(super) fn resume(&mut self, assigned: Assignment) -> Result<()> {
+        self.add(assigned.partition, assigned.next_offset)?;
+        let is_before = |last: &RecordFingerprint| last.offset.0.checked_add(1) == self.next;
+        self.last_record = assigned.last_record.filter(is_before);
+        self.skip -= u64::from(self.last_record.is_some());
+        Ok(())
+    }
+
+    /// Whether the record that was read last has been found to be the one that is there (INV-12); false while it has not
+    /// come.
+    fn recognizes(&mut self) -> Result<bool> {
+        let Some(last) = self.last_record else { return Ok(true) };
+        let mut found = Records::default();
+        self.lines.take(BatchLimit { rows: 1, bytes: usize::MAX }, &mut found);
+        if found.spans.is_empty() {
+            return Ok(false);
+        }
+        if fingerprint(last.offset.0, last.timestamp, found.value(0)) != last {
+            return Err(Error::BadData(format!(
+                "the files hold other records than were read from them before. file={:?}, offset={}; they must stay as they were",
+                self.name_of_last(),
+                last.offset
+            )));
+        }
+        self.last_record = None;
+        Ok(true)
+    }
+
+    /// The file that the last line came from, which may have been its last.
+    fn name_of_last(&self) -> &str {
+        let files = &self.place.files;
+        files.get(self.file).or(files.last()).map_or("", |file| file.location.as_ref())
+    }
 }
 
 impl Reader for FilesReader {
@@ -156,7 +195,7 @@ impl Reader for FilesReader {
         };
         loop {
             self.skip -= self.lines.skip(self.skip);
-            if self.skip == 0 {
+            if self.skip == 0 && self.recognizes()? {
                 self.fill(batch, next, limit);
                 if !batch.is_empty() {
                     return Ok(Polled::Records { more: true });
@@ -175,8 +214,9 @@ impl Reader for FilesReader {
         if self.file < self.place.files.len() {
             return Ok(Polled::Nothing);
         }
-        if self.skip > 0 {
-            let held = next - self.skip as i64;
+        let missing = self.skip + u64::from(self.last_record.is_some());
+        if missing > 0 {
+            let held = next - missing as i64;
             return Err(Error::BadData(format!(
                 "the files hold fewer records than were read from them before. wanted offset={next}, records={held}; \
                  they must stay as they were"

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::ErrorKind;
-use crate::source::{BatchLimit, NO_TIMESTAMP, Polled, RawBatch, Reading};
+use crate::source::{BatchLimit, NO_TIMESTAMP, Polled, RawBatch, Reading, fingerprint};
 
 fn spec(location: impl ToString) -> FilesSpec {
     FilesSpec { location: location.to_string(), properties: BTreeMap::new() }
@@ -92,6 +92,34 @@ fn files_are_one_partition_in_the_order_of_their_names() {
     assert_eq!(read(of(&dir, "b.json")), "c,d");
     assert_eq!(read(of(&dir, "c")), "e,f,g");
     assert_eq!(read(format!("file://{}", of(&dir, "c/*.gz"))), "e");
+}
+
+/// As many records, and as many bytes, as those that were read before.
+#[test]
+fn other_files_than_before_are_not_gone_on_with() {
+    let resumed = |dir: &tempfile::TempDir, next: i64, last: &str| {
+        let last_record = Some(fingerprint(next - 1, NO_TIMESTAMP, Some(last.as_bytes())));
+        let assigned = Assignment { partition: PARTITION, next_offset: Offset(next), last_record };
+        let mut files = Files::find(&spec(of(dir, "")), &FilesRoots::Anywhere).unwrap();
+        let mut reader = files.open(&[assigned], Reading::little(true)).unwrap();
+        let mut batch = RawBatch::default();
+        let polled = reader.poll(&mut batch, LIMIT, Duration::from_secs(20))?;
+        let first = if batch.is_empty() { None } else { batch.records.value(0).map(<[u8]>::to_vec) };
+        Ok::<_, crate::Error>((polled, first))
+    };
+    let dir = folder(&[("a.json", b"a\n\nb"), ("b.json", b"c\nd\n")]);
+    for (next, last, first) in [(1, "a", "b"), (2, "b", "c"), (3, "c", "d")] {
+        let (polled, value) = resumed(&dir, next, last).unwrap();
+        assert_eq!((polled, value), (Polled::Records { more: true }, Some(first.into())), "from {next}");
+    }
+    assert_eq!(resumed(&dir, 4, "d").unwrap().0, Polled::Ended(PARTITION));
+    for (next, last) in [(1, "x"), (3, "x"), (4, "x")] {
+        let error = resumed(&dir, next, last).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BadData);
+        assert!(error.to_string().contains("other records than were read from them before"), "{error}");
+    }
+    let error = resumed(&dir, 5, "e").unwrap_err();
+    assert!(error.to_string().contains("wanted offset=5, records=4"), "{error}");
 }
 
 #[test]

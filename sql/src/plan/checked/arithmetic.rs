@@ -1,11 +1,12 @@
-//! `+`, `-`, `*`, `/`, `%` and the sign of integers, decimals and lengths of time, each with the check that its result fits.
+//! `+`, `-`, `*`, `/`, `%`, `<<`, `>>` and the sign of integers, decimals and lengths of time, each with the check that its result fits.
 //! What fails says where: the text of the expression goes along.
 
 use std::any::Any;
 use std::hash::{Hash, Hasher};
 
-use arrow::array::{ArrayRef, AsArray, Datum};
+use arrow::array::{Array, ArrayRef, AsArray, Datum, Decimal128Array};
 use arrow::compute::kernels::numeric;
+use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType};
 use arrow::datatypes::{Decimal128Type, Decimal256Type};
 use arrow::error::ArrowError;
@@ -27,6 +28,8 @@ pub(super) enum Operation {
     Divide,
     Remainder,
     Negate,
+    ShiftLeft,
+    ShiftRight,
 }
 
 impl Operation {
@@ -41,6 +44,8 @@ impl Operation {
             Operator::Multiply if numbers => Some(Operation::Multiply),
             Operator::Divide if numbers => Some(Operation::Divide),
             Operator::Modulo if numbers => Some(Operation::Remainder),
+            Operator::BitwiseShiftLeft if numbers && !decimals => Some(Operation::ShiftLeft),
+            Operator::BitwiseShiftRight if numbers && !decimals => Some(Operation::ShiftRight),
             _ => None,
         }
     }
@@ -52,6 +57,8 @@ impl Operation {
             Operation::Multiply => Operator::Multiply,
             Operation::Divide => Operator::Divide,
             Operation::Remainder => Operator::Modulo,
+            Operation::ShiftLeft => Operator::BitwiseShiftLeft,
+            Operation::ShiftRight => Operator::BitwiseShiftRight,
         }
     }
 
@@ -63,9 +70,58 @@ impl Operation {
             (Operation::Divide, [left, right]) => numeric::div(*left, *right),
             (Operation::Remainder, [left, right]) => numeric::rem(*left, *right),
             (Operation::Negate, [value]) => numeric::neg(value.get().0),
+            (Operation::ShiftLeft, [value, by]) => shift(*value, *by, shifted_left),
+            (Operation::ShiftRight, [value, by]) => shift(*value, *by, shifted_right),
             _ => Err(ArrowError::ComputeError(format!("{self:?} has not {} arguments", values.len()))),
         }
     }
+}
+
+/// Integers, shifted as `one` says, in 128 bits.
+fn shift(
+    values: &dyn Datum,
+    by: &dyn Datum,
+    one: impl Fn(i128, u32) -> Option<i128>,
+) -> Result<ArrayRef, ArrowError> {
+    const WIDE: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
+    let ((values, one_value), (by, one_length)) = (values.get(), by.get());
+    let kind = values.data_type();
+    let (values, by) = (cast(values, &WIDE)?, cast(by, &WIDE)?);
+    let (values, by) = (values.as_primitive::<Decimal128Type>(), by.as_primitive::<Decimal128Type>());
+    let at = |array: &Decimal128Array, is_one: bool, row: usize| {
+        let row = if is_one { 0 } else { row };
+        array.is_valid(row).then(|| array.value(row))
+    };
+    let rows = if one_value { by.len() } else { values.len() };
+    let shifted = (0..rows).map(|row| {
+        let (Some(value), Some(by)) = (at(values, one_value, row), at(by, one_length, row)) else {
+            return Ok(None);
+        };
+        let bits = u32::try_from(by)
+            .map_err(|_| ArrowError::ComputeError(format!("{by} is no number of bits to shift by")))?;
+        // What has no room in 128 bits has none in any type.
+        Ok(Some(one(value, bits).unwrap_or(i128::MAX)))
+    });
+    let shifted = shifted.collect::<Result<Decimal128Array, ArrowError>>()?;
+    let shifted = shifted.with_precision_and_scale(DECIMAL128_MAX_PRECISION, 0)?;
+    let options = CastOptions { safe: true, ..CastOptions::default() };
+    let narrow = cast_with_options(&shifted, kind, &options)?;
+    match (0..rows).find(|row| narrow.is_null(*row) && shifted.is_valid(*row)) {
+        None => Ok(narrow),
+        Some(row) => {
+            let value = at(values, one_value, row).unwrap_or_default();
+            let by = at(by, one_length, row).unwrap_or_default();
+            Err(ArrowError::ArithmeticOverflow(format!("Overflow happened on: {value} << {by}")))
+        }
+    }
+}
+
+fn shifted_left(value: i128, bits: u32) -> Option<i128> {
+    if value == 0 { Some(0) } else { 1_i128.checked_shl(bits.min(126))?.checked_mul(value) }
+}
+
+fn shifted_right(value: i128, bits: u32) -> Option<i128> {
+    Some(value >> bits.min(127))
 }
 
 #[derive(Debug)]
@@ -152,6 +208,8 @@ impl ScalarUDFImpl for Arithmetic {
             Operation::Divide => "checked_divide",
             Operation::Remainder => "checked_remainder",
             Operation::Negate => "checked_negate",
+            Operation::ShiftLeft => "checked_shift_left",
+            Operation::ShiftRight => "checked_shift_right",
         }
     }
 

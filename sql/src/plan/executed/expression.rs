@@ -23,6 +23,14 @@ pub(super) fn check(expr: &Expr, state: &SessionState) -> Result<()> {
             &[expr.span()],
             format!("write regexp_like({expr}, '^(…)$')"),
         ),
+        Expr::AtTimeZone { timestamp: _, time_zone } => match time_zone.as_ref() {
+            Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)) => Ok(()),
+            other => refused(
+                format!("AT TIME ZONE {other} is not supported: a zone is a text, the same for all rows"),
+                &[other.span(), expr.span()],
+                "write AT TIME ZONE 'Europe/Berlin'",
+            ),
+        },
         // Planned whole.
         Expr::Identifier(_)
         | Expr::CompoundIdentifier(_)
@@ -44,7 +52,6 @@ pub(super) fn check(expr: &Expr, state: &SessionState) -> Result<()> {
         | Expr::AnyOp { left: _, compare_op: _, right: _, is_some: _ }
         | Expr::AllOp { left: _, compare_op: _, right: _ }
         | Expr::UnaryOp { op: _, expr: _ }
-        | Expr::AtTimeZone { timestamp: _, time_zone: _ }
         | Expr::Extract { field: _, syntax: _, expr: _ }
         | Expr::Ceil { expr: _, field: _ }
         | Expr::Floor { expr: _, field: _ }

@@ -4,14 +4,14 @@
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{
     DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArgumentList, FunctionArguments, ObjectName, OrderByExpr, Spanned, WindowFrame, WindowSpec,
-    WindowType,
+    FunctionArgumentList, FunctionArguments, ObjectName, OrderByExpr, Spanned, Value, WindowFrame,
+    WindowFrameBound, WindowFrameUnits, WindowSpec, WindowType,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::{none, refused, sorted};
 use crate::error::Result;
-use crate::parse::WINDOW_FUNCTIONS;
+use crate::parse::{WINDOW_FUNCTIONS, has_months};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -102,6 +102,14 @@ pub(super) fn check(function: &Function, state: &SessionState) -> Result<()> {
         }
     }
     order_by.iter().chain(within_group).try_for_each(sorted)?;
+    let is_number = |expr: &Expr| matches!(expr, Expr::Value(it) if matches!(it.value, Value::Number(..)));
+    if let Some(order) = order_by.iter().chain(within_group).find(|order| is_number(&order.expr)) {
+        return refused(
+            format!("ORDER BY {} within {name} would be a column of the relation, by its place", order.expr),
+            &[order.expr.span(), name.span()],
+            "name the column",
+        );
+    }
     match over {
         Some(WindowType::WindowSpec(spec)) => check_window(spec)?,
         Some(WindowType::NamedWindow(_)) | None => {}
@@ -197,8 +205,25 @@ pub(super) fn check_window(spec: &WindowSpec) -> Result<()> {
             "write the window out: (PARTITION BY … ORDER BY …)",
         );
     }
-    window_frame.iter().for_each(|WindowFrame { units: _, start_bound: _, end_bound: _ }| ());
+    window_frame.iter().try_for_each(check_frame)?;
     order_by.iter().try_for_each(sorted)
+}
+
+/// The planner looks for the ends of a RANGE from row to row, and a month before the 31st is the same day as one before the 28th.
+fn check_frame(WindowFrame { units, start_bound, end_bound }: &WindowFrame) -> Result<()> {
+    let bounds = [Some(start_bound), end_bound.as_ref()].into_iter().flatten();
+    let lengths = bounds.filter_map(|bound| match bound {
+        WindowFrameBound::CurrentRow => None,
+        WindowFrameBound::Preceding(length) | WindowFrameBound::Following(length) => length.as_deref(),
+    });
+    match lengths.filter(|_| *units == WindowFrameUnits::Range).find(|length| has_months(length)) {
+        Some(months) => refused(
+            "a RANGE of months would miss rows where months end",
+            &[months.span()],
+            "write days: RANGE BETWEEN INTERVAL '30 days' PRECEDING AND …",
+        ),
+        None => Ok(()),
+    }
 }
 
 /// TRIM takes a list of characters, of which the planner takes the first.

@@ -265,3 +265,51 @@ fn meanings() {
         "#]],
     );
 }
+
+#[test]
+fn lengths_and_zones() {
+    refuses(
+        &[
+            "SELECT sum(a) OVER (ORDER BY b RANGE BETWEEN INTERVAL '1' MONTH PRECEDING AND CURRENT ROW) FROM t",
+            "SELECT sum(a) OVER (ORDER BY b\nRANGE BETWEEN CURRENT ROW AND INTERVAL '1 year 2 days' FOLLOWING) FROM t",
+            "SELECT sum(a) OVER w FROM t WINDOW w AS (ORDER BY b RANGE INTERVAL '2 months' PRECEDING)",
+            "SELECT sum(a) OVER (ORDER BY b RANGE BETWEEN INTERVAL '31 days' PRECEDING AND CURRENT ROW) FROM t",
+            "SELECT array_agg(a ORDER BY 1) FROM t",
+            "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY 2) FROM t",
+            "SELECT a AT TIME ZONE b FROM t",
+            "SELECT a AT TIME ZONE 'Europe/Berlin' FROM t",
+        ],
+        expect![[r#"
+            SELECT sum(a) OVER (ORDER BY b RANGE BETWEEN INTERVAL '1' MONTH PRECEDING AND CURRENT ROW) FROM t
+            line 1, column 55: a RANGE of months would miss rows where months end
+            hint: write days: RANGE BETWEEN INTERVAL '30 days' PRECEDING AND …
+
+            SELECT sum(a) OVER (ORDER BY b
+            RANGE BETWEEN CURRENT ROW AND INTERVAL '1 year 2 days' FOLLOWING) FROM t
+            line 2, column 40: a RANGE of months would miss rows where months end
+            hint: write days: RANGE BETWEEN INTERVAL '30 days' PRECEDING AND …
+
+            SELECT sum(a) OVER w FROM t WINDOW w AS (ORDER BY b RANGE INTERVAL '2 months' PRECEDING)
+            line 1, column 68: a RANGE of months would miss rows where months end
+            hint: write days: RANGE BETWEEN INTERVAL '30 days' PRECEDING AND …
+
+            SELECT sum(a) OVER (ORDER BY b RANGE BETWEEN INTERVAL '31 days' PRECEDING AND CURRENT ROW) FROM t
+            executed
+
+            SELECT array_agg(a ORDER BY 1) FROM t
+            line 1, column 29: ORDER BY 1 within array_agg would be a column of the relation, by its place
+            hint: name the column
+
+            SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY 2) FROM t
+            line 1, column 52: ORDER BY 2 within percentile_cont would be a column of the relation, by its place
+            hint: name the column
+
+            SELECT a AT TIME ZONE b FROM t
+            line 1, column 23: AT TIME ZONE b is not supported: a zone is a text, the same for all rows
+            hint: write AT TIME ZONE 'Europe/Berlin'
+
+            SELECT a AT TIME ZONE 'Europe/Berlin' FROM t
+            executed
+        "#]],
+    );
+}

@@ -99,6 +99,12 @@ async fn arithmetic_on_a_row_fails_rather_than_wraps() {
     .assert_eq(&refusal(&spec, &[1, i64::MAX]).await);
 }
 
+#[tokio::test]
+async fn a_row_that_takes_long_is_refused() {
+    let spec = view("SELECT ts, levenshtein(repeat('a', q), repeat('b', q)) AS d FROM t").await.unwrap();
+    expect_test::expect!["an expression fails: levenshtein() would take 25000000 steps over a row, and 16777216 are the most: its arguments are too long, in levenshtein(repeat(a, q), repeat(b, q))"].assert_eq(&refusal(&spec, &[10, 5000, 100]).await);
+}
+
 /// What was kept when sums were added as they are is read on: the fingerprint is the same, and a sum is widened.
 #[tokio::test]
 async fn a_state_of_narrow_sums_is_read() {

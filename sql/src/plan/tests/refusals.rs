@@ -454,3 +454,227 @@ async fn options() {
         &told("CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM TUMBLE(plain, a, INTERVAL '1 s') GROUP BY window_start").await,
     );
 }
+
+async fn check_all(queries: &[&str], expected: Expect) {
+    let mut told = vec![];
+    for query in queries {
+        let outcome = match view(query).await {
+            Ok(_) => "planned".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        told.push(format!("{query}\n{outcome}\n"));
+    }
+    expected.assert_eq(&told.join("\n"));
+}
+
+#[tokio::test]
+async fn what_is_too_long_to_be_told() {
+    check_all(
+        &[
+            "SELECT window_start, window_end, k, count(*) AS n FROM SESSION(t PARTITION BY k, ts, INTERVAL '36600000 days') GROUP BY window_start, window_end, k",
+            "SELECT window_start, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '36600 days') GROUP BY window_start",
+            "SELECT window_start, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '1 day', INTERVAL '2000000000 days') GROUP BY window_start",
+            "SELECT window_start, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '100000 years') GROUP BY window_start",
+            "SELECT window_start, count(*) AS n FROM HOP(t, ts, INTERVAL '1 day', INTERVAL '40000 days') GROUP BY window_start",
+            "SELECT a.ts, b.k FROM t AS a JOIN t AS b ON b.ts BETWEEN a.ts AND a.ts + INTERVAL '2000000000 days'",
+            "SELECT a.ts, b.k FROM t AS a JOIN t AS b ON b.ts BETWEEN a.ts - INTERVAL '100000 years' AND a.ts",
+            "SELECT a.ts, b.k FROM t AS a JOIN t AS b ON b.ts BETWEEN a.ts AND a.ts + INTERVAL '90 years'",
+            "SELECT ts, count(*) OVER (ORDER BY ts RANGE BETWEEN INTERVAL '36600 days' PRECEDING AND CURRENT ROW) AS n FROM t",
+        ],
+        expect![[r#"
+            SELECT window_start, window_end, k, count(*) AS n FROM SESSION(t PARTITION BY k, ts, INTERVAL '36600000 days') GROUP BY window_start, window_end, k
+            line 2, column 95: INTERVAL '36600000 days' is longer than a hundred years
+            hint: write a fixed length, such as INTERVAL '5' SECOND or INTERVAL '1 minute'
+
+            SELECT window_start, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '36600 days') GROUP BY window_start
+            line 2, column 64: INTERVAL '36600 days' is longer than a hundred years
+            hint: write a fixed length, such as INTERVAL '5' SECOND or INTERVAL '1 minute'
+
+            SELECT window_start, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '1 day', INTERVAL '2000000000 days') GROUP BY window_start
+            line 2, column 82: INTERVAL '2000000000 days' is longer than a hundred years
+            hint: write a fixed length, such as INTERVAL '5' SECOND or INTERVAL '1 minute'
+
+            SELECT window_start, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '100000 years') GROUP BY window_start
+            line 2, column 64: INTERVAL '100000 years' is longer than a hundred years
+            hint: write a fixed length, such as INTERVAL '5' SECOND or INTERVAL '1 minute'
+
+            SELECT window_start, count(*) AS n FROM HOP(t, ts, INTERVAL '1 day', INTERVAL '40000 days') GROUP BY window_start
+            line 2, column 79: INTERVAL '40000 days' is longer than a hundred years
+            hint: write a fixed length, such as INTERVAL '5' SECOND or INTERVAL '1 minute'
+
+            SELECT a.ts, b.k FROM t AS a JOIN t AS b ON b.ts BETWEEN a.ts AND a.ts + INTERVAL '2000000000 days'
+            line 2, column 35: rows would be looked for more than a hundred years away
+            hint: look less far
+
+            SELECT a.ts, b.k FROM t AS a JOIN t AS b ON b.ts BETWEEN a.ts - INTERVAL '100000 years' AND a.ts
+            line 2, column 35: rows would be looked for more than a hundred years away
+            hint: look less far
+
+            SELECT a.ts, b.k FROM t AS a JOIN t AS b ON b.ts BETWEEN a.ts AND a.ts + INTERVAL '90 years'
+            planned
+
+            SELECT ts, count(*) OVER (ORDER BY ts RANGE BETWEEN INTERVAL '36600 days' PRECEDING AND CURRENT ROW) AS n FROM t
+            line 2, column 12: rows would be looked for more than a hundred years away
+            hint: look less far
+        "#]],
+    )
+    .await;
+    let text = format!(
+        "CREATE MATERIALIZED VIEW v WITH (allowed_lateness = '36600d') AS\nSELECT window_start, count(*) AS n {W} GROUP BY window_start"
+    );
+    let error = view_of(&text, &[stream(STREAM)]).await.unwrap_err();
+    expect![[
+        r#"line 1, column 53: option "allowed_lateness" can't be "36600d": it is a hundred years at most"#
+    ]]
+    .assert_eq(&error.to_string());
+}
+
+#[tokio::test]
+async fn the_order_in_which_rows_come() {
+    check_all(
+        &[
+            "SELECT window_start, any_value(k) AS k FROM TUMBLE(t, ts, INTERVAL '1 minute') GROUP BY window_start",
+            "SELECT window_start, array_agg(k ORDER BY 1) AS ks FROM TUMBLE(t, ts, INTERVAL '1 minute') GROUP BY window_start",
+            "SELECT window_start, first_value(k ORDER BY 'q' || 'r') AS k FROM TUMBLE(t, ts, INTERVAL '1 minute') GROUP BY window_start",
+            "SELECT window_start, string_agg(k, ',' ORDER BY 1, q) AS ks FROM TUMBLE(t, ts, INTERVAL '1 minute') GROUP BY window_start",
+            "SELECT window_start, row_number() OVER (PARTITION BY window_start) AS n FROM TUMBLE(t, ts, INTERVAL '1 minute')",
+            "SELECT window_start, lag(q) OVER (PARTITION BY window_start ORDER BY 1) AS n FROM TUMBLE(t, ts, INTERVAL '1 minute')",
+            "SELECT window_start, sum(q) OVER (PARTITION BY window_start ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS n FROM TUMBLE(t, ts, INTERVAL '1 minute')",
+            "SELECT window_start, sum(q) OVER (PARTITION BY window_start) AS n FROM TUMBLE(t, ts, INTERVAL '1 minute')",
+            "SELECT window_start, sum(q) OVER (PARTITION BY window_start ORDER BY ts ROWS 1 PRECEDING) AS n FROM TUMBLE(t, ts, INTERVAL '1 minute')",
+            "SELECT ts, version() AS v FROM t",
+        ],
+        expect![[r#"
+            SELECT window_start, any_value(k) AS k FROM TUMBLE(t, ts, INTERVAL '1 minute') GROUP BY window_start
+            line 2, column 22: any_value takes whichever row comes first, which is not the same in a replay
+            hint: write min(…) or max(…), or first_value(… ORDER BY …)
+
+            SELECT window_start, array_agg(k ORDER BY 1) AS ks FROM TUMBLE(t, ts, INTERVAL '1 minute') GROUP BY window_start
+            line 2, column 43: ORDER BY 1 within array_agg would be a column of the relation, by its place
+            hint: name the column
+
+            SELECT window_start, first_value(k ORDER BY 'q' || 'r') AS k FROM TUMBLE(t, ts, INTERVAL '1 minute') GROUP BY window_start
+            line 2, column 22: first_value is ordered by a constant, so rows stay in the order in which they come
+            hint: write ORDER BY a column: a number is no column's place here
+
+            SELECT window_start, string_agg(k, ',' ORDER BY 1, q) AS ks FROM TUMBLE(t, ts, INTERVAL '1 minute') GROUP BY window_start
+            line 2, column 49: ORDER BY 1 within string_agg would be a column of the relation, by its place
+            hint: name the column
+
+            SELECT window_start, row_number() OVER (PARTITION BY window_start) AS n FROM TUMBLE(t, ts, INTERVAL '1 minute')
+            line 2, column 22: row_number() OVER without an order looks at rows as they come, which is not the same in a replay
+            hint: write OVER (PARTITION BY … ORDER BY …), by columns that tell the rows apart
+
+            SELECT window_start, lag(q) OVER (PARTITION BY window_start ORDER BY 1) AS n FROM TUMBLE(t, ts, INTERVAL '1 minute')
+            line 2, column 22: lag() OVER without an order looks at rows as they come, which is not the same in a replay
+            hint: write OVER (PARTITION BY … ORDER BY …), by columns that tell the rows apart
+
+            SELECT window_start, sum(q) OVER (PARTITION BY window_start ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS n FROM TUMBLE(t, ts, INTERVAL '1 minute')
+            line 2, column 22: sum() OVER without an order looks at rows as they come, which is not the same in a replay
+            hint: write OVER (PARTITION BY … ORDER BY …), by columns that tell the rows apart
+
+            SELECT window_start, sum(q) OVER (PARTITION BY window_start) AS n FROM TUMBLE(t, ts, INTERVAL '1 minute')
+            planned
+
+            SELECT window_start, sum(q) OVER (PARTITION BY window_start ORDER BY ts ROWS 1 PRECEDING) AS n FROM TUMBLE(t, ts, INTERVAL '1 minute')
+            planned
+
+            SELECT ts, version() AS v FROM t
+            line 2, column 12: version() answers otherwise after an upgrade, so a view can't use it
+            hint: call it in the query that reads the view
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn why_a_join_is_not_bound() {
+    check_all(
+        &[
+            "SELECT a.ts, b.k FROM t AS a JOIN t AS b ON b.k = a.k AND b.ts - a.ts BETWEEN INTERVAL '0 seconds' AND INTERVAL '1 minute'",
+            "SELECT a.ts, c.k FROM t AS a JOIN t AS b ON b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour' JOIN t AS c ON c.ts BETWEEN b.ts AND b.ts + INTERVAL '1 hour'",
+            "SELECT a.ts, c.k FROM t AS a JOIN t AS b ON b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour'\nJOIN t AS c ON c.ts BETWEEN b.ts AND b.ts + INTERVAL '1 hour' AND c.ts BETWEEN a.ts AND a.ts + INTERVAL '2 hours'",
+            "SELECT a.ts, b.k FROM t AS a JOIN t AS b ON a.k = b.k AND b.ts > a.ts",
+            "SELECT a.ts, b.k FROM t AS a LEFT JOIN t AS b ON a.k = b.k WHERE b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour'",
+            "SELECT a.ts, b.k FROM t AS a, t AS b WHERE a.k = b.k AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour' AND a.q > 3",
+            "SELECT a.ts, b.k FROM t AS a, t AS b, t AS c WHERE a.k = b.k AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour' AND c.ts = a.ts",
+            "SELECT a.ts, b.k FROM t AS a JOIN t AS b ON a.k IS NOT DISTINCT FROM b.k AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour'",
+            "SELECT a.window_start, b.k FROM TUMBLE(t, ts, INTERVAL '1 minute') AS a JOIN TUMBLE(t, ts, INTERVAL '1 minute') AS b\nON a.window_start IS NOT DISTINCT FROM b.window_start",
+            "SELECT a.ts FROM t AS a WHERE a.k NOT IN (SELECT b.k FROM t AS b WHERE b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour')",
+            "SELECT a.ts FROM t AS a WHERE NOT EXISTS (SELECT 1 FROM t AS b WHERE b.k = a.k AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour')",
+        ],
+        expect![[r#"
+            SELECT a.ts, b.k FROM t AS a JOIN t AS b ON b.k = a.k AND b.ts - a.ts BETWEEN INTERVAL '0 seconds' AND INTERVAL '1 minute'
+            line 2, column 35: a join in a view says how far apart its rows are by comparing their times, not by their difference
+            hint: write b.ts BETWEEN a.ts - INTERVAL '30 minutes' AND a.ts + INTERVAL '30 minutes'
+
+            SELECT a.ts, c.k FROM t AS a JOIN t AS b ON b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour' JOIN t AS c ON c.ts BETWEEN b.ts AND b.ts + INTERVAL '1 hour'
+            line 2, column 35: the join is bound to b.ts, which is not the time of the rows it stands in: that of a pair is the time of the side that keeps all its rows, of an inner join the left one
+            hint: bind it to that time too, as far as both steps go together: … AND c.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour'
+
+            SELECT a.ts, c.k FROM t AS a JOIN t AS b ON b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour'
+            JOIN t AS c ON c.ts BETWEEN b.ts AND b.ts + INTERVAL '1 hour' AND c.ts BETWEEN a.ts AND a.ts + INTERVAL '2 hours'
+            planned
+
+            SELECT a.ts, b.k FROM t AS a JOIN t AS b ON a.k = b.k AND b.ts > a.ts
+            line 2, column 35: a join in a view says how far apart its rows are at both ends, and this one is open at one
+            hint: bind the other end too: b.ts BETWEEN a.ts AND a.ts + INTERVAL '30 minutes'
+
+            SELECT a.ts, b.k FROM t AS a LEFT JOIN t AS b ON a.k = b.k WHERE b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour'
+            line 2, column 40: a join in a view says how far apart its rows are, or is between rows of windows, in its ON, for a WHERE looks at pairs alone
+            hint: bind the times of both sides, such as ON … AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '30 minutes'; or window both, and compare a bound: ON a.window_start = b.window_start AND …
+
+            SELECT a.ts, b.k FROM t AS a, t AS b WHERE a.k = b.k AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour' AND a.q > 3
+            planned
+
+            SELECT a.ts, b.k FROM t AS a, t AS b, t AS c WHERE a.k = b.k AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour' AND c.ts = a.ts
+            planned
+
+            SELECT a.ts, b.k FROM t AS a JOIN t AS b ON a.k IS NOT DISTINCT FROM b.k AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour'
+            planned
+
+            SELECT a.window_start, b.k FROM TUMBLE(t, ts, INTERVAL '1 minute') AS a JOIN TUMBLE(t, ts, INTERVAL '1 minute') AS b
+            ON a.window_start IS NOT DISTINCT FROM b.window_start
+            planned
+
+            SELECT a.ts FROM t AS a WHERE a.k NOT IN (SELECT b.k FROM t AS b WHERE b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour')
+            line 2, column 31: NOT IN a query that looks at the row outside would be wrong here where there are NULLs
+            hint: write NOT EXISTS (SELECT 1 FROM … WHERE … AND y = x), to which a NULL is equal to nothing
+
+            SELECT a.ts FROM t AS a WHERE NOT EXISTS (SELECT 1 FROM t AS b WHERE b.k = a.k AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour')
+            planned
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_has_no_place_of_its_own() {
+    check_all(
+        &[
+            "SELECT a.ts FROM t AS a\nJOIN t AS b USING (ts, nothing)",
+            "SELECT a.ts, l.x FROM t AS a,\nLATERAL (SELECT a.nothing AS x) AS l",
+            "SELECT ts, k FROM t WHERE false",
+            "SELECT window_start, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '1 minute') WHERE 1 = 2 GROUP BY window_start",
+        ],
+        expect![[r#"
+            SELECT a.ts FROM t AS a
+            JOIN t AS b USING (ts, nothing)
+            line 3, column 24: no column "nothing"
+            hint: columns are: ts, k, u, p, q, g, tags
+
+            SELECT a.ts, l.x FROM t AS a,
+            LATERAL (SELECT a.nothing AS x) AS l
+            line 3, column 17: no column "a.nothing"
+
+            SELECT ts, k FROM t WHERE false
+            line 2, column 1: the view would have no rows: a condition of it is never true
+            hint: leave the condition out
+
+            SELECT window_start, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '1 minute') WHERE 1 = 2 GROUP BY window_start
+            line 2, column 1: the view would have no rows: a condition of it is never true
+            hint: leave the condition out
+        "#]],
+    )
+    .await;
+}

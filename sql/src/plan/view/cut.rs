@@ -12,6 +12,7 @@ use datafusion::optimizer::Optimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 
+use super::legs::never_true;
 use crate::error::{Error, Result};
 
 /// Rules that would put something above the aggregate, or another below it.
@@ -33,7 +34,11 @@ pub(super) async fn plan(
     let is_pair = mode(&planned) == Some(AggregateMode::Final)
         && planned.children().first().and_then(|child| mode(child)) == Some(AggregateMode::Partial);
     if !is_pair {
-        return Err(Error::internal("an aggregate was not planned as Final over Partial"));
+        let is_empty = optimized.exists(|node| Ok(matches!(node, LogicalPlan::EmptyRelation(_))))?;
+        return Err(match is_empty {
+            true => never_true(),
+            false => Error::internal("an aggregate was not planned as Final over Partial"),
+        });
     }
     Ok((optimized, planned))
 }

@@ -19,7 +19,7 @@ use thalweg_engine::lookup::LookupNode;
 use thalweg_engine::spec::{
     Cut, Input, Leg, Lower, Reach, RowTime, State, TIME_COLUMN, Unit, ViewInput, ViewSpec,
 };
-use thalweg_engine::view::StateScan;
+use thalweg_engine::view::{LeafExec, StateScan};
 
 use super::carry;
 use super::cut::{self, Direction};
@@ -380,6 +380,9 @@ pub(super) fn columns_read<'a>(
     for plan in plans {
         plan.apply(|node| {
             if node.children().is_empty() {
+                if !(node.as_ref() as &dyn std::any::Any).is::<LeafExec>() {
+                    return Err(never_true().into());
+                }
                 for field in node.schema().fields() {
                     columns.push(schema.index_of(field.name())?);
                 }
@@ -390,6 +393,12 @@ pub(super) fn columns_read<'a>(
     columns.sort_unstable();
     columns.dedup();
     Ok(columns)
+}
+
+/// The planner leaves out what it reads where it knows that nothing comes of it.
+pub(super) fn never_true() -> Error {
+    Error::invalid("the view would have no rows: a condition of it is never true")
+        .hint("leave the condition out")
 }
 
 /// When the window of a view's row starts, from whichever column tells it.

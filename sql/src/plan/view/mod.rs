@@ -4,7 +4,9 @@
 //! The logical plan is cut and each half planned for itself: what the physical planner learns below the aggregate, such
 //! as an order of rows, does not hold above it.
 
+mod below;
 mod carry;
+mod comma;
 mod cut;
 mod distinct;
 mod dry_run;
@@ -26,7 +28,7 @@ use datafusion::optimizer::Optimizer;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement as AstStatement};
-use thalweg_engine::ids::Micros;
+use thalweg_engine::ids::{LENGTH_MAX, Micros};
 use thalweg_engine::spec::{
     ColumnOrigin, Cut, Input, Layout, Leg, RecordColumn, Session, StreamSpec, TIME_COLUMN, Unit, ViewShape,
     ViewSpec, Window,
@@ -42,9 +44,10 @@ pub(super) use self::shape::length_of_time;
 use super::checked::{CheckedArithmetic, widens};
 use super::executed;
 use super::functions::offer;
-use super::nearby;
+use super::named::at_name;
 use super::values::{self, Options};
 use super::window::{WINDOW_TIME, WindowFunctions, resolve};
+use super::{nearby, not_in};
 use crate::error::{Error, Result};
 use crate::parse::CreateView;
 
@@ -87,15 +90,19 @@ async fn plan(
     inputs.register(&create.query, &context).await?;
     let state = context.state();
     let query = AstStatement::Query(create.query.clone());
-    let plan = state.statement_to_plan(PlannerStatement::Statement(Box::new(query))).await?;
+    let plan = state.statement_to_plan(PlannerStatement::Statement(Box::new(query))).await;
+    let plan = plan.map_err(|error| at_name(error.into(), &create.query))?;
     judge(replay::check(&plan, &create.query))?;
-    let plan = nearby::heed_ranges(without_subqueries(plan, &state)?)?;
+    judge(not_in::check(&plan, &create.query))?;
+    let plan = comma::joined_by_where(without_subqueries(plan, &state)?)?;
+    let plan = nearby::heed_ranges(plan)?;
     let (plan, lookups) = lookup::looked_up(plan, inputs, &create.query)?;
     let checker = Checker { query: &create.query, inputs };
     let shape = checker.shape(&plan)?;
     output::check(&plan, &create.query)?;
     let query = Checked { plan, create, checker, allowed_lateness: allowed_lateness.unwrap_or(0) };
-    let (planned, legs) = query.planned(&state, Direction::Heeded).await?;
+    let planned = query.planned(&state, Direction::Heeded).await;
+    let (planned, legs) = planned.map_err(|error| error.at(syntax::place_of_query(&create.query)))?;
     if allowed_lateness.is_some() {
         may_be_late(create, &planned, &legs)?;
     }
@@ -219,6 +226,7 @@ impl Checked<'_> {
                 Unit::Window(window(layout, expanded, self.create)?)
             }
         };
+        let plan = below::judged_below(&plan, &self.checker)?;
         let cutting = legs::cut(&plan, unit, &self.checker, direction, state).await?;
         let logical = output::project(cutting.upper)?;
         let upper = upper::planned(&cutting.cuts, logical).await?;
@@ -281,7 +289,12 @@ fn same_states(plain: &ViewShape, checked: &ViewShape) -> bool {
 fn options(create: &CreateView) -> Result<Option<Micros>> {
     let mut given = Options::new(&create.options);
     given.refuse_unknown(&OPTIONS)?;
-    Ok(given.parsed("allowed_lateness", values::duration)?.map(|length| length.as_micros() as Micros))
+    let lateness = |text: &str| {
+        let length = values::duration(text)?.as_micros();
+        let within = Micros::try_from(length).ok().filter(|micros| *micros <= LENGTH_MAX);
+        within.ok_or_else(|| "it is a hundred years at most".to_owned())
+    };
+    given.parsed("allowed_lateness", lateness)
 }
 
 /// Rows are made one for each window only where they must.

@@ -179,3 +179,161 @@ async fn a_number_times_an_interval_is_an_interval() {
     let null = "SELECT count(*) FROM counts WHERE CAST(NULL AS INT) * INTERVAL '1 day' IS NULL";
     assert_eq!(number(&session, null).await, 8);
 }
+
+#[tokio::test]
+async fn distinct_from_ends_before_and() {
+    values(
+        &[
+            "true IS DISTINCT FROM true AND false",
+            "1 IS NOT DISTINCT FROM 1 AND 2 IS DISTINCT FROM NULL",
+            "false IS NOT DISTINCT FROM 1 = 2",
+        ],
+        expect![[r#"
+            true IS DISTINCT FROM true AND false = false BOOLEAN
+            1 IS NOT DISTINCT FROM 1 AND 2 IS DISTINCT FROM NULL = true BOOLEAN
+            false IS NOT DISTINCT FROM 1 = 2 = true BOOLEAN
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn shifts_are_right_or_fail() {
+    values(
+        &[
+            "1 << 3",
+            "-3 << 2",
+            "1 << 62",
+            "1 << 63",
+            "1 << 64",
+            "0 << 100",
+            "CAST(100 AS TINYINT) << CAST(1 AS TINYINT)",
+            "256 >> 4",
+            "-1 >> 1",
+            "256 >> 64",
+            "1 >> -1",
+            "(SELECT max(x << 1) FROM (VALUES (1), (4611686018427387904)) AS t(x))",
+        ],
+        expect![[r#"
+            1 << 3 = 8 BIGINT
+            -3 << 2 = -12 BIGINT
+            1 << 62 = 4611686018427387904 BIGINT
+            1 << 63 = 1 << 63 does not fit in BIGINT
+            hint: calculate in a wider type, such as CAST(… AS DECIMAL(38, 0))
+            1 << 64 = 1 << 64 does not fit in BIGINT
+            hint: calculate in a wider type, such as CAST(… AS DECIMAL(38, 0))
+            0 << 100 = 0 BIGINT
+            CAST(100 AS TINYINT) << CAST(1 AS TINYINT) = 100 << 1 does not fit in TINYINT
+            hint: calculate in a wider type, such as CAST(… AS DECIMAL(38, 0))
+            256 >> 4 = 16 BIGINT
+            -1 >> 1 = -1 BIGINT
+            256 >> 64 = 0 BIGINT
+            1 >> -1 = compute error: -1 is no number of bits to shift by
+            (SELECT max(x << 1) FROM (VALUES (1), (4611686018427387904)) AS t(x)) = 4611686018427387904 << 1 does not fit in BIGINT, in x << 1
+            hint: calculate in a wider type, such as CAST(… AS DECIMAL(38, 0))
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn percentiles_have_all_digits() {
+    values(
+        &[
+            "(SELECT percentile_cont(0.123456789) WITHIN GROUP (ORDER BY x) FROM (VALUES (1e9), (2e9), (3e9)) AS t(x))",
+            "(SELECT percentile_cont(0.9) WITHIN GROUP (ORDER BY x DESC) FROM generate_series(0, 10) AS t(x))",
+            "(SELECT max(p) FROM (SELECT percentile_cont(0.9999999) WITHIN GROUP (ORDER BY x) AS p FROM (VALUES (1, 0.0), (1, 1e9), (2, 5.0)) AS t(k, x) GROUP BY k))",
+            "(SELECT quantile_cont(DISTINCT x, 0.3333333333) FROM (VALUES (0.0), (0.0), (1e9)) AS t(x))",
+            "(SELECT array_agg(p ORDER BY x) FROM (SELECT x, percentile_cont(x, 0.1) OVER (ORDER BY x ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS p FROM (VALUES (10.0), (20.0), (40.0)) AS t(x)))",
+        ],
+        expect![[r#"
+            (SELECT percentile_cont(0.123456789) WITHIN GROUP (ORDER BY x) FROM (VALUES (1e9), (2e9), (3e9)) AS t(x)) = 1246913578 DOUBLE
+            (SELECT percentile_cont(0.9) WITHIN GROUP (ORDER BY x DESC) FROM generate_series(0, 10) AS t(x)) = 1 DOUBLE
+            (SELECT max(p) FROM (SELECT percentile_cont(0.9999999) WITHIN GROUP (ORDER BY x) AS p FROM (VALUES (1, 0.0), (1, 1e9), (2, 5.0)) AS t(k, x) GROUP BY k)) = 999999900 DOUBLE
+            (SELECT quantile_cont(DISTINCT x, 0.3333333333) FROM (VALUES (0.0), (0.0), (1e9)) AS t(x)) = 333333333.29999995 DOUBLE
+            (SELECT array_agg(p ORDER BY x) FROM (SELECT x, percentile_cont(x, 0.1) OVER (ORDER BY x ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS p FROM (VALUES (10.0), (20.0), (40.0)) AS t(x))) = [10.0, 11.0, 22.0] ARRAY<DOUBLE>
+        "#]],
+    )
+    .await;
+}
+
+/// A side of a condition fails over no row that the other side has decided.
+#[tokio::test]
+async fn conditions_are_asked_row_by_row() {
+    const FROM: &str = "FROM (VALUES (1), (3), (4), (5), (6)) AS t(n)";
+    let of = |condition: &str| format!("(SELECT array_agg(n ORDER BY n) {FROM} WHERE {condition})");
+    let conditions = [
+        "n <> 3 AND 12 / (n - 3) > 1",
+        "n = 3 OR 12 / (n - 3) > 1",
+        "CASE WHEN n = 3 THEN false ELSE 12 / (n - 3) > 1 END",
+        "n > 1 AND n <> 3 AND (n = 4 OR 12 / (n - 4) > 3 AND 12 / (n - 3) > 5)",
+        "12 / (n - 3) > 1 AND n <> 3",
+    ];
+    let joined = format!(
+        "(SELECT count(*) {FROM} JOIN (VALUES (3), (4)) AS u(m) ON m <> 3 AND n * m <> 12 AND 12 / (n * m - 12) > 0)"
+    );
+    let all: Vec<String> = conditions.iter().map(|condition| of(condition)).chain([joined]).collect();
+    values(&all.iter().map(String::as_str).collect::<Vec<_>>(), expect![[r#"
+        (SELECT array_agg(n ORDER BY n) FROM (VALUES (1), (3), (4), (5), (6)) AS t(n) WHERE n <> 3 AND 12 / (n - 3) > 1) = [4, 5, 6] ARRAY<BIGINT>
+        (SELECT array_agg(n ORDER BY n) FROM (VALUES (1), (3), (4), (5), (6)) AS t(n) WHERE n = 3 OR 12 / (n - 3) > 1) = [3, 4, 5, 6] ARRAY<BIGINT>
+        (SELECT array_agg(n ORDER BY n) FROM (VALUES (1), (3), (4), (5), (6)) AS t(n) WHERE CASE WHEN n = 3 THEN false ELSE 12 / (n - 3) > 1 END) = [4, 5, 6] ARRAY<BIGINT>
+        (SELECT array_agg(n ORDER BY n) FROM (VALUES (1), (3), (4), (5), (6)) AS t(n) WHERE n > 1 AND n <> 3 AND (n = 4 OR 12 / (n - 4) > 3 AND 12 / (n - 3) > 5)) = [4, 5] ARRAY<BIGINT>
+        (SELECT array_agg(n ORDER BY n) FROM (VALUES (1), (3), (4), (5), (6)) AS t(n) WHERE 12 / (n - 3) > 1 AND n <> 3) = [4, 5, 6] ARRAY<BIGINT>
+        (SELECT count(*) FROM (VALUES (1), (3), (4), (5), (6)) AS t(n) JOIN (VALUES (3), (4)) AS u(m) ON m <> 3 AND n * m <> 12 AND 12 / (n * m - 12) > 0) = 3 BIGINT
+    "#]]).await;
+}
+
+#[tokio::test]
+async fn not_in_heeds_the_nulls_of_its_own_rows() {
+    let with = "WITH t AS (SELECT * FROM (VALUES ('a', 1), ('a', 2), ('b', 3), ('b', NULL), ('c', 4), ('c', NULL)) AS t(k, x)),
+        u AS (SELECT * FROM (VALUES ('a', 1), ('b', NULL), ('b', 9)) AS u(k, y))";
+    let of = |condition: &str| {
+        format!(
+            "({with} SELECT string_agg(k || coalesce(CAST(x AS STRING), '-'), ' ' ORDER BY k, x) FROM t WHERE {condition})"
+        )
+    };
+    let conditions = [
+        "x NOT IN (SELECT y FROM u WHERE u.k = t.k)",
+        "NOT (x IN (SELECT y FROM u WHERE u.k = t.k)) AND k <> 'c'",
+        "x IN (SELECT y FROM u WHERE u.k = t.k)",
+        "x <> ALL (SELECT y FROM u WHERE u.k = t.k)",
+        "x NOT IN (SELECT y FROM u)",
+        "x NOT IN (SELECT y FROM u WHERE u.k = 'a')",
+    ];
+    let all: Vec<String> = conditions.iter().map(|condition| of(condition)).collect();
+    values(&all.iter().map(String::as_str).collect::<Vec<_>>(), expect![[r#"
+        (WITH t AS (SELECT * FROM (VALUES ('a', 1), ('a', 2), ('b', 3), ('b', NULL), ('c', 4), ('c', NULL)) AS t(k, x)),
+                u AS (SELECT * FROM (VALUES ('a', 1), ('b', NULL), ('b', 9)) AS u(k, y)) SELECT string_agg(k || coalesce(CAST(x AS STRING), '-'), ' ' ORDER BY k, x) FROM t WHERE x NOT IN (SELECT y FROM u WHERE u.k = t.k)) = a2 c4 c- STRING
+        (WITH t AS (SELECT * FROM (VALUES ('a', 1), ('a', 2), ('b', 3), ('b', NULL), ('c', 4), ('c', NULL)) AS t(k, x)),
+                u AS (SELECT * FROM (VALUES ('a', 1), ('b', NULL), ('b', 9)) AS u(k, y)) SELECT string_agg(k || coalesce(CAST(x AS STRING), '-'), ' ' ORDER BY k, x) FROM t WHERE NOT (x IN (SELECT y FROM u WHERE u.k = t.k)) AND k <> 'c') = a2 STRING
+        (WITH t AS (SELECT * FROM (VALUES ('a', 1), ('a', 2), ('b', 3), ('b', NULL), ('c', 4), ('c', NULL)) AS t(k, x)),
+                u AS (SELECT * FROM (VALUES ('a', 1), ('b', NULL), ('b', 9)) AS u(k, y)) SELECT string_agg(k || coalesce(CAST(x AS STRING), '-'), ' ' ORDER BY k, x) FROM t WHERE x IN (SELECT y FROM u WHERE u.k = t.k)) = a1 STRING
+        (WITH t AS (SELECT * FROM (VALUES ('a', 1), ('a', 2), ('b', 3), ('b', NULL), ('c', 4), ('c', NULL)) AS t(k, x)),
+                u AS (SELECT * FROM (VALUES ('a', 1), ('b', NULL), ('b', 9)) AS u(k, y)) SELECT string_agg(k || coalesce(CAST(x AS STRING), '-'), ' ' ORDER BY k, x) FROM t WHERE x <> ALL (SELECT y FROM u WHERE u.k = t.k)) = a2 c4 c- STRING
+        (WITH t AS (SELECT * FROM (VALUES ('a', 1), ('a', 2), ('b', 3), ('b', NULL), ('c', 4), ('c', NULL)) AS t(k, x)),
+                u AS (SELECT * FROM (VALUES ('a', 1), ('b', NULL), ('b', 9)) AS u(k, y)) SELECT string_agg(k || coalesce(CAST(x AS STRING), '-'), ' ' ORDER BY k, x) FROM t WHERE x NOT IN (SELECT y FROM u)) = NULL STRING
+        (WITH t AS (SELECT * FROM (VALUES ('a', 1), ('a', 2), ('b', 3), ('b', NULL), ('c', 4), ('c', NULL)) AS t(k, x)),
+                u AS (SELECT * FROM (VALUES ('a', 1), ('b', NULL), ('b', 9)) AS u(k, y)) SELECT string_agg(k || coalesce(CAST(x AS STRING), '-'), ' ' ORDER BY k, x) FROM t WHERE x NOT IN (SELECT y FROM u WHERE u.k = 'a')) = a2 b3 c4 STRING
+    "#]]).await;
+}
+
+#[tokio::test]
+async fn what_takes_long_is_refused() {
+    values(
+        &[
+            "levenshtein(repeat('a', 4000), repeat('b', 4000))",
+            "levenshtein(repeat('a', 800000), 'b')",
+            "levenshtein(repeat('a', 5000), repeat('b', 5000))",
+            "array_has_all(range(1, 5000), range(1, 5000))",
+            "array_has_any(range(1, 50), range(49, 99))",
+        ],
+        expect![[r#"
+            levenshtein(repeat('a', 4000), repeat('b', 4000)) = 4000 INT
+            levenshtein(repeat('a', 800000), 'b') = 800000 INT
+            levenshtein(repeat('a', 5000), repeat('b', 5000)) = levenshtein() would take 25000000 steps over a row, and 16777216 are the most: its arguments are too long
+            array_has_all(range(1, 5000), range(1, 5000)) = array_has_all() would take 24990001 steps over a row, and 16777216 are the most: its arguments are too long
+            array_has_any(range(1, 50), range(49, 99)) = true BOOLEAN
+        "#]],
+    )
+    .await;
+}

@@ -9,7 +9,7 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
     Expr, Join, JoinType, LogicalPlan, Operator, WindowFrameBound, WindowFrameUnits,
 };
-use thalweg_engine::ids::Micros;
+use thalweg_engine::ids::{LENGTH_MAX, Micros};
 use thalweg_engine::spec::{LAST_INSTANT, Layout, Reach};
 
 use super::group::window_functions;
@@ -123,6 +123,7 @@ impl Checker<'_> {
         let (least, most) = apart.between_starts(&left, &right, unit);
         let (least, most) = if of_right { (-most, -least) } else { (least, most) };
         let other = Reach { before: -least, after: most };
+        check_length(other, place)?;
         let (of_left, of_right) =
             if of_right { (other, Reach::default()) } else { (Reach::default(), other) };
         Ok(Some(JoinAround {
@@ -195,6 +196,7 @@ impl Checker<'_> {
                 ));
             }
             let reach = Reach { before, after };
+            check_length(reach, place)?;
             found = Some(match found {
                 Some((known, _)) if known != column => return Ok(None),
                 Some((_, known)) => (column, widest(known, reach)),
@@ -237,7 +239,7 @@ impl Shape {
     }
 
     /// Whether a column is a time of its rows.
-    fn is_time(&self, column: usize) -> bool {
+    pub(super) fn is_time(&self, column: usize) -> bool {
         matches!(
             self.columns[column],
             Meaning::EventTime
@@ -247,6 +249,17 @@ impl Shape {
                 | Meaning::Last
                 | Meaning::Final(_)
         )
+    }
+
+    /// How far one time of a row is behind another; known of bounds where all windows are as long.
+    fn behind(&self, one: usize, other: usize) -> Option<Micros> {
+        let since_start = |column: usize| match (self.unit, self.columns[column]) {
+            (Unit::Window(Layout::Hop { .. }), Meaning::Start) => Some(0),
+            (Unit::Window(Layout::Hop { size, .. }), Meaning::End) => Some(size),
+            (Unit::Window(Layout::Hop { size, .. }), Meaning::Last) => Some(size - LAST_INSTANT),
+            _ => None,
+        };
+        if one == other { Some(0) } else { Some(since_start(one)? - since_start(other)?) }
     }
 
     /// Of rows whose window is not their unit: the column by which they are of one.
@@ -299,6 +312,10 @@ impl Apart {
         let mut compared: Vec<(&Expr, Operator, &Expr)> = on.collect();
         for condition in join.filter.iter().flat_map(split_conjunction) {
             match condition {
+                // No time is NULL.
+                Expr::BinaryExpr(it) if it.op == Operator::IsNotDistinctFrom => {
+                    compared.push((&it.left, Operator::Eq, &it.right));
+                }
                 Expr::BinaryExpr(it) => compared.push((&it.left, it.op, &it.right)),
                 Expr::Between(it) if !it.negated => {
                     compared.push((&it.expr, Operator::GtEq, &it.low));
@@ -320,14 +337,17 @@ impl Apart {
                 _ => continue,
             };
             // left + l <= right + r, so right - left >= l - r.
-            let least =
-                matches!(operator, Operator::Eq | Operator::Lt | Operator::LtEq).then(|| l.least - r.most);
-            let most =
-                matches!(operator, Operator::Eq | Operator::Gt | Operator::GtEq).then(|| l.most - r.least);
+            let least = matches!(operator, Operator::Eq | Operator::Lt | Operator::LtEq)
+                .then(|| l.least.saturating_sub(r.most));
+            let most = matches!(operator, Operator::Eq | Operator::Gt | Operator::GtEq)
+                .then(|| l.most.saturating_sub(r.least));
             let known = found.get_or_insert((l.column, r.column, None, None));
-            if (known.0, known.1) != (l.column, r.column) {
+            let (Some(l), Some(r)) = (left.behind(l.column, known.0), right.behind(r.column, known.1)) else {
                 continue;
-            }
+            };
+            let by_known =
+                |apart: Option<Micros>| apart.map(|apart| apart.saturating_add(l).saturating_sub(r));
+            let (least, most) = (by_known(least), by_known(most));
             known.2 = known.2.max(least);
             known.3 = match (known.3, most) {
                 (Some(known), Some(most)) => Some(known.min(most)),
@@ -385,7 +405,8 @@ fn moved(expr: &Expr, schema: &DFSchema, shape: &Shape) -> Option<Moved> {
             };
             let inner = moved(inner, schema, shape)?;
             let (least, most) = if sign == 1 { by } else { (-by.1, -by.0) };
-            Some(Moved { least: inner.least + least, most: inner.most + most, ..inner })
+            let (least, most) = (inner.least.saturating_add(least), inner.most.saturating_add(most));
+            Some(Moved { least, most, ..inner })
         }
         _ => None,
     }
@@ -414,7 +435,7 @@ pub(in crate::plan) fn length_of_time(value: &ScalarValue) -> Option<ScalarValue
     }
 }
 
-/// The least and the most that a length of time can be.
+/// The least and the most that a length of time can be; where it is longer than any may be, no more than twice that.
 fn length(value: &ScalarValue) -> Option<(Micros, Micros)> {
     let (months, days, nanos) = match length_of_time(value)? {
         ScalarValue::IntervalMonthDayNano(Some(it)) => (it.months, it.days, it.nanoseconds),
@@ -422,9 +443,22 @@ fn length(value: &ScalarValue) -> Option<(Micros, Micros)> {
         ScalarValue::IntervalYearMonth(Some(months)) => (months, 0, 0),
         _ => return None,
     };
-    let fixed = Micros::from(days) * DAY + nanos / 1000;
+    let fixed = Micros::from(days).saturating_mul(DAY).saturating_add(nanos / 1000);
     let (short, long) = (Micros::from(months) * 28 * DAY, Micros::from(months) * 31 * DAY);
-    Some((fixed + short.min(long), fixed + short.max(long)))
+    let ends = [short.min(long), short.max(long)].map(|end| fixed.saturating_add(end));
+    let [least, most] = ends.map(|end| end.clamp(-2 * LENGTH_MAX, 2 * LENGTH_MAX));
+    Some((least, most))
+}
+
+/// Moments stay far from the ends of what can be told.
+fn check_length(reach: Reach, place: Option<Position>) -> Result<()> {
+    let within = |length: Micros| length.unsigned_abs() <= LENGTH_MAX.unsigned_abs();
+    if within(reach.before) && within(reach.after) {
+        return Ok(());
+    }
+    Err(Error::invalid("rows would be looked for more than a hundred years away")
+        .at(place)
+        .hint("look less far"))
 }
 
 /// How far from the current row a frame goes: backwards for its start, forwards for its end.

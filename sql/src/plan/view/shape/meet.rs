@@ -4,7 +4,7 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, Join, JoinType, Operator, Union};
 
 use super::around::widest;
-use super::{BoundKeys, Checker, Meaning, Shape, Stage, Unit};
+use super::{BoundKeys, Checker, Meaning, Shape, Stage, Unit, unbound};
 use crate::error::{Error, Result};
 use crate::plan::view::syntax;
 
@@ -20,12 +20,7 @@ impl Checker<'_> {
             if left.unit == Unit::Ever && right.unit == Unit::Ever {
                 return Ok(left.beside(right, join.join_type));
             }
-            return Err(Error::invalid("a join in a view says how far apart its rows are, or is between rows of windows")
-                .at(place)
-                .hint(
-                    "bind the times of both sides, such as ON … AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '30 minutes'; or \
-                     window both, and compare a bound: ON a.window_start = b.window_start AND …",
-                ));
+            return Err(unbound::refusal(join, &left, &right).at(place));
         };
         if of_left != of_right {
             return Err(Error::invalid("both sides of a join have the same windows").at(place).hint(
@@ -88,7 +83,8 @@ impl Shape {
         };
         let in_filter = |filter: &Expr| {
             split_conjunction(filter).into_iter().any(|each| match each {
-                Expr::BinaryExpr(it) if it.op == Operator::Eq => {
+                // No bound is NULL.
+                Expr::BinaryExpr(it) if matches!(it.op, Operator::Eq | Operator::IsNotDistinctFrom) => {
                     same_bound((&it.left, &it.right)) || same_bound((&it.right, &it.left))
                 }
                 _ => false,

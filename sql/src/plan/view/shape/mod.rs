@@ -8,6 +8,7 @@ mod around;
 mod group;
 mod input;
 mod meet;
+mod unbound;
 
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
@@ -229,7 +230,7 @@ impl Shape {
             .map_or(Meaning::Other, |index| self.columns[index])
     }
 
-    fn mentions_bound(&self, expr: &Expr, schema: &DFSchema) -> bool {
+    pub fn mentions_bound(&self, expr: &Expr, schema: &DFSchema) -> bool {
         expr.column_refs().into_iter().any(|column| {
             schema.maybe_index_of_column(column).is_some_and(|index| self.columns[index].tells_window())
         })
