@@ -4,10 +4,11 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select, Spanned, Visit, Visitor,
+    Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select, Spanned, Visitor,
 };
 
 use crate::error::{Error, Position};
+use crate::parse::walk;
 
 /// The error, at the first mention of the column that it speaks of.
 pub(crate) fn at_name(error: Error, query: &Query) -> Error {
@@ -16,7 +17,7 @@ pub(crate) fn at_name(error: Error, query: &Query) -> Error {
     else {
         return error;
     };
-    let place = match query.visit(&mut Find(name)) {
+    let place = match walk(query, &mut Find(name)) {
         ControlFlow::Break(place) => place,
         ControlFlow::Continue(()) => None,
     };

@@ -9,9 +9,10 @@ use datafusion::common::Result as PlannerResult;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::{InSubquery, SetComparison, SetQuantifier};
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
-use datafusion::sql::sqlparser::ast::{Expr as AstExpr, Query, Spanned, UnaryOperator, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{Expr as AstExpr, Query, Spanned, UnaryOperator, Visitor};
 
 use crate::error::{Error, Position, Result};
+use crate::parse::walk;
 
 /// Has each of them be read so.
 pub(crate) fn heed_nulls(plan: LogicalPlan) -> PlannerResult<LogicalPlan> {
@@ -87,7 +88,7 @@ fn place(query: &Query) -> Option<Position> {
             }
         }
     }
-    match query.visit(&mut Find) {
+    match walk(query, &mut Find) {
         ControlFlow::Break(place) => place,
         ControlFlow::Continue(()) => None,
     }
