@@ -1,6 +1,6 @@
 //! Keeps a table up to date with its source, on a thread of its own, until it is dropped.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,14 +39,14 @@ pub struct News {
 #[derive(Debug)]
 pub struct Keeper {
     news: Arc<Mutex<News>>,
-    _until_dropped: Sender<()>,
+    _until_dropped: SyncSender<()>,
 }
 
 impl Keeper {
     /// `known` is the version of the content that is there already.
     pub fn start(spec: &Arc<LookupSpec>, sources: Sources, known: String) -> Result<Keeper> {
         let news = Arc::<Mutex<News>>::default();
-        let (until_dropped, dropped) = channel();
+        let (until_dropped, dropped) = sync_channel(0);
         let work = Work { spec: Arc::clone(spec), sources, news: Arc::clone(&news), dropped };
         std::thread::Builder::new()
             .name(format!("table-{}", spec.name))

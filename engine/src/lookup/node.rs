@@ -1,4 +1,5 @@
 //! A lookup in a logical plan, and how it is planned.
+#![expect(clippy::disallowed_types, reason = "the planner's own trait has a set by hash")]
 
 use std::cmp::Ordering;
 use std::collections::HashSet;

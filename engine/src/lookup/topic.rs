@@ -1,6 +1,6 @@
 //! Tables of a compacted topic: the newest record of each key; a tombstone takes its row away.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ use crate::spec::{KafkaSpec, LookupSpec, SourceSpec};
 const PACE: u32 = 20;
 const POLL: Duration = Duration::from_millis(50);
 
+type RecordKey = Option<Box<[u8]>>;
+
 /// Follows the topic.
 pub struct Topic {
     spec: Arc<LookupSpec>,
@@ -31,10 +33,10 @@ pub struct Topic {
     next: BTreeMap<PartitionId, Offset>,
     rows: RecordBatch,
     /// Of each row, where it has one.
-    keys: Vec<Option<Box<[u8]>>>,
+    keys: Vec<RecordKey>,
     news: Vec<RecordBatch>,
     /// What came since, in its order: a key, and its row among the rows and then the news, or that it is gone.
-    events: Vec<(Option<Box<[u8]>>, Option<u32>)>,
+    events: Vec<(RecordKey, Option<u32>)>,
     /// When the next content may be made.
     due: Instant,
     /// Records that are no rows of the table, and why the last was not.
@@ -138,7 +140,7 @@ impl Topic {
         let columns: Vec<_> = self.spec.key.iter().map(|column| all.column(*column).clone()).collect();
         let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
         let primary = RowConverter::new(fields)?.convert_columns(&columns)?;
-        let (mut seen, mut taken) = (HashSet::new(), HashSet::new());
+        let (mut seen, mut taken) = (BTreeSet::new(), BTreeSet::new());
         let mut kept = vec![];
         for (key, row) in events.into_iter().rev() {
             if let Some(key) = &key
