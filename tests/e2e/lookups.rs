@@ -45,6 +45,10 @@ async fn a_table_changes_with_its_file_and_stays_without_it() -> Result<()> {
     let stale =
         "SELECT count(*) FROM system.tables WHERE state = 'stale' AND reason LIKE '%same primary key%'";
     instance.until(stale, WITHIN, |tables| tables == 1).await?;
+    // Nor is a file that is half written, of which there is nothing yet.
+    std::fs::write(&file, "")?;
+    let stale = "SELECT count(*) FROM system.tables WHERE state = 'stale' AND rows = 2 AND reason LIKE '%nothing in the files%'";
+    instance.until(stale, WITHIN, |tables| tables == 1).await?;
     click(&instance, 3).await?;
     instance.kill().await?;
 

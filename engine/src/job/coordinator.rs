@@ -16,14 +16,13 @@ use crate::checkpoint::DataRoot;
 use crate::checkpoint::ManifestLog;
 use crate::checkpoint::Owner;
 use crate::checkpoint::Step;
-use crate::checkpoint::manifest::{FORMAT, KeptState, LookupState, Manifest, ManifestKind, StreamState};
+use crate::checkpoint::manifest::{FORMAT, KeptState, Manifest, ManifestKind, StreamState};
 use crate::clock::Clock;
 use crate::ids::{Epoch, Micros, PartitionId};
 use crate::job::catalog::Request;
 use crate::job::epoch::Closed;
 use crate::job::fed::Fed;
 use crate::job::lake::Lake;
-use crate::job::lookups::Lookup;
 use crate::job::orders::Report;
 use crate::job::retry::Again;
 use crate::job::scout::Sighting;
@@ -326,10 +325,6 @@ impl Coordinator {
 
     fn kept_statements(&self) -> Vec<KeptState> {
         self.shared.lock().kept.values().map(|spec| KeptState::of(spec)).collect()
-    }
-
-    fn lookup_states(&self) -> Vec<LookupState> {
-        self.shared.lock().lookups.values().map(Lookup::state).collect()
     }
 
     /// The newest ones; what is older is in older manifests, and in the log.

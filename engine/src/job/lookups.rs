@@ -11,9 +11,9 @@ use std::time::Duration;
 use crate::checkpoint::manifest::{LookupState, StateFile};
 use crate::checkpoint::{DataRoot, FileNames, read_batches, write_batches};
 use crate::ids::{Epoch, Micros};
-use crate::job::Settings;
-use crate::job::coordinator::Coordinator;
-use crate::job::shared::Tables;
+use crate::job::coordinator::{Coordinator, Leaving};
+use crate::job::shared::{Shared, Tables};
+use crate::job::{CatalogEntry, Opened, Settings};
 use crate::lookup::{Content, Contents, Keeper, News, Sources};
 use crate::memory::{Hold, Memory, Purpose};
 use crate::source::FilesRoots;
@@ -51,7 +51,8 @@ struct Fresh {
 impl Lookup {
     /// Reads a new one for the first time, which may take long.
     pub async fn opened(spec: Arc<LookupSpec>, settings: &Settings, memory: &Arc<Memory>) -> Result<Lookup> {
-        let keeper = Keeper::start(&spec, sources(settings, settings.files_roots.clone()), String::new())?;
+        let sources = sources(settings, settings.files_roots.clone());
+        let keeper = Keeper::start(&spec, sources, String::new())?;
         let content = loop {
             let news = keeper.take();
             match (news.content, news.outcome) {
@@ -79,25 +80,22 @@ impl Lookup {
         settings: &Settings,
         memory: &Arc<Memory>,
     ) -> Result<Lookup> {
-        let content = match &state.file {
-            None => None,
-            Some(file) => {
-                let mut parts = read_batches(root, file).await?;
-                let rows = parts.pop().map(|part| part.batch);
-                let rows = rows.ok_or_else(|| Error::BadData(format!("no rows in {:?}", file.path)))?;
-                // Of a table that can't be planned any more only this tells what it has.
-                let spec = LookupSpec { schema: rows.schema(), ..spec.as_ref().clone() };
-                let content = match spec.key.is_empty() {
-                    true => Content::any(rows),
-                    false => Content::new(rows, &spec.key, state.version.clone())?,
-                };
-                Some((content, Arc::new(spec)))
+        let held = match &state.file {
+            Some(file) => held_by(root, &spec, state, file).await,
+            None => Ok(None),
+        };
+        let content = match held {
+            Ok(content) => content,
+            Err(error) if error.is_of_store() => return Err(error),
+            Err(error) => {
+                tracing::error!(table = spec.name, %error, "what a table held can't be read; its source is");
+                None
             }
         };
         let is_read = content.is_some();
         let (content, spec) = content.unwrap_or_else(|| (Content::empty(&spec.schema, &spec.key), spec));
         // It was allowed where it is.
-        let sources = sources(settings, FilesRoots::Anywhere);
+        let sources = Sources { first_of_any_size: true, ..sources(settings, FilesRoots::Anywhere) };
         let keeper = Keeper::start(&spec, sources, content.version.clone())?;
         let lookup = Lookup::of(spec, content, Some(keeper), memory);
         Ok(Lookup { is_read, file: state.file.clone(), taken_at: state.taken_at, ..lookup })
@@ -173,8 +171,30 @@ impl Lookup {
     }
 }
 
+/// What the table held, and its columns, which of one that can't be planned any more only this tells.
+async fn held_by(
+    root: &DataRoot,
+    spec: &LookupSpec,
+    state: &LookupState,
+    file: &StateFile,
+) -> Result<Option<(Content, Arc<LookupSpec>)>> {
+    let rows = read_batches(root, file).await?.pop().map(|part| part.batch);
+    let rows = rows.ok_or_else(|| Error::BadData(format!("it holds no batch. path={:?}", file.path)))?;
+    let spec = LookupSpec { schema: rows.schema(), ..spec.clone() };
+    let content = match spec.key.is_empty() {
+        true => Content::any(rows),
+        false => Content::new(rows, &spec.key, state.version.clone())?,
+    };
+    Ok(Some((content, Arc::new(spec))))
+}
+
 fn sources(settings: &Settings, roots: FilesRoots) -> Sources {
-    Sources { secrets: settings.secrets.clone(), roots, logs: settings.logs.clone() }
+    Sources {
+        secrets: settings.secrets.clone(),
+        roots,
+        logs: settings.logs.clone(),
+        first_of_any_size: false,
+    }
 }
 
 impl Tables {
@@ -218,7 +238,35 @@ impl Tables {
     }
 }
 
+impl Opened {
+    pub fn lookups(&self) -> Vec<CatalogEntry> {
+        let entry = |lookup: &LookupState| CatalogEntry {
+            id: lookup.id,
+            name: lookup.name.clone(),
+            sql: lookup.sql.clone(),
+            inputs: vec![],
+        };
+        self.manifest.lookups.iter().map(entry).collect()
+    }
+
+    pub(super) async fn restore_lookups(&self, shared: &Shared, specs: Vec<LookupSpec>) -> Result<()> {
+        for state in &self.manifest.lookups {
+            let spec = specs.iter().find(|spec| spec.id == state.id);
+            let spec = spec
+                .ok_or_else(|| Error::Internal(format!("a table was not planned. table={:?}", state.name)))?;
+            let spec = Arc::new(spec.clone());
+            let lookup = Lookup::restored(&self.root, spec, state, &self.settings, shared.memory()).await?;
+            shared.lock().lookups.insert(state.name.clone(), lookup);
+        }
+        Ok(())
+    }
+}
+
 impl Coordinator {
+    pub(super) fn lookup_states(&self) -> Vec<LookupState> {
+        self.shared.lock().lookups.values().map(Lookup::state).collect()
+    }
+
     /// Has the workers run with what tables have become, from the next barrier on; when that has come,
     /// [`TakenUp::install`] does the rest.
     pub(super) async fn take_up_tables(&mut self) -> Result<TakenUp> {
@@ -272,13 +320,13 @@ impl Coordinator {
     pub(super) async fn create_lookup(&mut self, mut lookup: Lookup) -> Result<()> {
         lookup.file = self.kept(&lookup.spec, &lookup.content, self.epoch).await?;
         lookup.taken_at = self.clock.wall();
-        let stood = self.barrier(super::coordinator::Leaving::Nobody).await?;
+        let stood = self.barrier(Leaving::Nobody).await?;
         self.shared.lock().lookups.insert(lookup.spec.name.clone(), lookup);
         self.commit(stood, false).await
     }
 
     pub(super) async fn drop_lookup(&mut self, name: &str) -> Result<()> {
-        let stood = self.barrier(super::coordinator::Leaving::Nobody).await?;
+        let stood = self.barrier(Leaving::Nobody).await?;
         self.shared.lock().lookups.remove(name);
         self.commit(stood, false).await
     }

@@ -45,7 +45,7 @@ use uuid::Uuid;
 use crate::checkpoint::DataRoot;
 use crate::checkpoint::ManifestLog;
 use crate::checkpoint::manifest::{
-    FORMAT, LookupState, Manifest, ManifestKind, PartitionState, StreamState, TableKind, TableState,
+    FORMAT, Manifest, ManifestKind, PartitionState, StreamState, TableKind, TableState,
 };
 use crate::checkpoint::{Owner, Watch, sweep_orphans};
 use crate::clock::Clock;
@@ -65,7 +65,6 @@ pub(crate) use refused::RefusedRows;
 use catalog::Request;
 use coordinator::{Command, Coordinator, Totals};
 use lake::Lake;
-use lookups::Lookup;
 use refused::RefusedTable;
 use shared::{Shared, Stream};
 use stream::StreamJob;
@@ -215,16 +214,6 @@ impl Opened {
         self.manifest.streams.iter().map(entry).collect()
     }
 
-    pub fn lookups(&self) -> Vec<CatalogEntry> {
-        let entry = |lookup: &LookupState| CatalogEntry {
-            id: lookup.id,
-            name: lookup.name.clone(),
-            sql: lookup.sql.clone(),
-            inputs: vec![],
-        };
-        self.manifest.lookups.iter().map(entry).collect()
-    }
-
     pub fn kept(&self) -> Vec<KeptStatement> {
         self.manifest.kept.iter().map(|state| state.spec()).collect()
     }
@@ -300,18 +289,6 @@ impl Opened {
             ended.send_replace(Some(outcome));
         });
         Ok(Engine { settings: self.settings, clock: self.clock, shared, store, commands, outcome })
-    }
-
-    async fn restore_lookups(&self, shared: &Shared, specs: Vec<LookupSpec>) -> Result<()> {
-        for state in &self.manifest.lookups {
-            let spec = specs.iter().find(|spec| spec.id == state.id);
-            let spec = spec
-                .ok_or_else(|| Error::Internal(format!("a table was not planned. table={:?}", state.name)))?;
-            let spec = Arc::new(spec.clone());
-            let lookup = Lookup::restored(&self.root, spec, state, &self.settings, shared.memory()).await?;
-            shared.lock().lookups.insert(state.name.clone(), lookup);
-        }
-        Ok(())
     }
 
     async fn restore_tables(&self, shared: &Shared, views: Vec<Replanned>, unplanned: &[&str]) -> Result<()> {

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, new_null_array};
+use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::csv;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::Bytes;
 use deltalake_core::DeltaTable;
 use deltalake_core::logstore::{StorageConfig, default_logstore};
@@ -180,14 +182,48 @@ fn declared(
             if found.data_type() == field.data_type() {
                 return Ok(found);
             }
-            cast_with_options(&found, field.data_type(), &strict).map_err(|error| {
-                Error::BadData(format!("column {:?} is not what the table declares: {error}", field.name()))
-            })
+            let name = field.name();
+            let other = |what: String| {
+                Error::BadData(format!("column {name:?} is not what the table declares: {what}"))
+            };
+            if let Some(lacking) = lacks(found.data_type(), field.data_type()) {
+                return Err(other(format!("it has no field {lacking:?}")));
+            }
+            let cast = |column: &ArrayRef, to: &DataType| {
+                cast_with_options(column, to, &strict).map_err(|error| other(error.to_string()))
+            };
+            let column = cast(&found, field.data_type())?;
+            // A number that is cut short is another one.
+            if !field.data_type().is_nested() {
+                let back = cast(&column, found.data_type())?;
+                let changed = distinct(&back, &found)?;
+                if let Some(row) = (0..changed.len()).find(|row| changed.value(*row)) {
+                    let shown = ArrayFormatter::try_new(&found, &FormatOptions::default())?;
+                    return Err(other(format!("{} is no {}", shown.value(row), field.data_type())));
+                }
+            }
+            Ok(column)
         };
         let columns = spec.schema.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
         Ok(RecordBatch::try_new(Arc::clone(&spec.schema), columns)?)
     };
     batches.into_iter().map(batch).collect()
+}
+
+/// A field of a struct that is declared and not there: structs are not matched by position.
+fn lacks(found: &DataType, declared: &DataType) -> Option<String> {
+    match (found, declared) {
+        (DataType::Struct(found), DataType::Struct(declared)) => {
+            declared.iter().find_map(|field| match found.iter().find(|it| it.name() == field.name()) {
+                Some(it) => lacks(it.data_type(), field.data_type()),
+                None => Some(field.name().clone()),
+            })
+        }
+        (DataType::List(found) | DataType::LargeList(found), DataType::List(declared)) => {
+            lacks(found.data_type(), declared.data_type())
+        }
+        _ => None,
+    }
 }
 
 /// The files of the newest version of a Delta table.
@@ -237,4 +273,47 @@ fn delta(
     // A plain drop would wait for what the library may have left running.
     runtime.shutdown_background();
     loaded
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Float64Array, Int32Array, StructArray};
+
+    use super::*;
+    use crate::spec::LookupSource;
+
+    fn spec(data_type: DataType) -> LookupSpec {
+        let unplanned = LookupSpec::unplanned(uuid::Uuid::nil(), "t".into(), String::new(), String::new());
+        let schema = Arc::new(Schema::new(vec![Field::new("c", data_type, true)]));
+        LookupSpec { schema, source: LookupSource::Unplanned(String::new()), ..unplanned }
+    }
+
+    fn read(column: ArrayRef, declared_as: DataType) -> Result<Vec<RecordBatch>> {
+        let batch = RecordBatch::try_from_iter([("c", column)])?;
+        declared(&spec(declared_as), vec![batch], &[])
+    }
+
+    #[test]
+    fn what_is_read_is_what_the_file_says() {
+        let numbers = |values: Vec<f64>| -> ArrayRef { Arc::new(Float64Array::from(values)) };
+        let read_as = read(numbers(vec![1.0, 2.0]), DataType::Int32).expect("they are whole");
+        assert_eq!(read_as[0].column(0).as_ref(), &Int32Array::from(vec![1, 2]));
+        let error = read(numbers(vec![1.0, 2.7]), DataType::Int32).unwrap_err().to_string();
+        assert!(error.contains("2.7 is no Int32"), "{error}");
+    }
+
+    #[test]
+    fn structs_are_read_by_the_names_of_their_fields() {
+        let field = |name: &str| Field::new(name, DataType::Int32, true);
+        let ones: ArrayRef = Arc::new(Int32Array::from(vec![1]));
+        let pair = StructArray::from(vec![
+            (Arc::new(field("a")), Arc::clone(&ones)),
+            (Arc::new(field("b")), Arc::clone(&ones)),
+        ]);
+        let pair: ArrayRef = Arc::new(pair);
+        read(Arc::clone(&pair), DataType::Struct(vec![field("b")].into())).expect("there is a b");
+        let error =
+            read(pair, DataType::Struct(vec![field("a"), field("c")].into())).unwrap_err().to_string();
+        assert!(error.contains("it has no field \"c\""), "{error}");
+    }
 }

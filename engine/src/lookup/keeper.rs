@@ -21,6 +21,8 @@ pub struct Sources {
     pub secrets: Secrets,
     pub roots: FilesRoots,
     pub logs: Logs,
+    /// A topic that has outgrown its bound is read after a start all the same: views wait for it.
+    pub first_of_any_size: bool,
 }
 
 /// What has come of looking, since it was last asked for.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::{Array, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::row::{RowConverter, SortField};
 
 use super::content::Content;
@@ -37,6 +37,7 @@ pub struct Topic {
     news: Vec<RecordBatch>,
     /// What came since, in its order: a key, and its row among the rows and then the news, or that it is gone.
     events: Vec<(RecordKey, Option<u32>)>,
+    any_size: bool,
     /// When the next content may be made.
     due: Instant,
     /// Records that are no rows of the table, and why the last was not.
@@ -62,6 +63,7 @@ impl Topic {
             keys: vec![],
             news: vec![],
             events: vec![],
+            any_size: sources.first_of_any_size,
             due: now(),
             refused: 0,
             reason: None,
@@ -130,7 +132,8 @@ impl Topic {
         Ok(rest)
     }
 
-    /// The newest row of each record's key and, among those, of each primary key.
+    /// The newest row of each record's key and, among those, of each primary key. Of the former all are kept: when the
+    /// newest goes, the one before it is there again.
     fn content(&mut self) -> Result<Content> {
         let all: Vec<RecordBatch> = std::iter::once(self.rows.clone()).chain(self.news.drain(..)).collect();
         let all = concat_batches(&self.spec.schema, &all)?;
@@ -141,7 +144,7 @@ impl Topic {
         let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
         let primary = RowConverter::new(fields)?.convert_columns(&columns)?;
         let (mut seen, mut taken) = (BTreeSet::new(), BTreeSet::new());
-        let mut kept = vec![];
+        let (mut kept, mut shown) = (vec![], vec![]);
         for (key, row) in events.into_iter().rev() {
             if let Some(key) = &key
                 && !seen.insert(key.clone())
@@ -152,21 +155,29 @@ impl Topic {
             if columns.iter().any(|column| column.is_null(row as usize)) {
                 self.refused += 1;
                 self.reason = Some("a record has no value for the primary key".into());
-            } else if taken.insert(primary.row(row as usize)) {
+                continue;
+            }
+            let is_newest = taken.insert(primary.row(row as usize));
+            shown.push(is_newest);
+            if is_newest || key.is_some() {
                 kept.push((row, key));
+            } else {
+                shown.pop();
             }
         }
-        kept.sort_unstable_by_key(|(row, _)| *row);
+        kept.reverse();
+        shown.reverse();
         let rows: UInt32Array = kept.iter().map(|(row, _)| *row).collect();
         self.rows = crate::view::compact::compacted(take_record_batch(&all, &rows)?)?;
         self.keys = kept.into_iter().map(|(_, key)| key).collect();
         let bytes = self.rows.get_array_memory_size();
-        if bytes > self.spec.bytes_max {
+        if bytes > self.spec.bytes_max && !std::mem::take(&mut self.any_size) {
             return Err(too_large(&self.spec, bytes));
         }
         let offsets = self.next.iter().map(|(partition, offset)| format!("{partition}:{offset}"));
         let version = format!("offsets {}", offsets.collect::<Vec<_>>().join(" "));
-        Content::new(self.rows.clone(), &self.spec.key, version)
+        let shown = filter_record_batch(&self.rows, &shown.into())?;
+        Content::new(shown, &self.spec.key, version)
     }
 }
 

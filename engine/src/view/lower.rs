@@ -281,8 +281,10 @@ impl LowerHalf {
 
 impl Lowered {
     fn count(&mut self, Counts { aggregated, filtered, expanded }: Counts) {
-        self.aggregated += (aggregated as i64 - expanded) as u64;
-        self.filtered += filtered;
+        // Where a row's copies for its windows were filtered, there may be fewer rows left than copies were added.
+        let kept = aggregated as i64 - expanded;
+        self.aggregated += kept.max(0) as u64;
+        self.filtered += (filtered as i64 + kept.min(0)) as u64;
     }
 }
 

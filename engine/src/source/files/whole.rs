@@ -19,7 +19,13 @@ pub struct WholeFiles {
 
 impl WholeFiles {
     pub fn find(spec: &FilesSpec, roots: &FilesRoots) -> Result<WholeFiles> {
-        Ok(WholeFiles { place: Place::find(spec, roots)? })
+        let place = Place::find(spec, roots)?;
+        // What is half written looks like that, too.
+        if place.files.is_empty() {
+            let location = &spec.location;
+            return Err(Error::BadData(format!("there is nothing in the files yet. location={location:?}")));
+        }
+        Ok(WholeFiles { place })
     }
 
     /// Which files these are; other files have another text.

@@ -116,6 +116,7 @@ impl<'a> Rewriting<'a> {
         self.lookups += 1;
         self.tables.insert(side.table.name.clone());
         let matching = self.matching(join, &side, rows.schema(), of_table.schema())?;
+        let keys = guarded(matching.keys, &matching.others, rows.schema())?;
         let fields = of_table.schema().iter().zip(&side.columns);
         let columns: Vec<_> = fields
             .map(|((qualifier, field), expr)| {
@@ -126,7 +127,7 @@ impl<'a> Rewriting<'a> {
                 Ok((expr, qualifier.cloned(), field.name().clone()))
             })
             .collect::<datafusion::common::Result<_>>()?;
-        let conditions: Vec<Expr> = side.filters.iter().chain(&matching.others).cloned().collect();
+        let conditions = matching.others;
         let read: BTreeSet<String> = columns
             .iter()
             .map(|(expr, ..)| expr)
@@ -137,8 +138,7 @@ impl<'a> Rewriting<'a> {
             .collect();
         let added = side.table.schema.fields().iter().enumerate();
         let added = added.filter(|(_, field)| read.contains(field.name())).map(|(index, _)| index).collect();
-        let node =
-            LookupNode::try_new(rows.as_ref().clone(), side.table, alias.clone(), matching.keys, added)?;
+        let node = LookupNode::try_new(rows.as_ref().clone(), side.table, alias.clone(), keys, added)?;
         let lookup = LogicalPlan::Extension(Extension { node: std::sync::Arc::new(node) });
         let found = Expr::Column(Column::new(Some(alias), LookupNode::FOUND));
         let is_bare = conditions.is_empty();
@@ -247,10 +247,12 @@ impl<'a> Rewriting<'a> {
     ) -> Result<Matching> {
         let pairs = join.on.iter().map(|(left, right)| left.clone().eq(right.clone()));
         let filters = join.filter.iter().flat_map(split_conjunction).cloned();
+        let of_side = side.filters.iter().flat_map(split_conjunction).cloned();
         let mut keys: Vec<Option<Expr>> = vec![None; side.table.key.len()];
         let mut others = vec![];
-        for condition in pairs.chain(filters) {
-            let over = side.over_row(&condition, of_table)?;
+        let of_join = pairs.chain(filters).map(|condition| side.over_row(&condition, of_table));
+        for over in of_join.chain(of_side.map(Ok)) {
+            let over = over?;
             let key = match &over {
                 Expr::BinaryExpr(it) if it.op == Operator::Eq => {
                     let of_rows =
@@ -286,6 +288,13 @@ impl<'a> Rewriting<'a> {
         if has == *wanted {
             return Ok(asked);
         }
+        // A constant is made one of the key's where it is the same.
+        if let Expr::Literal(value, metadata) = &asked
+            && let Ok(same) = value.cast_to(wanted)
+            && same.cast_to(&has).is_ok_and(|back| back == *value)
+        {
+            return Ok(Expr::Literal(same, metadata.clone()));
+        }
         if comparison_coercion(&has, wanted).as_ref() == Some(wanted) {
             return Ok(cast(asked, wanted.clone()));
         }
@@ -319,6 +328,19 @@ enum Kept {
     /// Without the table's columns.
     FoundAlone,
     Missing,
+}
+
+/// A key that is computed is so behind the join's conditions on the same rows: where these do not hold, nothing is found.
+fn guarded(keys: Vec<Expr>, others: &[Expr], rows: &DFSchema) -> Result<Vec<Expr>> {
+    let of_rows = |expr: &Expr| expr.column_refs().into_iter().all(|column| rows.has_column(column));
+    let Some(guard) = conjunction(others.iter().filter(|other| of_rows(other)).cloned()) else {
+        return Ok(keys);
+    };
+    let key = |key: Expr| match key {
+        Expr::Column(_) | Expr::Literal(..) => Ok(key),
+        computed => when(guard.clone(), computed).end(),
+    };
+    Ok(keys.into_iter().map(key).collect::<datafusion::common::Result<_>>()?)
 }
 
 impl Side<'_> {
