@@ -260,8 +260,11 @@ impl Oracle {
             let expected = format!("SELECT * FROM ({expected}) WHERE {closed}");
             let expected = rows(&self.ctx.sql(&expected).await?.collect().await?)?;
             let folder = data.join("tables").join(view);
-            let told = check_log(view, &folder)?;
-            ensure!(told || expected.is_empty(), "{view}: nothing was committed");
+            if !check_log(view, &folder)? {
+                // In a short run nothing may have closed.
+                ensure!(expected.is_empty(), "{view}: nothing was committed");
+                continue;
+            }
             let ctx = delta(view, &folder).await?;
             let found = ctx.sql(&format!("SELECT {columns} FROM {view}")).await?.collect().await?;
             same(&format!("Delta table {view}"), expected, rows(&found)?)?;
