@@ -83,7 +83,7 @@ pub struct Common {
     #[arg(long, value_name = "DIR", default_value = "/run/secrets")]
     pub secrets: PathBuf,
 
-    /// Streams may be created over local files below this folder, and no others; may be given several times [default: the
+    /// Streams and tables may be created over local files below this folder, and no others; may be given several times [default: the
     /// folders of the SQL files]
     #[arg(long, value_name = "DIR")]
     pub files_root: Vec<PathBuf>,

@@ -37,6 +37,7 @@ pub struct Topic {
     news: Vec<RecordBatch>,
     /// What came since, in its order: a key, and its row among the rows and then the news, or that it is gone.
     events: Vec<(RecordKey, Option<u32>)>,
+    /// Of the next content it is not asked whether it is too large.
     any_size: bool,
     /// When the next content may be made.
     due: Instant,

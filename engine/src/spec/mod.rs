@@ -1,4 +1,4 @@
-//! What the engine is asked to run: streams and views as plain values. `sql` makes them, nobody serializes them; a
+//! What the engine is asked to run: streams, tables and views as plain values. `sql` makes them, nobody serializes them; a
 //! restart makes them again from the statement's text, and compares fingerprints.
 
 mod lookup;

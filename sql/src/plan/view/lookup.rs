@@ -150,7 +150,7 @@ impl<'a> Rewriting<'a> {
             columns.iter().map(move |(expr, qualifier, name)| {
                 let value = match expr {
                     // NULL where nothing was found.
-                    Expr::Column(_) | Expr::Literal(..) if !guarded || is_bare => expr.clone(),
+                    Expr::Column(_) if is_bare => expr.clone(),
                     _ if guarded => when(matches.clone(), expr.clone()).end()?,
                     _ => expr.clone(),
                 };
