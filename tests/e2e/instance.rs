@@ -153,12 +153,15 @@ impl Instance {
     }
 
     pub async fn query(&self, sql: &str) -> Result<Rows> {
-        let answer = timeout(QUERY_MAX, self.batches(sql)).await;
-        let batches = answer
-            .with_context(|| format!("no answer within {QUERY_MAX:?}"))
+        rows(&self.batches(sql, QUERY_MAX).await?)
+    }
+
+    pub async fn batches(&self, sql: &str, within: Duration) -> Result<Vec<RecordBatch>> {
+        let answer = timeout(within, self.ask(sql)).await;
+        answer
+            .with_context(|| format!("no answer within {within:?}"))
             .flatten()
-            .with_context(|| format!("{sql}\n{}", self.logged()))?;
-        rows(&batches)
+            .with_context(|| format!("{sql}\n{}", self.logged()))
     }
 
     /// Carries out a statement that has no rows.
@@ -197,7 +200,7 @@ impl Instance {
         self.client.clone().context("nobody waited for the address")
     }
 
-    async fn batches(&self, sql: &str) -> Result<Vec<RecordBatch>> {
+    async fn ask(&self, sql: &str) -> Result<Vec<RecordBatch>> {
         let mut client = self.client()?;
         let info = client.execute(sql.to_owned(), None).await?;
         let endpoint = info.endpoint.into_iter().next();

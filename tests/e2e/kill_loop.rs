@@ -3,6 +3,7 @@
 //! `THALWEG_KILLS` (a dozen) says how often, `THALWEG_SEED` when. Epochs and rolls are so short that kills land in the
 //! protocol and not in its sleep; one kill in four lands in a start.
 
+use std::io::Cursor;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -135,11 +136,11 @@ fn produce(producer: &BaseProducer, enough: &AtomicBool) -> Result<Oracle> {
         send(producer, partition, last.as_bytes(), end)?;
         let mut all = lines(&clicks, partition, count);
         all.extend_from_slice(last.as_bytes());
-        partitions.push(all);
+        partitions.push(Cursor::new(all));
     }
     producer.flush(Duration::from_secs(30))?;
     // The watermark stands five seconds before the last event.
-    Oracle::of(&partitions, Some(end - MINUTE))
+    Oracle::of(partitions, Some(end - MINUTE))
 }
 
 fn send(producer: &BaseProducer, partition: i32, payload: &[u8], arrival: i64) -> Result<()> {

@@ -17,6 +17,7 @@ mod reader;
 mod script;
 mod scripts;
 mod shop;
+mod simulation;
 mod soak;
 mod source_files;
 mod source_kafka;

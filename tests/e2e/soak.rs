@@ -2,7 +2,7 @@
 //! that come and go, records that are refused; then every row exactly once.
 //!
 //! `THALWEG_SOAK_S` (20) says for how long, `THALWEG_SOAK_RATE` (1000) how many clicks come a second, `THALWEG_SEED` what
-//! happens. The clicks are kept for the oracle: about a gigabyte a million.
+//! happens. At the end all clicks and their answers lie in memory: about a gigabyte a million.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,12 +22,10 @@ use thalweg_tests::servers::{FaultyWay, Kafka, Minio, Weather};
 
 use crate::instance::Instance;
 use crate::place::Place;
-use crate::shop::{MINUTE, Oracle, script};
+use crate::shop::{Lines, MINUTE, Oracle, script};
 
 const TOPIC: &str = "soak";
 const PARTITIONS: i32 = 4;
-/// A bucket believes in its dead owner for half a minute.
-const FLAGS: [&str; 5] = ["--roll", "1s", "--keep-manifests", "50", "--takeover"];
 /// One record in so many has no event time, and becomes no row.
 const REFUSED_EACH: i64 = 97;
 /// Of a thousand requests.
@@ -55,7 +53,11 @@ async fn all_that_may_happen_loses_and_doubles_nothing() -> Result<()> {
         result.map_err(|(name, code)| anyhow::anyhow!("topic {name} was not created: {code}"))?;
     }
     let connector = format!("connector = 'kafka', brokers = '{}', topic = '{TOPIC}'", kafka.bootstrap);
-    let place = Place::bucket_by(&way.endpoint, minio, "soak", &script(&connector), &FLAGS)?;
+    // At most some hundred files of each day: all are read at the end. And a bucket believes in its dead owner for half a
+    // minute.
+    let roll = format!("{}s", seconds.div_ceil(600));
+    let flags = ["--roll", &roll, "--keep-manifests", "50", "--takeover"];
+    let place = Place::bucket_by(&way.endpoint, minio, "soak", &script(&connector), &flags)?;
     let enough = Arc::new(AtomicBool::new(false));
     let producing = tokio::task::spawn_blocking({
         let (producer, enough) = (config.create()?, Arc::clone(&enough));
@@ -165,24 +167,16 @@ impl Stirring {
 /// Clicks of ten times the speed of the wall, those without an event time among them, until it is enough; then one record
 /// in each partition that lets every window before it close. Gives how many records are to be refused, too.
 fn produce(producer: &BaseProducer, rate: u64, enough: &AtomicBool) -> Result<(Oracle, i64)> {
-    let clicks = Clicks::new(47, PARTITIONS, Some(rate as f64 / 10.0), None);
+    let clicks = Arc::new(Clicks::new(47, PARTITIONS, Some(rate as f64 / 10.0), None));
     let begun = Instant::now();
-    let mut lines = vec![vec![]; PARTITIONS as usize];
-    let (mut count, mut refused) = (0, 0);
+    let (mut count, mut refused, mut line) = (0, 0, Vec::new());
     while !enough.load(Ordering::Relaxed) {
         let due = (begun.elapsed().as_millis() as u64 * rate / 1000 / PARTITIONS as u64) as i64;
         for offset in count..due {
             for partition in 0..PARTITIONS {
-                let all = &mut lines[partition as usize];
-                let first = all.len();
-                if offset % REFUSED_EACH == REFUSED_EACH - 1 {
-                    all.extend_from_slice(b"{\"event_id\":\"without a time\"}");
-                    refused += 1;
-                } else {
-                    clicks.write(PartitionId(partition), offset, all);
-                }
-                send(producer, partition, &all[first..], clicks.arrival(PartitionId(partition), offset))?;
-                all.push(b'\n');
+                line.clear();
+                refused += i64::from(write(&clicks, partition, offset, &mut line));
+                send(producer, partition, &line, clicks.arrival(PartitionId(partition), offset))?;
             }
         }
         count = due;
@@ -190,18 +184,40 @@ fn produce(producer: &BaseProducer, rate: u64, enough: &AtomicBool) -> Result<(O
     }
     let end = (clicks.arrival(PartitionId(0), count) / MINUTE + 60) * MINUTE;
     let time = arrow::temporal_conversions::timestamp_us_to_datetime(end).context("no such time")?;
-    let time = time.format("%Y-%m-%dT%H:%M:%S%.3fZ");
-    for partition in 0..PARTITIONS {
-        let last = format!(
+    let time = time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+    let last = move |partition: i32| {
+        format!(
             "{{\"event_id\":\"last-{partition}\",\"event_type\":\"page_view\",\"event_ts\":\"{time}\",\"session_id\":\"s\",\
              \"product_id\":\"p\",\"price\":1.0,\"quantity\":1,\"country\":\"DE\"}}"
-        );
-        send(producer, partition, last.as_bytes(), end)?;
-        lines[partition as usize].extend_from_slice(last.as_bytes());
+        )
+    };
+    for partition in 0..PARTITIONS {
+        send(producer, partition, last(partition).as_bytes(), end)?;
     }
     producer.flush(WITHIN)?;
+    let again = (0..PARTITIONS).map(|partition| {
+        let (clicks, last) = (Arc::clone(&clicks), last(partition));
+        Lines::of(count + 1, move |offset, line| {
+            if offset == count {
+                line.extend_from_slice(last.as_bytes());
+            } else {
+                write(&clicks, partition, offset, line);
+            }
+        })
+    });
     // The watermark stands five seconds before the last event.
-    Ok((Oracle::of(&lines, Some(end - MINUTE))?, refused))
+    Ok((Oracle::of(again.collect(), Some(end - MINUTE))?, refused))
+}
+
+/// Writes a record behind what is there; says whether it is one to be refused.
+fn write(clicks: &Clicks, partition: i32, offset: i64, to: &mut Vec<u8>) -> bool {
+    let to_refuse = offset % REFUSED_EACH == REFUSED_EACH - 1;
+    if to_refuse {
+        to.extend_from_slice(b"{\"event_id\":\"without a time\"}");
+    } else {
+        clicks.write(PartitionId(partition), offset, to);
+    }
+    to_refuse
 }
 
 fn send(producer: &BaseProducer, partition: i32, payload: &[u8], arrival: i64) -> Result<()> {

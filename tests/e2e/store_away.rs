@@ -45,7 +45,7 @@ async fn faults_outages_and_kills_lose_and_double_nothing() -> Result<()> {
     let minio = Minio::shared()?;
     // Longer than a request waits for its reply would be a matter of minutes.
     let way = FaultyWay::to(&minio.endpoint, seed, Duration::from_secs(2)).await?;
-    let shop = Paced::since(Duration::from_secs(8), 43, RATE as f64, RATE * (30 + kills * 4 + outage * 2))?;
+    let shop = Paced::since(Duration::from_secs(8), 43, RATE as f64, RATE * (60 + kills * 8 + outage * 2))?;
     let place = Place::bucket_by(&way.endpoint, minio, "away", &shop.script()?, &FLAGS)?;
     way.set(ROUGH);
     for kill in 1..=kills {
@@ -61,7 +61,7 @@ async fn faults_outages_and_kills_lose_and_double_nothing() -> Result<()> {
         way.set(ROUGH);
     }
     let instance = place.launch.start(&[]).await?;
-    for weather in [Weather::Away, Weather::Silent] {
+    for (weather, outage) in [(Weather::Away, outage), (Weather::Silent, outage.min(60))] {
         outlast(&instance, &way, weather, Duration::from_secs(outage)).await?;
     }
     let commits = instance.number(EPOCH).await?;
@@ -172,7 +172,7 @@ async fn no_descriptor_left_halts_and_resumes() -> Result<()> {
 
 /// Takes something away from a running instance twice, and gives it back.
 async fn starve(through: &'static str, take: &str, give: &str, said: &str) -> Result<()> {
-    let shop = Paced::since(Duration::from_secs(8), 46, 500.0, 500 * 20)?;
+    let shop = Paced::since(Duration::from_secs(8), 46, 500.0, 500 * 40)?;
     let mut place = Place::folder(&shop.script()?, &["--roll", "300ms"])?;
     place.launch.through = Some(through);
     let mut instance = place.launch.start(&[]).await?;

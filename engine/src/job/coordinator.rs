@@ -350,6 +350,7 @@ impl Coordinator {
             known.panes.left = table.left;
             known.tail = table.tail;
             known.delta = table.delta;
+            known.told = table.told;
             if !table.files.is_empty() {
                 known.history = tables::with_files(&self.root, &known.history, &table.spec, &table.files)?;
             }

@@ -19,6 +19,7 @@ use crate::checkpoint::manifest::{
 use crate::checkpoint::write_batches;
 use crate::error::{panic_text, root_text};
 use crate::ids::{Epoch, Micros};
+use crate::job::ever::Told;
 use crate::job::fed::{Fed, Taken};
 use crate::job::ledger::ViewTerms;
 use crate::job::refused::{RefusedRow, RefusedTable};
@@ -63,6 +64,7 @@ pub struct Whole {
     pub panes: Panes,
     pub tail: Tail,
     pub delta: DeltaState,
+    pub told: Told,
     pub late: u64,
     pub failed: u64,
     pub failure: Option<Failure>,
@@ -79,6 +81,7 @@ impl Whole {
             panes: table.panes.clone(),
             tail: table.tail.clone(),
             delta: table.delta.clone(),
+            told: table.told,
             late: table.late - late_since,
             failed: table.failed - failed_since,
             failure: table.failure.clone(),
@@ -103,6 +106,7 @@ pub struct Closed {
     pub left: Left,
     pub tail: Tail,
     pub delta: DeltaState,
+    pub told: Told,
     pub files: Vec<DataFile>,
     pub late: u64,
     pub failed: u64,
@@ -158,8 +162,9 @@ impl TableEpoch {
             self.settle_rows(&whole.spec, whole.tail.clone(), whole.delta.clone(), vec![]).await?;
         let closed_through = whole.panes.closed_through;
         let left = whole.panes.left.clone();
-        let settled =
-            Settled { runs: vec![], closed_through, left, tail, delta, files, written: 0, rows: vec![] };
+        let told = whole.told;
+        let (runs, rows) = (vec![], vec![]);
+        let settled = Settled { runs, closed_through, left, tail, delta, told, files, written: 0, rows };
         Ok(Closed { failure: Some(failure), ..Closed::of(&whole, settled, Taken::default()) })
     }
 
@@ -177,7 +182,7 @@ impl TableEpoch {
                 let panes = &whole.panes;
                 let mut rows = vec![];
                 let closed_through = match unit {
-                    Unit::Ever => None,
+                    Unit::Ever(ever) => panes.closed_through.max(ever.looked_through(through)),
                     Unit::Window(_) => {
                         let closed = panes.closed_through.max(through);
                         let most = self.room.piece_bytes;
@@ -213,15 +218,17 @@ impl TableEpoch {
         };
         let left = left_with(&whole.panes, &spec, &rows, closed_through)?;
         let (runs, written) = self.runs(&whole.panes, &spec, &fresh, closed_through).await?;
-        let (tail, delta, files) =
+        let (tail, mut delta, files) =
             self.settle_rows(&spec, whole.tail.clone(), whole.delta.clone(), rows.clone()).await?;
+        let told = whole.told.with(!fresh.is_empty() || closed_through > whole.panes.closed_through);
+        let told = self.tell_all(&spec, told, &runs, &mut delta).await?;
         let rows = rows.iter().map(|batch| without_time(&spec, batch)).collect::<Result<_>>()?;
-        let settled = Settled { runs, closed_through, left, tail, delta, files, written, rows };
+        let settled = Settled { runs, closed_through, left, tail, delta, told, files, written, rows };
         Ok(Closed::of(whole, settled, taken))
     }
 
     /// The rows of these windows, as one batch that owns its buffers: plans give slices of large ones.
-    async fn finish(
+    pub(super) async fn finish(
         &mut self,
         cuts: &[Cut],
         upper: &Upper,
@@ -246,6 +253,9 @@ impl TableEpoch {
         fresh: &[Part],
         closed_through: Option<Micros>,
     ) -> Result<(Vec<Arc<Run>>, u64)> {
+        if let Some(runs) = self.young_runs(panes, spec, fresh, closed_through).await? {
+            return Ok(runs);
+        }
         let mut written = 0;
         let mut runs: Vec<Arc<Run>> = vec![];
         for run in panes.runs() {
@@ -275,7 +285,7 @@ impl TableEpoch {
         Ok(Run { level, file, parts })
     }
 
-    async fn merged_run(&mut self, level: u32, parts: Vec<Part>) -> Result<Run> {
+    pub(super) async fn merged_run(&mut self, level: u32, parts: Vec<Part>) -> Result<Run> {
         self.made.add(bytes_of(&parts));
         self.write_run(level, parts).await
     }
@@ -300,15 +310,7 @@ impl TableEpoch {
         }
         if !tail.rows.is_empty() && self.roll.is_due(&tail, self.wall) {
             let (first, others) = first_dates(&tail.rows, DATES_A_ROLL)?;
-            let mut files = vec![];
-            for rows in in_order(first, 2 * self.room.piece_bytes) {
-                // Sorted, and in the lake's types.
-                let bytes = rows.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
-                let mut encoding = self.memory.hold(Purpose::Encoding, 2 * bytes);
-                let parts = encode_parts(&rows, &mut self.names)?;
-                encoding.set(parts.iter().map(|part| part.bytes.len()).sum());
-                files.extend(put_parts(&self.root, &spec.name, parts).await?);
-            }
+            let files = self.put_rows(spec, first).await?;
             let previous = delta.pending.last().map(|commit| commit.txn).or(delta.confirmed);
             delta.pending.push(PendingCommit {
                 txn: self.epoch,
@@ -333,6 +335,24 @@ impl TableEpoch {
             tail.files.push(self.write_tail(rows).await?);
         }
         Ok((tail, delta, vec![]))
+    }
+
+    /// As Parquet.
+    pub(super) async fn put_rows(
+        &mut self,
+        spec: &ViewSpec,
+        rows: Vec<RecordBatch>,
+    ) -> Result<Vec<DataFile>> {
+        let mut files = vec![];
+        for rows in in_order(rows, 2 * self.room.piece_bytes) {
+            // Sorted, and in the lake's types.
+            let bytes = rows.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
+            let mut encoding = self.memory.hold(Purpose::Encoding, 2 * bytes);
+            let parts = encode_parts(&rows, &mut self.names)?;
+            encoding.set(parts.iter().map(|part| part.bytes.len()).sum());
+            files.extend(put_parts(&self.root, &spec.name, parts).await?);
+        }
+        Ok(files)
     }
 
     async fn write_tail(&mut self, rows: Vec<RecordBatch>) -> Result<StateFile> {
@@ -377,6 +397,7 @@ struct Settled {
     left: Left,
     tail: Tail,
     delta: DeltaState,
+    told: Told,
     files: Vec<DataFile>,
     /// Bytes of runs.
     written: u64,
@@ -385,7 +406,7 @@ struct Settled {
 
 impl Closed {
     fn of(whole: &Whole, settled: Settled, taken: Taken) -> Closed {
-        let Settled { runs, closed_through, left, tail, delta, files, written, rows } = settled;
+        let Settled { runs, closed_through, left, tail, delta, told, files, written, rows } = settled;
         Closed {
             spec: Arc::clone(&whole.spec),
             runs,
@@ -395,6 +416,7 @@ impl Closed {
             state_bytes: written + tail.files.last().map_or(0, |file| file.bytes),
             tail,
             delta,
+            told,
             files,
             late: whole.late,
             failed: whole.failed + taken.refused.len() as u64,

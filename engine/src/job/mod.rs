@@ -10,6 +10,7 @@ mod closing;
 mod closings;
 mod coordinator;
 mod epoch;
+mod ever;
 mod fed;
 mod intake;
 mod lake;

@@ -12,6 +12,7 @@ use arrow::array::RecordBatch;
 
 use crate::checkpoint::manifest::{DeltaState, PartitionState, RecordFingerprint, RunFile, StateFile};
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
+use crate::job::ever::Told;
 use crate::job::ledger::EpochLedger;
 use crate::job::lookups::Lookup;
 use crate::job::retry::Tries;
@@ -159,6 +160,7 @@ pub struct Table {
     pub tail: Tail,
     pub history: Arc<HistoryFiles>,
     pub delta: DeltaState,
+    pub told: Told,
     pub late: u64,
     /// Rows that an expression of the view could not take.
     pub failed: u64,

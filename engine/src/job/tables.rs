@@ -10,9 +10,10 @@ use crate::checkpoint::manifest::{DataFile, DeltaState, PendingCommit, TableKind
 use crate::checkpoint::read_batches;
 use crate::checkpoint::table_folder;
 use crate::ids::{Epoch, Micros};
+use crate::job::ever::Told;
 use crate::job::shared::{Table, Tail};
 use crate::sink::{DeltaSink, HistoryFile, HistoryFiles};
-use crate::spec::{Input, Leg, ViewShape, ViewSpec};
+use crate::spec::{Input, Leg, Unit, ViewShape, ViewSpec};
 use crate::view::left::Left;
 use crate::view::panes::{Panes, Run};
 use crate::view::without_time;
@@ -38,6 +39,7 @@ pub async fn created(root: &DataRoot, spec: &Arc<ViewSpec>, ending: Epoch) -> Re
         tail: Tail::default(),
         history: no_history(root),
         delta,
+        told: Told::UNKNOWN,
         late: 0,
         failed: 0,
         failure: None,
@@ -97,6 +99,7 @@ pub async fn restored(
         },
         history,
         delta: state.delta.clone(),
+        told: Told::UNKNOWN,
         late,
         failed,
         failure: state.failure.clone(),
@@ -182,7 +185,9 @@ async fn restored_history(
     state: &TableState,
 ) -> Result<Arc<HistoryFiles>> {
     let mut history = no_history(root);
-    if state.delta.confirmed.is_some() || !state.delta.pending.is_empty() {
+    // What the lake has of a view that never closes is a copy of what is live.
+    let copied = matches!(&spec.shape, ViewShape::Units { unit: Unit::Ever(_), .. });
+    if !copied && (state.delta.confirmed.is_some() || !state.delta.pending.is_empty()) {
         let sink = DeltaSink::open(root, &spec.name, spec.id, &spec.schema).await?;
         sink.has_kept(state.delta.confirmed).await?;
         history = Arc::new(sink.history()?);

@@ -14,7 +14,7 @@ pub fn wait_of(tables: &Tables, table: &Table) -> Wait {
         return wait;
     }
     match &table.spec.shape {
-        ViewShape::Copy { .. } | ViewShape::Units { unit: Unit::Ever, .. } => return Wait::Nothing,
+        ViewShape::Copy { .. } | ViewShape::Units { unit: Unit::Ever(_), .. } => return Wait::Nothing,
         ViewShape::Units { .. } => {}
     }
     let Some(closes) = table.panes.next_end() else { return Wait::Rows };

@@ -282,13 +282,25 @@ pub enum Unit {
     /// A session of one key.
     Session(Session),
     /// Everything since the view was born; it never closes.
-    Ever,
+    Ever(Ever),
+}
+
+/// What bounds a view that never closes, and tells the lake of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ever {
+    /// A group leaves when no row of it has come for so long, by event time. The time of its newest row is then the last
+    /// column of the first cut's state, and the cuts' keys are its columns.
+    pub keep: Option<Micros>,
+    /// How often at most the lake gets all rows anew, by the wall's clock; it gets none without.
+    pub snapshot: Option<Micros>,
 }
 
 /// Rows of one key, each within the gap of the one before; one exactly a gap later begins the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Session {
     pub gap: Micros,
+    /// One that goes on for about so long is cut, and its next row begins another. At least twice the gap.
+    pub longest: Micros,
 }
 
 impl ViewSpec {
@@ -397,7 +409,7 @@ pub struct Cut {
     /// the two. Of rows that look around, the first is any instant of their unit.
     pub window_start: Option<usize>,
     pub window_end: Option<usize>,
-    /// Likewise of the keys by which sessions are told apart.
+    /// Likewise of the keys by which sessions are told apart, or groups that may leave.
     pub keys: Vec<usize>,
     pub reach: Reach,
 }

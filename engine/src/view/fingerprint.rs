@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use datafusion::physical_plan::displayable;
 
-use crate::spec::{Layout, Reach, State, Unit, ViewShape};
+use crate::spec::{Layout, Reach, Session, State, Unit, ViewShape};
 
 /// Aggregates whose state is a library's own: only the version that wrote it is known to read it.
 const OF_ONE_VERSION: [&str; 5] = [
@@ -31,7 +31,12 @@ pub fn fingerprint(shape: &ViewShape) -> String {
                 }
                 _ => line(&mut text, format_args!("{window:?}")),
             },
-            Unit::Session(_) | Unit::Ever => line(&mut text, format_args!("{unit:?}")),
+            // When they are cut is seen when they are told.
+            Unit::Session(Session { gap, .. }) => {
+                line(&mut text, format_args!("Session(Session {{ gap: {gap} }})"))
+            }
+            // What is kept longer, or told to the lake, is the same state.
+            Unit::Ever(_) => line(&mut text, format_args!("Ever")),
         }
         for cut in cuts {
             line(&mut text, format_args!("cut {:?}", (cut.window_start, cut.window_end)));

@@ -105,7 +105,7 @@ impl LowerHalf {
                         Some((Late::Windows(extent), allowed_lateness.saturating_add(shape.hold())))
                     }
                     Unit::Session(_) => Some((Late::Behind, *allowed_lateness)),
-                    Unit::Ever => None,
+                    Unit::Ever(_) => None,
                 };
                 LowerHalf {
                     plans: of_leg.collect::<Result<_>>()?,

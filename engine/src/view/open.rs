@@ -63,7 +63,7 @@ impl OpenPanes {
                 }
                 ViewShape::Units { unit: Unit::Session(session), cuts, upper, .. } => {
                     let born_after = panes.born_after.map(|born| session.born_after(born));
-                    let parts = session::labelled(cuts, &panes.all_and(&fresh), born_after)?;
+                    let parts = session::labelled(*session, cuts, &panes.all_and(&fresh), born_after)?;
                     finish(cuts, upper, &parts, room).await?
                 }
                 ViewShape::Units { cuts, upper, .. } => {

@@ -80,7 +80,7 @@ impl Panes {
     fn window(&self) -> Option<Window> {
         match self.unit {
             Some(Unit::Window(window)) => Some(window),
-            Some(Unit::Session(_) | Unit::Ever) | None => None,
+            Some(Unit::Session(_) | Unit::Ever(_)) | None => None,
         }
     }
 
@@ -94,7 +94,7 @@ impl Panes {
         match self.unit? {
             Unit::Window(window) => Some(self.extent(window, cut).last_end(pane)),
             Unit::Session(session) => Some(session.last_end(pane)),
-            Unit::Ever => None,
+            Unit::Ever(_) => None,
         }
     }
 
@@ -167,7 +167,7 @@ impl Panes {
         let parts = self.all_and(fresh);
         match self.window() {
             None => {
-                let parts = parts.into_iter().map(whole).collect();
+                let parts = parts.into_iter().map(WindowPart::of_itself).collect();
                 Box::new(std::iter::once(Stretch { parts, within: None }))
             }
             Some(window) => self.stretches(window, parts, None, bytes),
@@ -318,7 +318,7 @@ impl Panes {
         let passed = |(cut, pane): (u32, Micros)| match self.unit {
             Some(Unit::Window(window)) => self.extent(window, cut).last_end_of_rows_in(pane) <= closed,
             Some(Unit::Session(session)) => session.last_end(pane) <= closed,
-            Some(Unit::Ever) | None => false,
+            Some(Unit::Ever(_)) | None => false,
         };
         let mut panes = fresh.iter().flat_map(|part| part.panes.iter().map(|pane| (part.cut, pane.start)));
         match panes.find(|pane| passed(*pane)) {
@@ -384,7 +384,7 @@ impl Panes {
                 ends.find(|end| *end > least)
             }
             Some(Unit::Session(session)) => Some(session.last_end(pane)),
-            Some(Unit::Ever) | None => None,
+            Some(Unit::Ever(_)) | None => None,
         };
         let panes = self.parts().flat_map(|part| part.panes.iter().map(move |pane| (part, pane.start)));
         panes.filter_map(|(part, pane)| ends(part, pane)).min()
@@ -410,8 +410,4 @@ pub fn due_merge(runs: &[Arc<Run>]) -> Option<(std::ops::Range<usize>, u32)> {
     let level = runs.last()?.level;
     let first = runs.iter().rposition(|run| run.level != level).map_or(0, |before| before + 1);
     (runs.len() - first >= FAN).then(|| (first..runs.len(), level + 1))
-}
-
-fn whole(part: &Part) -> WindowPart {
-    WindowPart { cut: part.cut, batch: part.batch.clone(), bounds: None }
 }

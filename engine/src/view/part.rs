@@ -56,7 +56,7 @@ impl Part {
             Unit::Session(session) => {
                 session::ends(spec, &whole)?.iter().map(|end| session.pane_of_end(*end)).collect()
             }
-            Unit::Ever => return Ok(Some(Part::of_one_pane(0, cut, compacted(whole)?))),
+            Unit::Ever(_) => return Ok(Some(Part::of_one_pane(0, cut, compacted(whole)?))),
         };
         // Panes are few beside rows, so dealing the rows out to them is less than sorting.
         let mut by_pane: BTreeMap<Micros, Vec<u32>> = BTreeMap::new();

@@ -3,6 +3,9 @@
 //!
 //! Which session a row lands in depends on rows alone, not on how batches were cut or when an epoch ended: a row behind
 //! its own partition's watermark is late, so nothing ever comes for a session that may have closed.
+//!
+//! One that goes on for long is cut (a robot makes no pauses). Where, is known only once it is known where it begins, so
+//! what is merged until then stays apart at each place where it may be.
 
 use std::sync::Arc;
 
@@ -21,6 +24,9 @@ use crate::{Error, Result};
 const SLICE_MAX: Micros = 1_000_000;
 const SLICES_PER_GAP: Micros = 16;
 
+/// There are so many places within the longest session where one may be cut, at multiples of their distance.
+const PLACES: Micros = 24;
+
 impl Session {
     fn slice(&self) -> Micros {
         (self.gap / SLICES_PER_GAP).clamp(1, SLICE_MAX)
@@ -34,6 +40,24 @@ impl Session {
     /// By when all of a pane has ended.
     pub fn last_end(&self, pane: Micros) -> Micros {
         pane.saturating_add(self.slice())
+    }
+
+    /// From where on rows are of the next session, whatever is between.
+    fn limit(&self, start: Micros) -> Micros {
+        self.place(start).saturating_add(PLACES).saturating_mul(self.between_places())
+    }
+
+    fn next_place(&self, time: Micros) -> Micros {
+        self.place(time).saturating_add(1).saturating_mul(self.between_places())
+    }
+
+    /// The number of the place at or before an instant.
+    fn place(&self, time: Micros) -> Micros {
+        time.div_euclid(self.between_places())
+    }
+
+    fn between_places(&self) -> Micros {
+        (self.longest / PLACES).max(1)
     }
 
     /// Sessions that start up to here may have begun before their view was born.
@@ -55,13 +79,27 @@ pub struct Closing {
     pub carried: Vec<Part>,
 }
 
+/// How far rows that follow one another are taken together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Together {
+    /// Between two places where their session may be cut.
+    BetweenPlaces,
+    /// As whole sessions: no row is to come that would begin one earlier.
+    Sessions,
+}
+
 /// Rows of each cut with the bounds of the sessions that they are of now. Those of `born_after` and before may lack rows.
-pub fn labelled(cuts: &[Cut], parts: &[&Part], born_after: Option<Micros>) -> Result<Vec<WindowPart>> {
+pub fn labelled(
+    session: Session,
+    cuts: &[Cut],
+    parts: &[&Part],
+    born_after: Option<Micros>,
+) -> Result<Vec<WindowPart>> {
     let mut labelled = vec![];
     for (number, cut) in (0..).zip(cuts) {
         let batches: Vec<_> =
             parts.iter().filter(|part| part.cut == number).map(|part| part.batch.clone()).collect();
-        if let Some(batch) = label(cut, &batches)? {
+        if let Some(batch) = label(session, cut, &batches, Together::Sessions)? {
             let batch = filter_record_batch(&batch, &bounds(cut, &batch)?.born(born_after))?;
             labelled.push(WindowPart { cut: number, batch, bounds: None });
         }
@@ -99,7 +137,7 @@ pub fn close(
             filter_record_batch(&all, &concerned)?,
             arrow::compute::filter(&ended, &concerned)?.as_boolean().clone(),
         );
-        let Some(labelled) = label(cut, &[all])? else { continue };
+        let Some(labelled) = label(session, cut, &[all], Together::Sessions)? else { continue };
         let now = bounds(cut, &labelled)?;
         let closes = now.ended(through);
         let closing = filter_record_batch(&labelled, &arrow::compute::and(&closes, &now.born(born_after))?)?;
@@ -111,8 +149,18 @@ pub fn close(
     Ok(outcome)
 }
 
-/// All rows with the bounds of the sessions that they make together, in the order in which they came.
-pub fn label(cut: &Cut, batches: &[RecordBatch]) -> Result<Option<RecordBatch>> {
+/// All rows with bounds by which those can be merged that are of one session wherever that begins.
+pub fn mergeable(session: Session, cut: &Cut, batches: &[RecordBatch]) -> Result<Option<RecordBatch>> {
+    label(session, cut, batches, Together::BetweenPlaces)
+}
+
+/// All rows with the bounds of what they make together, in the order in which they came.
+fn label(
+    session: Session,
+    cut: &Cut,
+    batches: &[RecordBatch],
+    together: Together,
+) -> Result<Option<RecordBatch>> {
     let Some(first) = batches.first() else { return Ok(None) };
     let batch = concat_batches(first.schema_ref(), batches)?;
     let keys = keys_of(cut, &batch)?;
@@ -126,10 +174,14 @@ pub fn label(cut: &Cut, batches: &[RecordBatch]) -> Result<Option<RecordBatch>> 
     let mut rest = &order[..];
     while let Some(&first) = rest.first() {
         let (start, mut end) = (starts.value(first), ends.value(first));
+        let limit = match together {
+            Together::BetweenPlaces => session.next_place(start),
+            Together::Sessions => session.limit(start),
+        };
         let mut members = 1;
         while let Some(&next) = rest.get(members)
             && keys.row(next) == keys.row(first)
-            && starts.value(next) < end
+            && starts.value(next) < end.min(limit)
         {
             end = end.max(ends.value(next));
             members += 1;
@@ -186,7 +238,7 @@ pub fn ends(cut: &Cut, batch: &RecordBatch) -> Result<Vec<Micros>> {
 }
 
 /// The keys by which sessions are told apart.
-fn keys_of(cut: &Cut, batch: &RecordBatch) -> Result<Rows> {
+pub(super) fn keys_of(cut: &Cut, batch: &RecordBatch) -> Result<Rows> {
     let mut columns: Vec<ArrayRef> = cut.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
     if columns.is_empty() {
         // One and the same key for all.
@@ -206,6 +258,7 @@ mod tests {
     use crate::spec::State;
 
     const GAP: Micros = 10;
+    const UNCUT: Session = Session { gap: GAP, longest: 1_000_000 };
 
     fn cut() -> Cut {
         let schema = Arc::new(Schema::empty());
@@ -238,10 +291,25 @@ mod tests {
         starts.values().iter().copied().zip(ends.values().iter().copied()).collect()
     }
 
+    fn sessions(session: Session, batches: &[RecordBatch]) -> RecordBatch {
+        let labelled = label(session, &cut(), batches, Together::Sessions);
+        labelled.expect("it works").expect("there are rows")
+    }
+
+    #[test]
+    fn one_that_does_not_end_is_cut() {
+        let batch =
+            rows(&[("a", 5), ("a", 14), ("a", 23), ("a", 29), ("a", 38), ("a", 47), ("a", 53), ("a", 70)]);
+        let session = Session { gap: GAP, longest: 24 };
+        // From 5 up to 29, and from there up to 53.
+        let expected = [(5, 33), (5, 33), (5, 33), (29, 57), (29, 57), (29, 57), (53, 63), (70, 80)];
+        assert_eq!(told(&sessions(session, &[batch])), expected);
+    }
+
     #[test]
     fn one_exactly_a_gap_later_begins_the_next() {
         let batch = rows(&[("a", 0), ("b", 3), ("a", 19), ("a", 9), ("a", 30), ("b", 13), ("a", 29)]);
-        let labelled = label(&cut(), &[batch]).expect("it works").expect("there are rows");
+        let labelled = sessions(UNCUT, &[batch]);
         assert_eq!(told(&labelled), [(0, 19), (3, 13), (19, 29), (0, 19), (29, 40), (13, 23), (29, 40)]);
     }
 
@@ -258,18 +326,20 @@ mod tests {
             let all: Vec<(&str, Micros)> =
                 (0..30).map(|_| (["a", "b"][random(2) as usize], random(150) as Micros)).collect();
             let (first, second) = all.split_at(random(30) as usize);
-            let once = label(&cut(), &[rows(&all)]).expect("it works").expect("there are rows");
-            let first = label(&cut(), &[rows(first)]).expect("it works");
-            let second = label(&cut(), &[rows(second)]).expect("it works");
-            let pieces: Vec<RecordBatch> = first.into_iter().chain(second).collect();
-            let twice = label(&cut(), &pieces).expect("it works").expect("there are rows");
-            assert_eq!(told(&once), told(&twice));
+            // Uncut, and cut after 20 to 24.
+            for session in [UNCUT, Session { gap: GAP, longest: 24 }] {
+                let once = sessions(session, &[rows(&all)]);
+                let merge = |batch| mergeable(session, &cut(), &[batch]).expect("it works");
+                let pieces: Vec<RecordBatch> =
+                    merge(rows(first)).into_iter().chain(merge(rows(second))).collect();
+                assert_eq!(told(&once), told(&sessions(session, &pieces)));
+            }
         }
     }
 
     #[test]
     fn what_has_ended_may_go_on() {
-        let session = Session { gap: GAP };
+        let session = UNCUT;
         let unit = Unit::Session(session);
         let part = |batch| Part::of_batches(0, &[batch], &cut(), unit).expect("it works").expect("has rows");
         // Of a, 0 to 10 has ended at 12 and goes on with 8; b has ended, and c has not.

@@ -35,14 +35,20 @@ pub async fn reduce(cuts: &[Cut], unit: Unit, parts: &[Part], room: &Room) -> Re
     }
     let mut reduced = Vec::with_capacity(groups.len());
     for ((number, after), parts) in groups {
-        let sessions = matches!(unit, Unit::Session(_));
-        if let ([only], false) = (&parts[..], sessions) {
+        let session = match unit {
+            Unit::Session(session) => Some(session),
+            Unit::Window(_) | Unit::Ever(_) => None,
+        };
+        if let ([only], None) = (&parts[..], session) {
             reduced.push((*only).clone());
             continue;
         }
         let cut = &cuts[number as usize];
         let batches: Vec<_> = parts.iter().map(|part| part.batch.clone()).collect();
-        let batches = if sessions { session::label(cut, &batches)?.into_iter().collect() } else { batches };
+        let batches = match session {
+            Some(session) => session::mergeable(session, cut, &batches)?.into_iter().collect(),
+            None => batches,
+        };
         for piece in Pieces::of(cut, batches, room.piece_bytes)? {
             let merged = Part::of_batches(number, &reduce_batches(cut, piece?, room).await?, cut, unit)?;
             reduced.extend(merged.map(|part| Part { after, ..part }));
@@ -117,6 +123,11 @@ pub struct WindowPart {
 }
 
 impl WindowPart {
+    /// A whole part, whose rows have the bounds that count.
+    pub fn of_itself(part: &Part) -> WindowPart {
+        WindowPart { cut: part.cut, batch: part.batch.clone(), bounds: None }
+    }
+
     fn rebound(&self, cut: &Cut) -> Result<RecordBatch> {
         let Some((start, end)) = self.bounds else { return Ok(self.batch.clone()) };
         let mut columns = self.batch.columns().to_vec();

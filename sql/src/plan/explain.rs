@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use thalweg_engine::ids::Micros;
 use thalweg_engine::spec::{
-    Calendar, CalendarLength, Input, Layout, Reach, Unit, ViewInput, ViewShape, ViewSpec, Window,
+    Calendar, CalendarLength, Ever, Input, Layout, Reach, Unit, ViewInput, ViewShape, ViewSpec, Window,
 };
 
 pub fn explain(view: &ViewSpec) -> String {
@@ -34,12 +34,21 @@ pub fn explain(view: &ViewSpec) -> String {
         ViewShape::Units { unit, allowed_lateness, cuts, upper } => {
             let mut text = match unit {
                 Unit::Session(session) => format!(
-                    "view {} over {inputs}, SESSION with a gap of {}, allowed lateness {}\n",
+                    "view {} over {inputs}, SESSION with a gap of {}, cut after {}, allowed lateness {}\n",
                     view.name,
                     length(session.gap),
+                    length(session.longest),
                     length(*allowed_lateness)
                 ),
-                Unit::Ever => format!("view {} over {inputs}, all there ever was\n", view.name),
+                Unit::Ever(Ever { keep, snapshot }) => {
+                    let kept = keep.map_or("all there ever was".to_owned(), |keep| {
+                        format!("groups with rows of the last {}", length(keep))
+                    });
+                    let told = snapshot.map_or(String::new(), |every| {
+                        format!(", all of it in the lake every {}", length(every))
+                    });
+                    format!("view {} over {inputs}, {kept}{told}\n", view.name)
+                }
                 Unit::Window(window) => format!(
                     "view {} over {inputs}, {}, allowed lateness {}\n",
                     view.name,
@@ -59,7 +68,7 @@ pub fn explain(view: &ViewSpec) -> String {
                 }
             }
             let when = match unit {
-                Unit::Ever => "when somebody reads",
+                Unit::Ever(_) => "when somebody reads",
                 Unit::Window(_) => "when a window closes, or somebody reads",
                 Unit::Session(_) => "when a session ends, or somebody reads",
             };

@@ -89,7 +89,7 @@ pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
                         let window = format!("SESSION of {}", duration(session.gap));
                         (Some(window), Some(duration(*allowed_lateness)))
                     }
-                    ViewShape::Copy { .. } | ViewShape::Units { unit: Unit::Ever, .. } => (None, None),
+                    ViewShape::Copy { .. } | ViewShape::Units { unit: Unit::Ever(_), .. } => (None, None),
                 };
                 let state = state(&failed, &view.name);
                 lines.push([

@@ -5,7 +5,6 @@
 //! what Delta holds, read from the text of its log, and what the newest manifest stands for, make up each row read so
 //! far exactly once (INV-C3).
 
-mod faulty_store;
 mod instance;
 
 use std::collections::BTreeSet;
@@ -20,9 +19,9 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use thalweg_faulty_store::{Control, FaultyStore, Mode};
 use uuid::Uuid;
 
-use self::faulty_store::{Control, FaultyStore, Mode};
 use self::instance::{Bug, ROWS, VIEW, numbers, offset, rows_of, run};
 use super::data::{DataRoot, Retry};
 use super::failpoint::{Failpoints, Step};
@@ -50,7 +49,7 @@ impl Instance {
     fn start(world: &World, seed: u64, number: u32, bug: Bug) -> Instance {
         let control = Control::new(40);
         let own_seed = seed.wrapping_mul(1_000_003).wrapping_add(u64::from(number));
-        let store = FaultyStore::new(Arc::clone(&world.objects), Arc::clone(&control), own_seed);
+        let store = FaultyStore::new(Arc::<InMemory>::clone(&world.objects), Arc::clone(&control), own_seed);
         let root = root(Arc::new(store)).with_failpoints(world.failpoints.clone());
         let nonce = Uuid::from_u128(u128::from(number) + 1);
         Instance { control, work: Box::pin(run(root, own_seed, nonce, bug)) }

@@ -150,7 +150,7 @@ impl<'a> Known<'a> {
 
     /// Whether its rows are never final.
     pub fn is_ever(&self) -> bool {
-        matches!(self, Known::View(ViewSpec { shape: ViewShape::Units { unit: Unit::Ever, .. }, .. }))
+        matches!(self, Known::View(ViewSpec { shape: ViewShape::Units { unit: Unit::Ever(_), .. }, .. }))
     }
 }
 

@@ -17,7 +17,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use thalweg_engine::ids::Micros;
 use thalweg_engine::lookup::LookupNode;
 use thalweg_engine::spec::{
-    Cut, Input, Leg, Lower, Reach, RowTime, State, TIME_COLUMN, Unit, ViewInput, ViewSpec,
+    Cut, Ever, Input, Leg, Lower, Reach, RowTime, State, TIME_COLUMN, Unit, ViewInput, ViewSpec,
 };
 use thalweg_engine::view::{LeafExec, StateScan};
 
@@ -101,7 +101,10 @@ impl Cutter<'_> {
     }
 
     fn aggregate(&mut self, aggregate: &Aggregate, reach: Reach) -> Result<LogicalPlan> {
-        let keys = self.checker.shape(&LogicalPlan::Aggregate(aggregate.clone()))?.keys;
+        let mut keys = self.checker.shape(&LogicalPlan::Aggregate(aggregate.clone()))?.keys;
+        if let Unit::Ever(Ever { keep: Some(_), .. }) = self.unit {
+            keys.keys = (0..aggregate.schema.fields().len() - aggregate.aggr_expr.len()).collect();
+        }
         let first = self.pending.len();
         let mut upper = None;
         for (leg, rows) in self.legs_of(&aggregate.input, None)? {
@@ -155,7 +158,7 @@ impl Cutter<'_> {
         let columns = upper.schema().columns();
         let column = |index: usize| Expr::Column(columns[index].clone());
         let time = match (self.unit, keys.start, keys.end) {
-            (Unit::Ever, ..) => lit(ScalarValue::TimestampMicrosecond(Some(0), Some("UTC".into()))),
+            (Unit::Ever(_), ..) => lit(ScalarValue::TimestampMicrosecond(Some(0), Some("UTC".into()))),
             (Unit::Window(_) | Unit::Session(_), Some(start), _) => column(start),
             (Unit::Window(window), None, Some(end)) => start_of_end(column(end), window.layout),
             (Unit::Window(_) | Unit::Session(_), None, _) => {

@@ -11,8 +11,10 @@ mod cut;
 mod distinct;
 mod dry_run;
 mod inputs;
+mod keep;
 mod legs;
 mod lookup;
+mod options;
 mod output;
 mod replay;
 mod shape;
@@ -28,10 +30,10 @@ use datafusion::optimizer::Optimizer;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement as AstStatement};
-use thalweg_engine::ids::{LENGTH_MAX, Micros};
+use thalweg_engine::ids::Micros;
 use thalweg_engine::spec::{
-    ColumnOrigin, Cut, Input, Layout, Leg, RecordColumn, Session, StreamSpec, TIME_COLUMN, Unit, ViewShape,
-    ViewSpec, Window,
+    ColumnOrigin, Cut, Ever, Layout, Leg, RecordColumn, StreamSpec, TIME_COLUMN, Unit, ViewShape, ViewSpec,
+    Window,
 };
 use thalweg_engine::view::{fingerprint, plain_planning_state, planning_state, upper};
 use uuid::Uuid;
@@ -39,19 +41,18 @@ use uuid::Uuid;
 use self::cut::Direction;
 pub use self::inputs::Inputs;
 use self::inputs::Known;
+use self::options::ViewOptions;
 use self::shape::Checker;
 pub(super) use self::shape::length_of_time;
 use super::checked::{CheckedArithmetic, widens};
 use super::executed;
 use super::functions::offer;
 use super::named::at_name;
-use super::values::{self, Options};
 use super::window::{WINDOW_TIME, WindowFunctions, resolve};
 use super::{nearby, not_in};
 use crate::error::{Error, Result};
 use crate::parse::CreateView;
 
-const OPTIONS: [&str; 1] = ["allowed_lateness"];
 /// More panes than this would be merged for every window that closes, or more rows made of each.
 const PANES_PER_WINDOW_MAX: Micros = 10_000;
 
@@ -85,7 +86,7 @@ async fn plan(
     let state = planner(&create.query);
     syntax::check(&create.query, inputs)?;
     judge(executed::check(&create.query, &state))?;
-    let allowed_lateness = options(create)?;
+    let options = ViewOptions::of(create)?;
     let context = SessionContext::new_with_state(state);
     inputs.register(&create.query, &context).await?;
     let state = context.state();
@@ -100,12 +101,10 @@ async fn plan(
     let checker = Checker { query: &create.query, inputs };
     let shape = checker.shape(&plan)?;
     output::check(&plan, &create.query)?;
-    let query = Checked { plan, create, checker, allowed_lateness: allowed_lateness.unwrap_or(0) };
+    let query = Checked { plan, create, checker, options };
     let planned = query.planned(&state, Direction::Heeded).await;
     let (planned, legs) = planned.map_err(|error| error.at(syntax::place_of_query(&create.query)))?;
-    if allowed_lateness.is_some() {
-        may_be_late(create, &planned, &legs)?;
-    }
+    query.options.suit(&planned, &legs)?;
     let schema = dry_run::dry_run(&planned, &legs, inputs).await.map_err(|error| {
         let text = "DataFusion can't run this query in two halves";
         Error::invalid(text).at(create.name.position).detail(error.to_string())
@@ -172,28 +171,12 @@ fn run_rules(plan: LogicalPlan, names: &[&str], state: &SessionState) -> Result<
     Ok(Optimizer::with_rules(rules.collect()).optimize(plan, state, |_, _| {})?)
 }
 
-/// Rows of views come in the order in which they close, and copies wait for nothing.
-fn may_be_late(create: &CreateView, shape: &ViewShape, legs: &[Leg]) -> Result<()> {
-    let windowed = matches!(shape, ViewShape::Units { unit: Unit::Window(_) | Unit::Session(_), .. });
-    let of_stream = legs.iter().any(|leg| matches!(leg.input, Input::Stream(_)));
-    if windowed && of_stream {
-        return Ok(());
-    }
-    let text = match windowed {
-        true => "nothing is late for a view that reads views alone",
-        false => "nothing is late for a view without a window",
-    };
-    Err(Error::invalid(text)
-        .at(create.options.first().and_then(|option| option.position))
-        .hint("leave out allowed_lateness"))
-}
-
 /// A query that can be a view.
 struct Checked<'a> {
     plan: LogicalPlan,
     create: &'a CreateView,
     checker: Checker<'a>,
-    allowed_lateness: Micros,
+    options: ViewOptions<'a>,
 }
 
 impl Checked<'_> {
@@ -206,7 +189,7 @@ impl Checked<'_> {
                     .at(syntax::place_of_window(&self.create.query))
                     .hint("group by window_start, window_end and the keys, and look at them above that"));
             }
-            shape::Unit::Session { gap, .. } => Unit::Session(Session { gap }),
+            shape::Unit::Session { gap, .. } => Unit::Session(self.options.session(gap)?),
             unit if !shape.aggregated() => {
                 if let shape::Unit::Window(layout) = unit
                     && shape.input.as_ref().is_none_or(|input| input.window.is_some())
@@ -216,7 +199,7 @@ impl Checked<'_> {
                 return self.copy(plan, state).await;
             }
             shape::Unit::None => return Err(Error::internal("rows of many wait for nothing")),
-            shape::Unit::Ever => Unit::Ever,
+            shape::Unit::Ever => Unit::Ever(self.options.ever()),
             shape::Unit::Slice(asked) => {
                 let layout = asked.unwrap_or_else(|| shape::slices_for(shape.reach));
                 Unit::Window(Window { layout, expanded: false })
@@ -226,11 +209,15 @@ impl Checked<'_> {
                 Unit::Window(window(layout, expanded, self.create)?)
             }
         };
+        let plan = match unit {
+            Unit::Ever(Ever { keep: Some(_), .. }) => keep::with_newest(plan, self.create, &self.checker)?,
+            _ => plan,
+        };
         let plan = below::judged_below(&plan, &self.checker)?;
         let cutting = legs::cut(&plan, unit, &self.checker, direction, state).await?;
         let logical = output::project(cutting.upper)?;
         let upper = upper::planned(&cutting.cuts, logical).await?;
-        let allowed_lateness = self.allowed_lateness;
+        let allowed_lateness = self.options.allowed_lateness.unwrap_or(0);
         Ok((ViewShape::Units { unit, allowed_lateness, cuts: cutting.cuts, upper }, cutting.legs))
     }
 
@@ -284,17 +271,6 @@ fn same_states(plain: &ViewShape, checked: &ViewShape) -> bool {
     };
     let same = |(plain, checked): (&Cut, &Cut)| widens(&plain.state_schema(), &checked.state_schema());
     plain.len() == checked.len() && plain.iter().zip(checked).all(same)
-}
-
-fn options(create: &CreateView) -> Result<Option<Micros>> {
-    let mut given = Options::new(&create.options);
-    given.refuse_unknown(&OPTIONS)?;
-    let lateness = |text: &str| {
-        let length = values::duration(text)?.as_micros();
-        let within = Micros::try_from(length).ok().filter(|micros| *micros <= LENGTH_MAX);
-        within.ok_or_else(|| "it is a hundred years at most".to_owned())
-    };
-    given.parsed("allowed_lateness", lateness)
 }
 
 /// Rows are made one for each window only where they must.

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
@@ -21,7 +20,7 @@ use tokio::sync::{Notify, watch};
 use xxhash_rust::xxh3::xxh3_64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub enum Mode {
     Running,
     /// Operations wait.
     Stopped,
@@ -31,7 +30,7 @@ pub(super) enum Mode {
 
 /// Shared by an instance's store and the scheduler.
 #[derive(Debug)]
-pub(super) struct Control {
+pub struct Control {
     mode: watch::Sender<Mode>,
     stopped: Notify,
     /// Of 1,000 operations, how many stop the instance.
@@ -39,25 +38,25 @@ pub(super) struct Control {
 }
 
 impl Control {
-    pub(super) fn new(stops: u64) -> Arc<Control> {
+    pub fn new(stops: u64) -> Arc<Control> {
         let (mode, _) = watch::channel(Mode::Running);
         Arc::new(Control { mode, stopped: Notify::new(), stops: Mutex::new(stops) })
     }
 
-    pub(super) async fn stopped(&self) {
+    pub async fn stopped(&self) {
         self.stopped.notified().await;
     }
 
-    pub(super) fn set(&self, mode: Mode) {
+    pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
 
-    pub(super) fn never_stop_again(&self) {
-        *self.stops.lock().unwrap() = 0;
+    pub fn never_stop_again(&self) {
+        *self.stops.lock().expect("nobody panics with it") = 0;
     }
 
     async fn pass(&self, chance: u64) -> Result<()> {
-        let stop = chance < *self.stops.lock().unwrap();
+        let stop = chance < *self.stops.lock().expect("nobody panics with it");
         let stops_now = |mode: &mut Mode| {
             let stops_now = stop && *mode == Mode::Running;
             if stops_now {
@@ -68,7 +67,9 @@ impl Control {
         if self.mode.send_if_modified(stops_now) {
             self.stopped.notify_one();
         }
-        let mode = *self.mode.subscribe().wait_for(|mode| *mode != Mode::Stopped).await.unwrap();
+        let mut modes = self.mode.subscribe();
+        let mode = modes.wait_for(|mode| *mode != Mode::Stopped).await;
+        let mode = mode.map_or(Mode::Dead, |mode| *mode);
         match mode {
             // Nothing that could pass: nobody is left to wait for it.
             Mode::Dead => Err(object_store::Error::NotSupported { source: "the process is gone".into() }),
@@ -81,22 +82,22 @@ impl Control {
 const NEVER: u64 = 1000;
 
 #[derive(Debug, Clone)]
-pub(super) struct FaultyStore {
-    pub(super) inner: Arc<InMemory>,
-    pub(super) control: Arc<Control>,
-    pub(super) seed: u64,
+pub struct FaultyStore {
+    pub inner: Arc<dyn ObjectStore>,
+    pub control: Arc<Control>,
+    pub seed: u64,
     asked: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 impl FaultyStore {
-    pub(super) fn new(inner: Arc<InMemory>, control: Arc<Control>, seed: u64) -> FaultyStore {
+    pub fn new(inner: Arc<dyn ObjectStore>, control: Arc<Control>, seed: u64) -> FaultyStore {
         FaultyStore { inner, control, seed, asked: Arc::default() }
     }
 
     /// Uniform below 1,000, twice.
     fn dice(&self, operation: &str, location: &str) -> (u64, u64) {
         let key = format!("{operation} {location}");
-        let asked = match self.asked.lock().unwrap().entry(key.clone()) {
+        let asked = match self.asked.lock().expect("nobody panics with it").entry(key.clone()) {
             Entry::Occupied(mut entry) => {
                 *entry.get_mut() += 1;
                 *entry.get()
