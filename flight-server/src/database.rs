@@ -54,7 +54,7 @@ impl Backend for Database {
             },
             columns: table.columns,
         };
-        Ok(Database::tables(self).into_iter().map(table).collect())
+        Ok(self.relations().await.into_iter().map(table).collect())
     }
 
     fn explain(&self, error: DataFusionError) -> Refusal {

@@ -58,6 +58,13 @@ def test_the_schema_of_a_table(connection, table, text):
     assert fields.field(text).type == pyarrow.string()
 
 
+def test_a_plain_view_is_listed(connection, cursor, table, text):
+    cursor.execute(f"CREATE VIEW adbc_plain AS SELECT {text} FROM {table}")
+    columns = tables_of(connection)[(table.split(".")[0], "adbc_plain")]["table_columns"]
+    assert [column["column_name"] for column in columns] == [text]
+    cursor.execute("DROP VIEW adbc_plain")
+
+
 def test_table_types(connection):
     assert "TABLE" in connection.adbc_get_table_types()
 

@@ -66,7 +66,7 @@ impl Content {
         if let Some(row) = (0..rows.num_rows()).find(|row| columns.iter().any(|column| column.is_null(*row)))
         {
             let shown = text_of(&rows, row)?;
-            return Err(Error::BadData(format!("a row has no primary key. row={row}, {shown}")));
+            return Err(Error::BadData(format!("row {} has no primary key: {shown}", row + 1)));
         }
         // Two keys with one hash are not to be expected, and another seed tells them apart.
         for seed in 0..16 {
@@ -149,7 +149,9 @@ fn hashed(
                 }
                 let (one, other) = (text_of(rows, before)?, text_of(rows, row)?);
                 return Err(Error::BadData(format!(
-                    "two rows have the same primary key. one: {one}; another: {other}"
+                    "rows {} and {} have the same primary key. one: {one}; another: {other}",
+                    before + 1,
+                    row + 1
                 )));
             }
         }
@@ -202,6 +204,6 @@ mod tests {
             Content::new(rows(vec![Some("a"), Some("a")], vec![1, 2]), &[0], String::new()).unwrap_err();
         assert!(twice.to_string().contains("one: k=a, n=1; another: k=a, n=2"), "{twice}");
         let none = Content::new(rows(vec![None], vec![1]), &[0], String::new()).unwrap_err();
-        assert!(none.to_string().contains("a row has no primary key. row=0, k=NULL, n=1"), "{none}");
+        assert!(none.to_string().contains("row 1 has no primary key: k=NULL, n=1"), "{none}");
     }
 }

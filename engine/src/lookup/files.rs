@@ -4,9 +4,9 @@ use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, new_null_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, new_null_array};
 use arrow::compute::kernels::cmp::distinct;
-use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::compute::{CastOptions, cast, cast_with_options, concat_batches, is_null};
 use arrow::csv;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
@@ -95,14 +95,13 @@ fn of_csv(spec: &LookupSpec, bytes: Bytes) -> Result<Vec<RecordBatch>> {
     let format = csv::reader::Format::default().with_header(true);
     let wrong = |error: ArrowError| Error::BadData(error.to_string());
     let (found, _) = format.infer_schema(Cursor::new(&bytes), Some(0)).map_err(wrong)?;
-    let field = |name: &str| match spec.schema.field_with_name(name) {
-        // Cast afterwards, which the reader need not know how to do.
-        Ok(field) if *field.data_type() != DataType::Utf8View => {
-            Field::new(name, field.data_type().clone(), true)
-        }
-        _ => Field::new(name, DataType::Utf8, true),
-    };
-    let fields: Vec<Field> = found.fields().iter().map(|found| field(found.name())).collect();
+    let names: Vec<&str> = found.fields().iter().map(|field| field.name().as_str()).collect();
+    let is_twice = |name: &&&str| names.iter().filter(|other| other == name).count() > 1;
+    if let Some(twice) = names.iter().filter(|name| spec.schema.index_of(name).is_ok()).find(is_twice) {
+        return Err(Error::BadData(format!("its header names column {twice:?} twice")));
+    }
+    // Cast afterwards, as what comes of other files is.
+    let fields: Vec<Field> = names.iter().map(|name| Field::new(*name, DataType::Utf8, true)).collect();
     let reader = csv::ReaderBuilder::new(Arc::new(Schema::new(fields)))
         .with_header(true)
         .with_batch_size(BATCH_ROWS)
@@ -159,7 +158,7 @@ fn declared(
     batches: Vec<RecordBatch>,
     constant: &[(String, Option<String>)],
 ) -> Result<Vec<RecordBatch>> {
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let mut before = 0;
     let batch = |batch: RecordBatch| {
         let column = |field: &Arc<Field>| -> Result<ArrayRef> {
             let told = constant.iter().find(|(name, _)| name == field.name()).map(|(_, value)| value);
@@ -179,35 +178,59 @@ fn declared(
                     )));
                 }
             };
-            if found.data_type() == field.data_type() {
-                return Ok(found);
-            }
-            let name = field.name();
             let other = |what: String| {
+                let name = field.name();
                 Error::BadData(format!("column {name:?} is not what the table declares: {what}"))
             };
-            if let Some(lacking) = lacks(found.data_type(), field.data_type()) {
-                return Err(other(format!("it has no field {lacking:?}")));
-            }
-            let cast = |column: &ArrayRef, to: &DataType| {
-                cast_with_options(column, to, &strict).map_err(|error| other(error.to_string()))
-            };
-            let column = cast(&found, field.data_type())?;
-            // A number that is cut short is another one.
-            if !field.data_type().is_nested() {
-                let back = cast(&column, found.data_type())?;
-                let changed = distinct(&back, &found)?;
-                if let Some(row) = (0..changed.len()).find(|row| changed.value(*row)) {
-                    let shown = ArrayFormatter::try_new(&found, &FormatOptions::default())?;
-                    return Err(other(format!("{} is no {}", shown.value(row), field.data_type())));
-                }
+            let (column, changed) = as_declared(&found, field.data_type()).map_err(other)?;
+            if let Some(row) = (0..changed.len()).find(|row| changed.value(*row)) {
+                let shown = ArrayFormatter::try_new(&found, &FormatOptions::default())?;
+                return Err(other(format!(
+                    "in row {}, {} is no {}",
+                    before + row + 1,
+                    shown.value(row),
+                    field.data_type()
+                )));
             }
             Ok(column)
         };
         let columns = spec.schema.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
+        before += batch.num_rows();
         Ok(RecordBatch::try_new(Arc::clone(&spec.schema), columns)?)
     };
     batches.into_iter().map(batch).collect()
+}
+
+/// A column in the declared type, and in which rows it would be another value.
+fn as_declared(
+    found: &ArrayRef,
+    declared: &DataType,
+) -> std::result::Result<(ArrayRef, BooleanArray), String> {
+    let none = || BooleanArray::from(vec![false; found.len()]);
+    if found.data_type() == declared {
+        return Ok((Arc::clone(found), none()));
+    }
+    if let Some(lacking) = lacks(found.data_type(), declared) {
+        return Err(format!("it has no field {lacking:?}"));
+    }
+    let text = |error: ArrowError| error.to_string();
+    if declared.is_nested() {
+        let strict = CastOptions { safe: false, ..CastOptions::default() };
+        return Ok((cast_with_options(found, declared, &strict).map_err(text)?, none()));
+    }
+    // What can't be cast is NULL, and another value for that.
+    let column = cast(found, declared).map_err(text)?;
+    let changed = match (found.data_type(), declared) {
+        (DataType::Utf8, DataType::Decimal128(_, scale)) => {
+            // Digits behind those that are declared are rounded off.
+            let more = DataType::Decimal256(76, scale.saturating_add(18));
+            distinct(&cast(found, &more).map_err(text)?, &cast(&column, &more).map_err(text)?)
+        }
+        // There are many ways to write one value.
+        (DataType::Utf8, _) => distinct(&is_null(&column).map_err(text)?, &is_null(found).map_err(text)?),
+        (other, _) => distinct(&cast(&column, other).map_err(text)?, found),
+    };
+    Ok((column, changed.map_err(text)?))
 }
 
 /// A field of a struct that is declared and not there: structs are not matched by position.
@@ -299,7 +322,13 @@ mod tests {
         let read_as = read(numbers(vec![1.0, 2.0]), DataType::Int32).expect("they are whole");
         assert_eq!(read_as[0].column(0).as_ref(), &Int32Array::from(vec![1, 2]));
         let error = read(numbers(vec![1.0, 2.7]), DataType::Int32).unwrap_err().to_string();
-        assert!(error.contains("2.7 is no Int32"), "{error}");
+        assert!(error.contains("in row 2, 2.7 is no Int32"), "{error}");
+        let texts = |values: &[&str]| -> ArrayRef { Arc::new(StringArray::from_iter_values(values)) };
+        read(texts(&["1.50", "2"]), DataType::Decimal128(10, 2)).expect("they have two digits");
+        let error = read(texts(&["1.005"]), DataType::Decimal128(10, 2)).unwrap_err().to_string();
+        assert!(error.contains("in row 1, 1.005 is no Decimal128(10, 2)"), "{error}");
+        let error = read(texts(&["1", "one"]), DataType::Int64).unwrap_err().to_string();
+        assert!(error.contains("in row 2, one is no Int64"), "{error}");
     }
 
     #[test]

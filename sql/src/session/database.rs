@@ -19,11 +19,11 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::Session;
 use super::endpoint::{Endpoint, Read};
 use super::engine::Engine;
 use super::registry::{QueryStatus, Registry};
 use super::settings::{Client, Settings};
+use super::{Session, plain_view};
 use crate::plan::CheckedArithmetic;
 use crate::tables::{CATALOG, PUBLIC, Pinned, PinnedStores, StatementCatalog, StatusSource};
 use crate::{Result, plan};
@@ -103,7 +103,17 @@ impl Database {
         self.shared.engine.status()
     }
 
-    /// Every (schema, table) that can be read now, with its columns: what drivers list.
+    /// All that a query can name, with its columns: what drivers list.
+    pub async fn relations(&self) -> Vec<Table> {
+        let plain = plain_view::readable(&self.shared).await.into_iter();
+        let plain =
+            plain.map(|(name, columns)| Table { schema: PUBLIC, name, kind: TableKind::View, columns });
+        let mut all: Vec<Table> = self.tables().into_iter().chain(plain).collect();
+        all.sort_by(|a, b| (a.schema, &a.name).cmp(&(b.schema, &b.name)));
+        all
+    }
+
+    /// Every (schema, table) that can be read now and is not a query's name.
     pub fn tables(&self) -> Vec<Table> {
         let pinned = self.shared.pin();
         let views = pinned.views.iter();

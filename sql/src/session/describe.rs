@@ -158,13 +158,20 @@ fn state(failed: &BTreeSet<String>, name: &str) -> Option<String> {
     Some(if failed.contains(name) { "failed" } else { "running" }.to_owned())
 }
 
-/// The columns of a stream, a view, or a table of `system`.
+/// The columns of a stream, a view, a table, or one of `system`.
 pub(crate) fn describe(name: &ObjectName, names: &Names<'_>, tables: &[Table]) -> Result<Lines> {
     let mut lines = described_columns();
     let table = object_name_to_table_reference(name.clone(), true)?;
     if let Some(stream) = bare(&table).and_then(|name| find(names.engine.streams(), |it| it.name == name)) {
         for (field, origin) in stream.schema.fields().iter().zip(&stream.origins) {
             lines.push(column(field, Some(origin_text(*origin))));
+        }
+        return Ok(lines);
+    }
+    if let Some(table) = bare(&table).and_then(|name| find(names.engine.tables(), |it| it.name == name)) {
+        for (index, field) in table.schema.fields().iter().enumerate() {
+            let origin = if table.key.contains(&index) { "primary key" } else { "value" };
+            lines.push(column(field, Some(origin.to_owned())));
         }
         return Ok(lines);
     }

@@ -60,6 +60,31 @@ async fn columns(shared: &Arc<Shared>, create: &CreatePlainView) -> Result<Schem
     Ok(planned.rows)
 }
 
+/// Those that a query can read, with their columns: what reads a stream is for materialized views.
+pub(super) async fn readable(shared: &Arc<Shared>) -> Vec<(String, SchemaRef)> {
+    let plain = shared.plain_views();
+    let streams = shared.engine.streams();
+    let mut readable = vec![];
+    for name in plain.names() {
+        let Some(Ok(Statement::CreatePlainView(create))) =
+            plain.text(name).map(|text| parse::statement(text).map(|parsed| parsed.statement))
+        else {
+            continue;
+        };
+        let mut query = create.query.clone();
+        let inlined = plain.inline(&mut query);
+        let reads = plan::relations(&query);
+        if inlined.is_err() || reads.iter().any(|name| streams.iter().any(|stream| stream.name == *name)) {
+            continue;
+        }
+        // One that reads what is gone is told of when somebody reads it.
+        if let Ok(columns) = columns(shared, &create).await {
+            readable.push((name.to_owned(), columns));
+        }
+    }
+    readable
+}
+
 /// The columns of a view of that name, if there is one.
 pub(super) async fn described(shared: &Arc<Shared>, name: &str) -> Result<Option<SchemaRef>> {
     let views = shared.plain_views();

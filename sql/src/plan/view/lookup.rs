@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::error::DataFusionError;
@@ -11,7 +12,7 @@ use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
     Expr, ExprSchemable, Extension, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Operator, cast, lit,
-    when,
+    try_cast, when,
 };
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::Query;
@@ -162,6 +163,7 @@ impl<'a> Rewriting<'a> {
             (JoinType::Left, false) | (JoinType::Right, true) => Kept::All,
             (JoinType::LeftSemi, false) | (JoinType::RightSemi, true) => Kept::FoundAlone,
             (JoinType::LeftAnti, false) | (JoinType::RightAnti, true) if !join.null_aware => Kept::Missing,
+            (JoinType::LeftMark, false) if !join.null_aware => Kept::Marked,
             (JoinType::LeftAnti, false) => {
                 return Err(self
                     .refused(side.table, "NOT IN of a table is not supported in a view")
@@ -179,6 +181,11 @@ impl<'a> Rewriting<'a> {
             Kept::All => (builder, beside(true).collect::<Exprs>()?),
             Kept::FoundAlone => (builder.filter(matches.clone())?, vec![]),
             Kept::Missing => (builder.filter(matches.clone().is_not_true())?, vec![]),
+            Kept::Marked => {
+                let (qualifier, mark) = join.schema.qualified_field(join.schema.fields().len() - 1);
+                let found = matches.clone().is_true().alias_qualified(qualifier.cloned(), mark.name());
+                (builder, vec![found])
+            }
         };
         let columns: Vec<Expr> = match table_is_left {
             true => of_table.into_iter().chain(of_rows).collect(),
@@ -298,6 +305,14 @@ impl<'a> Rewriting<'a> {
         if comparison_coercion(&has, wanted).as_ref() == Some(wanted) {
             return Ok(cast(asked, wanted.clone()));
         }
+        if is_exact(&has, wanted)
+            && let Some(common) = comparison_coercion(&has, wanted)
+        {
+            // Nothing has a key that the type of the key does not hold.
+            let key = try_cast(asked.clone(), wanted.clone());
+            let same = cast(key.clone(), common.clone()).eq(cast(asked, common));
+            return Ok(when(same, key).end()?);
+        }
         let (table, name) = (&side.table.name, field.name());
         Err(self
             .refused(
@@ -319,6 +334,16 @@ impl<'a> Rewriting<'a> {
     }
 }
 
+/// Whether no value of one type is as near to two of the other.
+fn is_exact(one: &DataType, other: &DataType) -> bool {
+    use DataType::{Date32, Decimal128, Timestamp};
+    (one.is_integer() && other.is_integer())
+        || matches!(
+            (one, other),
+            (Timestamp(..) | Date32, Timestamp(..) | Date32) | (Decimal128(..), Decimal128(..))
+        )
+}
+
 type Exprs = datafusion::common::Result<Vec<Expr>>;
 
 /// Which rows of the other side a join gives.
@@ -328,6 +353,8 @@ enum Kept {
     /// Without the table's columns.
     FoundAlone,
     Missing,
+    /// All, with whether one was found.
+    Marked,
 }
 
 /// A key that is computed is so behind the join's conditions on the same rows: where these do not hold, nothing is found.

@@ -95,7 +95,13 @@ async fn plan(
     let plan = plan.map_err(|error| at_name(error.into(), &create.query))?;
     judge(replay::check(&plan, &create.query))?;
     judge(not_in::check(&plan, &create.query))?;
-    let plan = comma::joined_by_where(without_subqueries(plan, &state)?)?;
+    let plan = without_subqueries(plan, &state)?;
+    if asks_subqueries(&plan)? {
+        return Err(Error::invalid("whether a query has a row is no value in a view")
+            .at(syntax::place_of_query(&create.query))
+            .hint("ask it in WHERE, or LEFT JOIN the query and look whether a column of it IS NOT NULL"));
+    }
+    let plan = comma::joined_by_where(plan)?;
     let plan = nearby::heed_ranges(plan)?;
     let (plan, lookups) = lookup::looked_up(plan, inputs, &create.query)?;
     let checker = Checker { query: &create.query, inputs };
@@ -151,6 +157,13 @@ fn planner(query: &Query) -> SessionState {
 
 /// `IN (SELECT …)` and `EXISTS (…)` are joins.
 fn without_subqueries(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan> {
+    if !asks_subqueries(&plan)? {
+        return Ok(plan);
+    }
+    run_rules(plan, &["decorrelate_predicate_subquery"], state)
+}
+
+fn asks_subqueries(plan: &LogicalPlan) -> Result<bool> {
     let mut found = false;
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
@@ -160,10 +173,7 @@ fn without_subqueries(plan: LogicalPlan, state: &SessionState) -> Result<Logical
             })
         })
     })?;
-    if !found {
-        return Ok(plan);
-    }
-    run_rules(plan, &["decorrelate_predicate_subquery"], state)
+    Ok(found)
 }
 
 fn run_rules(plan: LogicalPlan, names: &[&str], state: &SessionState) -> Result<LogicalPlan> {
