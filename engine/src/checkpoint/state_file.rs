@@ -185,7 +185,7 @@ fn decode_section(body: &mut Reader, batches: &mut Vec<(u32, Part)>) -> Result<(
         if panes.iter().map(|pane| pane.rows as usize).sum::<usize>() != batch.num_rows() {
             return Err("the panes of a batch have not its rows".to_string());
         }
-        batches.push((index, Part { cut, after, batch, panes }));
+        batches.push((index, Part::new(cut, after, batch, panes)));
     }
     match reader.next() {
         Some(_) => Err("a section has too many batches".to_string()),
@@ -250,12 +250,7 @@ mod tests {
         let long = "a string that is longer than twelve bytes";
         let strings: ArrayRef = Arc::new(StringViewArray::from(vec![Some(long), None, Some("x")]));
         vec![
-            Part {
-                cut: 0,
-                after: 120,
-                batch: numbers("n", vec![1, 2, 3]),
-                panes: Arc::new([rows(-60, 1), rows(0, 2)]),
-            },
+            Part::new(0, 120, numbers("n", vec![1, 2, 3]), Arc::new([rows(-60, 1), rows(0, 2)])),
             Part::of_one_pane(0, 1, RecordBatch::try_from_iter([("s", strings)]).unwrap()),
             Part::of_one_pane(60, 0, numbers("n", vec![])),
             Part::of_one_pane(i64::MAX, 7, numbers("n", vec![3]).slice(0, 1)),

@@ -269,6 +269,11 @@ impl TableEpoch {
         }
         while let Some((range, level)) = due_merge(&runs) {
             let ViewShape::Units { cuts, unit, .. } = &spec.shape else { break };
+            if let Unit::Session(_) = unit
+                && !session::are_worth_merging(cuts, &runs[range.clone()])?
+            {
+                break;
+            }
             let merging: Vec<Part> =
                 runs[range.clone()].iter().flat_map(|run| run.parts.iter().cloned()).collect();
             let run = self.merged_run(level, reduce(cuts, *unit, &merging, &self.room).await?).await?;

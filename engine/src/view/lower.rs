@@ -231,10 +231,10 @@ impl LowerHalf {
                 let mut merged = vec![];
                 for (number, cut) in self.plans.iter().filter_map(|plan| plan.cut.as_ref()) {
                     let of_cut = parts.iter().filter(|part| part.cut == *number);
-                    let of_cut: Vec<Part> = of_cut.map(|part| Part { cut: 0, ..part.clone() }).collect();
+                    let of_cut: Vec<Part> = of_cut.map(|part| part.clone().of_cut(0)).collect();
                     let reduced =
                         reduce(std::slice::from_ref(cut), unit, &of_cut, &Room::unbounded()).await?;
-                    merged.extend(reduced.into_iter().map(|part| Part { cut: *number, ..part }));
+                    merged.extend(reduced.into_iter().map(|part| part.of_cut(*number)));
                 }
                 Ok(merged)
             }

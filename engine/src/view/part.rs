@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
+use arrow::buffer::ScalarBuffer;
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::TimestampMicrosecondType;
+use datafusion::common::hash_utils::{QualityRandomState, create_hashes};
 
 use crate::ids::Micros;
 use crate::spec::{Cut, Unit, Window};
@@ -20,7 +22,7 @@ use crate::view::session;
 use crate::{Error, Result};
 
 /// What a view keeps of cut `cut`; or finished rows of a copy, all in one pane 0 of cut 0.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Part {
     pub cut: u32,
     /// Only windows that end after this instant take its rows in: the others had passed when the rows came. `Micros::MIN`
@@ -29,6 +31,18 @@ pub struct Part {
     pub batch: RecordBatch,
     /// Ascending, and together all rows.
     pub panes: Arc<[PaneRows]>,
+    /// Rows that have left, and whose memory is held on to.
+    held: u32,
+    /// Of the keys of its rows, once somebody has asked for them.
+    hashes: Arc<OnceLock<ScalarBuffer<u64>>>,
+}
+
+/// Whatever is held on to, or known of its keys.
+impl PartialEq for Part {
+    fn eq(&self, other: &Part) -> bool {
+        (self.cut, self.after, &self.batch, &self.panes)
+            == (other.cut, other.after, &other.batch, &other.panes)
+    }
 }
 
 /// The rows of one pane, which follow those of the pane before.
@@ -41,7 +55,20 @@ pub struct PaneRows {
 impl Part {
     pub fn of_one_pane(start: Micros, cut: u32, batch: RecordBatch) -> Part {
         let panes = Arc::new([PaneRows { start, rows: batch.num_rows() as u32 }]);
-        Part { cut, after: Micros::MIN, batch, panes }
+        Part::new(cut, Micros::MIN, batch, panes)
+    }
+
+    /// `panes` are those of the batch's rows, one after the other.
+    pub fn new(cut: u32, after: Micros, batch: RecordBatch, panes: Arc<[PaneRows]>) -> Part {
+        Part { cut, after, batch, panes, held: 0, hashes: Arc::default() }
+    }
+
+    pub fn of_cut(self, cut: u32) -> Part {
+        Part { cut, ..self }
+    }
+
+    pub fn taken_in_after(self, after: Micros) -> Part {
+        Part { after, ..self }
     }
 
     /// What the rows of one cut became, or nothing. It owns its buffers, so nothing pins the decoder's.
@@ -74,7 +101,7 @@ impl Part {
                 take_record_batch(&whole, &UInt32Array::from_iter_values(by_pane.into_values().flatten()))?
             }
         };
-        Ok(Some(Part { cut, after: Micros::MIN, batch: compacted(batch)?, panes }))
+        Ok(Some(Part::new(cut, Micros::MIN, compacted(batch)?, panes)))
     }
 
     /// The part without the windows that end at or before an instant, if any is left.
@@ -84,7 +111,17 @@ impl Part {
     }
 
     pub fn bytes(&self) -> usize {
-        self.batch.get_array_memory_size() + size_of_val(&*self.panes)
+        let hashes = self.hashes.get().map_or(0, |hashes| size_of_val(&**hashes));
+        self.batch.get_array_memory_size() + size_of_val(&*self.panes) + hashes
+    }
+
+    /// Those of the keys by which the rows of its cut are told apart, each the hash of one row.
+    pub fn key_hashes(&self, cut: &Cut) -> Result<&[u64]> {
+        if self.hashes.get().is_none() {
+            let hashes = ScalarBuffer::from(hashes_of(cut, &self.batch)?);
+            _ = self.hashes.set(hashes);
+        }
+        Ok(self.hashes.get().map_or(&[], |hashes| &**hashes))
     }
 
     /// Where the rows of each pane lie in the batch.
@@ -118,7 +155,8 @@ impl Part {
         pieces.iter().map(|rows| self.slice(rows)).collect()
     }
 
-    /// What is left of it when only the wanted panes stay, with buffers no larger than that.
+    /// What is left of it when only the wanted panes stay. Where what leaves lies in front and is the smaller half, its
+    /// memory is held on to: panes leave one by one, and each would have all others copied.
     pub fn staying(&self, wanted: impl Fn(Micros) -> bool) -> Result<Option<Part>> {
         let panes: Arc<[PaneRows]> = self.panes.iter().filter(|pane| wanted(pane.start)).copied().collect();
         if panes.len() == self.panes.len() {
@@ -127,10 +165,32 @@ impl Part {
         if panes.is_empty() {
             return Ok(None);
         }
+        let rows: u32 = panes.iter().map(|pane| pane.rows).sum();
+        let leaving = self.batch.num_rows() as u32 - rows;
+        let held = self.held + leaving;
+        if self.panes.ends_with(&panes) && held <= rows {
+            let (first, rows) = (leaving as usize, rows as usize);
+            let hashes = Arc::new(OnceLock::new());
+            if let Some(known) = self.hashes.get() {
+                _ = hashes.set(known.slice(first, rows));
+            }
+            let batch = self.batch.slice(first, rows);
+            return Ok(Some(Part { batch, panes, held, hashes, ..*self }));
+        }
         let rows = self.ranges().filter(|(pane, _)| wanted(*pane)).flat_map(|(_, rows)| rows);
         let batch = take_record_batch(&self.batch, &UInt32Array::from_iter_values(rows))?;
-        Ok(Some(Part { batch: compacted(batch)?, panes, ..*self }))
+        Ok(Some(Part::new(self.cut, self.after, compacted(batch)?, panes)))
     }
+}
+
+/// By which rows of one key are found again.
+pub fn hashes_of(cut: &Cut, batch: &RecordBatch) -> Result<Vec<u64>> {
+    let mut hashes = vec![0; batch.num_rows()];
+    let keys: Vec<_> = cut.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
+    if !keys.is_empty() {
+        create_hashes(&keys, &QualityRandomState::with_seed(0x7365_7373), &mut hashes)?;
+    }
+    Ok(hashes)
 }
 
 /// The start of each row's pane, from whichever bound the query groups by.

@@ -7,16 +7,22 @@
 //! One that goes on for long is cut (a robot makes no pauses). Where, is known only once it is known where it begins, so
 //! what is merged until then stays apart at each place where it may be.
 
+use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
-use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array,
+    make_comparator,
+};
+use arrow::compute::{SortOptions, and, concat_batches, filter_record_batch, not, take_record_batch};
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::row::{RowConverter, Rows, SortField};
 
 use crate::ids::Micros;
 use crate::spec::{Cut, Session, Unit};
-use crate::view::part::Part;
+use crate::view::panes::Run;
+use crate::view::part::{Part, hashes_of};
 use crate::view::upper::WindowPart;
 use crate::{Error, Result};
 
@@ -99,7 +105,7 @@ pub fn labelled(
     for (number, cut) in (0..).zip(cuts) {
         let batches: Vec<_> =
             parts.iter().filter(|part| part.cut == number).map(|part| part.batch.clone()).collect();
-        if let Some(batch) = label(session, cut, &batches, Together::Sessions)? {
+        if let Some(Labelled { batch, .. }) = label(session, cut, &batches, Together::Sessions)? {
             let batch = filter_record_batch(&batch, &bounds(cut, &batch)?.born(born_after))?;
             labelled.push(WindowPart { cut: number, batch, bounds: None });
         }
@@ -107,7 +113,8 @@ pub fn labelled(
     Ok(labelled)
 }
 
-/// Which sessions have ended by `through`, and what of them goes on.
+/// Which sessions have ended by `through`, and what of them goes on. What has not ended is looked at for its keys alone, so
+/// this costs what ends and little of what is open.
 pub fn close(
     session: Session,
     cuts: &[Cut],
@@ -117,79 +124,128 @@ pub fn close(
 ) -> Result<Closing> {
     let mut outcome = Closing::default();
     for (number, cut) in (0..).zip(cuts) {
-        let batches: Vec<_> =
-            parts.iter().filter(|part| part.cut == number).map(|part| &part.batch).collect();
-        let Some(first) = batches.first() else { continue };
-        let all = concat_batches(first.schema_ref(), batches)?;
-        let ended = bounds(cut, &all)?.ended(through);
-        if ended.true_count() == 0 {
+        let parts: Vec<&Part> = parts.iter().filter(|part| part.cut == number).copied().collect();
+        let ended = |part: &&Part| part.pieces(|pane| session.last_end(pane) <= through);
+        let ending: Vec<RecordBatch> = parts.iter().flat_map(ended).collect();
+        if ending.is_empty() {
             continue;
         }
+        let keys = Hashes::of(cut, &ending)?;
         // Of those that have not ended, the ones of the same keys say how the others go on.
-        let keys = keys_of(cut, &all)?;
-        let mut ending: Vec<_> =
-            (0..all.num_rows()).filter(|row| ended.value(*row)).map(|row| keys.row(row)).collect();
-        ending.sort_unstable();
-        ending.dedup();
-        let concerned = (0..all.num_rows()).map(|row| Some(ending.binary_search(&keys.row(row)).is_ok()));
-        let concerned: BooleanArray = concerned.collect();
-        let (all, ended) = (
-            filter_record_batch(&all, &concerned)?,
-            arrow::compute::filter(&ended, &concerned)?.as_boolean().clone(),
-        );
+        let mut concerned = vec![];
+        for part in parts {
+            let hashes = part.key_hashes(cut)?;
+            let rows = (0..).zip(hashes).filter(|(_, hash)| keys.contains(**hash)).map(|(row, _)| row);
+            let rows = UInt32Array::from_iter_values(rows);
+            if !rows.is_empty() {
+                concerned.push(take_record_batch(&part.batch, &rows)?);
+            }
+        }
+        let Some(first) = concerned.first() else { continue };
+        let all = concat_batches(first.schema_ref(), &concerned)?;
+        let ended = bounds(cut, &all)?.ended(through);
         let Some(labelled) = label(session, cut, &[all], Together::Sessions)? else { continue };
-        let now = bounds(cut, &labelled)?;
+        let now = bounds(cut, &labelled.batch)?;
         let closes = now.ended(through);
-        let closing = filter_record_batch(&labelled, &arrow::compute::and(&closes, &now.born(born_after))?)?;
+        let closing = filter_record_batch(&labelled.batch, &and(&closes, &now.born(born_after))?)?;
         outcome.closing.push(WindowPart { cut: number, batch: closing, bounds: None });
-        let goes_on = arrow::compute::and(&ended, &arrow::compute::not(&closes)?)?;
-        let goes_on = filter_record_batch(&labelled, &goes_on)?;
+        let goes_on = filter_record_batch(&labelled.batch, &and(&ended, &not(&closes)?)?)?;
         outcome.carried.extend(Part::of_batches(number, &[goes_on], cut, Unit::Session(session))?);
     }
     Ok(outcome)
 }
 
+/// Whether merging runs would make them smaller by a good part. Small ones are merged in any case, for there would be many;
+/// large ones of as many keys as rows would be copied for nothing.
+pub fn are_worth_merging(cuts: &[Cut], runs: &[Arc<Run>]) -> Result<bool> {
+    const SMALL: usize = 100_000;
+    /// One key of so many is looked at.
+    const SAMPLED: u64 = 16;
+    let parts = || runs.iter().flat_map(|run| &run.parts);
+    if parts().map(|part| part.batch.num_rows()).sum::<usize>() <= SMALL {
+        return Ok(true);
+    }
+    let (mut rows, mut keys) = (0, HashSet::new());
+    for part in parts() {
+        for hash in part.key_hashes(&cuts[part.cut as usize])?.iter().filter(|hash| *hash % SAMPLED == 0) {
+            rows += 1;
+            keys.insert((part.cut, *hash));
+        }
+    }
+    Ok(keys.len() * 4 < rows * 3)
+}
+
+/// The hashes of some keys: most of what is asked for is none of them.
+struct Hashes {
+    some: HashSet<u64>,
+    /// By the lowest bits.
+    likely: Vec<bool>,
+}
+
+impl Hashes {
+    const LIKELY: u64 = 1 << 16;
+
+    fn of(cut: &Cut, batches: &[RecordBatch]) -> Result<Hashes> {
+        let mut hashes = Hashes { some: HashSet::new(), likely: vec![false; Hashes::LIKELY as usize] };
+        for batch in batches {
+            for hash in hashes_of(cut, batch)? {
+                hashes.likely[(hash % Hashes::LIKELY) as usize] = true;
+                hashes.some.insert(hash);
+            }
+        }
+        Ok(hashes)
+    }
+
+    fn contains(&self, hash: u64) -> bool {
+        self.likely[(hash % Hashes::LIKELY) as usize] && self.some.contains(&hash)
+    }
+}
+
 /// All rows with bounds by which those can be merged that are of one session wherever that begins.
-pub fn mergeable(session: Session, cut: &Cut, batches: &[RecordBatch]) -> Result<Option<RecordBatch>> {
+pub fn mergeable(session: Session, cut: &Cut, batches: &[RecordBatch]) -> Result<Option<Labelled>> {
     label(session, cut, batches, Together::BetweenPlaces)
 }
 
-/// All rows with the bounds of what they make together, in the order in which they came.
+/// Rows with the bounds of what they make together, in the order in which they came.
+pub struct Labelled {
+    pub batch: RecordBatch,
+    /// Which of them have others beside them.
+    pub together: BooleanArray,
+}
+
 fn label(
     session: Session,
     cut: &Cut,
     batches: &[RecordBatch],
     together: Together,
-) -> Result<Option<RecordBatch>> {
+) -> Result<Option<Labelled>> {
     let Some(first) = batches.first() else { return Ok(None) };
     let batch = concat_batches(first.schema_ref(), batches)?;
-    let keys = keys_of(cut, &batch)?;
     let Bounds { starts, ends } = bounds(cut, &batch)?;
-    let mut order: Vec<usize> = (0..batch.num_rows()).collect();
-    order.sort_unstable_by(|&a, &b| {
-        let (by_key, by_start) = (keys.row(a).cmp(&keys.row(b)), starts.value(a).cmp(&starts.value(b)));
-        by_key.then(by_start)
-    });
+    let order = by_key_and_start(cut, &batch, starts.values())?;
     let (mut new_starts, mut new_ends) = (starts.values().to_vec(), ends.values().to_vec());
-    let mut rest = &order[..];
-    while let Some(&first) = rest.first() {
-        let (start, mut end) = (starts.value(first), ends.value(first));
-        let limit = match together {
-            Together::BetweenPlaces => session.next_place(start),
-            Together::Sessions => session.limit(start),
-        };
-        let mut members = 1;
-        while let Some(&next) = rest.get(members)
-            && keys.row(next) == keys.row(first)
-            && starts.value(next) < end.min(limit)
-        {
-            end = end.max(ends.value(next));
-            members += 1;
+    let mut beside = vec![false; batch.num_rows()];
+    for of_key in order.chunk_by(|(one, _), (other, _)| one == other) {
+        let mut rest = of_key;
+        while let Some(&(_, first)) = rest.first() {
+            let (start, mut end) = (starts.value(first), ends.value(first));
+            let limit = match together {
+                Together::BetweenPlaces => session.next_place(start),
+                Together::Sessions => session.limit(start),
+            };
+            let mut members = 1;
+            while let Some(&(_, next)) = rest.get(members)
+                && starts.value(next) < end.min(limit)
+            {
+                end = end.max(ends.value(next));
+                members += 1;
+            }
+            for &(_, row) in &rest[..members] {
+                (new_starts[row], new_ends[row]) = (start, end);
+                beside[row] = members > 1;
+            }
+            rest = &rest[members..];
         }
-        for &row in &rest[..members] {
-            (new_starts[row], new_ends[row]) = (start, end);
-        }
-        rest = &rest[members..];
     }
     let (start, end) = places(cut)?;
     let mut columns = batch.columns().to_vec();
@@ -197,7 +253,39 @@ fn label(
         let moments = TimestampMicrosecondArray::from(values).with_timezone("UTC");
         columns[place] = Arc::new(moments) as ArrayRef;
     }
-    Ok(Some(RecordBatch::try_new(batch.schema(), columns)?))
+    let batch = RecordBatch::try_new(batch.schema(), columns)?;
+    Ok(Some(Labelled { batch, together: beside.into() }))
+}
+
+/// The rows, those of one key by their start, each with a number that is its key's alone.
+fn by_key_and_start(cut: &Cut, batch: &RecordBatch, starts: &[Micros]) -> Result<Vec<(u64, usize)>> {
+    let hashes = hashes_of(cut, batch)?;
+    let mut order: Vec<(u64, usize)> = hashes.into_iter().zip(0..).collect();
+    order.sort_unstable_by_key(|&(hash, row)| (hash, starts[row]));
+    let mut same = vec![];
+    for key in &cut.keys {
+        let column = batch.column(*key);
+        same.push(make_comparator(column, column, SortOptions::default())?);
+    }
+    let differ = |pair: &[(u64, usize)]| {
+        let ((one_hash, one), (other_hash, other)) = (pair[0], pair[1]);
+        one_hash == other_hash && same.iter().any(|same| same(one, other) != Ordering::Equal)
+    };
+    if order.windows(2).any(differ) {
+        // Two keys with one hash, as good as never.
+        let keys = keys_of(cut, batch)?;
+        let mut numbers: Vec<usize> = (0..batch.num_rows()).collect();
+        numbers.sort_unstable_by(|&a, &b| keys.row(a).cmp(&keys.row(b)).then(starts[a].cmp(&starts[b])));
+        let mut number = 0;
+        order.clear();
+        for row in numbers {
+            if order.last().is_some_and(|&(_, before)| keys.row(before) != keys.row(row)) {
+                number += 1;
+            }
+            order.push((number, row));
+        }
+    }
+    Ok(order)
 }
 
 struct Bounds {
@@ -293,7 +381,7 @@ mod tests {
 
     fn sessions(session: Session, batches: &[RecordBatch]) -> RecordBatch {
         let labelled = label(session, &cut(), batches, Together::Sessions);
-        labelled.expect("it works").expect("there are rows")
+        labelled.expect("it works").expect("there are rows").batch
     }
 
     #[test]
@@ -329,7 +417,10 @@ mod tests {
             // Uncut, and cut after 20 to 24.
             for session in [UNCUT, Session { gap: GAP, longest: 24 }] {
                 let once = sessions(session, &[rows(&all)]);
-                let merge = |batch| mergeable(session, &cut(), &[batch]).expect("it works");
+                let merge = |batch| {
+                    let merged = mergeable(session, &cut(), &[batch]).expect("it works");
+                    merged.map(|labelled| labelled.batch)
+                };
                 let pieces: Vec<RecordBatch> =
                     merge(rows(first)).into_iter().chain(merge(rows(second))).collect();
                 assert_eq!(told(&once), told(&sessions(session, &pieces)));

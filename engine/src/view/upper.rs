@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
-use arrow::compute::cast;
+use arrow::compute::{cast, filter_record_batch, not};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
@@ -21,7 +21,7 @@ use crate::view::part::Part;
 use crate::view::pieces::Pieces;
 use crate::view::plain_planning_state;
 use crate::view::running::Room;
-use crate::view::session;
+use crate::view::session::{self, Labelled};
 use crate::view::state_scan::StateScanPlanner;
 use crate::view::tally::as_aggregate;
 use crate::{Error, Result};
@@ -45,13 +45,24 @@ pub async fn reduce(cuts: &[Cut], unit: Unit, parts: &[Part], room: &Room) -> Re
         }
         let cut = &cuts[number as usize];
         let batches: Vec<_> = parts.iter().map(|part| part.batch.clone()).collect();
-        let batches = match session {
-            Some(session) => session::mergeable(session, cut, &batches)?.into_iter().collect(),
+        let labelled = match session {
+            Some(session) => session::mergeable(session, cut, &batches)?,
+            None => None,
+        };
+        let batches = match labelled {
+            Some(Labelled { batch, together }) => {
+                // What merges with nothing stays as it is.
+                let alone = in_schema_of(cut, vec![filter_record_batch(&batch, &not(&together)?)?])?;
+                reduced.extend(
+                    Part::of_batches(number, &alone, cut, unit)?.map(|part| part.taken_in_after(after)),
+                );
+                vec![filter_record_batch(&batch, &together)?]
+            }
             None => batches,
         };
         for piece in Pieces::of(cut, batches, room.piece_bytes)? {
             let merged = Part::of_batches(number, &reduce_batches(cut, piece?, room).await?, cut, unit)?;
-            reduced.extend(merged.map(|part| Part { after, ..part }));
+            reduced.extend(merged.map(|part| part.taken_in_after(after)));
         }
     }
     Ok(reduced)
