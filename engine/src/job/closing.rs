@@ -13,8 +13,9 @@ use crate::job::coordinator::{Coordinator, micros};
 use crate::job::epoch::{Closed, Roll, TableEpoch, Whole};
 use crate::job::fed::Fed;
 use crate::job::refused::{RefusedRows, RefusedTable};
+use crate::job::shared::Tables;
 use crate::memory::Purpose;
-use crate::spec::{Input, Leg};
+use crate::spec::{Input, Leg, Unit, ViewShape, ViewSpec};
 use crate::view::compact::compacted;
 use crate::view::part::Part;
 use crate::{Error, Result};
@@ -82,6 +83,11 @@ impl Coordinator {
             });
         }
         let through = through.into_iter().min().flatten().map(|through| through.saturating_sub(hold));
+        // One that has ended, or is silent, has time behind it in which nothing can have grown old.
+        let through = match &spec.shape {
+            ViewShape::Units { unit: Unit::Ever(_), .. } => through.min(newest(&tables, spec)),
+            _ => through,
+        };
         TableShare { name, through, fed }
     }
 
@@ -130,4 +136,17 @@ impl Coordinator {
             .await
             .map_err(|error| Error::Internal(format!("closing a table panicked. table={name:?}, {error}")))?
     }
+}
+
+/// How far any partition below a view has come.
+fn newest(tables: &Tables, spec: &ViewSpec) -> Option<Micros> {
+    let below = spec.legs.iter().map(|leg| match &leg.input {
+        Input::Stream(stream) => {
+            let partitions =
+                tables.streams.get(stream).into_iter().flat_map(|stream| stream.partitions.values());
+            partitions.filter_map(|partition| partition.time.watermark()).max()
+        }
+        Input::View(view) => tables.tables.get(&view.name).and_then(|read| newest(tables, &read.spec)),
+    });
+    below.max().flatten()
 }

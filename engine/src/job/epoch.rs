@@ -33,8 +33,8 @@ use crate::view::left::Left;
 use crate::view::panes::{Panes, Run, due_merge};
 use crate::view::part::Part;
 use crate::view::pieces::in_order;
-use crate::view::session::{self, Closing};
-use crate::view::upper::reduce;
+use crate::view::session;
+use crate::view::upper::{WindowPart, reduce};
 use crate::view::{Room, Stretch, without_time};
 use crate::{Error, Result};
 
@@ -182,7 +182,6 @@ impl TableEpoch {
                 let panes = &whole.panes;
                 let mut rows = vec![];
                 let closed_through = match unit {
-                    Unit::Ever(ever) => panes.closed_through.max(ever.looked_through(through)),
                     Unit::Window(_) => {
                         let closed = panes.closed_through.max(through);
                         let most = self.room.piece_bytes;
@@ -194,24 +193,19 @@ impl TableEpoch {
                         }
                         closed
                     }
-                    Unit::Session(session) => {
-                        let closed = through.map(|through| session.closed_through(through));
-                        let closed = panes.closed_through.max(closed);
-                        // Labelled as a whole, and once more as what goes on.
-                        let _labelled = self.memory.hold(Purpose::Closing, 2 * panes.bytes());
-                        let born = panes.born_after.map(|born| session.born_after(born));
-                        let outcome = match closed {
-                            Some(closed) => {
-                                session::close(*session, cuts, &panes.durable_and(&fresh), closed, born)?
+                    Unit::Session(_) | Unit::Ever(_) => match unit.session() {
+                        None => None,
+                        Some(session) => {
+                            let through = through.map(|through| session.closed_through(through));
+                            let closed = panes.closed_through.max(through);
+                            let ended = self.ended(*unit, cuts, panes, &mut fresh, closed)?;
+                            if let Unit::Session(_) = unit {
+                                let ended = Stretch { parts: ended, within: None };
+                                rows.extend(self.finish(cuts, upper, &ended).await?);
                             }
-                            None => Closing::default(),
-                        };
-                        // What has ended leaves, but what goes on of it.
-                        fresh.extend(outcome.carried);
-                        let ended = Stretch { parts: outcome.closing, within: None };
-                        rows.extend(self.finish(cuts, upper, &ended).await?);
-                        closed
-                    }
+                            closed
+                        }
+                    },
                 };
                 (rows, fresh, closed_through)
             }
@@ -225,6 +219,22 @@ impl TableEpoch {
         let rows = rows.iter().map(|batch| without_time(&spec, batch)).collect::<Result<_>>()?;
         let settled = Settled { runs, closed_through, left, tail, delta, told, files, written, rows };
         Ok(Closed::of(whole, settled, taken))
+    }
+
+    /// The sessions that have ended; what of them goes on joins the fresh parts.
+    fn ended(
+        &self,
+        unit: Unit,
+        cuts: &[Cut],
+        panes: &Panes,
+        fresh: &mut Vec<Part>,
+        closed: Option<Micros>,
+    ) -> Result<Vec<WindowPart>> {
+        let (Some(session), Some(closed)) = (unit.session(), closed) else { return Ok(vec![]) };
+        let born = panes.born_after.map(|born| session.born_after(born));
+        let outcome = session::close(unit, session, cuts, &panes.durable_and(fresh), closed, born)?;
+        fresh.extend(outcome.carried);
+        Ok(outcome.closing)
     }
 
     /// The rows of these windows, as one batch that owns its buffers: plans give slices of large ones.
@@ -253,9 +263,6 @@ impl TableEpoch {
         fresh: &[Part],
         closed_through: Option<Micros>,
     ) -> Result<(Vec<Arc<Run>>, u64)> {
-        if let Some(runs) = self.young_runs(panes, spec, fresh, closed_through).await? {
-            return Ok(runs);
-        }
         let mut written = 0;
         let mut runs: Vec<Arc<Run>> = vec![];
         for run in panes.runs() {
@@ -269,9 +276,7 @@ impl TableEpoch {
         }
         while let Some((range, level)) = due_merge(&runs) {
             let ViewShape::Units { cuts, unit, .. } = &spec.shape else { break };
-            if let Unit::Session(_) = unit
-                && !session::are_worth_merging(cuts, &runs[range.clone()])?
-            {
+            if unit.session().is_some() && !session::are_worth_merging(cuts, &runs[range.clone()])? {
                 break;
             }
             let merging: Vec<Part> =

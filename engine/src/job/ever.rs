@@ -1,5 +1,4 @@
-//! What is of views that never close alone: the lake gets all their rows now and then, and groups leave that have become too
-//! old.
+//! What the lake gets of views that never close: all their rows, now and then.
 
 use std::sync::Arc;
 
@@ -11,10 +10,8 @@ use crate::ids::Micros;
 use crate::job::epoch::TableEpoch;
 use crate::spec::{Ever, Unit, ViewShape, ViewSpec};
 use crate::view::Stretch;
-use crate::view::ever::without_old;
-use crate::view::panes::{Panes, Run};
-use crate::view::part::Part;
-use crate::view::upper::{WindowPart, reduce};
+use crate::view::panes::Run;
+use crate::view::session;
 
 /// What the lake knows of a view that never closes.
 #[derive(Debug, Clone, Copy)]
@@ -43,9 +40,8 @@ impl TableEpoch {
         runs: &[Arc<Run>],
         delta: &mut DeltaState,
     ) -> Result<Told> {
-        let ViewShape::Units { unit: Unit::Ever(Ever { snapshot: Some(every), .. }), cuts, upper, .. } =
-            &spec.shape
-        else {
+        let ViewShape::Units { unit, cuts, upper, .. } = &spec.shape else { return Ok(told) };
+        let Unit::Ever(Ever { snapshot: Some(every), .. }) = unit else {
             return Ok(told);
         };
         let due = self.roll.now || told.at.is_none_or(|at| self.wall - at >= *every);
@@ -53,41 +49,20 @@ impl TableEpoch {
         if !due || !told.stale || !delta.pending.is_empty() {
             return Ok(told);
         }
-        let parts = runs.iter().flat_map(|run| run.parts.iter()).map(WindowPart::of_itself).collect();
-        let rows = self.finish(cuts, upper, &Stretch { parts, within: None }).await?;
+        let parts = session::of_ever(*unit, cuts, runs.iter().flat_map(|run| &run.parts).collect())?;
+        let rows = match self.finish(cuts, upper, &Stretch { parts, within: None }).await {
+            // As a reader would, who may read again when it is another number that is divided by.
+            Err(error) if !error.is_of_store() => {
+                tracing::warn!(view = spec.name, %error, "the lake is told nothing now of a view that can't be read now");
+                return Ok(Told { at: Some(self.wall), ..told });
+            }
+            rows => rows?,
+        };
         let rows = rows.map(|rows| dated(&rows, self.wall)).transpose()?;
         let files = self.put_rows(spec, rows.into_iter().collect()).await?;
         let previous = delta.confirmed;
         delta.pending.push(PendingCommit { txn: self.epoch, previous, files, replace: true });
         Ok(Told { at: Some(self.wall), stale: false })
-    }
-
-    /// One run in place of all where groups of a view that never closes have become too old.
-    pub(super) async fn young_runs(
-        &mut self,
-        panes: &Panes,
-        spec: &ViewSpec,
-        fresh: &[Part],
-        looked_through: Option<Micros>,
-    ) -> Result<Option<(Vec<Arc<Run>>, u64)>> {
-        let ViewShape::Units { unit: unit @ Unit::Ever(Ever { keep: Some(keep), .. }), cuts, .. } =
-            &spec.shape
-        else {
-            return Ok(None);
-        };
-        let Some(looked) = looked_through.filter(|_| looked_through > panes.closed_through) else {
-            return Ok(None);
-        };
-        let all: Vec<Part> = panes.durable_and(fresh).into_iter().cloned().collect();
-        let merged = reduce(cuts, *unit, &all, &self.room).await?;
-        let Some(young) = without_old(cuts, &merged, *keep, looked)? else { return Ok(None) };
-        if young.is_empty() {
-            return Ok(Some((vec![], 0)));
-        }
-        let level = panes.runs().iter().map(|run| run.level).max().unwrap_or(0);
-        let run = self.merged_run(level, young).await?;
-        let written = run.file.bytes;
-        Ok(Some((vec![Arc::new(run)], written)))
     }
 }
 

@@ -36,10 +36,11 @@ impl Lake {
             let tables = shared.lock();
             let due = tables.tables.values().filter(|table| !table.delta.pending.is_empty());
             let due = due.filter(|table| !self.unsettled.contains(&table.spec.name));
-            due.map(|table| (Arc::clone(&table.spec), table.delta.pending.clone())).collect()
+            due.map(|table| (Arc::clone(&table.spec), table.delta.pending.clone(), table.failure.is_some()))
+                .collect()
         };
-        for (spec, commits) in pending {
-            let outcome = self.tell(&spec, &commits).await;
+        for (spec, commits, has_failed) in pending {
+            let outcome = self.tell(&spec, &commits, has_failed).await;
             let mut tables = shared.lock();
             let Some(table) = tables.tables.get_mut(&spec.name) else { continue };
             match outcome {
@@ -57,7 +58,7 @@ impl Lake {
         Ok(())
     }
 
-    async fn tell(&mut self, spec: &ViewSpec, commits: &[PendingCommit]) -> Result<()> {
+    async fn tell(&mut self, spec: &ViewSpec, commits: &[PendingCommit], has_failed: bool) -> Result<()> {
         let sink = match self.sinks.entry(spec.name.clone()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => {
@@ -65,7 +66,11 @@ impl Lake {
             }
         };
         for commit in commits {
-            sink.commit(commit).await?;
+            match has_failed {
+                // All others wait for this.
+                true => sink.try_commit(commit).await?,
+                false => sink.commit(commit).await?,
+            }
         }
         Ok(())
     }

@@ -352,6 +352,7 @@ impl TakenUp {
             if let Some(table) = tables.tables.get_mut(&view.name).filter(|table| table.spec.id == view.id) {
                 table.spec = view;
                 table.bound = epoch;
+                table.told = table.told.with(true);
             }
         }
     }

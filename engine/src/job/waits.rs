@@ -17,7 +17,9 @@ pub fn wait_of(tables: &Tables, table: &Table) -> Wait {
         ViewShape::Copy { .. } | ViewShape::Units { unit: Unit::Ever(_), .. } => return Wait::Nothing,
         ViewShape::Units { .. } => {}
     }
-    let Some(closes) = table.panes.next_end() else { return Wait::Rows };
+    let Some(closes) = table.panes.next_end() else {
+        return reads.clone().find_map(|input| has_open(tables, input)).unwrap_or(Wait::Rows);
+    };
     let (lateness, hold) = (table.spec.shape.allowed_lateness(), table.spec.shape.hold());
     let through = closes.saturating_add(hold);
     for input in reads {
@@ -62,6 +64,14 @@ fn stands_still(tables: &Tables, input: &Input) -> Option<Wait> {
             failed.then(|| Wait::FailedView { view: name.clone() })
         }
     }
+}
+
+/// A view whose open rows are those that come next.
+fn has_open(tables: &Tables, input: &Input) -> Option<Wait> {
+    let Input::View(ViewInput { name, .. }) = input else { return None };
+    let read = tables.tables.get(name)?;
+    let closes = read.panes.next_end()?;
+    Some(Wait::View { view: name.clone(), closes, closed_through: read.panes.closed_through })
 }
 
 fn input_frontier(input: &Input, read: &Table) -> Option<Micros> {

@@ -40,7 +40,7 @@ use crate::{Error, Result};
 const OWNER_KEY: &str = "thalweg.view";
 
 /// After so many attempts the caller hears of it. A store that is away is no attempt: `patience` waits for it below.
-const ATTEMPTS_MAX: u32 = 16;
+const ATTEMPTS_MAX: u32 = 8;
 
 /// After so many looks at a log that can't be read. It does not become another by waiting; but one look may come between
 /// somebody's checkpoint and the end of what it replaces.
@@ -97,6 +97,15 @@ impl DeltaSink {
     /// May be called again with the same commit, by this instance or a later one. `Fenced` when the table has a commit
     /// that no manifest of ours knows.
     pub async fn commit(&mut self, pending: &PendingCommit) -> Result<()> {
+        self.attempt_commit(pending, ATTEMPTS_MAX).await
+    }
+
+    /// Likewise, and gives up at once over what is wrong with the table.
+    pub async fn try_commit(&mut self, pending: &PendingCommit) -> Result<()> {
+        self.attempt_commit(pending, 1).await
+    }
+
+    async fn attempt_commit(&mut self, pending: &PendingCommit, attempts: u32) -> Result<()> {
         let mut failures = 0;
         loop {
             self.look().await?;
@@ -110,7 +119,7 @@ impl DeltaSink {
                 Err(error) => return Err(error),
             };
             failures += 1;
-            if failures == ATTEMPTS_MAX {
+            if failures == attempts {
                 return Err(error);
             }
             tracing::warn!(

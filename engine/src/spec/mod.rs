@@ -288,11 +288,21 @@ pub enum Unit {
 /// What bounds a view that never closes, and tells the lake of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ever {
-    /// A group leaves when no row of it has come for so long, by event time. The time of its newest row is then the last
-    /// column of the first cut's state, and the cuts' keys are its columns.
+    /// A group leaves when no row of it has come for so long, by event time: it is kept as a session is, whose gap that is.
     pub keep: Option<Micros>,
     /// How often at most the lake gets all rows anew, by the wall's clock; it gets none without.
     pub snapshot: Option<Micros>,
+}
+
+impl Unit {
+    /// By which its rows are kept, where they are by key.
+    pub fn session(self) -> Option<Session> {
+        match self {
+            Unit::Window(_) | Unit::Ever(Ever { keep: None, .. }) => None,
+            Unit::Session(session) => Some(session),
+            Unit::Ever(Ever { keep: Some(gap), .. }) => Some(Session { gap, longest: Micros::MAX }),
+        }
+    }
 }
 
 /// Rows of one key, each within the gap of the one before; one exactly a gap later begins the next.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use datafusion::physical_plan::displayable;
 
-use crate::spec::{Layout, Reach, Session, State, Unit, ViewShape};
+use crate::spec::{Ever, Layout, Reach, Session, State, Unit, ViewShape};
 
 /// Aggregates whose state is a library's own: only the version that wrote it is known to read it.
 const OF_ONE_VERSION: [&str; 5] = [
@@ -36,7 +36,10 @@ pub fn fingerprint(shape: &ViewShape) -> String {
                 line(&mut text, format_args!("Session(Session {{ gap: {gap} }})"))
             }
             // What is kept longer, or told to the lake, is the same state.
-            Unit::Ever(_) => line(&mut text, format_args!("Ever")),
+            Unit::Ever(Ever { keep: None, .. }) => line(&mut text, format_args!("Ever")),
+            Unit::Ever(Ever { keep: Some(keep), .. }) => {
+                line(&mut text, format_args!("Ever, kept for {keep}"))
+            }
         }
         for cut in cuts {
             line(&mut text, format_args!("cut {:?}", (cut.window_start, cut.window_end)));

@@ -105,7 +105,7 @@ impl LowerHalf {
                         Some((Late::Windows(extent), allowed_lateness.saturating_add(shape.hold())))
                     }
                     Unit::Session(_) => Some((Late::Behind, *allowed_lateness)),
-                    Unit::Ever(_) => None,
+                    Unit::Ever(ever) => ever.keep.map(|keep| (Late::Behind, keep)),
                 };
                 LowerHalf {
                     plans: of_leg.collect::<Result<_>>()?,
@@ -134,6 +134,9 @@ impl LowerHalf {
     pub fn late_rows(&self, observed: &Observed) -> Vec<(usize, &'static str)> {
         let Some(verdicts) = self.verdicts(observed) else { return vec![] };
         let why = match self.late {
+            Some((Late::Behind, _)) if matches!(self.unit, Some(Unit::Ever(_))) => {
+                "it lies so far behind the watermark that its group may have left"
+            }
             Some((Late::Behind, _)) => "it lies behind the watermark, so its session may have ended",
             _ => "all its windows had closed",
         };
@@ -172,7 +175,7 @@ impl LowerHalf {
         } else {
             lowered.parts = self.lower(&arrived.batch, |row| row, &mut lowered).await?;
         }
-        if let Some(Unit::Session(_)) = self.unit {
+        if self.unit.is_some_and(|unit| unit.session().is_some()) {
             // So far each row was a session of its own.
             lowered.parts = self.merged(lowered.parts).await?;
         }

@@ -5,7 +5,6 @@ pub mod arrived;
 mod by_row;
 mod calendar;
 pub mod compact;
-pub mod ever;
 mod extent;
 mod fault;
 mod fingerprint;

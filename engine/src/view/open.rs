@@ -66,6 +66,9 @@ impl OpenPanes {
                     let parts = session::labelled(*session, cuts, &panes.all_and(&fresh), born_after)?;
                     finish(cuts, upper, &parts, room).await?
                 }
+                ViewShape::Units { unit: unit @ Unit::Ever(_), cuts, upper, .. } => {
+                    finish(cuts, upper, &session::of_ever(*unit, cuts, panes.all_and(&fresh))?, room).await?
+                }
                 ViewShape::Units { cuts, upper, .. } => {
                     let mut rows = vec![];
                     for stretch in panes.open_stretches(&fresh, room.piece_bytes) {

@@ -93,8 +93,7 @@ impl Panes {
     fn last_end_of(&self, cut: u32, pane: Micros) -> Option<Micros> {
         match self.unit? {
             Unit::Window(window) => Some(self.extent(window, cut).last_end(pane)),
-            Unit::Session(session) => Some(session.last_end(pane)),
-            Unit::Ever(_) => None,
+            unit => unit.session().map(|session| session.last_end(pane)),
         }
     }
 
@@ -107,10 +106,8 @@ impl Panes {
     /// A watermark was set by a statement, and the legs have come to an instant: what ends behind it is open, but for the
     /// windows that have left.
     pub fn set_back(&mut self, through: Micros) {
-        let closed = match self.unit {
-            Some(Unit::Session(session)) => session.closed_through(through),
-            _ => through,
-        };
+        let session = self.unit.and_then(Unit::session);
+        let closed = session.map_or(through, |session| session.closed_through(through));
         self.closed_through = self.closed_through.map(|known| known.min(closed));
         self.born_after = self.born_after.map(|born| born.min(through));
     }
@@ -317,8 +314,8 @@ impl Panes {
         let Some(closed) = self.closed_through else { return Ok(()) };
         let passed = |(cut, pane): (u32, Micros)| match self.unit {
             Some(Unit::Window(window)) => self.extent(window, cut).last_end_of_rows_in(pane) <= closed,
-            Some(Unit::Session(session)) => session.last_end(pane) <= closed,
-            Some(Unit::Ever(_)) | None => false,
+            Some(unit) => unit.session().is_some_and(|session| session.last_end(pane) <= closed),
+            None => false,
         };
         let mut panes = fresh.iter().flat_map(|part| part.panes.iter().map(|pane| (part.cut, pane.start)));
         match panes.find(|pane| passed(*pane)) {
@@ -383,8 +380,8 @@ impl Panes {
                 let mut ends = window.marks_over(pane).map(|mark| window.layout.end_of(mark));
                 ends.find(|end| *end > least)
             }
-            Some(Unit::Session(session)) => Some(session.last_end(pane)),
-            Some(Unit::Ever(_)) | None => None,
+            Some(unit) => unit.session().map(|session| session.last_end(pane)),
+            None => None,
         };
         let panes = self.parts().flat_map(|part| part.panes.iter().map(move |pane| (part, pane.start)));
         panes.filter_map(|(part, pane)| ends(part, pane)).min()

@@ -78,12 +78,12 @@ impl Part {
         if whole.num_rows() == 0 {
             return Ok(None);
         }
-        let starts = match unit {
-            Unit::Window(window) => pane_starts(&whole, spec, window)?,
-            Unit::Session(session) => {
+        let starts = match (unit, unit.session()) {
+            (Unit::Window(window), _) => pane_starts(&whole, spec, window)?,
+            (_, Some(session)) => {
                 session::ends(spec, &whole)?.iter().map(|end| session.pane_of_end(*end)).collect()
             }
-            Unit::Ever(_) => return Ok(Some(Part::of_one_pane(0, cut, compacted(whole)?))),
+            (_, None) => return Ok(Some(Part::of_one_pane(0, cut, compacted(whole)?))),
         };
         // Panes are few beside rows, so dealing the rows out to them is less than sorting.
         let mut by_pane: BTreeMap<Micros, Vec<u32>> = BTreeMap::new();

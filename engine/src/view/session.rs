@@ -113,9 +113,27 @@ pub fn labelled(
     Ok(labelled)
 }
 
+/// All that a view without a window is finished from: where groups grow old, of each key its newest session.
+pub fn of_ever(unit: Unit, cuts: &[Cut], parts: Vec<&Part>) -> Result<Vec<WindowPart>> {
+    let Some(session) = unit.session() else {
+        return Ok(parts.into_iter().map(WindowPart::of_itself).collect());
+    };
+    let mut found = vec![];
+    for (number, cut) in (0..).zip(cuts) {
+        let of_cut = parts.iter().filter(|part| part.cut == number);
+        let batches: Vec<_> = of_cut.map(|part| part.batch.clone()).collect();
+        if let Some(Labelled { batch, newest, .. }) = label(session, cut, &batches, Together::Sessions)? {
+            let batch = filter_record_batch(&batch, &newest)?;
+            found.push(WindowPart { cut: number, batch, bounds: None });
+        }
+    }
+    Ok(found)
+}
+
 /// Which sessions have ended by `through`, and what of them goes on. What has not ended is looked at for its keys alone, so
 /// this costs what ends and little of what is open.
 pub fn close(
+    unit: Unit,
     session: Session,
     cuts: &[Cut],
     parts: &[&Part],
@@ -150,7 +168,7 @@ pub fn close(
         let closing = filter_record_batch(&labelled.batch, &and(&closes, &now.born(born_after))?)?;
         outcome.closing.push(WindowPart { cut: number, batch: closing, bounds: None });
         let goes_on = filter_record_batch(&labelled.batch, &and(&ended, &not(&closes)?)?)?;
-        outcome.carried.extend(Part::of_batches(number, &[goes_on], cut, Unit::Session(session))?);
+        outcome.carried.extend(Part::of_batches(number, &[goes_on], cut, unit)?);
     }
     Ok(outcome)
 }
@@ -211,6 +229,8 @@ pub struct Labelled {
     pub batch: RecordBatch,
     /// Which of them have others beside them.
     pub together: BooleanArray,
+    /// Which of them are of the newest of their key.
+    pub newest: BooleanArray,
 }
 
 fn label(
@@ -224,7 +244,7 @@ fn label(
     let Bounds { starts, ends } = bounds(cut, &batch)?;
     let order = by_key_and_start(cut, &batch, starts.values())?;
     let (mut new_starts, mut new_ends) = (starts.values().to_vec(), ends.values().to_vec());
-    let mut beside = vec![false; batch.num_rows()];
+    let (mut beside, mut newest) = (vec![false; batch.num_rows()], vec![false; batch.num_rows()]);
     for of_key in order.chunk_by(|(one, _), (other, _)| one == other) {
         let mut rest = of_key;
         while let Some(&(_, first)) = rest.first() {
@@ -243,6 +263,7 @@ fn label(
             for &(_, row) in &rest[..members] {
                 (new_starts[row], new_ends[row]) = (start, end);
                 beside[row] = members > 1;
+                newest[row] = members == rest.len();
             }
             rest = &rest[members..];
         }
@@ -254,7 +275,7 @@ fn label(
         columns[place] = Arc::new(moments) as ArrayRef;
     }
     let batch = RecordBatch::try_new(batch.schema(), columns)?;
-    Ok(Some(Labelled { batch, together: beside.into() }))
+    Ok(Some(Labelled { batch, together: beside.into(), newest: newest.into() }))
 }
 
 /// The rows, those of one key by their start, each with a number that is its key's alone.
@@ -326,7 +347,7 @@ pub fn ends(cut: &Cut, batch: &RecordBatch) -> Result<Vec<Micros>> {
 }
 
 /// The keys by which sessions are told apart.
-pub(super) fn keys_of(cut: &Cut, batch: &RecordBatch) -> Result<Rows> {
+fn keys_of(cut: &Cut, batch: &RecordBatch) -> Result<Rows> {
     let mut columns: Vec<ArrayRef> = cut.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
     if columns.is_empty() {
         // One and the same key for all.
@@ -435,10 +456,10 @@ mod tests {
         let part = |batch| Part::of_batches(0, &[batch], &cut(), unit).expect("it works").expect("has rows");
         // Of a, 0 to 10 has ended at 12 and goes on with 8; b has ended, and c has not.
         let (old, new) = (part(rows(&[("a", 0), ("b", 1)])), part(rows(&[("a", 8), ("c", 5)])));
-        let outcome = close(session, &[cut()], &[&old, &new], 12, None).expect("it works");
+        let outcome = close(unit, session, &[cut()], &[&old, &new], 12, None).expect("it works");
         assert_eq!(told(&outcome.closing[0].batch), [(1, 11)]);
         assert_eq!(outcome.carried.iter().flat_map(|part| told(&part.batch)).collect::<Vec<_>>(), [(0, 18)]);
-        let born = close(session, &[cut()], &[&old, &new], 12, Some(1)).expect("it works");
+        let born = close(unit, session, &[cut()], &[&old, &new], 12, Some(1)).expect("it works");
         assert_eq!(born.closing[0].batch.num_rows(), 0);
     }
 }

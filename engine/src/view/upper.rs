@@ -35,10 +35,7 @@ pub async fn reduce(cuts: &[Cut], unit: Unit, parts: &[Part], room: &Room) -> Re
     }
     let mut reduced = Vec::with_capacity(groups.len());
     for ((number, after), parts) in groups {
-        let session = match unit {
-            Unit::Session(session) => Some(session),
-            Unit::Window(_) | Unit::Ever(_) => None,
-        };
+        let session = unit.session();
         if let ([only], None) = (&parts[..], session) {
             reduced.push((*only).clone());
             continue;
@@ -50,7 +47,7 @@ pub async fn reduce(cuts: &[Cut], unit: Unit, parts: &[Part], room: &Room) -> Re
             None => None,
         };
         let batches = match labelled {
-            Some(Labelled { batch, together }) => {
+            Some(Labelled { batch, together, newest: _ }) => {
                 // What merges with nothing stays as it is.
                 let alone = in_schema_of(cut, vec![filter_record_batch(&batch, &not(&together)?)?])?;
                 reduced.extend(

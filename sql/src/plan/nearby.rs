@@ -2,10 +2,10 @@
 //! lets them look through the whole partition, whatever the frame.
 
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Column, Result, ScalarValue, plan_err};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::{Case, NullTreatment, WindowFunction};
 use datafusion::logical_expr::{
-    Expr, LogicalPlan, LogicalPlanBuilder, Window, WindowFrameBound, WindowFrameUnits, lit,
+    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Window, WindowFrameBound, WindowFrameUnits, lit,
 };
 
 use super::view::length_of_time;
@@ -13,12 +13,47 @@ use super::view::length_of_time;
 /// Has each such function tell the time of the row that it finds too, and takes what it finds if that is near enough.
 pub(crate) fn heed_ranges(plan: LogicalPlan) -> Result<LogicalPlan> {
     let heeded = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Window(window) if !window.window_expr.iter().any(|expr| near(expr).is_some()) => {
+            let mut functions = window.window_expr.iter();
+            functions.try_for_each(|expr| check_frame(expr, window.input.schema()))?;
+            Ok(Transformed::no(LogicalPlan::Window(window)))
+        }
         LogicalPlan::Window(window) if window.window_expr.iter().any(|expr| near(expr).is_some()) => {
             heeding(&window).map(Transformed::yes)
         }
         other => Ok(Transformed::no(other)),
     })?;
     Ok(heeded.data)
+}
+
+/// DataFusion takes bounds that it can't reckon with, and then takes all rows, or panics.
+fn check_frame(expr: &Expr, schema: &DFSchema) -> Result<()> {
+    const MOST: u64 = u32::MAX as u64;
+    let Expr::WindowFunction(function) = expr.clone().unalias() else { return Ok(()) };
+    let (frame, order) = (&function.params.window_frame, &function.params.order_by);
+    for bound in [&frame.start_bound, &frame.end_bound] {
+        let (WindowFrameBound::Preceding(value) | WindowFrameBound::Following(value)) = bound else {
+            continue;
+        };
+        if value.is_null() {
+            continue;
+        }
+        if frame.units != WindowFrameUnits::Range {
+            if matches!(value, ScalarValue::UInt64(Some(rows)) if *rows > MOST) {
+                return plan_err!("a frame reaches {MOST} rows or groups at most; write UNBOUNDED for all");
+            }
+            continue;
+        }
+        let [by] = order.as_slice() else { continue };
+        let ordered = by.expr.get_type(schema)?;
+        if !ordered.is_numeric() && !ordered.is_temporal() {
+            return plan_err!(
+                "a RANGE of {value} is of numbers or times, and {} is neither; take ROWS, or order by one of these",
+                by.expr
+            );
+        }
+    }
+    Ok(())
 }
 
 struct Near<'a> {

@@ -123,6 +123,8 @@ fn strength(token: &Token, after_operand: bool) -> Option<usize> {
             | Keyword::SIMILAR
             | Keyword::BETWEEN
             | Keyword::CASE => Some(3),
+            // Before its operand, which may be another one.
+            Keyword::INTERVAL if !after_operand => Some(4),
             Keyword::DIV | Keyword::AT | Keyword::COLLATE | Keyword::OVERLAPS | Keyword::OPERATOR => Some(4),
             _ => None,
         },

@@ -7,6 +7,10 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 use super::{function, refused};
 use crate::error::Result;
 
+fn is_zone(text: &str) -> bool {
+    text.parse::<arrow::array::timezone::Tz>().is_ok()
+}
+
 pub(super) fn check(expr: &Expr, state: &SessionState) -> Result<()> {
     match expr {
         Expr::Function(call) => function::check(call, state),
@@ -24,7 +28,14 @@ pub(super) fn check(expr: &Expr, state: &SessionState) -> Result<()> {
             format!("write regexp_like({expr}, '^(…)$')"),
         ),
         Expr::AtTimeZone { timestamp: _, time_zone } => match time_zone.as_ref() {
-            Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)) => Ok(()),
+            Expr::Value(value) if matches!(&value.value, Value::SingleQuotedString(zone) if is_zone(zone)) => {
+                Ok(())
+            }
+            Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)) => refused(
+                format!("there is no time zone {time_zone}"),
+                &[value.span, expr.span()],
+                "zones are named as in 'Europe/Berlin', or by what they are ahead of UTC, as in '+02:00'",
+            ),
             other => refused(
                 format!("AT TIME ZONE {other} is not supported: a zone is a text, the same for all rows"),
                 &[other.span(), expr.span()],

@@ -119,7 +119,7 @@ async fn a_state_of_narrow_sums_is_read() {
         let named = names.fields().iter().zip(columns).map(|(field, it)| (field.name().clone(), it));
         let batch = RecordBatch::try_from_iter(named).unwrap();
         assert!(batch.columns().iter().any(|it| *it.data_type() == DataType::Int64));
-        Part { batch, ..part }
+        Part::new(part.cut, part.after, batch, part.panes.clone())
     };
     assert_eq!(sum_of(&spec, &[&[1, 2], &[3], &[4]], narrow).await, Ok(10));
 }

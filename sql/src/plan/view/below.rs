@@ -7,13 +7,13 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result as PlannerResult, ScalarValue};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, Filter, Join, LogicalPlan, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Volatility, Window,
+    Aggregate, ColumnarValue, Expr, ExprSchemable, Filter, Join, LogicalPlan, Operator, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility, Window, cast,
 };
 
 use super::legs::is_rows;
@@ -21,7 +21,22 @@ use super::shape::Checker;
 use crate::error::Result;
 
 pub(super) fn judged_below(plan: &LogicalPlan, checker: &Checker<'_>) -> Result<LogicalPlan> {
-    judged(plan, vec![], checker)
+    let columns = plan.schema().columns().into_iter().map(Expr::Column);
+    judged(plan, in_microseconds(columns, plan.schema())?, checker)
+}
+
+/// Times of other precisions become microseconds, as a view has them, in which not all can be told.
+fn in_microseconds(exprs: impl Iterator<Item = Expr>, schema: &DFSchema) -> PlannerResult<Vec<Expr>> {
+    let mut found = vec![];
+    for expr in exprs {
+        let zone = match expr.get_type(schema)? {
+            DataType::Timestamp(TimeUnit::Second | TimeUnit::Millisecond, zone) => zone,
+            DataType::Date64 => None,
+            _ => continue,
+        };
+        found.push(cast(expr, DataType::Timestamp(TimeUnit::Microsecond, zone)));
+    }
+    Ok(found)
 }
 
 /// `of_each`: what is computed of each row that comes out of the plan.
@@ -31,7 +46,10 @@ fn judged(plan: &LogicalPlan, of_each: Vec<Expr>, checker: &Checker<'_>) -> Resu
     }
     let inputs = match plan {
         // Cut through, so that its arguments are computed below.
-        LogicalPlan::Aggregate(aggregate) if is_rows(&aggregate.input) => return Ok(plan.clone()),
+        LogicalPlan::Aggregate(aggregate) if is_rows(&aggregate.input) => {
+            let times = in_microseconds(computed_by(aggregate), aggregate.input.schema())?;
+            vec![rows(&aggregate.input, times, checker)?]
+        }
         LogicalPlan::Projection(projection) => {
             let below = |column: &Column| {
                 let index = projection.schema.maybe_index_of_column(column)?;
@@ -62,13 +80,7 @@ fn judged(plan: &LogicalPlan, of_each: Vec<Expr>, checker: &Checker<'_>) -> Resu
             vec![side(&join.left, left)?, side(&join.right, right)?]
         }
         LogicalPlan::Aggregate(aggregate) => {
-            let computed = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned();
-            let computed = computed.flat_map(|expr| match expr.unalias() {
-                Expr::AggregateFunction(function) => function.params.args,
-                Expr::GroupingSet(_) => vec![],
-                other => vec![other],
-            });
-            vec![judged(&aggregate.input, computed.collect(), checker)?]
+            vec![judged(&aggregate.input, computed_by(aggregate).collect(), checker)?]
         }
         other => {
             let inputs = other.inputs().into_iter().map(|input| judged(input, vec![], checker));
@@ -79,6 +91,16 @@ fn judged(plan: &LogicalPlan, of_each: Vec<Expr>, checker: &Checker<'_>) -> Resu
         true => Ok(plan.clone()),
         false => Ok(plan.with_new_exprs(plan.expressions(), inputs)?),
     }
+}
+
+/// Its keys, and the arguments of its functions.
+fn computed_by(aggregate: &Aggregate) -> impl Iterator<Item = Expr> + '_ {
+    let computed = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned();
+    computed.flat_map(|expr| match expr.unalias() {
+        Expr::AggregateFunction(function) => function.params.args,
+        Expr::GroupingSet(_) => vec![],
+        other => vec![other],
+    })
 }
 
 /// The rows that the expressions can take.
@@ -163,6 +185,7 @@ fn may_fail(expr: &Expr, schema: &DFSchema) -> PlannerResult<bool> {
     expr.apply(|each| {
         match each {
             Expr::ScalarFunction(_) => fails = true,
+            Expr::BinaryExpr(it) => fails |= op_may_fail(it.op),
             Expr::Cast(cast) => fails |= !is_wider(&cast.expr.get_type(schema)?, cast.field.data_type()),
             Expr::AggregateFunction(_)
             | Expr::WindowFunction(_)
@@ -176,6 +199,17 @@ fn may_fail(expr: &Expr, schema: &DFSchema) -> PlannerResult<bool> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(fails && !elsewhere)
+}
+
+/// Patterns need not compile, and times and lengths of time may add up to what is none.
+fn op_may_fail(op: Operator) -> bool {
+    use Operator::{
+        Divide, Minus, Modulo, Multiply, Plus, RegexIMatch, RegexMatch, RegexNotIMatch, RegexNotMatch,
+    };
+    matches!(
+        op,
+        Plus | Minus | Multiply | Divide | Modulo | RegexMatch | RegexIMatch | RegexNotMatch | RegexNotIMatch
+    )
 }
 
 /// A cast that no value fails.

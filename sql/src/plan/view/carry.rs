@@ -124,7 +124,7 @@ pub(super) fn time_of(plan: &LogicalPlan) -> Result<Column> {
     }
 }
 
-fn keys_with(keys: &[Expr], time: Expr) -> Vec<Expr> {
+pub(super) fn keys_with(keys: &[Expr], time: Expr) -> Vec<Expr> {
     match keys {
         [Expr::GroupingSet(GroupingSet::GroupingSets(sets))] => {
             let sets = sets.iter().map(|set| set.iter().cloned().chain([time.clone()]).collect()).collect();

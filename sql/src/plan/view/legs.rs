@@ -25,6 +25,7 @@ use super::carry;
 use super::cut::{self, Direction};
 use super::distinct;
 use super::inputs::{InputTable, Known};
+use super::keep;
 use super::shape::{BoundKeys, Checker, Look};
 use crate::error::{Error, Result};
 use crate::plan::window::{WindowNode, resolve, start_of_end};
@@ -103,7 +104,7 @@ impl Cutter<'_> {
     fn aggregate(&mut self, aggregate: &Aggregate, reach: Reach) -> Result<LogicalPlan> {
         let mut keys = self.checker.shape(&LogicalPlan::Aggregate(aggregate.clone()))?.keys;
         if let Unit::Ever(Ever { keep: Some(_), .. }) = self.unit {
-            keys.keys = (0..aggregate.schema.fields().len() - aggregate.aggr_expr.len()).collect();
+            keys = keep::bounds_of(aggregate);
         }
         let first = self.pending.len();
         let mut upper = None;

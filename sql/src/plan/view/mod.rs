@@ -220,7 +220,9 @@ impl Checked<'_> {
             }
         };
         let plan = match unit {
-            Unit::Ever(Ever { keep: Some(_), .. }) => keep::with_newest(plan, self.create, &self.checker)?,
+            Unit::Ever(Ever { keep: Some(keep), .. }) => {
+                keep::by_session(plan, keep, self.create, &self.checker)?
+            }
             _ => plan,
         };
         let plan = below::judged_below(&plan, &self.checker)?;

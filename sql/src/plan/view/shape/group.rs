@@ -45,7 +45,12 @@ impl Checker<'_> {
             shape.note_use(distinct.on_expr.iter().filter(|it| column_of(it).is_none()), schema);
             shape.note_use(&distinct.select_expr, schema);
         }
-        shape.columns = distinct.select_expr.iter().map(|_| Meaning::Other).collect();
+        // All rows of a group are of its window.
+        let of_window = |expr: &Expr| match shape.meaning(expr, schema) {
+            bound if bound.is_bound() => bound,
+            _ => Meaning::Other,
+        };
+        shape.columns = distinct.select_expr.iter().map(of_window).collect();
         shape.stage = Stage::Finished;
         shape.input = None;
         Ok(shape)

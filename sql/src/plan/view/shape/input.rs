@@ -47,9 +47,10 @@ impl Checker<'_> {
         if let Known::View(view) = known
             && view.times.iter().all(Option::is_none)
         {
+            let bound = if known.is_session() { "window_end" } else { "window_start" };
             return Err(Error::invalid(format!("{name} does not tell the windows of its rows"))
                 .at(place)
-                .hint(format!("have {name} SELECT window_start too")));
+                .hint(format!("have {name} SELECT {bound} too, as it is")));
         }
         Ok(Shape {
             stage: Stage::Rows,
@@ -99,7 +100,11 @@ impl Checker<'_> {
                     Meaning::Start | Meaning::Opening => RowTime::Start,
                     Meaning::End => RowTime::End,
                     Meaning::Last => RowTime::Last,
-                    Meaning::EventTime | Meaning::Final(_) | Meaning::Key(_) | Meaning::Other => {
+                    Meaning::EventTime
+                    | Meaning::Final(_)
+                    | Meaning::OfSide(_)
+                    | Meaning::Key(_)
+                    | Meaning::Other => {
                         return Err(refuse(format!(
                             "{} does not tell the window of a row of {name}",
                             node.time

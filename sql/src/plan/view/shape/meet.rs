@@ -3,6 +3,8 @@
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, Join, JoinType, Operator, Union};
 
+use thalweg_engine::spec::RowTime;
+
 use super::around::widest;
 use super::{BoundKeys, Checker, Meaning, Shape, Stage, Unit, unbound};
 use crate::error::{Error, Result};
@@ -104,7 +106,7 @@ impl Shape {
             // A bound is NULL where its side has no row.
             JoinType::Left => [self.columns, other(right.columns)].concat(),
             JoinType::Right => [other(self.columns), right.columns].concat(),
-            JoinType::Full => [other(self.columns), other(right.columns)].concat(),
+            JoinType::Full => [of_side(self.columns), of_side(right.columns)].concat(),
             JoinType::Inner => [self.columns, right.columns].concat(),
         };
         Shape {
@@ -117,6 +119,16 @@ impl Shape {
             columns,
         }
     }
+}
+
+fn of_side(columns: Vec<Meaning>) -> Vec<Meaning> {
+    let of_side = |meaning| match meaning {
+        Meaning::Start => Meaning::OfSide(RowTime::Start),
+        Meaning::End => Meaning::OfSide(RowTime::End),
+        Meaning::Last => Meaning::OfSide(RowTime::Last),
+        _ => Meaning::Other,
+    };
+    columns.into_iter().map(of_side).collect()
 }
 
 fn other(columns: Vec<Meaning>) -> Vec<Meaning> {

@@ -87,6 +87,8 @@ pub(super) enum Meaning {
     Last,
     /// When a row of a view was final, in such a way, which is all that is known of it.
     Final(RowTime),
+    /// One side's of a FULL join, NULL where that has no row.
+    OfSide(RowTime),
     /// What tells sessions apart, by number.
     Key(usize),
     Other,
@@ -198,7 +200,11 @@ impl Shape {
             Meaning::End => Some(RowTime::End),
             Meaning::Last => Some(RowTime::Last),
             Meaning::EventTime if matches!(self.unit, Unit::Slice(_)) => Some(RowTime::Own),
-            Meaning::EventTime | Meaning::Final(_) | Meaning::Key(_) | Meaning::Other => None,
+            Meaning::EventTime
+            | Meaning::Final(_)
+            | Meaning::OfSide(_)
+            | Meaning::Key(_)
+            | Meaning::Other => None,
         };
         self.columns.iter().map(time).collect()
     }
@@ -225,6 +231,19 @@ impl Shape {
     }
 
     fn meaning(&self, expr: &Expr, schema: &DFSchema) -> Meaning {
+        if let Expr::ScalarFunction(function) = expr
+            && function.name() == "coalesce"
+            && let [first, others @ ..] = &function.args[..]
+            && let Meaning::OfSide(time) = self.meaning(first, schema)
+            && others.iter().all(|other| self.meaning(other, schema) == Meaning::OfSide(time))
+        {
+            return match time {
+                RowTime::Start => Meaning::Start,
+                RowTime::End => Meaning::End,
+                RowTime::Last => Meaning::Last,
+                RowTime::Own => Meaning::Other,
+            };
+        }
         column_of(expr)
             .and_then(|column| schema.maybe_index_of_column(column))
             .map_or(Meaning::Other, |index| self.columns[index])
