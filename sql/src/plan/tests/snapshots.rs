@@ -100,8 +100,9 @@ async fn looking_around() {
             view v over stream t, units of 5 s that look around, allowed lateness 0
 
             per batch of leg 0, stream t, cut 0:
-              CooperativeExec
-                MicroBatchExec: columns=[ts, k]
+              FilterExec: takes(ts@0 - IntervalMonthDayNano { months: 0, days: 0, nanoseconds: 5000000000 }, ts@0 + IntervalMonthDayNano { months: 0, days: 0, nanoseconds: 60000000000 })
+                CooperativeExec
+                  MicroBatchExec: columns=[ts, k]
 
             per batch of leg 1, stream t, cut 1, looked at by units from 5 s before it to 1 min after it:
               CooperativeExec
