@@ -176,6 +176,14 @@ impl Paced {
         Ok(Paced { seed, partitions: 4, rate, rows, start: start.as_millis() as i64 * 1000 })
     }
 
+    /// Clicks that are due by now, but for those of the last seconds.
+    pub fn due(&self) -> i64 {
+        let since =
+            SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i64 - self.start;
+        let due = (since as f64 / 1e6 - 5.0) * self.rate;
+        (due as i64).min(self.rows as i64)
+    }
+
     pub fn clicks(&self) -> Clicks {
         Clicks::new(self.seed, self.partitions, Some(self.rate), Some(self.start))
     }

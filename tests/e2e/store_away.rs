@@ -62,6 +62,8 @@ async fn faults_outages_and_kills_lose_and_double_nothing() -> Result<()> {
     }
     let instance = place.launch.start(&[]).await?;
     for (weather, outage) in [(Weather::Away, outage), (Weather::Silent, outage.min(60))] {
+        // Behind a long one there is no more room for what comes.
+        instance.until(READ, Duration::from_secs(300), |read| read >= shop.due()).await?;
         outlast(&instance, &way, weather, Duration::from_secs(outage)).await?;
     }
     let commits = instance.number(EPOCH).await?;

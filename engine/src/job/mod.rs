@@ -40,6 +40,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
@@ -69,6 +70,9 @@ use lake::Lake;
 use refused::RefusedTable;
 use shared::{Shared, Stream};
 use stream::StreamJob;
+
+/// Tables that are restored at a time.
+const RESTORING: usize = 16;
 
 /// A start waits no longer for one stream's source. Then the stream is tried again while the others run.
 const REACHED_WITHIN: Duration = Duration::from_secs(5);
@@ -295,19 +299,22 @@ impl Opened {
     async fn restore_tables(&self, shared: &Shared, views: Vec<Replanned>, unplanned: &[&str]) -> Result<()> {
         let system = [RefusedTable::RejectedRecords, RefusedTable::LateRows].map(RefusedTable::spec);
         let system = system.into_iter().map(|spec| Replanned { id: spec.id, spec: Ok(spec) });
-        for Replanned { id, spec } in system.chain(views) {
+        let contents = shared.lock().contents();
+        let restoring = system.chain(views).map(async |Replanned { id, spec }| {
             let state = self.manifest.tables.iter().find(|table| table.id == id);
-            let contents = shared.lock().contents();
             let bound = |spec: ViewSpec| contents.of_view(&spec).map_err(|error| error.to_string());
-            let spec = spec.and_then(bound);
-            let table = match (state, spec) {
+            match (state, spec.and_then(bound)) {
                 (Some(state), spec) => {
                     let waits = self.manifest.reads_only(state, unplanned);
-                    tables::restored(&self.root, spec, state, waits, self.clock.wall()).await?
+                    tables::restored(&self.root, spec, state, waits, self.clock.wall()).await
                 }
-                (None, Ok(spec)) => tables::created(&self.root, &Arc::new(spec), self.manifest.epoch).await?,
-                (None, Err(reason)) => return Err(Error::Internal(format!("a view is unknown. {reason}"))),
-            };
+                (None, Ok(spec)) => tables::created(&self.root, &Arc::new(spec), self.manifest.epoch).await,
+                (None, Err(reason)) => Err(Error::Internal(format!("a view is unknown. {reason}"))),
+            }
+        });
+        // Most of it is waiting for the store.
+        let mut restored = futures::stream::iter(restoring).buffered(RESTORING);
+        while let Some(table) = restored.try_next().await? {
             shared.lock().tables.insert(table.spec.name.clone(), table);
         }
         let kept = self.manifest.kept.iter().map(|state| (state.name.clone(), Arc::new(state.spec())));

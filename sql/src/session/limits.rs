@@ -79,6 +79,11 @@ impl Chains {
                 self.after_operand = false;
             }
             Token::SemiColon => *self = Chains::default(),
+            // It may be a name; before its operand it is an operator, and that may be another one.
+            Token::Word(word) if word.keyword == Keyword::INTERVAL => {
+                self.operator(STRENGTHS - 1);
+                self.after_operand = true;
+            }
             other => match strength(other, self.after_operand) {
                 Some(strength) => self.operator(strength),
                 None => self.after_operand = true,
@@ -123,8 +128,6 @@ fn strength(token: &Token, after_operand: bool) -> Option<usize> {
             | Keyword::SIMILAR
             | Keyword::BETWEEN
             | Keyword::CASE => Some(3),
-            // Before its operand, which may be another one.
-            Keyword::INTERVAL if !after_operand => Some(4),
             Keyword::DIV | Keyword::AT | Keyword::COLLATE | Keyword::OVERLAPS | Keyword::OPERATOR => Some(4),
             _ => None,
         },
@@ -235,6 +238,8 @@ mod tests {
         check(&chain(" OR 1=1 AND x > 2", 400), Ok(()));
         check(&chain(" OR x", 501), Err("chained"));
         check(&chain("::int", 501), Err("chained"));
+        check(&format!("SELECT {}'1 day'", "INTERVAL ".repeat(501)), Err("chained"));
+        check(&chain(", now() - INTERVAL '1 day'", 600), Ok(()));
         check(&chain("[1]", 501), Err("chained"));
         check(&chain(" UNION ALL SELECT 1", 501), Err("chained"));
         check(&chain(", 1+1", 2000), Ok(()));

@@ -231,6 +231,9 @@ impl Shape {
     }
 
     fn meaning(&self, expr: &Expr, schema: &DFSchema) -> Meaning {
+        if let Expr::Alias(alias) = expr {
+            return self.meaning(&alias.expr, schema);
+        }
         if let Expr::ScalarFunction(function) = expr
             && function.name() == "coalesce"
             && let [first, others @ ..] = &function.args[..]
