@@ -10,7 +10,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 # A catalogue of the products of the clicks, and of others, ten thousand in all.
 "$thalweg" bench --from file --rows "$rows" --sql "$here/tumble.sql" >/dev/null
-grep -o '"product_id":"[^"]*"' bench-clicks.ndjson | head -n 200000 | cut -d'"' -f4 | sort -u | head -n 10000 >known
+head -n 200000 bench-clicks.ndjson | grep -o '"product_id":"[^"]*"' | cut -d'"' -f4 | sort -u | sed -n 1,10000p >known
 {
     echo product_id,category
     awk '{ print $1 ",c" NR % 50 } END { for (n = NR; n < 10000; n++) print "other-" n ",c" n % 50 }' known

@@ -155,7 +155,7 @@ impl Part {
         pieces.iter().map(|rows| self.slice(rows)).collect()
     }
 
-    /// What is left of it when only the wanted panes stay. Where what leaves lies in front and is the smaller half, its
+    /// What is left of it when only the wanted panes stay. Where what leaves lies in front and is little beside the rest, its
     /// memory is held on to: panes leave one by one, and each would have all others copied.
     pub fn staying(&self, wanted: impl Fn(Micros) -> bool) -> Result<Option<Part>> {
         let panes: Arc<[PaneRows]> = self.panes.iter().filter(|pane| wanted(pane.start)).copied().collect();
@@ -168,7 +168,7 @@ impl Part {
         let rows: u32 = panes.iter().map(|pane| pane.rows).sum();
         let leaving = self.batch.num_rows() as u32 - rows;
         let held = self.held + leaving;
-        if self.panes.ends_with(&panes) && held <= rows {
+        if self.panes.ends_with(&panes) && held <= rows / 4 {
             let (first, rows) = (leaving as usize, rows as usize);
             let hashes = Arc::new(OnceLock::new());
             if let Some(known) = self.hashes.get() {

@@ -8,7 +8,6 @@
 //! what is merged until then stays apart at each place where it may be.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -183,19 +182,22 @@ pub fn are_worth_merging(cuts: &[Cut], runs: &[Arc<Run>]) -> Result<bool> {
     if parts().map(|part| part.batch.num_rows()).sum::<usize>() <= SMALL {
         return Ok(true);
     }
-    let (mut rows, mut keys) = (0, HashSet::new());
+    let mut keys = vec![];
     for part in parts() {
         for hash in part.key_hashes(&cuts[part.cut as usize])?.iter().filter(|hash| *hash % SAMPLED == 0) {
-            rows += 1;
-            keys.insert((part.cut, *hash));
+            keys.push((part.cut, *hash));
         }
     }
+    let rows = keys.len();
+    keys.sort_unstable();
+    keys.dedup();
     Ok(keys.len() * 4 < rows * 3)
 }
 
 /// The hashes of some keys: most of what is asked for is none of them.
 struct Hashes {
-    some: HashSet<u64>,
+    /// Ascending.
+    some: Vec<u64>,
     /// By the lowest bits.
     likely: Vec<bool>,
 }
@@ -204,18 +206,19 @@ impl Hashes {
     const LIKELY: u64 = 1 << 16;
 
     fn of(cut: &Cut, batches: &[RecordBatch]) -> Result<Hashes> {
-        let mut hashes = Hashes { some: HashSet::new(), likely: vec![false; Hashes::LIKELY as usize] };
+        let mut hashes = Hashes { some: vec![], likely: vec![false; Hashes::LIKELY as usize] };
         for batch in batches {
             for hash in hashes_of(cut, batch)? {
                 hashes.likely[(hash % Hashes::LIKELY) as usize] = true;
-                hashes.some.insert(hash);
+                hashes.some.push(hash);
             }
         }
+        hashes.some.sort_unstable();
         Ok(hashes)
     }
 
     fn contains(&self, hash: u64) -> bool {
-        self.likely[(hash % Hashes::LIKELY) as usize] && self.some.contains(&hash)
+        self.likely[(hash % Hashes::LIKELY) as usize] && self.some.binary_search(&hash).is_ok()
     }
 }
 
