@@ -45,7 +45,10 @@ async fn faults_outages_and_kills_lose_and_double_nothing() -> Result<()> {
     let minio = Minio::shared()?;
     // Longer than a request waits for its reply would be a matter of minutes.
     let way = FaultyWay::to(&minio.endpoint, seed, Duration::from_secs(2)).await?;
-    let shop = Paced::since(Duration::from_secs(8), 43, RATE as f64, RATE * (60 + kills * 8 + outage * 2))?;
+    // Clicks come while anything happens, and not for much longer.
+    let outages = [(Weather::Away, outage), (Weather::Silent, outage.min(60))];
+    let seconds = 60 + kills * 8 + outages.iter().map(|(_, seconds)| seconds).sum::<u64>();
+    let shop = Paced::since(Duration::from_secs(8), 43, RATE as f64, RATE * seconds)?;
     let place = Place::bucket_by(&way.endpoint, minio, "away", &shop.script()?, &FLAGS)?;
     way.set(ROUGH);
     for kill in 1..=kills {
@@ -61,7 +64,7 @@ async fn faults_outages_and_kills_lose_and_double_nothing() -> Result<()> {
         way.set(ROUGH);
     }
     let instance = place.launch.start(&[]).await?;
-    for (weather, outage) in [(Weather::Away, outage), (Weather::Silent, outage.min(60))] {
+    for (weather, outage) in outages {
         // Behind a long one there is no more room for what comes.
         instance.until(READ, Duration::from_secs(300), |read| read >= shop.due()).await?;
         outlast(&instance, &way, weather, Duration::from_secs(outage)).await?;
