@@ -117,7 +117,7 @@ const QUESTIONS: [(&str, &str, &str); 10] = [
                             OVER (PARTITION BY session_id ORDER BY event_ts) < 2000000 THEN 0 ELSE 1 END AS begins
            FROM clicks),
          numbered AS (
-           SELECT *, sum(begins) OVER (PARTITION BY session_id ORDER BY t ROWS UNBOUNDED PRECEDING) AS visit FROM marked)
+           SELECT *, sum(begins) OVER (PARTITION BY session_id ORDER BY t RANGE UNBOUNDED PRECEDING) AS visit FROM marked)
          SELECT min(t) AS w, max(t) + 2000000, session_id, count(*), sum(quantity)
          FROM numbered GROUP BY session_id, visit",
     ),

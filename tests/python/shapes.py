@@ -132,7 +132,7 @@ def sessions(draw, name):
         WITH marked AS (
           SELECT *, CASE WHEN ts - lag(ts) OVER (PARTITION BY {by} ORDER BY ts) < {gap * SECOND} THEN 0 ELSE 1 END AS begins
           FROM {table} AS t),
-        numbered AS (SELECT *, sum(begins) OVER (PARTITION BY {by} ORDER BY ts ROWS UNBOUNDED PRECEDING) AS number FROM marked)
+        numbered AS (SELECT *, sum(begins) OVER (PARTITION BY {by} ORDER BY ts RANGE UNBOUNDED PRECEDING) AS number FROM marked)
         SELECT {listed('min(ts) AS window_start', f'max(ts) + {gap * SECOND} AS window_end', *keys, *calls)}
         FROM numbered GROUP BY {listed('number', *keys)}"""
     return [(name, ours)], theirs
