@@ -138,13 +138,13 @@ impl Coordinator {
     }
 }
 
-/// How far any partition below a view has come.
+/// The newest row of any partition below a view: what watermarks make of silence, or of an end, is no age.
 fn newest(tables: &Tables, spec: &ViewSpec) -> Option<Micros> {
     let below = spec.legs.iter().map(|leg| match &leg.input {
         Input::Stream(stream) => {
             let partitions =
                 tables.streams.get(stream).into_iter().flat_map(|stream| stream.partitions.values());
-            partitions.filter_map(|partition| partition.time.watermark()).max()
+            partitions.filter_map(|partition| partition.time.event_time_max).max()
         }
         Input::View(view) => tables.tables.get(&view.name).and_then(|read| newest(tables, &read.spec)),
     });

@@ -4,11 +4,11 @@ use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, new_null_array};
 use arrow::compute::kernels::cmp::distinct;
-use arrow::compute::{CastOptions, cast, cast_with_options, concat_batches, is_null};
+use arrow::compute::{CastOptions, and, cast, cast_with_options, concat_batches, is_null, or};
 use arrow::csv;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::Bytes;
@@ -224,13 +224,37 @@ fn as_declared(
         (DataType::Utf8, DataType::Decimal128(_, scale)) => {
             // Digits behind those that are declared are rounded off.
             let more = DataType::Decimal256(76, scale.saturating_add(18));
-            distinct(&cast(found, &more).map_err(text)?, &cast(&column, &more).map_err(text)?)
+            let exact = cast(found, &more).map_err(text)?;
+            let rounded = distinct(&exact, &cast(&column, &more).map_err(text)?).map_err(text)?;
+            or(&rounded, &unreadable(&column, found).map_err(text)?)
+        }
+        (DataType::Utf8, DataType::Date32) => {
+            // An instant is read as its day.
+            let longer =
+                found.as_string::<i32>().iter().map(|it| Some(it.is_some_and(|it| it.trim().len() > 10)));
+            or(&longer.collect(), &unreadable(&column, found).map_err(text)?)
+        }
+        (DataType::Utf8, DataType::Float32 | DataType::Float64) => {
+            // Whoever writes digits means a number.
+            let digits = found.as_string::<i32>().iter();
+            let digits =
+                digits.map(|it| Some(it.is_some_and(|it| it.contains(|it: char| it.is_ascii_digit()))));
+            let wide = cast(&column, &DataType::Float64).map_err(text)?;
+            let infinite = wide.as_primitive::<Float64Type>().iter();
+            let infinite = infinite.map(|it| Some(it.is_some_and(f64::is_infinite)));
+            let too_large = and(&digits.collect(), &infinite.collect()).map_err(text)?;
+            or(&too_large, &unreadable(&column, found).map_err(text)?)
         }
         // There are many ways to write one value.
-        (DataType::Utf8, _) => distinct(&is_null(&column).map_err(text)?, &is_null(found).map_err(text)?),
+        (DataType::Utf8, _) => unreadable(&column, found),
         (other, _) => distinct(&cast(&column, other).map_err(text)?, found),
     };
     Ok((column, changed.map_err(text)?))
+}
+
+/// Texts of which nothing came.
+fn unreadable(column: &ArrayRef, found: &ArrayRef) -> std::result::Result<BooleanArray, ArrowError> {
+    distinct(&is_null(column)?, &is_null(found)?)
 }
 
 /// A field of a struct that is declared and not there: structs are not matched by position.
@@ -327,6 +351,16 @@ mod tests {
         read(texts(&["1.50", "2"]), DataType::Decimal128(10, 2)).expect("they have two digits");
         let error = read(texts(&["1.005"]), DataType::Decimal128(10, 2)).unwrap_err().to_string();
         assert!(error.contains("in row 1, 1.005 is no Decimal128(10, 2)"), "{error}");
+        for (text, declared_as) in [
+            ("abc", DataType::Decimal128(10, 2)),
+            ("1e2", DataType::Decimal128(10, 2)),
+            ("2025-06-01T12:00:00Z", DataType::Date32),
+            ("1e400", DataType::Float64),
+        ] {
+            let error = read(texts(&[text]), declared_as).unwrap_err().to_string();
+            assert!(error.contains(&format!("in row 1, {text} is no")), "{error}");
+        }
+        read(texts(&["2025-06-01"]), DataType::Date32).expect("it is a day");
         let error = read(texts(&["1", "one"]), DataType::Int64).unwrap_err().to_string();
         assert!(error.contains("in row 2, one is no Int64"), "{error}");
     }

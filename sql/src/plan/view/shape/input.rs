@@ -102,7 +102,7 @@ impl Checker<'_> {
                     Meaning::Last => RowTime::Last,
                     Meaning::EventTime
                     | Meaning::Final(_)
-                    | Meaning::OfSide(_)
+                    | Meaning::OfSide(..)
                     | Meaning::Key(_)
                     | Meaning::Other => {
                         return Err(refuse(format!(

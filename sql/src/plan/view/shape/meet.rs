@@ -6,7 +6,7 @@ use datafusion::logical_expr::{Expr, Join, JoinType, Operator, Union};
 use thalweg_engine::spec::RowTime;
 
 use super::around::widest;
-use super::{BoundKeys, Checker, Meaning, Shape, Stage, Unit, unbound};
+use super::{BoundKeys, Checker, Meaning, Shape, Side, Stage, Unit, unbound};
 use crate::error::{Error, Result};
 use crate::plan::view::syntax;
 
@@ -106,7 +106,9 @@ impl Shape {
             // A bound is NULL where its side has no row.
             JoinType::Left => [self.columns, other(right.columns)].concat(),
             JoinType::Right => [other(self.columns), right.columns].concat(),
-            JoinType::Full => [of_side(self.columns), of_side(right.columns)].concat(),
+            JoinType::Full => {
+                [of_side(self.columns, Side::Left), of_side(right.columns, Side::Right)].concat()
+            }
             JoinType::Inner => [self.columns, right.columns].concat(),
         };
         Shape {
@@ -121,11 +123,11 @@ impl Shape {
     }
 }
 
-fn of_side(columns: Vec<Meaning>) -> Vec<Meaning> {
+fn of_side(columns: Vec<Meaning>, side: Side) -> Vec<Meaning> {
     let of_side = |meaning| match meaning {
-        Meaning::Start => Meaning::OfSide(RowTime::Start),
-        Meaning::End => Meaning::OfSide(RowTime::End),
-        Meaning::Last => Meaning::OfSide(RowTime::Last),
+        Meaning::Start => Meaning::OfSide(RowTime::Start, side),
+        Meaning::End => Meaning::OfSide(RowTime::End, side),
+        Meaning::Last => Meaning::OfSide(RowTime::Last, side),
         _ => Meaning::Other,
     };
     columns.into_iter().map(of_side).collect()

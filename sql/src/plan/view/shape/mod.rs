@@ -88,10 +88,16 @@ pub(super) enum Meaning {
     /// When a row of a view was final, in such a way, which is all that is known of it.
     Final(RowTime),
     /// One side's of a FULL join, NULL where that has no row.
-    OfSide(RowTime),
+    OfSide(RowTime, Side),
     /// What tells sessions apart, by number.
     Key(usize),
     Other,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Left,
+    Right,
 }
 
 impl Meaning {
@@ -202,7 +208,7 @@ impl Shape {
             Meaning::EventTime if matches!(self.unit, Unit::Slice(_)) => Some(RowTime::Own),
             Meaning::EventTime
             | Meaning::Final(_)
-            | Meaning::OfSide(_)
+            | Meaning::OfSide(..)
             | Meaning::Key(_)
             | Meaning::Other => None,
         };
@@ -236,9 +242,11 @@ impl Shape {
         }
         if let Expr::ScalarFunction(function) = expr
             && function.name() == "coalesce"
-            && let [first, others @ ..] = &function.args[..]
-            && let Meaning::OfSide(time) = self.meaning(first, schema)
-            && others.iter().all(|other| self.meaning(other, schema) == Meaning::OfSide(time))
+            && let [one, other] = &function.args[..]
+            && let Meaning::OfSide(time, side) = self.meaning(one, schema)
+            && let Meaning::OfSide(same, of) = self.meaning(other, schema)
+            && time == same
+            && side != of
         {
             return match time {
                 RowTime::Start => Meaning::Start,
