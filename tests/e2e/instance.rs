@@ -11,10 +11,13 @@ use arrow::array::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use futures::TryStreamExt;
+use hyper::StatusCode;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
+
+use crate::asking::get;
 
 /// A start includes planning and, after a crash, reading state; debug builds on a busy machine take their time.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -130,6 +133,10 @@ impl Instance {
             let line = timeout(START_MAX, lines.next_line()).await.context("no word of HTTP")??;
             let said = line.as_deref().and_then(|line| line.strip_prefix("HTTP listens on http://"));
             *http = said.with_context(|| format!("it said something else: {line:?}"))?.to_owned();
+            // It listens before it can answer more than how it is.
+            while get(http, "/api", &[]).await?.status == StatusCode::SERVICE_UNAVAILABLE {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
         }
         self.connect().await
     }
