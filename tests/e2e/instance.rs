@@ -134,9 +134,13 @@ impl Instance {
             let said = line.as_deref().and_then(|line| line.strip_prefix("HTTP listens on http://"));
             *http = said.with_context(|| format!("it said something else: {line:?}"))?.to_owned();
             // It listens before it can answer more than how it is.
-            while get(http, "/api", &[]).await?.status == StatusCode::SERVICE_UNAVAILABLE {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            let starting = async {
+                while get(http, "/api", &[]).await?.status == StatusCode::SERVICE_UNAVAILABLE {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Ok::<_, anyhow::Error>(())
+            };
+            timeout(START_MAX, starting).await.context("it is starting for ever")??;
         }
         self.connect().await
     }

@@ -21,16 +21,12 @@ use thalweg_tests::servers::Kafka;
 
 use crate::instance::{Instance, Launch};
 use crate::place::Place;
+use crate::settings::set;
 use crate::shop::{MINUTE, Oracle, Paced, lines, script};
 
 const FLAGS: [&str; 2] = ["--roll", "300ms"];
 /// Of the generator and of the producer, in clicks a second.
 const RATE: u64 = 2000;
-
-fn kills() -> Result<u64> {
-    let kills = std::env::var("THALWEG_KILLS").ok().map(|text| text.parse()).transpose();
-    Ok(kills.context("THALWEG_KILLS")?.unwrap_or(12))
-}
 
 /// Kills so often, and starts once more.
 async fn kill_again_and_again(launch: &Launch, kills: u64) -> Result<Instance> {
@@ -56,7 +52,7 @@ async fn kill_again_and_again(launch: &Launch, kills: u64) -> Result<Instance> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_lose_and_double_nothing_of_the_generator() -> Result<()> {
-    let kills = kills()?;
+    let kills = set("THALWEG_KILLS", 12)?;
     // The clicks last longer than the kills, or the kills would prove little.
     let shop = Paced::since(Duration::from_secs(8), 41, RATE as f64, RATE * (8 + kills * 3 / 2))?;
     let place = Place::folder(&shop.script()?, &FLAGS)?;
@@ -75,7 +71,7 @@ const PARTITIONS: i32 = 4;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_lose_and_double_nothing_of_kafka() -> Result<()> {
-    let kills = kills()?;
+    let kills = set("THALWEG_KILLS", 12)?;
     let kafka = Kafka::shared()?;
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &kafka.bootstrap).set("linger.ms", "5");

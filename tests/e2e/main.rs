@@ -16,6 +16,7 @@ mod queries;
 mod reader;
 mod script;
 mod scripts;
+mod settings;
 mod shop;
 mod simulation;
 mod soak;

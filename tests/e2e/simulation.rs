@@ -25,6 +25,7 @@ use thalweg_sql::session::{Answer, Client, Database, Settings as QuerySettings};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::settings::set;
 use crate::shop::{CONTINENTS, DataCopy, Paced};
 
 /// Of 1,000 operations on the store, so many stop their instance.
@@ -32,11 +33,6 @@ const STOPS: u64 = 6;
 const KILLS_MAX: u32 = 12;
 const ROWS: u64 = 3000;
 const WITHIN: Duration = Duration::from_secs(120);
-
-fn set(name: &str, otherwise: u64) -> Result<u64> {
-    let set = std::env::var(name).ok().map(|text| text.parse()).transpose();
-    Ok(set.with_context(|| name.to_owned())?.unwrap_or(otherwise))
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_row_of_any_shape_is_lost_or_doubled() -> Result<()> {

@@ -22,6 +22,7 @@ use thalweg_tests::servers::{FaultyWay, Kafka, Minio, Weather};
 
 use crate::instance::Instance;
 use crate::place::Place;
+use crate::settings::set;
 use crate::shop::{Lines, MINUTE, Oracle, script};
 
 const TOPIC: &str = "soak";
@@ -31,11 +32,6 @@ const REFUSED_EACH: i64 = 97;
 /// Of a thousand requests.
 const FAULTS: u32 = 50;
 const WITHIN: Duration = Duration::from_secs(120);
-
-fn set(name: &str, otherwise: u64) -> Result<u64> {
-    let set = std::env::var(name).ok().map(|text| text.parse()).transpose();
-    Ok(set.with_context(|| name.to_owned())?.unwrap_or(otherwise))
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_that_may_happen_loses_and_doubles_nothing() -> Result<()> {

@@ -13,6 +13,7 @@ use thalweg_tests::servers::{FaultyWay, Minio, Weather};
 
 use crate::instance::Instance;
 use crate::place::Place;
+use crate::settings::set;
 use crate::shop::Paced;
 
 /// A bucket believes in its dead owner for half a minute; and with few manifests there is always something to delete.
@@ -25,11 +26,6 @@ const ROUGH: Weather = Weather::Rough(100);
 const STATE: &str = "SELECT CASE state WHEN 'away' THEN 1 ELSE 0 END FROM system.store";
 const EPOCH: &str = "SELECT coalesce(max(epoch), 0) FROM system.checkpoints";
 const READ: &str = "SELECT sum(records) FROM system.streams";
-
-fn set(name: &str, otherwise: u64) -> Result<u64> {
-    let set = std::env::var(name).ok().map(|text| text.parse()).transpose();
-    Ok(set.with_context(|| name.to_owned())?.unwrap_or(otherwise))
-}
 
 fn seed() -> Result<u64> {
     let seed = set("THALWEG_SEED", rand::rng().random_range(0..1 << 32))?;
