@@ -193,7 +193,7 @@ fn of_data_fusion(error: &DataFusionError) -> Error {
         _ => {
             let text = root.strip_backtrace();
             let text = diagnostic.map_or(text.as_str(), |it| it.message.as_str());
-            Error::new(kind_of(root), lower_first(without_prefix(text)))
+            told_plainly(text).unwrap_or_else(|| Error::new(kind_of(root), lower_first(without_prefix(text))))
         }
     };
     let help = diagnostic.and_then(|it| it.helps.first()).map(|help| help.message.clone());
@@ -235,7 +235,12 @@ fn kind_of(error: &DataFusionError) -> ErrorKind {
 fn of_schema(error: &SchemaError) -> Error {
     match error {
         SchemaError::FieldNotFound { field, valid_fields } => {
-            let names: Vec<_> = valid_fields.iter().map(|it| it.name.as_str()).collect();
+            let mut names: Vec<&str> = vec![];
+            for valid in valid_fields {
+                if !names.contains(&valid.name.as_str()) {
+                    names.push(&valid.name);
+                }
+            }
             let position = first_span(field);
             let error = Error::invalid(format!("no column \"{}\"", field.flat_name())).at(position);
             if names.is_empty() { error } else { error.hint(suggestion(&field.name, "columns are", names)) }
@@ -255,6 +260,30 @@ fn of_schema(error: &SchemaError) -> Error {
 fn first_span(column: &Column) -> Option<Position> {
     let span = column.spans().first()?;
     Position::of(Location { line: span.start.line, column: span.start.column })
+}
+
+/// What the planner says of its own insides, said of the statement.
+fn told_plainly(text: &str) -> Option<Error> {
+    const UNPLANNED: &str = "Physical plan does not support logical expression ";
+    if let Some((before, after)) = text.split_once("' failed to match any signature") {
+        let (_, function) = before.rsplit_once('\'')?;
+        let received = after.split_once("but received ").and_then(|(_, rest)| rest.split_once(" (DataType"));
+        let received =
+            received.map_or_else(String::new, |(name, _)| format!(" of type {}", name.to_uppercase()));
+        return Some(
+            Error::invalid(format!("{function}() does not take a value{received}"))
+                .hint(format!("CAST what it is given, such as {function}(CAST(x AS DOUBLE))")),
+        );
+    }
+    let (_, expression) = text.split_once(UNPLANNED)?;
+    Some(match expression {
+        beside if beside.starts_with("OuterReferenceColumn") => Error::invalid(
+            "a subquery in FROM can't look at the rows that stand beside it",
+        )
+        .hint("JOIN it ON what it compares; for the first of each, row_number() OVER (PARTITION BY …) = 1"),
+        _ => Error::invalid("a subquery that looks at the row outside can compare with it by equality alone")
+            .hint("JOIN what it reads instead: … LEFT JOIN b ON b.x > a.x GROUP BY …"),
+    })
 }
 
 fn without_prefix(text: &str) -> &str {
@@ -300,6 +329,16 @@ mod tests {
     fn the_parsers_place_becomes_a_position() {
         let error = of_parser_text("Expected: ), found: EOF at Line: 2, Column: 7");
         assert_eq!(error.to_string(), "line 2, column 7: expected ), but the text ends here");
+    }
+
+    #[test]
+    fn what_the_planner_says_of_itself_is_said_of_the_statement() {
+        let text = "Internal error: Function 'sum' failed to match any signature, errors: Error during planning: \
+                    Function 'sum' requires Int64, but received String (DataType: Utf8).,";
+        let told = told_plainly(text).map(|error| error.to_string());
+        let plain = "sum() does not take a value of type STRING\nhint: CAST what it is given, such as sum(CAST(x AS DOUBLE))";
+        assert_eq!(told.as_deref(), Some(plain));
+        assert!(told_plainly("Internal error: else").is_none());
     }
 
     #[test]

@@ -315,10 +315,9 @@ impl ViewShape {
         self.cuts().iter().map(|cut| cut.reach.after).max().unwrap_or(0).max(0)
     }
 
-    /// That of the cuts that a leg gives to.
-    pub fn reach_of(&self, leg: usize) -> Reach {
-        let gives = |cut: &&Cut| cut.lowers.iter().any(|lower| lower.leg == leg);
-        self.cuts().iter().find(gives).map_or_else(Reach::default, |cut| cut.reach)
+    /// The first of the cuts that a leg gives to: they are alike in how far around their unit they count.
+    pub fn cut_of(&self, leg: usize) -> Option<&Cut> {
+        self.cuts().iter().find(|cut| cut.lowers.iter().any(|lower| lower.leg == leg))
     }
 
     /// Whether leg `leg` of both would make the same parts of the same rows, so that one lower half serves both.
@@ -349,6 +348,9 @@ pub struct Cut {
     /// Likewise of the keys by which sessions are told apart, or groups that may leave.
     pub keys: Vec<usize>,
     pub reach: Reach,
+    /// Whether what it keeps is of whole windows: what looks at one later sees what it was when it closed, without the rows
+    /// that came too late for it. Rows by themselves count in all that still may look at them.
+    pub whole: bool,
 }
 
 /// How far around its unit what a cut keeps counts in it. Whole panes of units side by side.
@@ -386,9 +388,9 @@ impl Cut {
         }
     }
 
-    fn key(&self, leg: usize) -> (Vec<&LogicalPlan>, Option<usize>, Option<usize>, &[usize], Reach) {
+    fn key(&self, leg: usize) -> (Vec<&LogicalPlan>, Option<usize>, Option<usize>, &[usize], Reach, bool) {
         let of_leg = self.lowers.iter().filter(|lower| lower.leg == leg).map(|lower| &lower.logical);
-        (of_leg.collect(), self.window_start, self.window_end, &self.keys, self.reach)
+        (of_leg.collect(), self.window_start, self.window_end, &self.keys, self.reach, self.whole)
     }
 }
 

@@ -100,10 +100,13 @@ impl LowerHalf {
                     lowers.map(move |lower| Plan::new(Arc::clone(&lower.plan), Some((number, cut.clone()))))
                 });
                 let late = match unit {
-                    Unit::Window(window) => {
-                        let extent = Extent { window: *window, reach: shape.reach_of(leg) };
-                        Some((Late::Windows(extent), allowed_lateness.saturating_add(shape.hold())))
-                    }
+                    Unit::Window(window) => Some(match shape.cut_of(leg) {
+                        Some(Cut { whole: false, reach, .. }) => {
+                            let extent = Extent { window: *window, reach: *reach };
+                            (Late::Windows(extent), allowed_lateness.saturating_add(shape.hold()))
+                        }
+                        _ => (Late::Windows(Extent::within(*window)), *allowed_lateness),
+                    }),
                     Unit::Session(_) => Some((Late::Behind, *allowed_lateness)),
                     Unit::Ever(ever) => ever.keep.map(|keep| (Late::Behind, keep)),
                 };

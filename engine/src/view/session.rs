@@ -382,6 +382,7 @@ mod tests {
             window_end: Some(2),
             keys: vec![0],
             reach: Reach::default(),
+            whole: true,
         }
     }
 

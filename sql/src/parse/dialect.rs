@@ -4,7 +4,7 @@
 
 use std::any::TypeId;
 
-use datafusion::sql::sqlparser::ast::{Expr, Query, SetExpr};
+use datafusion::sql::sqlparser::ast::{Expr, Query, SetExpr, TableFactor};
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -179,11 +179,25 @@ fn partitioned(mut table: Query, parser: &mut Parser) -> Result<Expr, ParserErro
         }
         false => vec![parser.parse_identifier()?],
     };
-    match table.body.as_mut() {
-        SetExpr::Select(select) => select.distribute_by = keys.into_iter().map(Expr::Identifier).collect(),
-        _ => return Err(ParserError::ParserError("PARTITION BY stands behind a stream or a view".into())),
+    if !matches!(*table.body, SetExpr::Select(_)) {
+        table = select_all_of(table)?;
+    }
+    if let SetExpr::Select(select) = table.body.as_mut() {
+        select.distribute_by = keys.into_iter().map(Expr::Identifier).collect();
     }
     Ok(Expr::Subquery(Box::new(table)))
+}
+
+/// `SELECT * FROM (query)`.
+fn select_all_of(query: Query) -> Result<Query, ParserError> {
+    let mut outer = select_all(vec![TokenWithSpan::wrap(Token::make_word("united", None))], Span::empty())?;
+    if let SetExpr::Select(select) = outer.body.as_mut() {
+        for from in &mut select.from {
+            let subquery = Box::new(query.clone());
+            from.relation = TableFactor::Derived { lateral: false, subquery, alias: None, sample: None };
+        }
+    }
+    Ok(outer)
 }
 
 /// `SELECT * FROM name`, standing at `span`.

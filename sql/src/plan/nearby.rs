@@ -26,11 +26,17 @@ pub(crate) fn heed_ranges(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(heeded.data)
 }
 
-/// DataFusion takes bounds that it can't reckon with, and then takes all rows, or panics.
+/// DataFusion takes bounds that it can't reckon with, and then takes all rows, or others, or panics.
 fn check_frame(expr: &Expr, schema: &DFSchema) -> Result<()> {
     const MOST: u64 = u32::MAX as u64;
     let Expr::WindowFunction(function) = expr.clone().unalias() else { return Ok(()) };
     let (frame, order) = (&function.params.window_frame, &function.params.order_by);
+    if let ("lag" | "lead", Some(Expr::Literal(offset, _))) =
+        (function.fun.name(), function.params.args.get(1))
+        && offset.is_null()
+    {
+        return plan_err!("{}() looks NULL rows away; write how many", function.fun.name());
+    }
     for bound in [&frame.start_bound, &frame.end_bound] {
         let (WindowFrameBound::Preceding(value) | WindowFrameBound::Following(value)) = bound else {
             continue;

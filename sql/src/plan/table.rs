@@ -73,7 +73,7 @@ fn key(named: &[Name], schema: &Schema) -> Result<Vec<usize>> {
 }
 
 /// Whether two values are the same or not, without a doubt.
-fn is_exact(data_type: &DataType) -> bool {
+pub(super) fn is_exact(data_type: &DataType) -> bool {
     data_type.is_integer()
         || data_type.is_decimal()
         || matches!(

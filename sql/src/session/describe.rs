@@ -139,6 +139,11 @@ pub(crate) fn why_columns() -> Lines {
 pub(crate) fn why(view: &Name, shared: &Shared) -> Result<Lines> {
     let mut lines = why_columns();
     let views = shared.engine.status().views;
+    if shared.plain_views().text(&view.value).is_some() {
+        let text = "nothing: it is a plain view, whose query is part of each that reads it";
+        lines.push([Some(view.value.clone()), Some(text.to_owned())]);
+        return Ok(lines);
+    }
     let Some(status) = views.iter().find(|status| status.view == view.value) else {
         let known: Vec<_> = views.iter().map(|status| status.view.as_str()).collect();
         return Err(Error::invalid(format!("no view \"{}\"", view.value))

@@ -209,6 +209,13 @@ impl Session {
                 Statement::CreateStream(create) => describe::explain_stream(&change::plan_stream(&create)?),
                 _ => return Err(Error::invalid("only queries, views and streams have a plan")),
             },
+            Explained::Name(name) if self.shared.plain_views().text(&name.to_string()).is_some() => {
+                let query = parse::statement(&format!("SELECT * FROM {name}"))?;
+                return match query.statement {
+                    Statement::Query(query) => self.run(query, Some(option), values, text).await,
+                    _ => Err(Error::internal("a query was read as something else")),
+                };
+            }
             Explained::Name(name) => {
                 let pinned = self.shared.pin();
                 let names = Names { engine: &*self.shared.engine, pinned: &pinned, schema: &self.schema };

@@ -99,13 +99,6 @@ impl<'a> Inputs<'a> {
 }
 
 impl<'a> Known<'a> {
-    pub fn name(&self) -> &'a str {
-        match self {
-            Known::Stream(stream) => &stream.name,
-            Known::View(view) => &view.name,
-        }
-    }
-
     /// As a leaf has it: of a view every column may be NULL, as in the lake that it is read back from.
     pub fn schema(&self) -> SchemaRef {
         match self {

@@ -72,6 +72,8 @@ struct Cutter<'a> {
 struct Pending {
     bounds: BoundKeys,
     reach: Reach,
+    /// Whether rows are of whole windows, and not of a time of their own.
+    whole: bool,
     what: Kept,
 }
 
@@ -121,7 +123,7 @@ impl Cutter<'_> {
                     _ => {
                         let what = Kept::Aggregates(vec![(leg, cut)]);
                         let reach = self.whole_panes(reach);
-                        self.pending.push(Pending { bounds: keys.clone(), reach, what });
+                        self.pending.push(Pending { bounds: keys.clone(), reach, whole: true, what });
                     }
                 }
             }
@@ -145,7 +147,8 @@ impl Cutter<'_> {
         let legs = self.legs_of(rows, look.time)?;
         let what = Kept::Rows { legs, schema: Arc::clone(&schema) };
         let reach = self.whole_panes(look.reach);
-        self.pending.push(Pending { bounds: bounds.clone(), reach, what });
+        let whole = look.time.is_none();
+        self.pending.push(Pending { bounds: bounds.clone(), reach, whole, what });
         let table = provider_as_source(Arc::new(InputTable { schema }));
         let columns = rows.schema().iter().enumerate().map(|(index, (qualifier, field))| {
             col(kept_name(index)).alias_qualified(qualifier.cloned(), field.name())
@@ -272,7 +275,15 @@ impl Pending {
             (Kept::Aggregates(_), None) => return Err(Error::internal("a cut without a leg")),
         };
         let BoundKeys { start, end, keys } = self.bounds.clone();
-        Ok(Cut { lowers, state, window_start: start, window_end: end, keys, reach: self.reach })
+        Ok(Cut {
+            lowers,
+            state,
+            window_start: start,
+            window_end: end,
+            keys,
+            reach: self.reach,
+            whole: self.whole,
+        })
     }
 }
 
@@ -341,12 +352,10 @@ fn named_by(union: &Union, branch: LogicalPlan) -> datafusion::common::Result<Lo
 /// The input of rows that come of one.
 pub(super) fn input_of(rows: &LogicalPlan, checker: &Checker<'_>) -> Result<Input> {
     let known = known_of(rows, checker)?;
-    match (known, checker.shape(rows)?.input) {
+    match (known, checker.shape(rows)?.inputs.as_slice()) {
         (Known::Stream(stream), _) => Ok(Input::Stream(stream.name.clone())),
-        (Known::View(_), Some(input)) => Ok(Input::View(input)),
-        (Known::View(view), None) => {
-            Err(Error::internal(format!("rows of {} were lost sight of", view.name)))
-        }
+        (Known::View(_), [Some(input)]) => Ok(Input::View(input.clone())),
+        (Known::View(view), _) => Err(Error::internal(format!("rows of {} were lost sight of", view.name))),
     }
 }
 

@@ -323,10 +323,13 @@ impl<'a> Rewriting<'a> {
                     type_text(wanted)
                 ),
             )
-            .hint(format!(
-                "declare {name} {} in CREATE TABLE {table}, or CAST what is compared with it",
-                type_text(&has)
-            )))
+            .hint(match crate::plan::table::is_exact(&has) {
+                true => format!(
+                    "declare {name} {} in CREATE TABLE {table}, or CAST what is compared with it",
+                    type_text(&has)
+                ),
+                false => format!("CAST what is compared with it AS {}", type_text(wanted)),
+            }))
     }
 
     fn refused(&self, table: &LookupSpec, text: &str) -> Error {

@@ -202,7 +202,7 @@ impl Checked<'_> {
             shape::Unit::Session { gap, .. } => Unit::Session(self.options.session(gap)?),
             unit if !shape.aggregated() => {
                 if let shape::Unit::Window(layout) = unit
-                    && shape.input.as_ref().is_none_or(|input| input.window.is_some())
+                    && shape.is_windowed_here()
                 {
                     window(layout, !layout.tumbles(), self.create)?;
                 }

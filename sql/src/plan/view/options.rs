@@ -85,6 +85,7 @@ impl ViewOptions<'_> {
         let text = match windowed {
             true if of_stream => return Ok(()),
             true => "nothing is late for a view that reads views alone",
+            false if self.keep.is_some() => "keep says what is late for a view without a window",
             false => "nothing is late for a view without a window",
         };
         Err(Error::invalid(text).at(self.place("allowed_lateness")).hint("leave out allowed_lateness"))

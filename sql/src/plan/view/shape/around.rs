@@ -10,7 +10,7 @@ use datafusion::logical_expr::{
     Expr, Join, JoinType, LogicalPlan, Operator, WindowFrameBound, WindowFrameUnits,
 };
 use thalweg_engine::ids::{LENGTH_MAX, Micros};
-use thalweg_engine::spec::{LAST_INSTANT, Layout, Reach};
+use thalweg_engine::spec::{LAST_INSTANT, Layout, Reach, ViewInput};
 
 use super::group::window_functions;
 use super::{Checker, Meaning, Shape, Stage, Unit, column_of};
@@ -86,8 +86,7 @@ impl Checker<'_> {
     /// Whether the sides of a join are bound to each other by a stretch of time, and how far they are apart.
     pub(super) fn around(&self, join: &Join) -> Result<Option<JoinAround>> {
         let (left, right) = (self.shape(&join.left)?, self.shape(&join.right)?);
-        let can_look = |side: &Shape| matches!(side.unit, Unit::None | Unit::Window(_) | Unit::Slice(_));
-        if left.has_equal_bound(&right, join) || !can_look(&left) || !can_look(&right) {
+        if left.has_equal_bound(&right, join) || !left.can_look() || !right.can_look() {
             return Ok(None);
         }
         let Some(apart) = Apart::of(join, &left, &right) else { return Ok(None) };
@@ -162,7 +161,7 @@ impl Checker<'_> {
         functions: &[&WindowFunction],
         schema: &DFSchema,
     ) -> Result<Option<OverAround>> {
-        if !matches!(shape.unit, Unit::None | Unit::Window(_) | Unit::Slice(_)) {
+        if !shape.can_look() {
             return Ok(None);
         }
         let mut found: Option<(usize, Reach)> = None;
@@ -234,8 +233,26 @@ impl Shape {
 
     /// Whether its windows are laid over its rows here, and are not those of a view that it reads: then these are no instants
     /// by which it is known what has come.
-    fn is_windowed_here(&self) -> bool {
-        matches!(self.unit, Unit::Window(_)) && self.input.as_ref().is_none_or(|input| input.window.is_some())
+    pub(in crate::plan::view) fn is_windowed_here(&self) -> bool {
+        let is_here = |input: &Option<ViewInput>| input.as_ref().is_none_or(|view| view.window.is_some());
+        matches!(self.unit, Unit::Window(_)) && self.inputs.iter().all(is_here)
+    }
+
+    /// Whether its windows are those of the views that it reads, all of them.
+    pub(super) fn has_windows_of_views(&self) -> bool {
+        let is_there = |input: &Option<ViewInput>| input.as_ref().is_some_and(|view| view.window.is_none());
+        let windows = matches!(self.unit, Unit::Window(_)) && self.stage == Stage::Rows;
+        windows && !self.inputs.is_empty() && self.inputs.iter().all(is_there)
+    }
+
+    /// Whether it can be told how far around its rows something looks. Where windows are laid over some of them here, and
+    /// others have their own, it can't.
+    fn can_look(&self) -> bool {
+        match self.unit {
+            Unit::None | Unit::Slice(_) => true,
+            Unit::Window(_) => self.is_windowed_here() || self.has_windows_of_views(),
+            Unit::Session { .. } | Unit::Ever => false,
+        }
     }
 
     /// Whether a column is a time of its rows.

@@ -52,7 +52,7 @@ impl Checker<'_> {
         };
         shape.columns = distinct.select_expr.iter().map(of_window).collect();
         shape.stage = Stage::Finished;
-        shape.input = None;
+        shape.inputs.clear();
         Ok(shape)
     }
 
@@ -71,9 +71,7 @@ impl Checker<'_> {
         match shape.unit {
             Unit::None | Unit::Ever => true,
             Unit::Session { .. } | Unit::Slice(_) => false,
-            Unit::Window(_) => {
-                shape.stage == Stage::Rows && shape.input.as_ref().is_some_and(|input| input.window.is_none())
-            }
+            Unit::Window(_) => shape.has_windows_of_views(),
         }
     }
 
@@ -242,7 +240,7 @@ impl Shape {
             self.looks_at_window |= bounds > kept;
         }
         self.stage = Stage::Finished;
-        self.input = None;
+        self.inputs.clear();
     }
 }
 

@@ -59,11 +59,12 @@ impl Checker<'_> {
             looks_at_window: window.is_some(),
             keys: BoundKeys::default(),
             reach: Reach::default(),
-            input: matches!(known, Known::View(_)).then(|| ViewInput {
+            sides: 0,
+            inputs: vec![matches!(known, Known::View(_)).then(|| ViewInput {
                 name: name.to_owned(),
                 window: None,
                 time: RowTime::End,
-            }),
+            })],
             columns,
         })
     }
@@ -73,53 +74,32 @@ impl Checker<'_> {
         let refuse = |text: String| Error::invalid(text).at(node.position);
         let schema = node.input.schema();
         let time = shape.meaning(&node.time, schema);
-        let of_view = shape.input.as_ref().and_then(|input| self.inputs.find(&input.name));
-        if let (Unit::Window(_), None) | (Unit::Session { .. } | Unit::Ever, _) = (shape.unit, of_view) {
-            return Err(refuse("a window over a window is not supported".into())
-                .hint("make the inner one a view of finer windows, and read that view here"));
-        }
-        if shape.stage == Stage::Finished {
+        if shape.stage == Stage::Finished && !matches!(shape.unit, Unit::Session { .. } | Unit::Ever) {
             return Err(refuse(
                 "a window takes the rows of a stream or a view, not those of a query over many".into(),
             )
             .hint("make the inner query a view, and read that view here"));
         }
-        match of_view.map(|known| (known.name(), known.window())) {
-            Some((name, None)) => {
-                let Meaning::Final(time) = time else {
-                    return Err(refuse(format!(
-                        "{} does not tell when a row of {name} was final",
-                        node.time
-                    ))
-                    .hint("the rows of sessions are windowed by window_end, or window_time"));
-                };
-                shape.input = Some(ViewInput { name: name.to_owned(), window: None, time });
+        if shape.unit != Unit::None && !shape.has_windows_of_views() {
+            return Err(refuse("a window over a window is not supported".into())
+                .hint("make the inner one a view of finer windows, and read that view here"));
+        }
+        if shape.inputs.contains(&None) {
+            if shape.inputs.iter().any(Option::is_some) {
+                return Err(refuse("a window over streams and views has no one time".into())
+                    .hint("lay it over each of them: … FROM TUMBLE(s, …) UNION ALL … FROM TUMBLE(v, …)"));
             }
-            Some((name, Some(window))) => {
-                let time = match time {
-                    Meaning::Start | Meaning::Opening => RowTime::Start,
-                    Meaning::End => RowTime::End,
-                    Meaning::Last => RowTime::Last,
-                    Meaning::EventTime
-                    | Meaning::Final(_)
-                    | Meaning::OfSide(..)
-                    | Meaning::Key(_)
-                    | Meaning::Other => {
-                        return Err(refuse(format!(
-                            "{} does not tell the window of a row of {name}",
-                            node.time
-                        ))
-                        .hint(format!(
-                            "write the bound that {name} selects, such as DESCRIPTOR(window_start)"
-                        )));
-                    }
-                };
-                shape.input = Some(ViewInput { name: name.to_owned(), window: Some(window), time });
-                // The view's own bounds are ordinary columns from here on.
-                shape.looks_at_window = false;
-                shape.columns.iter_mut().for_each(|it| *it = Meaning::Other);
-            }
-            None => self.check_event_time(node, time)?,
+            self.check_event_time(node, time)?;
+        }
+        for input in shape.inputs.iter_mut().flatten() {
+            let window = self.inputs.find(&input.name).and_then(|known| known.window());
+            *input =
+                ViewInput { time: time_of(input, window.is_some(), node, time)?, window, ..input.clone() };
+        }
+        if shape.unit != Unit::None {
+            // The views' own bounds are ordinary columns from here on.
+            shape.looks_at_window = false;
+            shape.columns.iter_mut().for_each(|it| *it = Meaning::Other);
         }
         shape.unit = Unit::Window(node.layout);
         if let Some(keys) = &node.session {
@@ -174,6 +154,25 @@ impl Checker<'_> {
         }
         Ok(())
     }
+}
+
+/// What a window over the rows of a view goes by.
+fn time_of(view: &ViewInput, has_windows: bool, node: &WindowNode, time: Meaning) -> Result<RowTime> {
+    let (what, hint) = match (has_windows, time) {
+        (false, Meaning::Final(time)) => return Ok(time),
+        (true, Meaning::Start | Meaning::Opening) => return Ok(RowTime::Start),
+        (true, Meaning::End) => return Ok(RowTime::End),
+        (true, Meaning::Last) => return Ok(RowTime::Last),
+        (false, _) => (
+            format!("{} does not tell when a row of {} was final", node.time, view.name),
+            "the rows of sessions are windowed by window_end, or window_time".to_owned(),
+        ),
+        (true, _) => (
+            format!("{} does not tell the window of a row of {}", node.time, view.name),
+            format!("write the bound that {} selects, such as DESCRIPTOR(window_start)", view.name),
+        ),
+    };
+    Err(Error::invalid(what).at(node.position).hint(hint))
 }
 
 /// What the start of a window tells of it.

@@ -6,9 +6,12 @@ use datafusion::logical_expr::{Expr, Join, JoinType, Operator, Union};
 use thalweg_engine::spec::RowTime;
 
 use super::around::widest;
-use super::{BoundKeys, Checker, Meaning, Shape, Side, Stage, Unit, unbound};
+use super::{BoundKeys, Checker, Meaning, Shape, Sides, Stage, Unit, all_of, unbound};
 use crate::error::{Error, Result};
 use crate::plan::view::syntax;
+
+/// More than there are bits tell nothing.
+const SIDES_MAX: usize = Sides::BITS as usize - 1;
 
 impl Checker<'_> {
     /// Each pair that a join makes is of one window.
@@ -45,14 +48,25 @@ impl Checker<'_> {
         for other in shapes {
             let mut other = other?;
             let place = syntax::place_of_query(self.query);
-            if shape.unit != other.unit || (shape.input.is_some() != other.input.is_some()) {
+            // Cut together, they would be sessions of what all of them did.
+            let raw = shape.stage == Stage::Rows && other.stage == Stage::Rows;
+            if matches!(shape.unit, Unit::Session { .. }) && raw {
+                return Err(Error::invalid("each part of a UNION ALL would have sessions of its own")
+                    .at(place)
+                    .hint("lay them over the whole: WITH w AS (SELECT … UNION ALL SELECT …) SELECT … FROM SESSION(w PARTITION BY …); or group each part"));
+            }
+            if shape.unit != other.unit {
                 return Err(Error::invalid("the parts of a UNION ALL have the same windows, or none")
                     .at(place)
                     .hint("write the same TUMBLE or HOP in each part"));
             }
-            if shape.stage != other.stage || shape.input != other.input {
+            if shape.stage != other.stage {
                 shape.finish_rows();
                 other.finish_rows();
+            }
+            shape.inputs.append(&mut other.inputs);
+            if shape.sides != other.sides {
+                (shape.columns, other.columns) = (whole(shape.columns), whole(other.columns));
             }
             shape.looks_at_window |= other.looks_at_window;
             shape.reach = widest(shape.reach, other.reach);
@@ -98,6 +112,13 @@ impl Shape {
     }
 
     pub(super) fn beside(self, right: Shape, join: JoinType) -> Shape {
+        // One that no FULL join made is one side itself.
+        let (of_left, of_right) = (self.sides.max(1), right.sides.max(1));
+        let sides = match join {
+            JoinType::Full => of_left + of_right,
+            JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => right.sides,
+            _ => self.sides,
+        };
         let columns = match join {
             JoinType::LeftSemi | JoinType::LeftAnti => self.columns,
             JoinType::RightSemi | JoinType::RightAnti => right.columns,
@@ -106,10 +127,11 @@ impl Shape {
             // A bound is NULL where its side has no row.
             JoinType::Left => [self.columns, other(right.columns)].concat(),
             JoinType::Right => [other(self.columns), right.columns].concat(),
+            JoinType::Full if sides > SIDES_MAX => [other(self.columns), other(right.columns)].concat(),
             JoinType::Full => {
-                [of_side(self.columns, Side::Left), of_side(right.columns, Side::Right)].concat()
+                [of_sides(self.columns, 0, of_left), of_sides(right.columns, of_left, of_right)].concat()
             }
-            JoinType::Inner => [self.columns, right.columns].concat(),
+            JoinType::Inner => [self.columns, whole(right.columns)].concat(),
         };
         Shape {
             stage: Stage::Finished,
@@ -117,20 +139,30 @@ impl Shape {
             looks_at_window: self.looks_at_window || right.looks_at_window,
             reach: widest(self.reach, right.reach),
             keys: BoundKeys::default(),
-            input: None,
+            sides,
+            inputs: vec![],
             columns,
         }
     }
 }
 
-fn of_side(columns: Vec<Meaning>, side: Side) -> Vec<Meaning> {
-    let of_side = |meaning| match meaning {
-        Meaning::Start => Meaning::OfSide(RowTime::Start, side),
-        Meaning::End => Meaning::OfSide(RowTime::End, side),
-        Meaning::Last => Meaning::OfSide(RowTime::Last, side),
+/// What columns tell beside those of a FULL join, whose sides are so many from the first on.
+fn of_sides(columns: Vec<Meaning>, first: usize, sides: usize) -> Vec<Meaning> {
+    let all = all_of(sides) << first;
+    let of_sides = |meaning| match meaning {
+        Meaning::Start => Meaning::OfSides(RowTime::Start, all),
+        Meaning::End => Meaning::OfSides(RowTime::End, all),
+        Meaning::Last => Meaning::OfSides(RowTime::Last, all),
+        Meaning::OfSides(time, some) => Meaning::OfSides(time, some << first),
         _ => Meaning::Other,
     };
-    columns.into_iter().map(of_side).collect()
+    columns.into_iter().map(of_sides).collect()
+}
+
+/// Without what was of some sides of its own.
+fn whole(columns: Vec<Meaning>) -> Vec<Meaning> {
+    let whole = |meaning| if matches!(meaning, Meaning::OfSides(..)) { Meaning::Other } else { meaning };
+    columns.into_iter().map(whole).collect()
 }
 
 fn other(columns: Vec<Meaning>) -> Vec<Meaning> {

@@ -37,8 +37,10 @@ pub(super) struct Shape {
     pub keys: BoundKeys,
     /// How far a unit looks around.
     pub reach: Reach,
-    /// Of rows of one view: that input, and what they tell of time.
-    pub input: Option<ViewInput>,
+    /// How many sides of FULL joins a row may lack.
+    pub sides: usize,
+    /// Of rows: what each of their inputs tells of time, if it is a view.
+    pub inputs: Vec<Option<ViewInput>>,
     columns: Vec<Meaning>,
 }
 
@@ -87,18 +89,15 @@ pub(super) enum Meaning {
     Last,
     /// When a row of a view was final, in such a way, which is all that is known of it.
     Final(RowTime),
-    /// One side's of a FULL join, NULL where that has no row.
-    OfSide(RowTime, Side),
+    /// That of some sides of FULL joins, NULL where none of them has a row.
+    OfSides(RowTime, Sides),
     /// What tells sessions apart, by number.
     Key(usize),
     Other,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    Left,
-    Right,
-}
+/// Sides of FULL joins, by number: a bit for each.
+pub(super) type Sides = u32;
 
 impl Meaning {
     fn is_bound(self) -> bool {
@@ -208,7 +207,7 @@ impl Shape {
             Meaning::EventTime if matches!(self.unit, Unit::Slice(_)) => Some(RowTime::Own),
             Meaning::EventTime
             | Meaning::Final(_)
-            | Meaning::OfSide(..)
+            | Meaning::OfSides(..)
             | Meaning::Key(_)
             | Meaning::Other => None,
         };
@@ -242,17 +241,19 @@ impl Shape {
         }
         if let Expr::ScalarFunction(function) = expr
             && function.name() == "coalesce"
-            && let [one, other] = &function.args[..]
-            && let Meaning::OfSide(time, side) = self.meaning(one, schema)
-            && let Meaning::OfSide(same, of) = self.meaning(other, schema)
-            && time == same
-            && side != of
+            && let Some((first, rest)) = function.args.split_first()
         {
-            return match time {
-                RowTime::Start => Meaning::Start,
-                RowTime::End => Meaning::End,
-                RowTime::Last => Meaning::Last,
-                RowTime::Own => Meaning::Other,
+            let together = rest.iter().fold(self.meaning(first, schema), |one, other| {
+                match (one, self.meaning(other, schema)) {
+                    (Meaning::OfSides(time, a), Meaning::OfSides(same, b)) if time == same => {
+                        Meaning::OfSides(time, a | b)
+                    }
+                    _ => Meaning::Other,
+                }
+            });
+            return match together {
+                Meaning::OfSides(time, sides) if sides == all_of(self.sides) => bound_of(time),
+                together => together,
             };
         }
         column_of(expr)
@@ -277,7 +278,7 @@ impl Shape {
                 .for_each(|it| *it = Meaning::Other);
         }
         self.stage = Stage::Finished;
-        self.input = None;
+        self.inputs.clear();
     }
 
     fn note_use<'e>(&mut self, exprs: impl IntoIterator<Item = &'e Expr>, schema: &DFSchema) {
@@ -285,6 +286,20 @@ impl Shape {
         if looked && self.stage == Stage::Rows {
             self.looks_at_window = true;
         }
+    }
+}
+
+/// All of so many sides.
+fn all_of(sides: usize) -> Sides {
+    (1 << sides) - 1
+}
+
+fn bound_of(time: RowTime) -> Meaning {
+    match time {
+        RowTime::Start => Meaning::Start,
+        RowTime::End => Meaning::End,
+        RowTime::Last => Meaning::Last,
+        RowTime::Own => Meaning::Other,
     }
 }
 
