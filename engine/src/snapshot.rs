@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::Result;
 use crate::ids::{Epoch, Micros};
 use crate::lookup::Content;
-use crate::sink::HistoryFiles;
+use crate::sink::{ClosedRows, HistoryFiles};
 use crate::status::Failure;
 use crate::view::{OpenPanes, Room};
 
@@ -48,7 +48,7 @@ pub struct TableSnapshot {
     /// Windows still open, as partial aggregates (or rows not yet committed, for a view without a window).
     pub open: Arc<OpenPanes>,
     /// Closed, durable, and not yet in Parquet; the rows have `schema` and no hidden column.
-    pub tail: Arc<Vec<RecordBatch>>,
+    pub tail: Arc<Vec<ClosedRows>>,
     /// Closed and in Parquet.
     pub history: Arc<HistoryFiles>,
     /// The view stands still, and has nothing open.

@@ -24,6 +24,7 @@ mod source_files;
 mod source_kafka;
 mod sqllogic;
 mod store_away;
+mod subscribe;
 mod upgrade;
 mod ways;
 mod zombie;

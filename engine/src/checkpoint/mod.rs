@@ -23,7 +23,7 @@ mod simulation;
 pub use data::{DataRoot, Retry};
 pub use failpoint::{Failpoints, Step};
 pub use log::ManifestLog;
-pub use names::{FileNames, table_folder};
+pub use names::{FileNames, part_epoch, table_folder};
 pub use orphans::sweep_orphans;
 pub use owner::Owner;
 pub use state_file::{read_batches, write_batches};

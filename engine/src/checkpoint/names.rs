@@ -38,6 +38,12 @@ impl FileNames {
     }
 }
 
+/// The epoch of a data file's name.
+pub fn part_epoch(file_name: &str) -> Option<Epoch> {
+    let digits = file_name.strip_prefix("part-")?.split('-').nth(1)?;
+    (digits.len() == 20).then(|| digits.parse().ok().map(Epoch))?
+}
+
 /// The folder of a table, relative to the data's root. Whatever an object store or a URL could read otherwise is
 /// spelled in hex, so that different names never share a folder.
 pub fn table_folder(name: &str) -> String {
@@ -84,6 +90,8 @@ mod tests {
             let state = names.state();
             assert_eq!(state_epoch(state.rsplit('/').next().unwrap()), Some(Epoch(epoch)));
             assert!(seen.insert(state) && seen.insert(names.state()));
+            let part = names.part(NaiveDate::default());
+            assert_eq!(part_epoch(part.rsplit('/').next().unwrap()), Some(Epoch(epoch)));
         }
     }
 

@@ -4,20 +4,18 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
-use object_store::ObjectStoreExt;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::Result;
 use crate::ids::Micros;
 use crate::job::fed::Fed;
-use crate::sink::{HistoryFile, HistoryFiles};
+use crate::sink::{ClosedRows, HistoryFiles};
 use crate::spec::ViewSpec;
 
 pub struct Closings {
     /// Of the view that is born.
     pub leg: usize,
     pub view: Arc<ViewSpec>,
-    pub tail: Arc<Vec<RecordBatch>>,
+    pub tail: Arc<Vec<ClosedRows>>,
     pub history: Arc<HistoryFiles>,
     /// Windows of the reader that start up to here may lack rows.
     pub born_after: Option<Micros>,
@@ -35,16 +33,12 @@ impl Closings {
     async fn rows(&self) -> Result<Vec<RecordBatch>> {
         let mut rows = vec![];
         for file in self.history.files.iter() {
-            rows.extend(self.read(file).await?);
+            for batch in self.history.read(file, None).await? {
+                rows.push(self.as_view(&batch)?);
+            }
         }
-        rows.extend(self.tail.iter().cloned());
+        rows.extend(self.tail.iter().map(|closed| closed.rows.clone()));
         Ok(rows)
-    }
-
-    async fn read(&self, file: &HistoryFile) -> Result<Vec<RecordBatch>> {
-        let bytes = self.history.store.get(&file.path).await?.bytes().await?;
-        let batches = ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?;
-        batches.map(|batch| self.as_view(&batch?)).collect()
     }
 
     /// The lake has other types for some columns.

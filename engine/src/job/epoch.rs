@@ -25,7 +25,7 @@ use crate::job::ledger::ViewTerms;
 use crate::job::refused::{RefusedRow, RefusedTable};
 use crate::job::shared::{Table, Tail};
 use crate::memory::{Hold, Memory, Purpose};
-use crate::sink::{encode_parts, first_dates, put_parts};
+use crate::sink::{ClosedRows, encode_parts, first_dates, put_parts};
 use crate::spec::{Cut, Unit, Upper, ViewShape, ViewSpec};
 use crate::status::{Failure, LedgerRow};
 use crate::view::compact::compacted;
@@ -308,12 +308,13 @@ impl TableEpoch {
         mut delta: DeltaState,
         rows: Vec<RecordBatch>,
     ) -> Result<(Tail, DeltaState, Vec<DataFile>)> {
-        let rows: Vec<RecordBatch> = rows.into_iter().filter(|batch| batch.num_rows() > 0).collect();
+        let rows = rows.into_iter().filter(|batch| batch.num_rows() > 0);
+        let rows: Vec<ClosedRows> = rows.map(|rows| ClosedRows { epoch: self.epoch, rows }).collect();
         if !rows.is_empty() {
             tail.since.get_or_insert(self.wall);
             let mut visible = tail.visible.as_ref().clone();
-            for batch in &rows {
-                visible.push(without_time(spec, batch)?);
+            for closed in &rows {
+                visible.push(for_readers(spec, closed)?);
             }
             tail.visible = Arc::new(visible);
             tail.rows.extend(rows.iter().cloned());
@@ -332,7 +333,7 @@ impl TableEpoch {
                 true => Tail::default(),
                 false => Tail {
                     visible: Arc::new(
-                        others.iter().map(|batch| without_time(spec, batch)).collect::<Result<_>>()?,
+                        others.iter().map(|closed| for_readers(spec, closed)).collect::<Result<_>>()?,
                     ),
                     files: vec![self.write_tail(others.clone()).await?],
                     rows: others,
@@ -348,15 +349,12 @@ impl TableEpoch {
     }
 
     /// As Parquet.
-    pub(super) async fn put_rows(
-        &mut self,
-        spec: &ViewSpec,
-        rows: Vec<RecordBatch>,
-    ) -> Result<Vec<DataFile>> {
+    pub(super) async fn put_rows(&mut self, spec: &ViewSpec, rows: Vec<ClosedRows>) -> Result<Vec<DataFile>> {
+        let weigh = |closed: &ClosedRows| closed.rows.get_array_memory_size();
         let mut files = vec![];
-        for rows in in_order(rows, 2 * self.room.piece_bytes) {
+        for rows in in_order(rows, weigh, 2 * self.room.piece_bytes) {
             // Sorted, and in the lake's types.
-            let bytes = rows.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
+            let bytes = rows.iter().map(weigh).sum::<usize>();
             let mut encoding = self.memory.hold(Purpose::Encoding, 2 * bytes);
             let parts = encode_parts(&rows, &mut self.names)?;
             encoding.set(parts.iter().map(|part| part.bytes.len()).sum());
@@ -365,12 +363,27 @@ impl TableEpoch {
         Ok(files)
     }
 
-    async fn write_tail(&mut self, rows: Vec<RecordBatch>) -> Result<StateFile> {
-        let parts: Vec<Part> = rows.into_iter().map(|batch| Part::of_one_pane(0, 0, batch)).collect();
+    async fn write_tail(&mut self, rows: Vec<ClosedRows>) -> Result<StateFile> {
+        let parts: Vec<Part> = rows.into_iter().map(tail_part).collect();
         let _encoding = self.memory.hold(Purpose::Encoding, bytes_of(&parts));
         let path = self.names.state();
         write_batches(&self.root, path, &parts).await
     }
+}
+
+/// As a reader sees them.
+pub(super) fn for_readers(spec: &ViewSpec, closed: &ClosedRows) -> Result<ClosedRows> {
+    Ok(ClosedRows { epoch: closed.epoch, rows: without_time(spec, &closed.rows)? })
+}
+
+/// In a state file closed rows have their epoch in place of a pane.
+fn tail_part(closed: ClosedRows) -> Part {
+    Part::of_one_pane(closed.epoch.0 as Micros, 0, closed.rows)
+}
+
+pub(super) fn tail_rows(part: Part) -> ClosedRows {
+    let epoch = part.panes.first().map_or(0, |pane| pane.start.max(0) as u64);
+    ClosedRows { epoch: Epoch(epoch), rows: part.batch }
 }
 
 fn bytes_of(parts: &[Part]) -> usize {

@@ -8,6 +8,7 @@ use crate::Result;
 use crate::checkpoint::manifest::{DeltaState, PendingCommit};
 use crate::ids::Micros;
 use crate::job::epoch::TableEpoch;
+use crate::sink::ClosedRows;
 use crate::spec::{Ever, Unit, ViewShape, ViewSpec};
 use crate::view::Stretch;
 use crate::view::panes::Run;
@@ -59,6 +60,7 @@ impl TableEpoch {
             rows => rows?,
         };
         let rows = rows.map(|rows| dated(&rows, self.wall)).transpose()?;
+        let rows = rows.map(|rows| ClosedRows { epoch: self.epoch, rows });
         let files = self.put_rows(spec, rows.into_iter().collect()).await?;
         let previous = delta.confirmed;
         delta.pending.push(PendingCommit { txn: self.epoch, previous, files, replace: true });

@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-
 use crate::checkpoint::manifest::{DeltaState, PartitionState, RecordFingerprint, RunFile, StateFile};
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::job::ever::Told;
@@ -17,7 +15,7 @@ use crate::job::ledger::EpochLedger;
 use crate::job::lookups::Lookup;
 use crate::job::retry::Tries;
 use crate::memory::{Lane, Memory, Purpose};
-use crate::sink::HistoryFiles;
+use crate::sink::{ClosedRows, HistoryFiles};
 use crate::snapshot::{Snapshot, TableSnapshot, Version};
 use crate::spec::{Input, KeptStatement, StreamSpec, ViewSpec};
 use crate::status::{CheckpointStatus, Effort, Failure, Intervention, LedgerRow};
@@ -253,9 +251,9 @@ impl Table {
 #[derive(Debug, Clone, Default)]
 pub struct Tail {
     /// With the hidden time column.
-    pub rows: Vec<RecordBatch>,
+    pub rows: Vec<ClosedRows>,
     /// Without it, for readers.
-    pub visible: Arc<Vec<RecordBatch>>,
+    pub visible: Arc<Vec<ClosedRows>>,
     pub files: Vec<StateFile>,
     /// Wall time when the oldest row closed.
     pub since: Option<Micros>,
@@ -263,11 +261,11 @@ pub struct Tail {
 
 impl Tail {
     pub fn bytes(&self) -> usize {
-        self.rows.iter().map(RecordBatch::get_array_memory_size).sum()
+        self.rows.iter().map(|closed| closed.rows.get_array_memory_size()).sum()
     }
 
     pub fn row_count(&self) -> usize {
-        self.rows.iter().map(RecordBatch::num_rows).sum()
+        self.rows.iter().map(|closed| closed.rows.num_rows()).sum()
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 
 use crate::checkpoint::DataRoot;
@@ -10,13 +9,13 @@ use crate::checkpoint::manifest::{DataFile, DeltaState, PendingCommit, TableKind
 use crate::checkpoint::read_batches;
 use crate::checkpoint::table_folder;
 use crate::ids::{Epoch, Micros};
+use crate::job::epoch::{for_readers, tail_rows};
 use crate::job::ever::Told;
 use crate::job::shared::{Table, Tail};
-use crate::sink::{DeltaSink, HistoryFile, HistoryFiles};
+use crate::sink::{ClosedRows, DeltaSink, HistoryFile, HistoryFiles};
 use crate::spec::{Input, Leg, Unit, ViewShape, ViewSpec};
 use crate::view::left::Left;
 use crate::view::panes::{Panes, Run};
-use crate::view::without_time;
 use crate::view::{LeafExec, reads};
 use crate::{Error, Result};
 
@@ -84,7 +83,7 @@ pub async fn restored(
     }
     let history = passing(restored_history(root, &spec, state).await, &mut reasons)?;
     let history = history.unwrap_or_else(|| no_history(root));
-    let visible = tail.iter().map(|batch| without_time(&spec, batch)).collect::<Result<Vec<_>>>()?;
+    let visible = tail.iter().map(|closed| for_readers(&spec, closed)).collect::<Result<Vec<_>>>()?;
     let mut table = Table {
         spec: Arc::clone(&spec),
         since: Epoch(0),
@@ -143,21 +142,23 @@ async fn restored_runs(
     Ok(runs)
 }
 
-async fn read_tail(root: &DataRoot, state: &TableState) -> Result<Vec<RecordBatch>> {
-    let mut rows: Vec<RecordBatch> = vec![];
+async fn read_tail(root: &DataRoot, state: &TableState) -> Result<Vec<ClosedRows>> {
+    let mut rows = vec![];
     for file in &state.tail {
-        rows.extend(read_batches(root, file).await?.into_iter().map(|part| part.batch));
+        rows.extend(read_batches(root, file).await?.into_iter().map(tail_rows));
     }
     Ok(rows)
 }
 
 /// A view of which nothing is left but its rows: it stands still, and keeps their columns.
-async fn bygone(root: &DataRoot, state: &TableState, tail: &[RecordBatch]) -> Result<ViewSpec> {
+async fn bygone(root: &DataRoot, state: &TableState, tail: &[ClosedRows]) -> Result<ViewSpec> {
     let TableKind::View { sql, inputs, fingerprint, .. } = &state.kind else {
         return Err(Error::Internal(format!("a table of ours was not planned. table={:?}", state.name)));
     };
     let schema = match tail.first() {
-        Some(batch) => Arc::new(Schema::new(batch.schema().fields()[..batch.num_columns() - 1].to_vec())),
+        Some(ClosedRows { rows, .. }) => {
+            Arc::new(Schema::new(rows.schema().fields()[..rows.num_columns() - 1].to_vec()))
+        }
         None => DeltaSink::stored_schema(root, &state.name).await?,
     };
     Ok(ViewSpec {

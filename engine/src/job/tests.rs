@@ -111,7 +111,7 @@ async fn start_on(root: DataRoot, settings: Settings) -> crate::Result<Engine> {
 fn rows(engine: &Engine) -> (u64, u64) {
     let snapshot = engine.snapshot();
     let table = &snapshot.views["archive"];
-    let tail: usize = table.tail.iter().map(|batch| batch.num_rows()).sum();
+    let tail: usize = table.tail.iter().map(|closed| closed.rows.num_rows()).sum();
     (table.history.files.iter().map(|file| file.rows).sum(), tail as u64)
 }
 

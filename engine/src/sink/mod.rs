@@ -3,6 +3,7 @@
 //! A table is at `tables/<name>/`, partitioned by `window_date`. Parquet files are written before the manifest that
 //! makes them real; Delta is told afterwards, as often as it takes.
 
+mod closed;
 mod delta;
 mod lake_schema;
 mod parquet;
@@ -17,6 +18,7 @@ use chrono::NaiveDate;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
+pub use closed::ClosedRows;
 pub use delta::DeltaSink;
 pub use lake_schema::lake_schema;
 pub use parquet::{EncodedFile, encode_parts, first_dates, put_parts};

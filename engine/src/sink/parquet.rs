@@ -9,22 +9,22 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array,
 };
-use arrow::compute::{
-    SortOptions, cast, concat_batches, filter_record_batch, not, sort_to_indices, take_record_batch,
-};
+use arrow::compute::{cast, concat_batches, filter_record_batch, not, take_record_batch};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use bytes::Bytes;
 use chrono::{Duration, NaiveDate};
 use futures::{StreamExt, TryStreamExt, stream};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
+use super::closed::{self, ClosedRows};
 use super::lake_schema::lake_schema;
 use super::stats::file_stats;
 use crate::checkpoint::manifest::DataFile;
 use crate::checkpoint::{DataRoot, FileNames, Step, table_folder};
-use crate::ids::Micros;
+use crate::ids::{Epoch, Micros};
 use crate::spec::TIME_COLUMN;
 use crate::{Error, Result};
 
@@ -45,11 +45,11 @@ pub struct EncodedFile {
     pub bytes: Bytes,
 }
 
-/// `batches` have one schema, whose last column is [`TIME_COLUMN`]. Within a file rows are sorted by it, and rows of
-/// one time keep their order.
-pub fn encode_parts(batches: &[RecordBatch], names: &mut FileNames) -> Result<Vec<EncodedFile>> {
-    let Some(first) = batches.first() else { return Ok(Vec::new()) };
-    let schema = first.schema();
+/// All have one schema, whose last column is [`TIME_COLUMN`], and come epoch by epoch. Within a file they stay so, those of
+/// an epoch are sorted by their time, and rows of one time keep their order.
+pub fn encode_parts(closed: &[ClosedRows], names: &mut FileNames) -> Result<Vec<EncodedFile>> {
+    let Some(first) = closed.first() else { return Ok(Vec::new()) };
+    let schema = first.rows.schema();
     let time_column =
         schema.fields().len().checked_sub(1).filter(|&last| schema.field(last).name() == TIME_COLUMN);
     let Some(time_column) = time_column else {
@@ -57,19 +57,24 @@ pub fn encode_parts(batches: &[RecordBatch], names: &mut FileNames) -> Result<Ve
             "rows for history lack their last column. column=\"{TIME_COLUMN}\""
         )));
     };
-    let rows = concat_batches(&schema, batches)?;
+    let rows = concat_batches(&schema, closed.iter().map(|closed| &closed.rows))?;
+    let epochs: Vec<Epoch> =
+        closed.iter().flat_map(|closed| std::iter::repeat_n(closed.epoch, closed.rows.num_rows())).collect();
     let times = time_of(&rows, time_column)?;
-    let order = sort_to_indices(&times, Some(SortOptions { descending: false, nulls_first: false }), None)?;
-    let order = stable(&times, order);
+    let order = in_files_order(&times, &epochs);
     let rows = take_record_batch(&rows, &order)?;
+    let epochs: Vec<Epoch> = order.values().iter().map(|row| epochs[*row as usize]).collect();
     let times = time_of(&rows, time_column)?;
     let lake = lake_schema(&schema.project(&(0..time_column).collect::<Vec<_>>())?)?;
     let mut parts = Vec::new();
     for (day, start, length) in days(&times) {
         let date = NaiveDate::default() + Duration::days(day);
         let of_day = to_lake(&rows.slice(start, length), &lake)?;
+        let mut first = start;
         for slice in slices(&of_day) {
-            parts.push(encode(&slice, date, names.part(date))?);
+            let closed = closed::metadata(&epochs[first..first + slice.num_rows()]);
+            first += slice.num_rows();
+            parts.push(encode(&slice, closed, date, names.part(date))?);
         }
     }
     Ok(parts)
@@ -77,22 +82,22 @@ pub fn encode_parts(batches: &[RecordBatch], names: &mut FileNames) -> Result<Ve
 
 /// The rows of the first so many dates, and the others: a file a date is what a roll costs. Nothing is copied where there
 /// are no others.
-pub fn first_dates(batches: &[RecordBatch], most: usize) -> Result<(Vec<RecordBatch>, Vec<RecordBatch>)> {
+pub fn first_dates(closed: &[ClosedRows], most: usize) -> Result<(Vec<ClosedRows>, Vec<ClosedRows>)> {
     let mut dates = BTreeSet::new();
-    for batch in batches {
-        let times = time_of(batch, batch.num_columns() - 1)?;
+    for ClosedRows { rows, .. } in closed {
+        let times = time_of(rows, rows.num_columns() - 1)?;
         dates.extend(times.values().iter().map(|time| time.div_euclid(MICROS_PER_DAY)));
     }
-    let Some(next) = dates.into_iter().nth(most) else { return Ok((batches.to_vec(), vec![])) };
+    let Some(next) = dates.into_iter().nth(most) else { return Ok((closed.to_vec(), vec![])) };
     let (mut first, mut others) = (vec![], vec![]);
-    for batch in batches {
-        let times = time_of(batch, batch.num_columns() - 1)?;
+    for ClosedRows { epoch, rows } in closed {
+        let times = time_of(rows, rows.num_columns() - 1)?;
         let is_first: BooleanArray =
             times.values().iter().map(|time| Some(time.div_euclid(MICROS_PER_DAY) < next)).collect();
-        first.push(filter_record_batch(batch, &is_first)?);
-        others.push(filter_record_batch(batch, &not(&is_first)?)?);
+        first.push(ClosedRows { epoch: *epoch, rows: filter_record_batch(rows, &is_first)? });
+        others.push(ClosedRows { epoch: *epoch, rows: filter_record_batch(rows, &not(&is_first)?)? });
     }
-    [&mut first, &mut others].into_iter().for_each(|rows| rows.retain(|batch| batch.num_rows() > 0));
+    [&mut first, &mut others].into_iter().for_each(|rows| rows.retain(|some| some.rows.num_rows() > 0));
     Ok((first, others))
 }
 
@@ -120,16 +125,17 @@ fn time_of(rows: &RecordBatch, column: usize) -> Result<TimestampMicrosecondArra
     }
 }
 
-/// Arrow's sort does not keep the order of equals; a replay must write the same file.
-fn stable(times: &TimestampMicrosecondArray, order: UInt32Array) -> UInt32Array {
-    let mut order: Vec<u32> = order.values().to_vec();
-    for equal in order.chunk_by_mut(|&a, &b| times.value(a as usize) == times.value(b as usize)) {
-        equal.sort_unstable();
-    }
+/// Day by day, and within one epoch by epoch. A replay writes the same file.
+fn in_files_order(times: &TimestampMicrosecondArray, epochs: &[Epoch]) -> UInt32Array {
+    let mut order: Vec<u32> = (0..epochs.len() as u32).collect();
+    order.sort_by_key(|row| {
+        let (time, epoch) = (times.value(*row as usize), epochs[*row as usize]);
+        (time.div_euclid(MICROS_PER_DAY), epoch, time)
+    });
     UInt32Array::from(order)
 }
 
-/// Runs of one UTC day in sorted times: (days since 1970, first row, rows).
+/// Runs of one UTC day in times that are sorted by day: (days since 1970, first row, rows).
 fn days(times: &TimestampMicrosecondArray) -> Vec<(i64, usize, usize)> {
     let mut start = 0;
     times
@@ -164,10 +170,11 @@ fn slices(rows: &RecordBatch) -> Vec<RecordBatch> {
         .collect()
 }
 
-fn encode(rows: &RecordBatch, date: NaiveDate, path: String) -> Result<EncodedFile> {
+fn encode(rows: &RecordBatch, closed: KeyValue, date: NaiveDate, path: String) -> Result<EncodedFile> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_key_value_metadata(Some(vec![closed]))
         .build();
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties))?;
@@ -190,16 +197,15 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ids::Epoch;
 
-    fn rows(of: &[(i64, Micros)]) -> RecordBatch {
+    fn rows(epoch: u64, of: &[(i64, Micros)]) -> ClosedRows {
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(of.iter().map(|row| row.0)));
         let names: ArrayRef =
             Arc::new(StringViewArray::from_iter_values(of.iter().map(|row| row.0.to_string())));
         let times =
             TimestampMicrosecondArray::from_iter_values(of.iter().map(|row| row.1)).with_timezone("UTC");
-        RecordBatch::try_from_iter([("n", numbers), ("s", names), (TIME_COLUMN, Arc::new(times) as _)])
-            .unwrap()
+        let columns = [("n", numbers), ("s", names), (TIME_COLUMN, Arc::new(times) as _)];
+        ClosedRows { epoch: Epoch(epoch), rows: RecordBatch::try_from_iter(columns).unwrap() }
     }
 
     fn names() -> FileNames {
@@ -217,15 +223,15 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_split_by_utc_date_and_sorted_by_time() {
+    fn rows_are_split_by_utc_date_and_sorted_by_epoch_and_time() {
         let day = MICROS_PER_DAY;
-        let batches = [rows(&[(1, day), (2, 5), (3, day - 1)]), rows(&[(4, -1), (5, 5), (6, 0)])];
+        let batches = [rows(6, &[(1, day), (2, 5), (3, day - 1)]), rows(7, &[(4, -1), (5, 5), (6, 0)])];
         let parts = encode_parts(&batches, &mut names()).unwrap();
         let got: Vec<(String, u64, Vec<i64>)> =
             parts.iter().map(|part| (part.file.date.to_string(), part.file.rows, read(part))).collect();
         let expected = [
             ("1969-12-31".to_string(), 1, vec![4]),
-            ("1970-01-01".to_string(), 4, vec![6, 2, 5, 3]),
+            ("1970-01-01".to_string(), 4, vec![2, 3, 6, 5]),
             ("1970-01-02".to_string(), 1, vec![1]),
         ];
         assert_eq!(got, expected);
@@ -241,12 +247,13 @@ mod tests {
     #[test]
     fn rows_of_too_many_dates_are_left_for_later() {
         let day = MICROS_PER_DAY;
-        let batches = [rows(&[(1, 2 * day), (2, 0), (3, day)]), rows(&[(4, 3 * day), (5, 2 * day - 1)])];
-        let numbers = |rows: &[RecordBatch]| -> Vec<i64> {
-            let column = |batch: &RecordBatch| {
-                batch.column(0).as_primitive::<arrow::datatypes::Int64Type>().values().to_vec()
+        let batches =
+            [rows(6, &[(1, 2 * day), (2, 0), (3, day)]), rows(7, &[(4, 3 * day), (5, 2 * day - 1)])];
+        let numbers = |closed: &[ClosedRows]| -> Vec<i64> {
+            let column = |closed: &ClosedRows| {
+                closed.rows.column(0).as_primitive::<arrow::datatypes::Int64Type>().values().to_vec()
             };
-            rows.iter().flat_map(column).collect()
+            closed.iter().flat_map(column).collect()
         };
         let (first, others) = first_dates(&batches, 2).unwrap();
         assert_eq!((numbers(&first), numbers(&others)), (vec![2, 3, 5], vec![1, 4]));
@@ -258,8 +265,9 @@ mod tests {
     #[test]
     fn no_rows_make_no_file_and_a_missing_time_is_our_bug() {
         assert!(encode_parts(&[], &mut names()).unwrap().is_empty());
-        assert!(encode_parts(&[rows(&[])], &mut names()).unwrap().is_empty());
-        let without = rows(&[(1, 1)]).project(&[0, 1]).unwrap();
+        assert!(encode_parts(&[rows(7, &[])], &mut names()).unwrap().is_empty());
+        let ClosedRows { epoch, rows } = rows(7, &[(1, 1)]);
+        let without = ClosedRows { epoch, rows: rows.project(&[0, 1]).unwrap() };
         assert!(encode_parts(&[without], &mut names()).unwrap_err().to_string().contains("__time"));
     }
 }

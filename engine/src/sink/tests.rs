@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use object_store::memory::InMemory;
 use uuid::Uuid;
 
-use super::{DeltaSink, encode_parts, put_parts};
+use super::{ClosedRows, DeltaSink, encode_parts, put_parts};
 use crate::ErrorKind;
 use crate::checkpoint::manifest::PendingCommit;
 use crate::checkpoint::{DataRoot, Failpoints, FileNames, Step};
@@ -55,9 +55,13 @@ fn rows(n: u64) -> RecordBatch {
     .unwrap()
 }
 
+fn closed(rows: RecordBatch) -> ClosedRows {
+    ClosedRows { epoch: Epoch(1), rows }
+}
+
 async fn pending(root: &DataRoot, id: Uuid, txn: u64, previous: Option<u64>, n: u64) -> PendingCommit {
     let mut names = FileNames::new(id, Epoch(txn), view(9));
-    let files = put_parts(root, "v", encode_parts(&[rows(n)], &mut names).unwrap()).await.unwrap();
+    let files = put_parts(root, "v", encode_parts(&[closed(rows(n))], &mut names).unwrap()).await.unwrap();
     PendingCommit { txn: Epoch(txn), previous: previous.map(Epoch), files, replace: false }
 }
 
@@ -119,7 +123,7 @@ async fn a_name_created_again_replaces_the_former_rows_in_one_commit() {
     assert!(new.needs_replace().unwrap());
     assert!(rows_in(&new).is_empty(), "the rows of the dropped view are not the new one's");
     let mut names = FileNames::new(view(2), Epoch(5), view(9));
-    let parts = encode_parts(&[rows(4).project(&[0, 1, 3]).unwrap()], &mut names).unwrap();
+    let parts = encode_parts(&[closed(rows(4).project(&[0, 1, 3]).unwrap())], &mut names).unwrap();
     let files = put_parts(&root, "v", parts).await.unwrap();
     let mut replacing = PendingCommit { txn: Epoch(5), previous: None, files, replace: false };
     assert_eq!(new.commit(&replacing).await.unwrap_err().kind(), ErrorKind::Invalid);
@@ -171,7 +175,7 @@ async fn local_timestamps_lists_and_maps_are_stored() {
     for (table, replace) in [("a new view", false), ("replaced", true)] {
         let mut sink = DeltaSink::open(&root, table, view(2), &schema).await.unwrap();
         let mut names = FileNames::new(view(2), Epoch(2), view(9));
-        let parts = encode_parts(std::slice::from_ref(&batch), &mut names).unwrap();
+        let parts = encode_parts(&[closed(batch.clone())], &mut names).unwrap();
         let files = put_parts(&root, table, parts).await.unwrap();
         sink.commit(&PendingCommit { txn: Epoch(2), previous: None, files, replace }).await.unwrap();
         let mut again = DeltaSink::open(&root, table, view(2), &schema).await.unwrap();

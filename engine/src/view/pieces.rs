@@ -32,7 +32,9 @@ impl Pieces {
             return Ok(Pieces::Whole(batches));
         }
         let State::Aggregate(last) = &cut.state else {
-            return Ok(Pieces::InOrder(in_order(batches, bytes).into_iter()));
+            return Ok(Pieces::InOrder(
+                in_order(batches, RecordBatch::get_array_memory_size, bytes).into_iter(),
+            ));
         };
         let keys = as_aggregate(last).map_or(0, |last| last.group_expr().expr().len());
         if keys == 0 {
@@ -82,16 +84,16 @@ impl Iterator for ByGroup {
 }
 
 /// What comes one after the other stays so.
-pub fn in_order(batches: Vec<RecordBatch>, bytes: usize) -> Vec<Vec<RecordBatch>> {
-    let mut pieces: Vec<Vec<RecordBatch>> = vec![];
+pub fn in_order<T>(all: Vec<T>, weigh: impl Fn(&T) -> usize, bytes: usize) -> Vec<Vec<T>> {
+    let mut pieces: Vec<Vec<T>> = vec![];
     let mut weight = 0;
-    for batch in batches {
-        let more = batch.get_array_memory_size();
+    for one in all {
+        let more = weigh(&one);
         match pieces.last_mut() {
-            Some(piece) if weight + more <= bytes => piece.push(batch),
+            Some(piece) if weight + more <= bytes => piece.push(one),
             _ => {
                 weight = 0;
-                pieces.push(vec![batch]);
+                pieces.push(vec![one]);
             }
         }
         weight += more;

@@ -40,7 +40,8 @@ impl Room {
         Room { runtime: Arc::new(runtime), piece_bytes }
     }
 
-    pub(super) fn context(&self, leaves: impl Any + Send + Sync) -> Arc<TaskContext> {
+    /// What one run of a plan has, with what its leaves read.
+    pub fn context(&self, leaves: impl Any + Send + Sync) -> Arc<TaskContext> {
         let config = CONFIG.clone().with_extension(Arc::new(leaves));
         // Plans hold their functions. The default context would make a runtime of its own, only to drop it.
         Arc::new(TaskContext::new(

@@ -10,6 +10,7 @@ mod plain_view;
 mod source_text;
 mod statement;
 mod stream;
+mod subscribe;
 mod table;
 mod tokens;
 mod walk;
@@ -24,6 +25,7 @@ pub use statement::{
     CreateView, Drop, Explain, Explained, Parsed, Relation, Restart, SetWatermark, Shown, Statement,
 };
 pub use stream::{ColumnDeclaration, CreateStream, Watermark};
+pub use subscribe::Subscribe;
 pub use table::CreateTable;
 pub use tokens::{Name, OptionEntry};
 pub(crate) use walk::{walk, walk_mut};

@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use super::endpoint::{CreateEndpoint, DropEndpoint, create_endpoint, drop_endpoint};
 use super::plain_view::CreatePlainView;
 use super::stream::{CreateStream, create_stream};
+use super::subscribe::{Subscribe, subscribe};
 use super::table::{CreateTable, create_table};
 use super::tokens::{self, Name, OptionEntry, expect_words, expected, here, peek_word, take_words};
 use super::window_argument;
@@ -36,6 +37,7 @@ pub enum Statement {
     ShowWhy(Name),
     Describe(ObjectName),
     Explain(Explain),
+    Subscribe(Subscribe),
     Query(Box<Query>),
 }
 
@@ -139,12 +141,14 @@ pub(super) fn statement(parser: &mut Parser) -> Result<Statement> {
         Ok(Statement::Describe(parser.parse_object_name(false)?))
     } else if take_words(parser, &["EXPLAIN"]) {
         explain(parser)
+    } else if take_words(parser, &["SUBSCRIBE"]) {
+        subscribe(parser).map(Statement::Subscribe)
     } else if begins_query(parser) {
         query(parser).map(Statement::Query)
     } else {
         let found = parser.peek_token().token;
         Err(Error::invalid(format!("expected a statement, found {found}")).at(here(parser)).hint(
-            "statements are SELECT, CREATE STREAM, CREATE TABLE, CREATE MATERIALIZED VIEW, CREATE VIEW, CREATE ENDPOINT, ALTER, DROP, SHOW, DESCRIBE and EXPLAIN; \
+            "statements are SELECT, SUBSCRIBE, CREATE STREAM, CREATE TABLE, CREATE MATERIALIZED VIEW, CREATE VIEW, CREATE ENDPOINT, ALTER, DROP, SHOW, DESCRIBE and EXPLAIN; \
              nothing is inserted: rows come from streams, files and topics",
         ))
     }

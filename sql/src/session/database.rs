@@ -23,6 +23,7 @@ use super::endpoint::{Endpoint, Read};
 use super::engine::Engine;
 use super::registry::{QueryStatus, Registry};
 use super::settings::{Client, Settings};
+use super::subscribe::Feeds;
 use super::{Session, plain_view};
 use crate::plan::CheckedArithmetic;
 use crate::tables::{CATALOG, PUBLIC, Pinned, PinnedStores, StatementCatalog, StatusSource};
@@ -48,6 +49,7 @@ pub(super) struct Shared {
     /// One change of views, or DROP, at a time: it is checked against what is there, then applied.
     pub changes: Mutex<()>,
     pub read: Read,
+    pub feeds: Feeds,
     /// By the stream's identity.
     pub collectors: std::sync::Mutex<BTreeMap<Uuid, Arc<Collector>>>,
     /// Of this process, for what must not outlive it.
@@ -80,6 +82,7 @@ impl Database {
             registry,
             changes: Mutex::new(()),
             read: Read::default(),
+            feeds: Feeds::default(),
             collectors: std::sync::Mutex::default(),
             nonce: Uuid::new_v4(),
             template,

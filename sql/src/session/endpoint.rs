@@ -22,6 +22,7 @@ use super::answer::Answer;
 use super::change;
 use super::collect::Collect;
 use super::database::{Database, Shared};
+use super::registry::Kind;
 use super::{Prepared, Session};
 use crate::error::suggestion;
 use crate::parse::{
@@ -295,7 +296,7 @@ impl Session {
 
     /// Runs the endpoint's query with values by position.
     pub async fn ask(&self, endpoint: &Endpoint, values: &[ScalarValue]) -> Result<Answer> {
-        let mut ticket = self.shared.registry.enter(&endpoint.sql, &self.client)?;
+        let mut ticket = self.shared.registry.enter(Kind::Query, &endpoint.sql, &self.client)?;
         match self.request(endpoint.query()?, None).plan(Some(values.to_vec())).await {
             Ok(planned) => {
                 endpoint.reads.get_or_init(|| planned.reads.clone());

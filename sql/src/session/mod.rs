@@ -7,6 +7,7 @@
 //! ```text
 //! text ─ limits ─ parse ─┬─ query: pin a snapshot ─ names ─ plan ─ parameters ─ run on the queries' runtime ─► rows
 //!                        ├─ change: CREATE, DROP ─ compare with what is there ─ Engine::apply ─► message
+//!                        ├─ subscription: a query row by row, over what changes of its view ─► rows without end
 //!                        └─ describe: SHOW, DESCRIBE, EXPLAIN of a view ─► rows
 //! ```
 //! Every execution plans anew over the snapshot of its moment, also of a prepared statement; so the only state of a
@@ -27,6 +28,7 @@ mod query;
 mod references;
 mod registry;
 mod settings;
+mod subscribe;
 #[cfg(test)]
 mod tests;
 
@@ -36,7 +38,7 @@ pub use database::{Database, Table, TableKind};
 pub use endpoint::{Endpoint, Parameter};
 pub use engine::Engine;
 pub use parameters::of_batch as parameters_of_batch;
-pub use registry::{QueryState, QueryStatus};
+pub use registry::{Kind, QueryState, QueryStatus};
 pub use settings::{Client, Settings};
 
 use std::sync::Arc;
@@ -47,7 +49,7 @@ use datafusion::logical_expr::ExplainOption;
 use datafusion::sql::sqlparser::ast::Query;
 
 use crate::error::suggestion;
-use crate::parse::{self, Explain, Explained, Statement};
+use crate::parse::{self, Explain, Explained, Statement, Subscribe};
 use crate::tables::{PUBLIC, SCHEMAS};
 use crate::{Error, Result, plan};
 use database::Shared;
@@ -112,6 +114,9 @@ impl Session {
             Statement::Explain(_) => Some(explained().schema()),
             Statement::Show(shown) => Some(describe::show(shown, &self.shared, &[]).schema()),
             Statement::ShowWhy(_) => Some(describe::why_columns().schema()),
+            Statement::Subscribe(subscribe) => {
+                Some(subscribe::plan(&self.shared, &self.schema, &subscribe).await?.schema)
+            }
             Statement::Describe(_) => Some(describe::described_columns().schema()),
             Statement::CreateStream(_)
             | Statement::CreateTable(_)
@@ -170,6 +175,7 @@ impl Session {
             Statement::SetWatermark(set) => change::set_watermark(&self.shared, &set).await.map(Answer::Done),
             Statement::Show(shown) => describe::show(shown, &self.shared, &self.tables()).answer(),
             Statement::ShowWhy(view) => describe::why(&view, &self.shared)?.answer(),
+            Statement::Subscribe(subscribe) => self.subscribe(&subscribe, &parsed.text).await,
             Statement::Describe(name) => {
                 if let Some(columns) = plain_view::described(&self.shared, &name.to_string()).await? {
                     return describe::columns(&columns).answer();
@@ -188,9 +194,20 @@ impl Session {
         values: &[ScalarValue],
         text: &str,
     ) -> Result<Answer> {
-        let mut ticket = self.shared.registry.enter(text, &self.client)?;
+        let mut ticket = self.shared.registry.enter(Kind::Query, text, &self.client)?;
         match self.request(query, explain).plan(Some(values.to_vec())).await {
             Ok(planned) => planned.start(&self.shared, ticket).await,
+            Err(error) => {
+                ticket.finish(Err(&error));
+                Err(error)
+            }
+        }
+    }
+
+    async fn subscribe(&self, subscribe: &Subscribe, text: &str) -> Result<Answer> {
+        let mut ticket = self.shared.registry.enter(Kind::Subscription, text, &self.client)?;
+        match subscribe::plan(&self.shared, &self.schema, subscribe).await {
+            Ok(planned) => planned.start(&self.shared, ticket),
             Err(error) => {
                 ticket.finish(Err(&error));
                 Err(error)

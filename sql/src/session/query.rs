@@ -33,8 +33,8 @@ pub(crate) struct Request {
 
 /// A query as it is now: over the tables of this instant.
 pub(crate) struct Planned {
-    state: SessionState,
-    plan: LogicalPlan,
+    pub state: SessionState,
+    pub plan: LogicalPlan,
     /// The columns of the answer.
     pub rows: SchemaRef,
     pub parameters: SchemaRef,

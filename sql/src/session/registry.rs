@@ -12,12 +12,15 @@ use crate::{Error, Result};
 
 /// Queries that have ended and are still listed.
 const FINISHED_MAX: usize = 100;
+/// Subscriptions at a time.
+const SUBSCRIPTIONS_MAX: usize = 10_000;
 /// Longer texts are cut in the listing.
 const LISTED_SQL_BYTES_MAX: usize = 4096;
 
 /// One line of `system.queries`.
 #[derive(Debug, Clone)]
 pub struct QueryStatus {
+    pub kind: Kind,
     pub id: u64,
     pub sql: String,
     pub user: Option<String>,
@@ -28,6 +31,13 @@ pub struct QueryStatus {
     pub rows: u64,
     pub state: QueryState,
     pub error: Option<String>,
+}
+
+/// What runs, each with a bound of its own: a subscription waits for most of its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Query,
+    Subscription,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,24 +92,26 @@ impl Registry {
         Registry { clock, running_max, entries: Mutex::default() }
     }
 
-    /// Enters a query, unless too many run already.
-    pub fn enter(self: &Arc<Registry>, sql: &str, client: &Client) -> Result<Ticket> {
+    /// Enters a query or a subscription, unless too many run already.
+    pub fn enter(self: &Arc<Registry>, kind: Kind, sql: &str, client: &Client) -> Result<Ticket> {
         let mut entries = self.entries();
-        if entries.running.len() >= self.running_max {
+        let running = entries.running.values().filter(|running| running.status.kind == kind).count();
+        let (most, what) = match kind {
+            Kind::Query => (self.running_max, "queries"),
+            Kind::Subscription => (SUBSCRIPTIONS_MAX, "subscriptions"),
+        };
+        if running >= most {
             return Err(Error::new(
                 thalweg_engine::ErrorKind::Unavailable,
-                format!(
-                    "too many queries run already. running={}, most={}",
-                    entries.running.len(),
-                    self.running_max
-                ),
+                format!("too many {what} run already. running={running}, most={most}"),
             )
-            .hint("try again when one has ended; SELECT * FROM system.queries lists them"));
+            .hint(format!("try again when one has ended; SELECT * FROM system.{what} lists them")));
         }
         entries.last_id += 1;
         let id = entries.last_id;
         let rows = Arc::new(AtomicU64::new(0));
         let status = QueryStatus {
+            kind,
             id,
             sql: sql[..sql.floor_char_boundary(LISTED_SQL_BYTES_MAX)].to_owned(),
             user: client.user.clone(),

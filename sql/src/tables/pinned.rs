@@ -15,6 +15,7 @@ use thalweg_engine::view::{Room, shared_bytes};
 use tokio::sync::OnceCell;
 
 use super::stamp;
+use crate::session::{Kind, QueryStatus};
 
 /// Of what is open, this much is finished at a time.
 const PIECE_BYTES: usize = 32 << 20;
@@ -22,7 +23,7 @@ const PIECE_BYTES: usize = 32 << 20;
 /// Gives the job's status and the running queries when a statement first asks for them.
 pub(crate) trait StatusSource: Send + Sync {
     fn status(&self) -> Status;
-    fn queries(&self) -> Vec<crate::session::QueryStatus>;
+    fn queries(&self) -> Vec<QueryStatus>;
     fn endpoints(&self) -> Vec<Arc<crate::session::Endpoint>>;
 }
 
@@ -35,7 +36,7 @@ pub(crate) struct Pinned {
     pub lookups: BTreeMap<String, Arc<Content>>,
     source: Arc<dyn StatusSource>,
     status: OnceLock<Status>,
-    queries: OnceLock<Vec<crate::session::QueryStatus>>,
+    queries: OnceLock<Vec<QueryStatus>>,
     endpoints: OnceLock<Vec<Arc<crate::session::Endpoint>>>,
 }
 
@@ -83,8 +84,9 @@ impl Pinned {
         self.endpoints.get_or_init(|| self.source.endpoints())
     }
 
-    pub fn queries(&self) -> &[crate::session::QueryStatus] {
-        self.queries.get_or_init(|| self.source.queries())
+    pub fn running(&self, kind: Kind) -> Vec<QueryStatus> {
+        let all = self.queries.get_or_init(|| self.source.queries());
+        all.iter().filter(|query| query.kind == kind).cloned().collect()
     }
 
     pub fn tables(&self) -> impl Iterator<Item = &Arc<PinnedTable>> {
@@ -116,7 +118,7 @@ impl PinnedTable {
 
     /// Closed rows that are not in Parquet yet.
     pub fn tail(&self) -> Result<Vec<RecordBatch>> {
-        stamp::batches(&self.snapshot.schema, &self.snapshot.tail)
+        self.snapshot.tail.iter().map(|closed| stamp::batch(&self.snapshot.schema, &closed.rows)).collect()
     }
 }
 

@@ -25,7 +25,7 @@ use thalweg_engine::status::{
 use super::Pinned;
 use super::part::memory_scan;
 use super::waits::sentence;
-use crate::session::{Endpoint, QueryStatus};
+use crate::session::{Endpoint, Kind, QueryStatus};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SystemTable {
@@ -36,6 +36,7 @@ pub enum SystemTable {
     Checkpoints,
     Ledger,
     Queries,
+    Subscriptions,
     Store,
     Memory,
     Interventions,
@@ -43,7 +44,7 @@ pub enum SystemTable {
 }
 
 impl SystemTable {
-    pub const ALL: [SystemTable; 11] = [
+    pub const ALL: [SystemTable; 12] = [
         SystemTable::Streams,
         SystemTable::Partitions,
         SystemTable::Views,
@@ -51,6 +52,7 @@ impl SystemTable {
         SystemTable::Checkpoints,
         SystemTable::Ledger,
         SystemTable::Queries,
+        SystemTable::Subscriptions,
         SystemTable::Store,
         SystemTable::Memory,
         SystemTable::Interventions,
@@ -66,6 +68,7 @@ impl SystemTable {
             SystemTable::Checkpoints => "checkpoints",
             SystemTable::Ledger => "ledger",
             SystemTable::Queries => "queries",
+            SystemTable::Subscriptions => "subscriptions",
             SystemTable::Store => "store",
             SystemTable::Memory => "memory",
             SystemTable::Interventions => "interventions",
@@ -74,7 +77,7 @@ impl SystemTable {
     }
 
     pub fn schema(self) -> SchemaRef {
-        static SCHEMAS: LazyLock<[SchemaRef; 11]> = LazyLock::new(|| {
+        static SCHEMAS: LazyLock<[SchemaRef; 12]> = LazyLock::new(|| {
             SystemTable::ALL.map(|table| {
                 let columns = match table {
                     SystemTable::Streams => streams(&[]),
@@ -83,7 +86,7 @@ impl SystemTable {
                     SystemTable::Tables => tables(&[]),
                     SystemTable::Checkpoints => checkpoints(&[]),
                     SystemTable::Ledger => ledger(&[]),
-                    SystemTable::Queries => queries(&[]),
+                    SystemTable::Queries | SystemTable::Subscriptions => queries(&[]),
                     SystemTable::Store => store(&[]),
                     SystemTable::Memory => memory(&[]),
                     SystemTable::Interventions => interventions(&[]),
@@ -103,7 +106,8 @@ impl SystemTable {
             SystemTable::Tables => tables(&pinned.status().lookups),
             SystemTable::Checkpoints => checkpoints(&pinned.status().checkpoints),
             SystemTable::Ledger => ledger(&pinned.status().ledger),
-            SystemTable::Queries => queries(pinned.queries()),
+            SystemTable::Queries => queries(&pinned.running(Kind::Query)),
+            SystemTable::Subscriptions => queries(&pinned.running(Kind::Subscription)),
             SystemTable::Store => store(std::slice::from_ref(&pinned.status().store)),
             SystemTable::Memory => memory(&pinned.status().memory),
             SystemTable::Interventions => interventions(&pinned.status().interventions),

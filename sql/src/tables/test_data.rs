@@ -13,7 +13,7 @@ use datafusion::object_store::path::Path;
 use datafusion::object_store::{ObjectStore, ObjectStoreExt};
 use datafusion::parquet::arrow::ArrowWriter;
 use thalweg_engine::ids::{END_OF_TIME, Epoch, Offset, PartitionId};
-use thalweg_engine::sink::{HistoryFile, HistoryFiles};
+use thalweg_engine::sink::{ClosedRows, HistoryFile, HistoryFiles};
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot, Version};
 use thalweg_engine::spec::{CatalogChange, KeptStatement, LookupSpec, StreamSpec, ViewSpec};
 use thalweg_engine::status::Wait;
@@ -75,7 +75,7 @@ pub(crate) async fn three_parts(name: &str) -> TableSnapshot {
         schema: schema(),
         version: Version::default(),
         open: Arc::new(OpenPanes::of_rows(vec![rows(&[(3, "buy", 64), (3, "view", 128)])])),
-        tail: Arc::new(vec![rows(&[(2, "buy", 16), (2, "view", 32)])]),
+        tail: Arc::new(vec![ClosedRows { epoch: Epoch(1), rows: rows(&[(2, "buy", 16), (2, "view", 32)]) }]),
         history: Arc::new(HistoryFiles { store, files: Arc::new(vec![first, second]) }),
         failure: None,
     }

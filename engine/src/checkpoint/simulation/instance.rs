@@ -14,7 +14,7 @@ use crate::Result;
 use crate::checkpoint::manifest::*;
 use crate::checkpoint::{DataRoot, FileNames, ManifestLog, read_batches, sweep_orphans, write_batches};
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
-use crate::sink::{DeltaSink, encode_parts, put_parts};
+use crate::sink::{ClosedRows, DeltaSink, encode_parts, put_parts};
 use crate::spec::TIME_COLUMN;
 use crate::view::part::Part;
 
@@ -98,7 +98,8 @@ async fn epoch(
     let mut names = FileNames::new(VIEW, next.epoch, next.nonce);
     let table = &mut next.tables[0];
     if roll {
-        let parts = encode_parts(&[rows(tail, true)], &mut names)?;
+        let closed = ClosedRows { epoch: next.epoch, rows: rows(tail, true) };
+        let parts = encode_parts(&[closed], &mut names)?;
         let files = put_parts(root, "v", parts).await?;
         let previous = table.delta.confirmed;
         let pending = PendingCommit { txn: next.epoch, previous, files, replace: false };

@@ -149,7 +149,7 @@ impl<'a> Known<'a> {
 
 /// A stream, or a view with state.
 #[derive(Debug)]
-pub(super) struct InputTable {
+pub(in crate::plan) struct InputTable {
     pub schema: SchemaRef,
 }
 

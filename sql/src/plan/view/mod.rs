@@ -39,6 +39,7 @@ use thalweg_engine::view::{fingerprint, plain_planning_state, planning_state, up
 use uuid::Uuid;
 
 use self::cut::Direction;
+pub(super) use self::inputs::InputTable;
 pub use self::inputs::Inputs;
 use self::inputs::Known;
 use self::options::ViewOptions;

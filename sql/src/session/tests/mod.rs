@@ -14,6 +14,8 @@ use datafusion::common::ScalarValue;
 use expect_test::{Expect, expect};
 use futures::{StreamExt, TryStreamExt};
 use thalweg_engine::clock::SystemClock;
+use thalweg_engine::ids::Epoch;
+use thalweg_engine::sink::ClosedRows;
 use tokio::runtime::Handle;
 
 use super::*;
@@ -91,7 +93,7 @@ async fn a_statement_sees_one_snapshot_and_the_next_statement_the_next() {
     let session = database.session(Client::default());
     let answer = session.execute("SELECT n FROM counts", &[]).await.unwrap();
     let mut table = three_parts("counts").await;
-    table.tail = Arc::new(vec![rows(&[(2, "buy", 1000)])]);
+    table.tail = Arc::new(vec![ClosedRows { epoch: Epoch(1), rows: rows(&[(2, "buy", 1000)]) }]);
     engine.publish("counts", table);
     let Answer::Rows(stream) = answer else { panic!() };
     let total: usize =

@@ -1,0 +1,168 @@
+//! What all who subscribe to one view have in common: its open rows are finished once for each state that is told, and
+//! what has changed since the one before is worked out once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
+use thalweg_engine::ids::Epoch;
+use thalweg_engine::sink::HistoryFile;
+use thalweg_engine::snapshot::{Snapshot, TableSnapshot};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::changes::{self, Change};
+use crate::session::answer::Task;
+use crate::session::database::Shared;
+use crate::tables::{Pinned, StatusSource, stamp};
+use crate::{Error, Result};
+
+/// How often it is looked whether anything has come.
+const LOOK: Duration = Duration::from_millis(25);
+/// A view whose rows take long is finished less often: it rests so many times what that took.
+const REST: u32 = 4;
+
+/// The feeds that somebody listens to, by their views.
+#[derive(Default)]
+pub(crate) struct Feeds(Mutex<BTreeMap<Uuid, Weak<Feed>>>);
+
+pub(super) struct Feed {
+    pub news: watch::Receiver<News>,
+    _task: Task<()>,
+}
+
+#[derive(Clone)]
+pub(super) enum News {
+    /// Nothing has been looked at yet.
+    None,
+    State(Arc<State>),
+    /// The view is told of no more.
+    Ended(Error),
+}
+
+/// A view at one instant.
+pub(super) struct State {
+    pub number: u64,
+    /// All that had closed by then is told.
+    pub epoch: Epoch,
+    pub table: Arc<TableSnapshot>,
+    pub live: Vec<RecordBatch>,
+    /// What has become of the open rows of the state before.
+    pub changed: Vec<RecordBatch>,
+    /// Keeps what the open rows take counted.
+    _pinned: Option<Arc<Pinned>>,
+}
+
+impl Feeds {
+    pub(super) fn of(&self, shared: &Arc<Shared>, view: &str) -> Result<Arc<Feed>> {
+        let snapshot = shared.engine.snapshot();
+        let table = snapshot.views.get(view).ok_or_else(|| gone(view))?;
+        let id = table.version.view;
+        let mut feeds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        feeds.retain(|_, feed| feed.strong_count() > 0);
+        if let Some(feed) = feeds.get(&id).and_then(Weak::upgrade) {
+            return Ok(feed);
+        }
+        let (teller, news) = watch::channel(News::None);
+        let pool = Arc::new(GreedyMemoryPool::new(shared.settings.query_memory_bytes));
+        let teller = Teller { shared: Arc::clone(shared), view: view.to_owned(), id, pool, teller };
+        let feed = Arc::new(Feed { news, _task: Task::spawn(&shared.runtime, teller.run()) });
+        feeds.insert(id, Arc::downgrade(&feed));
+        Ok(feed)
+    }
+}
+
+fn gone(view: &str) -> Error {
+    Error::invalid(format!("view {view} was dropped"))
+}
+
+struct Teller {
+    shared: Arc<Shared>,
+    view: String,
+    id: Uuid,
+    pool: Arc<dyn MemoryPool>,
+    teller: watch::Sender<News>,
+}
+
+impl Teller {
+    async fn run(self) {
+        let mut last: Option<Arc<State>> = None;
+        loop {
+            let begun = Instant::now();
+            match self.next(last.as_deref()).await {
+                Ok(None) => {}
+                Ok(Some(state)) => {
+                    let state = Arc::new(state);
+                    self.teller.send_replace(News::State(Arc::clone(&state)));
+                    last = Some(state);
+                }
+                Err(error) => {
+                    self.teller.send_replace(News::Ended(error));
+                    return;
+                }
+            }
+            tokio::time::sleep(LOOK.max(begun.elapsed() * REST)).await;
+        }
+    }
+
+    /// The view as it is now, if it is another than before.
+    async fn next(&self, last: Option<&State>) -> Result<Option<State>> {
+        let snapshot = self.shared.engine.snapshot();
+        let table = snapshot.views.get(&self.view).filter(|table| table.version.view == self.id);
+        let table = table.ok_or_else(|| gone(&self.view))?;
+        if let Some(failure) = &table.failure {
+            return Err(Error::invalid(format!("view {} has failed: {}", self.view, failure.reason))
+                .hint("ALTER VIEW … RESTART has it begin anew; what has closed is in history"));
+        }
+        let number = last.map_or(1, |last| last.number + 1);
+        let (epoch, table) = (snapshot.epoch, Arc::clone(table));
+        Ok(match last {
+            Some(last) if last.table.version == table.version => (last.epoch != epoch).then(|| State {
+                number,
+                epoch,
+                table,
+                live: last.live.clone(),
+                changed: vec![],
+                _pinned: last._pinned.clone(),
+            }),
+            _ => {
+                let (pinned, live) = self.live(&snapshot).await?;
+                let before = last.map_or(&[][..], |last| &last.live);
+                let changed = changes::between(before, &live)?;
+                Some(State { number, epoch, table, live, changed, _pinned: Some(pinned) })
+            }
+        })
+    }
+
+    async fn live(&self, snapshot: &Snapshot) -> Result<(Arc<Pinned>, Vec<RecordBatch>)> {
+        let source: Arc<dyn StatusSource> = Arc::clone(&self.shared) as _;
+        let pinned = Arc::new(Pinned::new(snapshot, source));
+        let table = pinned.views.get(&self.view).ok_or_else(|| gone(&self.view))?;
+        let live = table.live(&self.pool).await?.to_vec();
+        Ok((pinned, live))
+    }
+}
+
+impl State {
+    /// What closed after an epoch, or all that ever did, and is not in Parquet.
+    pub fn closed_since(&self, after: Option<Epoch>) -> Result<Vec<RecordBatch>> {
+        let closed = self.table.tail.iter().filter(|closed| after.is_none_or(|after| closed.epoch > after));
+        closed.map(|closed| Change::Final.of(&stamp::batch(&self.table.schema, &closed.rows)?)).collect()
+    }
+
+    /// Likewise of one of its files.
+    pub async fn closed_in(&self, file: &HistoryFile, after: Option<Epoch>) -> Result<Vec<RecordBatch>> {
+        let rows = self.table.history.read(file, after).await?;
+        rows.iter().map(|rows| Change::Final.of(&stamp::batch(&self.table.schema, rows)?)).collect()
+    }
+
+    /// What takes the open rows of one state to those of this one.
+    pub fn changes_since(&self, other: &State) -> Result<Vec<RecordBatch>> {
+        if other.number + 1 == self.number {
+            return Ok(self.changed.clone());
+        }
+        changes::between(&other.live, &self.live)
+    }
+}

@@ -1,0 +1,313 @@
+//! `SUBSCRIBE`: a log of changes whose sum is the view.
+//!
+//! A row comes with `change` +1 or -1, and `final` where it will never be taken back. After each mark, a row with `change`
+//! 0 and a token, all rows so far add up to the view as it was at one instant. A token stands for the final rows that were
+//! told before it: whoever comes back with one forgets those that were not final, and is told the open ones anew.
+//!
+//! ```text
+//! Feed, one a view: looks at snapshots, finishes open rows, works out what has changed ─┬─ Subscriber ─ RowByRow ─► rows
+//!                                                                                       └─ …
+//! ```
+//! Nothing queues up for whoever is slow: the next state it looks at is the newest, and it is told what lies between.
+
+mod changes;
+mod feed;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::arrow::array::{
+    ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray, new_null_array,
+};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::DataFusionError;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use thalweg_engine::ids::Epoch;
+use thalweg_engine::sink::HistoryFile;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+pub(crate) use self::feed::Feeds;
+use self::feed::{Feed, News, State};
+use super::answer::{self, Answer, Bounds};
+use super::database::Shared;
+use super::query::Request;
+use super::registry::Ticket;
+use crate::parse::Subscribe;
+use crate::plan::values::{self, Options};
+use crate::plan::{CARRIED, RowByRow};
+use crate::{Error, Result};
+
+/// What comes before the columns of the query.
+const TOLD: [&str; 4] = ["change", "final", "token", "epoch"];
+const OPTIONS: [&str; 3] = ["every", "live", "snapshot"];
+/// A mark without a row says how far all is told.
+const MARK: Duration = Duration::from_secs(1);
+/// As good as for ever.
+const ENDLESS: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// A subscription that is planned.
+pub(crate) struct Planned {
+    rows: RowByRow,
+    wanted: Wanted,
+    pub schema: SchemaRef,
+}
+
+#[derive(Debug, Clone)]
+struct Wanted {
+    /// What there is at the beginning, beside what is open.
+    snapshot: bool,
+    /// Open rows too.
+    live: bool,
+    /// No more often.
+    every: Duration,
+    after: Option<(Uuid, Epoch)>,
+}
+
+pub(crate) async fn plan(shared: &Arc<Shared>, schema: &str, subscribe: &Subscribe) -> Result<Planned> {
+    let mut options = Options::new(&subscribe.options);
+    options.refuse_unknown(&OPTIONS)?;
+    let after = subscribe.after.as_ref().map(|(text, place)| {
+        token(text).ok_or_else(|| {
+            Error::invalid("this is no token of a subscription")
+                .at(*place)
+                .hint("a token stands in the column of that name, in rows with change = 0")
+        })
+    });
+    let wanted = Wanted {
+        snapshot: options.parsed("snapshot", boolean)?.unwrap_or(true),
+        live: options.parsed("live", boolean)?.unwrap_or(true),
+        every: options.parsed("every", values::duration)?.unwrap_or(Duration::ZERO),
+        after: after.transpose()?,
+    };
+    let request = Request {
+        shared: Arc::clone(shared),
+        schema: schema.to_owned(),
+        query: (*subscribe.query).clone(),
+        explain: None,
+    };
+    let planned = request.plan(Some(vec![])).await?;
+    if planned.reads.is_none() {
+        return Err(Error::invalid("a row would be told once, and be another one later: the query looks at the clock, at chance, or at other tables")
+            .hint("subscribe to rows of one view by what they hold"));
+    }
+    let rows = RowByRow::of(planned.plan, schema, &planned.state).await?;
+    let schema = schema_of(&rows.schema)?;
+    Ok(Planned { rows, wanted, schema })
+}
+
+/// The columns that are told of a query's.
+fn schema_of(rows: &Schema) -> Result<SchemaRef> {
+    let [change, is_final, token, epoch] = TOLD;
+    let mut fields = vec![
+        Field::new(change, DataType::Int32, false),
+        Field::new(is_final, DataType::Boolean, true),
+        Field::new(token, DataType::Utf8, true),
+        Field::new(epoch, DataType::Int64, true),
+    ];
+    for field in rows.fields().iter().take(rows.fields().len() - CARRIED.len()) {
+        if TOLD.contains(&field.name().as_str()) {
+            return Err(Error::invalid(format!("a subscription has a column {} of its own", field.name()))
+                .hint(format!(
+                    "give the view's another name: SUBSCRIBE TO (SELECT {0} AS its_{0}, … FROM …)",
+                    field.name()
+                )));
+        }
+        fields.push(field.as_ref().clone().with_nullable(true));
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+impl Planned {
+    pub fn start(self, shared: &Arc<Shared>, ticket: Ticket) -> Result<Answer> {
+        let feed = shared.feeds.of(shared, &self.rows.view)?;
+        let schema = Arc::clone(&self.schema);
+        let news = feed.news.clone();
+        let subscriber = Subscriber {
+            rows: self.rows,
+            wanted: self.wanted,
+            schema: Arc::clone(&self.schema),
+            news,
+            _feed: feed,
+            at: None,
+            marked: Instant::now(),
+            work: VecDeque::new(),
+        };
+        let rows = futures::stream::unfold(Some(subscriber), |subscriber| async move {
+            let mut subscriber = subscriber?;
+            match subscriber.next().await {
+                Ok(rows) => Some((Ok(rows), Some(subscriber))),
+                Err(error) => Some((Err(DataFusionError::from(error)), None)),
+            }
+        });
+        let rows = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
+        let memory_bytes = shared.settings.query_memory_bytes;
+        let bounds = Bounds { deadline: Instant::now() + ENDLESS, time: ENDLESS, memory_bytes };
+        Ok(Answer::Rows(answer::start(&shared.runtime, schema, rows, bounds, ticket)))
+    }
+}
+
+struct Subscriber {
+    rows: RowByRow,
+    wanted: Wanted,
+    schema: SchemaRef,
+    news: watch::Receiver<News>,
+    _feed: Arc<Feed>,
+    /// What is told, or is in `work`.
+    at: Option<Arc<State>>,
+    /// When the last mark was told.
+    marked: Instant,
+    work: VecDeque<Work>,
+}
+
+/// What is to be told before anything else is looked at.
+enum Work {
+    Rows(RecordBatch),
+    /// What closed in a file after an epoch.
+    File(Arc<State>, HistoryFile, Option<Epoch>),
+    Mark(Arc<State>),
+}
+
+impl Subscriber {
+    async fn next(&mut self) -> Result<RecordBatch> {
+        loop {
+            match self.work.pop_front() {
+                Some(Work::Rows(rows)) => {
+                    let rows = self.told(rows).await?;
+                    if rows.num_rows() > 0 {
+                        return Ok(rows);
+                    }
+                }
+                Some(Work::File(state, file, after)) => {
+                    for rows in state.closed_in(&file, after).await?.into_iter().rev() {
+                        self.work.push_front(Work::Rows(rows));
+                    }
+                }
+                Some(Work::Mark(state)) => return self.mark(&state),
+                None => self.look().await?,
+            }
+        }
+    }
+
+    /// Waits for another state, and sets out what is to be told of it.
+    async fn look(&mut self) -> Result<()> {
+        let state = match self.at.take() {
+            None => {
+                let state = self.state().await?;
+                self.begin(&state)?;
+                // Whoever begins is told at once where.
+                self.work.push_back(Work::Mark(Arc::clone(&state)));
+                self.at = Some(state);
+                return Ok(());
+            }
+            Some(at) => {
+                tokio::time::sleep_until(self.marked + self.wanted.every).await;
+                self.news.changed().await.map_err(|_| Error::internal("a view is told of no more"))?;
+                let state = self.state().await?;
+                self.go_on(&at, &state)?;
+                state
+            }
+        };
+        if !self.work.is_empty() || self.marked.elapsed() >= MARK {
+            self.work.push_back(Work::Mark(Arc::clone(&state)));
+        }
+        self.at = Some(state);
+        Ok(())
+    }
+
+    async fn state(&mut self) -> Result<Arc<State>> {
+        loop {
+            match self.news.borrow_and_update().clone() {
+                News::State(state) => return Ok(state),
+                News::Ended(error) => return Err(error),
+                News::None => {}
+            }
+            self.news.changed().await.map_err(|_| Error::internal("a view is told of no more"))?;
+        }
+    }
+
+    fn begin(&mut self, state: &Arc<State>) -> Result<()> {
+        if let Some((view, epoch)) = self.wanted.after {
+            if view != state.table.version.view {
+                return Err(Error::invalid(
+                    "the token is of another view, or of one of the same name that was dropped",
+                )
+                .hint("leave out AFTER: all there is is told"));
+            }
+            if epoch > state.epoch {
+                return Err(Error::invalid(
+                    "the token is of an epoch that has not been: it is of another data root",
+                ));
+            }
+            self.closed(state, Some(epoch))?;
+        } else if self.wanted.snapshot {
+            self.closed(state, None)?;
+        }
+        if self.wanted.live {
+            for rows in &state.live {
+                self.work.push_back(Work::Rows(changes::Change::Come.of(rows)?));
+            }
+        }
+        Ok(())
+    }
+
+    fn go_on(&mut self, at: &Arc<State>, state: &Arc<State>) -> Result<()> {
+        if self.wanted.live {
+            self.work.extend(state.changes_since(at)?.into_iter().map(Work::Rows));
+        }
+        if state.epoch > at.epoch {
+            self.closed(state, Some(at.epoch))?;
+        }
+        Ok(())
+    }
+
+    /// Of files those that the state before did not have.
+    fn closed(&mut self, state: &Arc<State>, after: Option<Epoch>) -> Result<()> {
+        let may_hold = |file: &&HistoryFile| after.is_none_or(|after| file.may_hold_after(after));
+        for file in state.table.history.files.iter().filter(may_hold) {
+            self.work.push_back(Work::File(Arc::clone(state), file.clone(), after));
+        }
+        self.work.extend(state.closed_since(after)?.into_iter().map(Work::Rows));
+        Ok(())
+    }
+
+    /// Rows of the view as they are told.
+    async fn told(&self, rows: RecordBatch) -> Result<RecordBatch> {
+        let made = self.rows.run(rows).await?;
+        let made = datafusion::arrow::compute::concat_batches(&self.rows.schema, &made)?;
+        let (columns, carried) = made.columns().split_at(made.num_columns() - CARRIED.len());
+        let none = |field: usize| new_null_array(self.schema.field(field).data_type(), made.num_rows());
+        let told = carried.iter().cloned().chain([none(2), none(3)]).chain(columns.iter().cloned());
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), told.collect())?)
+    }
+
+    /// All rows so far are what the view was.
+    fn mark(&mut self, state: &State) -> Result<RecordBatch> {
+        self.marked = Instant::now();
+        let token = format!("{}-{}", state.table.version.view.simple(), state.epoch.0);
+        let told: [ArrayRef; 4] = [
+            Arc::new(Int32Array::from(vec![0])),
+            Arc::new(BooleanArray::from(vec![None])),
+            Arc::new(StringArray::from(vec![token])),
+            Arc::new(Int64Array::from(vec![state.epoch.0 as i64])),
+        ];
+        let none =
+            self.schema.fields().iter().skip(TOLD.len()).map(|field| new_null_array(field.data_type(), 1));
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), told.into_iter().chain(none).collect())?)
+    }
+}
+
+fn token(text: &str) -> Option<(Uuid, Epoch)> {
+    let (view, epoch) = text.trim().split_once('-')?;
+    Some((Uuid::parse_str(view).ok()?, Epoch(epoch.parse().ok()?)))
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("it is true or false".to_owned()),
+    }
+}
