@@ -19,18 +19,21 @@ impl ViewInput {
         Some(self.instant_of(layout.start_of_end(next), next))
     }
 
-    /// The time of a row whose window has these bounds.
+    /// The time of a row whose window has these bounds, the earliest there may be.
     fn instant_of(&self, start: Micros, end: Micros) -> Micros {
         match self.time {
-            RowTime::Start => start,
-            RowTime::End | RowTime::Own => end,
+            RowTime::Start | RowTime::Own => start,
+            RowTime::End => end,
             RowTime::Last => end.saturating_sub(LAST_INSTANT),
         }
     }
 
     /// How far before its time a row's window starts, at most.
     pub fn reach(&self) -> Micros {
-        self.window.map_or(0, |window| self.instant_of(0, window.layout.longest()))
+        self.window.map_or(0, |window| match self.time {
+            RowTime::Own => window.layout.longest(),
+            _ => self.instant_of(0, window.layout.longest()),
+        })
     }
 
     /// How far the input has to close for that frontier to come to an instant.
@@ -42,7 +45,7 @@ impl ViewInput {
         // The window that is next to close then.
         match (self.window, self.time) {
             (None, _) => end,
-            (Some(Window { layout, .. }), RowTime::Start) => {
+            (Some(Window { layout, .. }), RowTime::Start | RowTime::Own) => {
                 layout.newest_end(layout.first_end_from(frontier).saturating_sub(1))
             }
             (Some(Window { layout, .. }), _) => {
@@ -122,6 +125,8 @@ mod tests {
         let by_start = input(Some(Layout::hop(60, 60)), RowTime::Start);
         assert_eq!(by_start.frontier(Some(120)), Some(120));
         assert_eq!(by_start.frontier(Some(179)), Some(120), "the window from 120 may still give rows");
+        let within = input(Some(Layout::hop(60, 60)), RowTime::Own);
+        assert_eq!(within.frontier(Some(179)), Some(120), "rows of any instant since 120 may come");
         assert_eq!(by_start.frontier(None), None);
         assert_eq!(by_start.frontier(Some(END_OF_TIME)), Some(END_OF_TIME));
         assert_eq!(input(Some(Layout::hop(60, 20)), RowTime::Start).frontier(Some(120)), Some(80));
@@ -138,7 +143,7 @@ mod tests {
         let hops = [(60, 60, 0), (60, 20, 7), (7, 2, 0)];
         let hops = hops.map(|(size, slide, offset)| Layout::Hop { size, slide, offset });
         for layout in hops.into_iter().chain([growing]) {
-            for time in [RowTime::Start, RowTime::End] {
+            for time in [RowTime::Start, RowTime::End, RowTime::Own] {
                 for input in [input(Some(layout), time), input(None, RowTime::End)] {
                     for wanted in -90..200 {
                         let least = (-400..600).find(|closed| input.frontier(Some(*closed)) >= Some(wanted));

@@ -42,8 +42,13 @@ impl LookupExec {
         schema: SchemaRef,
     ) -> LookupExec {
         let below = input.properties();
+        // The input's columns stay where they are, and its rows as they come: what was sorted is.
+        let (orderings, equal) = (below.eq_properties.oeq_class(), below.eq_properties.eq_group());
+        let mut known = EquivalenceProperties::new_with_orderings(schema, orderings.iter().cloned());
+        // Constants and equalities are a help alone: without them something may be sorted again.
+        let _ = known.add_equivalence_group(equal.clone());
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
+            known,
             below.output_partitioning().clone(),
             below.emission_type,
             below.boundedness,

@@ -200,7 +200,7 @@ pub enum Input {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewInput {
     pub name: String,
-    /// The windows of its rows; `None` where these end anywhere.
+    /// The windows of its rows, or the slices of time in which they close; `None` where these end anywhere.
     pub window: Option<Window>,
     /// Which instant of its window is the time of a row.
     pub time: RowTime,

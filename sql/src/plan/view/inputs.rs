@@ -136,6 +136,14 @@ impl<'a> Known<'a> {
         }
     }
 
+    /// Likewise, and of those that look around the slices of time in which their rows become final.
+    pub fn slices(&self) -> Option<Window> {
+        match self {
+            Known::Stream(_) => None,
+            Known::View(view) => view.shape.window(),
+        }
+    }
+
     /// Whether its rows are sessions.
     pub fn is_session(&self) -> bool {
         matches!(self, Known::View(ViewSpec { shape: ViewShape::Units { unit: Unit::Session(_), .. }, .. }))

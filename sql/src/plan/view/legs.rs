@@ -26,7 +26,7 @@ use super::cut::{self, Direction};
 use super::distinct;
 use super::inputs::{InputTable, Known};
 use super::keep;
-use super::shape::{BoundKeys, Checker, Look};
+use super::shape::{BoundKeys, Checker, Look, RowsOf};
 use crate::error::{Error, Result};
 use crate::plan::window::{WindowNode, resolve, start_of_end};
 
@@ -354,7 +354,7 @@ pub(super) fn input_of(rows: &LogicalPlan, checker: &Checker<'_>) -> Result<Inpu
     let known = known_of(rows, checker)?;
     match (known, checker.shape(rows)?.inputs.as_slice()) {
         (Known::Stream(stream), _) => Ok(Input::Stream(stream.name.clone())),
-        (Known::View(_), [Some(input)]) => Ok(Input::View(input.clone())),
+        (Known::View(_), [RowsOf { view: Some(input), .. }]) => Ok(Input::View(input.clone())),
         (Known::View(view), _) => Err(Error::internal(format!("rows of {} were lost sight of", view.name))),
     }
 }
@@ -364,7 +364,7 @@ fn timed_input_of(rows: &LogicalPlan, time: usize, checker: &Checker<'_>) -> Res
     let Known::View(view) = known_of(rows, checker)? else { return input_of(rows, checker) };
     let time = checker.shape(rows)?.time_of_view(time);
     let time = time.ok_or_else(|| Error::internal(format!("rows of {} have no such time", view.name)))?;
-    let window = Known::View(view).window();
+    let window = Known::View(view).slices();
     Ok(Input::View(ViewInput { name: view.name.clone(), window, time }))
 }
 

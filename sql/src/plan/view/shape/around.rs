@@ -10,10 +10,10 @@ use datafusion::logical_expr::{
     Expr, Join, JoinType, LogicalPlan, Operator, WindowFrameBound, WindowFrameUnits,
 };
 use thalweg_engine::ids::{LENGTH_MAX, Micros};
-use thalweg_engine::spec::{LAST_INSTANT, Layout, Reach, ViewInput};
+use thalweg_engine::spec::{LAST_INSTANT, Layout, Reach};
 
 use super::group::window_functions;
-use super::{Checker, Meaning, Shape, Stage, Unit, column_of};
+use super::{Checker, Meaning, RowsOf, Shape, Stage, Unit, column_of};
 use crate::error::{Error, Position, Result};
 use crate::plan::view::syntax;
 
@@ -234,13 +234,12 @@ impl Shape {
     /// Whether its windows are laid over its rows here, and are not those of a view that it reads: then these are no instants
     /// by which it is known what has come.
     pub(in crate::plan::view) fn is_windowed_here(&self) -> bool {
-        let is_here = |input: &Option<ViewInput>| input.as_ref().is_none_or(|view| view.window.is_some());
-        matches!(self.unit, Unit::Window(_)) && self.inputs.iter().all(is_here)
+        matches!(self.unit, Unit::Window(_)) && self.inputs.iter().all(|input| input.is_windowed)
     }
 
     /// Whether its windows are those of the views that it reads, all of them.
     pub(super) fn has_windows_of_views(&self) -> bool {
-        let is_there = |input: &Option<ViewInput>| input.as_ref().is_some_and(|view| view.window.is_none());
+        let is_there = |input: &RowsOf| input.view.is_some() && !input.is_windowed;
         let windows = matches!(self.unit, Unit::Window(_)) && self.stage == Stage::Rows;
         windows && !self.inputs.is_empty() && self.inputs.iter().all(is_there)
     }

@@ -4,7 +4,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 use thalweg_engine::spec::{Layout, Reach, RowTime, ViewInput, Window};
 
-use super::{BoundKeys, Checker, Meaning, Shape, Stage, Unit, column_of};
+use super::{BoundKeys, Checker, Meaning, RowsOf, Shape, Stage, Unit, column_of};
 use crate::error::{Error, Result};
 use crate::plan::view::inputs::Known;
 use crate::plan::view::syntax;
@@ -60,11 +60,14 @@ impl Checker<'_> {
             keys: BoundKeys::default(),
             reach: Reach::default(),
             sides: 0,
-            inputs: vec![matches!(known, Known::View(_)).then(|| ViewInput {
-                name: name.to_owned(),
-                window: None,
-                time: RowTime::End,
-            })],
+            inputs: vec![RowsOf {
+                view: matches!(known, Known::View(_)).then(|| ViewInput {
+                    name: name.to_owned(),
+                    window: None,
+                    time: RowTime::End,
+                }),
+                is_windowed: false,
+            }],
             columns,
         })
     }
@@ -84,17 +87,20 @@ impl Checker<'_> {
             return Err(refuse("a window over a window is not supported".into())
                 .hint("make the inner one a view of finer windows, and read that view here"));
         }
-        if shape.inputs.contains(&None) {
-            if shape.inputs.iter().any(Option::is_some) {
+        if shape.inputs.iter().any(|input| input.view.is_none()) {
+            if shape.inputs.iter().any(|input| input.view.is_some()) {
                 return Err(refuse("a window over streams and views has no one time".into())
                     .hint("lay it over each of them: … FROM TUMBLE(s, …) UNION ALL … FROM TUMBLE(v, …)"));
             }
             self.check_event_time(node, time)?;
         }
-        for input in shape.inputs.iter_mut().flatten() {
-            let window = self.inputs.find(&input.name).and_then(|known| known.window());
-            *input =
-                ViewInput { time: time_of(input, window.is_some(), node, time)?, window, ..input.clone() };
+        for input in &mut shape.inputs {
+            input.is_windowed = true;
+            let Some(view) = &mut input.view else { continue };
+            let known = self.inputs.find(&view.name);
+            let has_windows = known.is_some_and(|known| known.window().is_some());
+            view.time = time_of(&view.name, has_windows, node, time)?;
+            view.window = known.and_then(|known| known.slices());
         }
         if shape.unit != Unit::None {
             // The views' own bounds are ordinary columns from here on.
@@ -157,19 +163,19 @@ impl Checker<'_> {
 }
 
 /// What a window over the rows of a view goes by.
-fn time_of(view: &ViewInput, has_windows: bool, node: &WindowNode, time: Meaning) -> Result<RowTime> {
+fn time_of(view: &str, has_windows: bool, node: &WindowNode, time: Meaning) -> Result<RowTime> {
     let (what, hint) = match (has_windows, time) {
         (false, Meaning::Final(time)) => return Ok(time),
         (true, Meaning::Start | Meaning::Opening) => return Ok(RowTime::Start),
         (true, Meaning::End) => return Ok(RowTime::End),
         (true, Meaning::Last) => return Ok(RowTime::Last),
         (false, _) => (
-            format!("{} does not tell when a row of {} was final", node.time, view.name),
+            format!("{} does not tell when a row of {} was final", node.time, view),
             "the rows of sessions are windowed by window_end, or window_time".to_owned(),
         ),
         (true, _) => (
-            format!("{} does not tell the window of a row of {}", node.time, view.name),
-            format!("write the bound that {} selects, such as DESCRIPTOR(window_start)", view.name),
+            format!("{} does not tell the window of a row of {}", node.time, view),
+            format!("write the bound that {} selects, such as DESCRIPTOR(window_start)", view),
         ),
     };
     Err(Error::invalid(what).at(node.position).hint(hint))

@@ -39,8 +39,8 @@ pub(super) struct Shape {
     pub reach: Reach,
     /// How many sides of FULL joins a row may lack.
     pub sides: usize,
-    /// Of rows: what each of their inputs tells of time, if it is a view.
-    pub inputs: Vec<Option<ViewInput>>,
+    /// Of rows: what they come of.
+    pub inputs: Vec<RowsOf>,
     columns: Vec<Meaning>,
 }
 
@@ -50,6 +50,15 @@ pub(super) enum Stage {
     Rows,
     /// Rows that come of many, made when a unit closes.
     Finished,
+}
+
+/// One input of rows.
+#[derive(Debug, Clone)]
+pub(super) struct RowsOf {
+    /// What it tells of time, if it is a view.
+    pub view: Option<ViewInput>,
+    /// Windows are laid over its rows here.
+    pub is_windowed: bool,
 }
 
 /// What rows are kept until.
