@@ -211,12 +211,16 @@ pub enum Wait {
     Silence {
         stream: String,
         closes: Micros,
+        /// How long they have to be.
+        idle: Duration,
     },
     /// A view that it reads.
     View {
         view: String,
         closes: Micros,
         closed_through: Option<Micros>,
+        /// How far that has to close.
+        needs: Micros,
     },
     /// Nothing but the next one.
     Checkpoint {

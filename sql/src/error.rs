@@ -275,6 +275,22 @@ fn told_plainly(text: &str) -> Option<Error> {
                 .hint(format!("CAST what it is given, such as {function}(CAST(x AS DOUBLE))")),
         );
     }
+    if text.contains("DISTINCT ON expressions must match initial ORDER BY expressions") {
+        return Some(
+            Error::invalid(
+                "DISTINCT ON takes the first row of each group, and ORDER BY does not begin with the groups",
+            )
+            .hint("write ORDER BY the columns of DISTINCT ON, and then what comes first"),
+        );
+    }
+    if let Some((_, named)) =
+        text.split_once("rojections require unique expression names but the expression \"")
+    {
+        let (name, _) = named.split_once('"')?;
+        return Some(
+            Error::invalid(format!("two columns are called \"{name}\"")).hint("name one of them with AS"),
+        );
+    }
     let (_, expression) = text.split_once(UNPLANNED)?;
     Some(match expression {
         beside if beside.starts_with("OuterReferenceColumn") => Error::invalid(

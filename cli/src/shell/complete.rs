@@ -6,7 +6,7 @@ use reedline::{Completer, CompletionResult, Span, Suggestion};
 
 use super::client::Table;
 
-const KEYWORDS: [&str; 67] = [
+const KEYWORDS: [&str; 68] = [
     "SELECT",
     "FROM",
     "WHERE",
@@ -64,6 +64,7 @@ const KEYWORDS: [&str; 67] = [
     "SHOW ENDPOINTS",
     "DESCRIBE",
     "EXPLAIN",
+    "SUBSCRIBE TO",
     "WATERMARK FOR",
     "TABLE",
     "TUMBLE",

@@ -3,6 +3,7 @@
 //! Owns: the prompt, what is typed at it, and how answers and errors look. Leaves to others: everything about SQL, which
 //! the server knows.
 
+mod changing;
 mod client;
 mod command;
 mod complete;

@@ -9,6 +9,7 @@ use arrow::error::ArrowError;
 use arrow_flight::decode::FlightRecordBatchStream;
 use futures::StreamExt;
 
+use super::changing::Changing;
 use super::client::{Answer, Client, message};
 use super::fault::{self, Origin};
 use super::output::{self, Format};
@@ -17,6 +18,8 @@ use super::text;
 
 /// A table is laid out when all its rows are known, so there is an end to them.
 const TABLE_ROWS_MAX: usize = 10_000;
+/// What changes is drawn no more often.
+const DRAW_EVERY: Duration = Duration::from_millis(100);
 
 pub struct Runner {
     pub client: Client,
@@ -93,8 +96,10 @@ impl Runner {
                 }
                 Ok(())
             }
-            Answer::Rows(rows) if self.format == Format::Table => self.show_table(rows, start).await,
-            Answer::Rows(rows) => self.write_rows(rows).await,
+            Answer::Rows(rows) if self.format != Format::Table => self.write_rows(rows, self.format).await,
+            Answer::Rows(rows) if !has_no_end(sql) => self.show_table(rows, start).await,
+            Answer::Rows(rows) if self.terminal => self.show_changes(rows).await,
+            Answer::Rows(rows) => self.write_rows(rows, Format::Json).await,
         }
     }
 
@@ -130,15 +135,47 @@ impl Runner {
         Ok(())
     }
 
-    async fn write_rows(&self, mut rows: Box<FlightRecordBatchStream>) -> Result<(), Failure> {
-        let mut header = self.format == Format::Csv;
+    /// In its place, until Ctrl-C.
+    async fn show_changes(&self, mut rows: Box<FlightRecordBatchStream>) -> Result<(), Failure> {
+        let mut changing: Option<Changing> = None;
+        let (mut is_stale, mut drawn) = (false, Instant::now());
+        loop {
+            let told = tokio::time::timeout(DRAW_EVERY, rows.next()).await;
+            let now = Instant::now();
+            match told {
+                Ok(None) => return Ok(()),
+                Ok(Some(batch)) => {
+                    let batch = batch.map_err(|error| Failure::Said(message(error)))?;
+                    let changing = changing.get_or_insert_with(|| Changing::of(&batch.schema()));
+                    is_stale |= changing.take(&batch, now)?;
+                }
+                Err(_) => {}
+            }
+            let Some(changing) = &mut changing else { continue };
+            if is_stale && now - drawn >= DRAW_EVERY {
+                let (columns, lines) = crossterm::terminal::size()?;
+                let colors = std::env::var_os("NO_COLOR").is_none();
+                let layout = Layout { width: Some(usize::from(columns)), colors, expanded: false };
+                changing.draw(&layout, usize::from(lines), now)?;
+                // What is lit is to go out again.
+                (is_stale, drawn) = (changing.is_lit(now), now);
+            }
+        }
+    }
+
+    async fn write_rows(
+        &self,
+        mut rows: Box<FlightRecordBatchStream>,
+        format: Format,
+    ) -> Result<(), Failure> {
+        let mut header = format == Format::Csv;
         while let Some(batch) = rows.next().await {
             let batch = batch.map_err(|error| Failure::Said(message(error)))?;
             let mut out = io::BufWriter::new(io::stdout().lock());
             if std::mem::take(&mut header) {
                 output::write_csv_header(&mut out, batch.schema_ref())?;
             }
-            match self.format {
+            match format {
                 Format::Json => output::write_json(&mut out, &batch)?,
                 _ => output::write_csv(&mut out, &batch)?,
             }
@@ -149,6 +186,11 @@ impl Runner {
         }
         Ok(())
     }
+}
+
+/// Whether its answer goes on until somebody ends it.
+fn has_no_end(sql: &str) -> bool {
+    sql.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("SUBSCRIBE"))
 }
 
 fn footer(rows: usize, took: Option<Duration>) -> String {

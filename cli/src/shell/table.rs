@@ -20,16 +20,21 @@ pub struct Layout {
     pub expanded: bool,
 }
 
-struct Column {
-    name: String,
-    right: bool,
+pub struct Column {
+    pub name: String,
+    pub right: bool,
     /// `None` is NULL.
-    cells: Vec<Option<String>>,
+    pub cells: Vec<Option<String>>,
 }
 
 pub fn render(schema: &Schema, batches: &[RecordBatch], layout: &Layout) -> Result<String, ArrowError> {
     let columns = columns(schema, batches)?;
-    Ok(if layout.expanded { records(&columns, layout) } else { grid(&columns, layout) })
+    Ok(if layout.expanded { records(&columns, layout) } else { grid(&columns, layout, &|_, _| false) })
+}
+
+/// As a table in which some cells, by column and row, are lit.
+pub fn lit(columns: &[Column], layout: &Layout, is_lit: &dyn Fn(usize, usize) -> bool) -> String {
+    grid(columns, layout, is_lit)
 }
 
 /// How values are written, here and in CSV.
@@ -39,7 +44,8 @@ pub fn format_options() -> FormatOptions<'static> {
         .with_timestamp_tz_format(Some("%Y-%m-%d %H:%M:%S%.f%:z"))
 }
 
-fn columns(schema: &Schema, batches: &[RecordBatch]) -> Result<Vec<Column>, ArrowError> {
+/// The values as text, column by column.
+pub fn columns(schema: &Schema, batches: &[RecordBatch]) -> Result<Vec<Column>, ArrowError> {
     let mut columns: Vec<_> = schema
         .fields()
         .iter()
@@ -80,15 +86,19 @@ fn visible(text: &str) -> String {
         .collect()
 }
 
-fn grid(columns: &[Column], layout: &Layout) -> String {
+fn grid(columns: &[Column], layout: &Layout, is_lit: &dyn Fn(usize, usize) -> bool) -> String {
     let wanted: Vec<usize> = columns.iter().map(natural_width).collect();
     let widths = fit(wanted, layout.width);
     let mut lines = vec![
-        line(columns, &widths, |column| (column.name.as_str(), Style::Bold), layout.colors),
+        line(columns, &widths, |column, _| (column.name.as_str(), Style::Bold), layout.colors),
         widths.iter().map(|width| "─".repeat(*width)).collect::<Vec<_>>().join(&" ".repeat(GAP)),
     ];
     for row in 0..columns.first().map_or(0, |column| column.cells.len()) {
-        lines.push(line(columns, &widths, |column| cell(column, row), layout.colors));
+        let content = |column, number| match cell(column, row) {
+            (text, Style::Plain) if is_lit(number, row) => (text, Style::Lit),
+            plain => plain,
+        };
+        lines.push(line(columns, &widths, content, layout.colors));
     }
     let hidden = columns.len() - widths.len();
     if hidden > 0 {
@@ -130,6 +140,7 @@ enum Style {
     Plain,
     Bold,
     Dim,
+    Lit,
 }
 
 fn cell(column: &Column, row: usize) -> (&str, Style) {
@@ -142,11 +153,11 @@ fn cell(column: &Column, row: usize) -> (&str, Style) {
 fn line<'a>(
     columns: &'a [Column],
     widths: &[usize],
-    content: impl Fn(&'a Column) -> (&'a str, Style),
+    content: impl Fn(&'a Column, usize) -> (&'a str, Style),
     colors: bool,
 ) -> String {
-    let cells = columns.iter().zip(widths).map(|(column, width)| {
-        let (text, style) = content(column);
+    let cells = columns.iter().zip(widths).enumerate().map(|(number, (column, width))| {
+        let (text, style) = content(column, number);
         let text = shortened(text, *width);
         let blank = " ".repeat(width.saturating_sub(text.width()));
         let text = styled(&text, style, colors);
@@ -176,6 +187,7 @@ fn styled(text: &str, style: Style, colors: bool) -> String {
     match style {
         Style::Bold if colors => format!("\x1b[1m{text}\x1b[0m"),
         Style::Dim if colors => format!("\x1b[2m{text}\x1b[0m"),
+        Style::Lit if colors => format!("\x1b[7m{text}\x1b[0m"),
         _ => text.to_owned(),
     }
 }

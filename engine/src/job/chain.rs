@@ -37,7 +37,7 @@ impl ViewInput {
     }
 
     /// How far the input has to close for that frontier to come to an instant.
-    fn closed_for(&self, frontier: Micros) -> Micros {
+    pub fn closed_for(&self, frontier: Micros) -> Micros {
         let end = match self.time {
             RowTime::Last => frontier.saturating_add(LAST_INSTANT),
             RowTime::Start | RowTime::End | RowTime::Own => frontier,

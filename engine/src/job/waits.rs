@@ -31,14 +31,12 @@ pub fn wait_of(tables: &Tables, table: &Table) -> Wait {
                     return waits_for_stream(stream, closes, needs);
                 }
             }
-            Input::View(ViewInput { name, .. }) => {
-                let Some(read) = tables.tables.get(name) else { continue };
-                if input_frontier(input, read).is_none_or(|frontier| frontier < through) {
-                    return Wait::View {
-                        view: name.clone(),
-                        closes,
-                        closed_through: read.panes.closed_through,
-                    };
+            Input::View(input) => {
+                let Some(read) = tables.tables.get(&input.name) else { continue };
+                let closed_through = read.panes.closed_through;
+                if input.frontier(closed_through).is_none_or(|frontier| frontier < through) {
+                    let (view, needs) = (input.name.clone(), input.closed_for(through));
+                    return Wait::View { view, closes, closed_through, needs };
                 }
             }
         }
@@ -71,14 +69,8 @@ fn has_open(tables: &Tables, input: &Input) -> Option<Wait> {
     let Input::View(ViewInput { name, .. }) = input else { return None };
     let read = tables.tables.get(name)?;
     let closes = read.panes.next_end()?;
-    Some(Wait::View { view: name.clone(), closes, closed_through: read.panes.closed_through })
-}
-
-fn input_frontier(input: &Input, read: &Table) -> Option<Micros> {
-    match input {
-        Input::View(input) => input.frontier(read.panes.closed_through),
-        Input::Stream(_) => None,
-    }
+    let closed_through = read.panes.closed_through;
+    Some(Wait::View { view: name.clone(), closes, closed_through, needs: closes })
 }
 
 /// Who holds the stream back: of those that are heard the one that is furthest behind.
@@ -95,6 +87,6 @@ fn waits_for_stream(stream: &Stream, closes: Micros, needs: Micros) -> Wait {
             closes,
             needs,
         },
-        None => Wait::Silence { stream: name, closes },
+        None => Wait::Silence { stream: name, closes, idle: stream.spec.options.idle },
     }
 }

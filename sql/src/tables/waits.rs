@@ -34,16 +34,17 @@ pub(crate) fn sentence(view: &str, wait: &Wait) -> String {
                 moment(*needs)
             )
         }
-        Wait::Silence { stream, closes } => format!(
-            "time to pass: all partitions of stream {stream} are silent, and what ends at {} closes when that has lasted",
+        Wait::Silence { stream, closes, idle } => format!(
+            "time to pass: all partitions of stream {stream} are silent, and what ends at {} closes when that has lasted {idle:?}",
             moment(*closes)
         ),
-        Wait::View { view, closes, closed_through } => {
+        Wait::View { view, closes, closed_through, needs } => {
             let has = closed_through.map(|through| format!(", which has closed through {}", moment(through)));
             format!(
-                "view {view}{}: what ends at {} closes behind that",
+                "view {view}{}: what ends at {} closes when that has closed through {}",
                 has.unwrap_or_else(|| ", which has closed nothing yet".into()),
-                moment(*closes)
+                moment(*closes),
+                moment(*needs)
             )
         }
         Wait::Checkpoint { closes } => {

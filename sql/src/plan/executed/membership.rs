@@ -60,7 +60,9 @@ impl Memberships {
         refused(
             format!("{written} (SELECT …) would be wrong here where there are NULLs"),
             &[value.span(), expr.span()],
-            format!("write {value} {instead} (SELECT …)"),
+            format!(
+                "write {value} {instead} (SELECT …) in a query; in a view LEFT JOIN it, and ask whether its key IS NOT NULL"
+            ),
         )
     }
 }

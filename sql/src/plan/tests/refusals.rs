@@ -35,8 +35,8 @@ async fn names() {
     check(
         "SELECT 1 AS one",
         expect![[r#"
-            line 2, column 1: the view reads no stream
-            hint: it may read: t
+            line 2, column 1: the view reads no stream, and no view
+            hint: a table is joined to what comes; there are: t
         "#]],
     )
     .await;
@@ -277,7 +277,7 @@ async fn shapes() {
         "SELECT ts FROM t WHERE q > (SELECT 1)",
         expect![[r#"
             line 2, column 29: a subquery for a value is not supported in a view
-            hint: join with it on the window's bound, or compare in the query that reads the view
+            hint: LEFT JOIN a table by its primary key, or rows of windows on their bound; or compare in the query that reads the view
         "#]],
     )
     .await;
@@ -292,9 +292,9 @@ async fn shapes() {
     check(
         "VALUES (1)",
         expect![[r#"
-        line 2, column 8: a view is a SELECT over a stream
-        hint: write SELECT … FROM …
-    "#]],
+            line 2, column 8: a view is made of SELECTs over streams, views and tables
+            hint: write SELECT … FROM …; values of your own are a table: CREATE TABLE … WITH (path = 'values.csv')
+        "#]],
     )
     .await;
 }
@@ -304,19 +304,19 @@ async fn columns() {
     check(
         &format!("SELECT window_start, count(*) {W} GROUP BY window_start"),
         expect![[r#"
-        line 2, column 22: column 2 of the view has no name
-        it would be called "count(*)", which a table can't hold
-        hint: name it with AS
-    "#]],
+            line 2, column 22: column 2 of the view can't be called "count(*)"
+            a table of Delta has no column with blanks, or with any of ,;{}()=[]
+            hint: give it a name with AS
+        "#]],
     )
     .await;
     check(
         "SELECT ts, g['c'] FROM t",
         expect![[r#"
-        line 2, column 12: column 2 of the view has no name
-        it would be called "t.g[c]", which a table can't hold
-        hint: name it with AS
-    "#]],
+            line 2, column 12: column 2 of the view can't be called "t.g[c]"
+            a table of Delta has no column with blanks, or with any of ,;{}()=[]
+            hint: give it a name with AS
+        "#]],
     )
     .await;
     check(

@@ -25,10 +25,13 @@ pub(super) fn check(plan: &LogicalPlan, query: &Query) -> Result<()> {
         let place = place_of_column(query, index);
         let name = field.name();
         if name.is_empty() || name.contains(REFUSED_IN_NAMES) {
-            return Err(Error::invalid(format!("column {} of the view has no name", index + 1))
-                .at(place)
-                .detail(format!("it would be called \"{name}\", which a table can't hold"))
-                .hint("name it with AS"));
+            return Err(Error::invalid(format!(
+                "column {} of the view can't be called \"{name}\"",
+                index + 1
+            ))
+            .at(place)
+            .detail("a table of Delta has no column with blanks, or with any of ,;{}()=[]")
+            .hint("give it a name with AS"));
         }
         if RESERVED_COLUMNS.contains(&name.as_str()) {
             return Err(Error::invalid(format!("a view's column can't be called \"{name}\"")).at(place));

@@ -23,10 +23,10 @@ pub(super) fn check(query: &Query, inputs: Inputs<'_>) -> Result<()> {
     let read = relations(query);
     if read.iter().all(|(name, _)| inputs.table(name).is_some()) {
         let known: Vec<_> = inputs.names().collect();
-        return Err(Error::invalid("the view reads no stream").at(start(query.span())).hint(
+        return Err(Error::invalid("the view reads no stream, and no view").at(start(query.span())).hint(
             match known.is_empty() {
                 true => "streams are: none yet, write CREATE STREAM first".into(),
-                false => format!("it may read: {}", known.join(", ")),
+                false => format!("a table is joined to what comes; there are: {}", known.join(", ")),
             },
         ));
     }
@@ -34,6 +34,9 @@ pub(super) fn check(query: &Query, inputs: Inputs<'_>) -> Result<()> {
         if inputs.find(&name).is_none() && inputs.table(&name).is_none() {
             let known: Vec<_> = inputs.names().collect();
             let error = Error::invalid(format!("no stream or view \"{name}\"")).at(place);
+            if let Some(bare) = ["live.", "history.", "public."].iter().find_map(|it| name.strip_prefix(it)) {
+                return Err(error.hint(format!("a view reads the whole of another: write {bare}")));
+            }
             return Err(error.hint(match known.is_empty() {
                 true => "a view reads a stream; write CREATE STREAM first".into(),
                 false => suggestion(&name, "a view reads a stream or a view; there are", known),
@@ -241,7 +244,11 @@ impl Visitor for Rules {
                 start(query.body.span()),
                 "make each part a view, and combine them in the query that reads them",
             ),
-            other => refuse("a view is a SELECT over a stream", start(other.span()), "write SELECT … FROM …"),
+            other => refuse(
+                "a view is made of SELECTs over streams, views and tables",
+                start(other.span()),
+                "write SELECT … FROM …; values of your own are a table: CREATE TABLE … WITH (path = 'values.csv')",
+            ),
         }
     }
 
@@ -267,7 +274,8 @@ impl Visitor for Rules {
             Expr::Subquery(_) => refuse(
                 "a subquery for a value is not supported in a view",
                 start(expr.span()),
-                "join with it on the window's bound, or compare in the query that reads the view",
+                "LEFT JOIN a table by its primary key, or rows of windows on their bound; or compare in the query that reads \
+                 the view",
             ),
             _ => ControlFlow::Continue(()),
         }

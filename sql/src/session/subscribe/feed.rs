@@ -23,6 +23,8 @@ use crate::{Error, Result};
 const LOOK: Duration = Duration::from_millis(25);
 /// A view whose rows take long is finished less often: it rests so many times what that took.
 const REST: u32 = 4;
+/// Open rows that can't be read for so long are a reason to end.
+const UNREAD_FOR: Duration = Duration::from_secs(10);
 
 /// The feeds that somebody listens to, by their views.
 #[derive(Default)]
@@ -62,7 +64,9 @@ impl Feeds {
         let id = table.version.view;
         let mut feeds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         feeds.retain(|_, feed| feed.strong_count() > 0);
-        if let Some(feed) = feeds.get(&id).and_then(Weak::upgrade) {
+        let known = feeds.get(&id).and_then(Weak::upgrade);
+        // One that has ended is held by whoever does not take notice of that.
+        if let Some(feed) = known.filter(|feed| !matches!(*feed.news.borrow(), News::Ended(_))) {
             return Ok(feed);
         }
         let (teller, news) = watch::channel(News::None);
@@ -78,6 +82,13 @@ fn gone(view: &str) -> Error {
     Error::invalid(format!("view {view} was dropped"))
 }
 
+/// Why a view can't be told of.
+enum Unread {
+    /// Its open rows can't be read as they are now.
+    Now(Error),
+    Ever(Error),
+}
+
 struct Teller {
     shared: Arc<Shared>,
     view: String,
@@ -89,6 +100,7 @@ struct Teller {
 impl Teller {
     async fn run(self) {
         let mut last: Option<Arc<State>> = None;
+        let mut unread: Option<Instant> = None;
         loop {
             let begun = Instant::now();
             match self.next(last.as_deref()).await {
@@ -96,9 +108,17 @@ impl Teller {
                 Ok(Some(state)) => {
                     let state = Arc::new(state);
                     self.teller.send_replace(News::State(Arc::clone(&state)));
-                    last = Some(state);
+                    (last, unread) = (Some(state), None);
                 }
-                Err(error) => {
+                // Open rows may be read again when it is another number that is divided by; or the view will fail.
+                Err(Unread::Now(error)) => {
+                    let since = *unread.get_or_insert(begun);
+                    if since.elapsed() > UNREAD_FOR {
+                        self.teller.send_replace(News::Ended(error));
+                        return;
+                    }
+                }
+                Err(Unread::Ever(error)) => {
                     self.teller.send_replace(News::Ended(error));
                     return;
                 }
@@ -108,13 +128,14 @@ impl Teller {
     }
 
     /// The view as it is now, if it is another than before.
-    async fn next(&self, last: Option<&State>) -> Result<Option<State>> {
+    async fn next(&self, last: Option<&State>) -> Result<Option<State>, Unread> {
         let snapshot = self.shared.engine.snapshot();
         let table = snapshot.views.get(&self.view).filter(|table| table.version.view == self.id);
-        let table = table.ok_or_else(|| gone(&self.view))?;
+        let table = table.ok_or_else(|| Unread::Ever(gone(&self.view)))?;
         if let Some(failure) = &table.failure {
-            return Err(Error::invalid(format!("view {} has failed: {}", self.view, failure.reason))
-                .hint("ALTER VIEW … RESTART has it begin anew; what has closed is in history"));
+            let text = format!("view {} has failed: {}", self.view, failure.reason);
+            let hint = "ALTER VIEW … RESTART has it begin anew; what has closed is in history";
+            return Err(Unread::Ever(Error::invalid(text).hint(hint)));
         }
         let number = last.map_or(1, |last| last.number + 1);
         let (epoch, table) = (snapshot.epoch, Arc::clone(table));
@@ -128,9 +149,9 @@ impl Teller {
                 _pinned: last._pinned.clone(),
             }),
             _ => {
-                let (pinned, live) = self.live(&snapshot).await?;
+                let (pinned, live) = self.live(&snapshot).await.map_err(Unread::Now)?;
                 let before = last.map_or(&[][..], |last| &last.live);
-                let changed = changes::between(before, &live)?;
+                let changed = changes::between(before, &live).map_err(Unread::Ever)?;
                 Some(State { number, epoch, table, live, changed, _pinned: Some(pinned) })
             }
         })

@@ -88,7 +88,10 @@ pub(crate) async fn plan(shared: &Arc<Shared>, schema: &str, subscribe: &Subscri
         query: (*subscribe.query).clone(),
         explain: None,
     };
-    let planned = request.plan(Some(vec![])).await?;
+    let planned = request.plan(None).await?;
+    if !planned.parameters.fields().is_empty() {
+        return Err(Error::invalid("a subscription has no parameters").hint("write the value itself"));
+    }
     if planned.reads.is_none() {
         return Err(Error::invalid("a row would be told once, and be another one later: the query looks at the clock, at chance, or at other tables")
             .hint("subscribe to rows of one view by what they hold"));

@@ -237,7 +237,7 @@ async fn names_that_are_wrong_are_answered_with_the_right_ones() {
     .await;
     check(&session, "SELECT * FROM system.partition", expect![[r#"
         error: line 1, column 15: no table "system.partition"
-        hint: did you mean "partitions"? tables are: streams, partitions, views, tables, checkpoints, ledger, queries, store, memory, interventions, endpoints"#]]).await;
+        hint: did you mean "partitions"? tables are: streams, partitions, views, tables, checkpoints, ledger, queries, subscriptions, store, memory, interventions, endpoints"#]]).await;
 }
 
 #[tokio::test]
@@ -312,6 +312,7 @@ async fn streams_and_views_come_and_go() {
             | system  | queries       | system table |
             | system  | store         | system table |
             | system  | streams       | system table |
+            | system  | subscriptions | system table |
             | system  | tables        | system table |
             | system  | views         | system table |
             +---------+---------------+--------------+"#]],

@@ -10,7 +10,7 @@ use datafusion::logical_expr::{
     Expr, Join, JoinType, LogicalPlan, Operator, WindowFrameBound, WindowFrameUnits,
 };
 use thalweg_engine::ids::{LENGTH_MAX, Micros};
-use thalweg_engine::spec::{LAST_INSTANT, Layout, Reach};
+use thalweg_engine::spec::{LAST_INSTANT, Layout, Reach, RowTime};
 
 use super::group::window_functions;
 use super::{Checker, Meaning, RowsOf, Shape, Stage, Unit, column_of};
@@ -254,6 +254,11 @@ impl Shape {
         }
     }
 
+    /// Whether they are rows of a view of sessions.
+    pub(super) fn is_of_sessions(&self) -> bool {
+        self.columns.contains(&Meaning::Final(RowTime::End))
+    }
+
     /// Whether a column is a time of its rows.
     pub(super) fn is_time(&self, column: usize) -> bool {
         matches!(
@@ -267,15 +272,25 @@ impl Shape {
         )
     }
 
-    /// How far one time of a row is behind another; known of bounds where all windows are as long.
-    fn behind(&self, one: usize, other: usize) -> Option<Micros> {
-        let since_start = |column: usize| match (self.unit, self.columns[column]) {
-            (Unit::Window(Layout::Hop { .. }), Meaning::Start) => Some(0),
-            (Unit::Window(Layout::Hop { size, .. }), Meaning::End) => Some(size),
-            (Unit::Window(Layout::Hop { size, .. }), Meaning::Last) => Some(size - LAST_INSTANT),
+    /// How far one time of a row is behind another, at least and at most; known of bounds.
+    fn behind(&self, one: usize, other: usize) -> Option<(Micros, Micros)> {
+        let Unit::Window(layout) = self.unit else { return (one == other).then_some((0, 0)) };
+        let (shortest, longest) = match layout {
+            Layout::Hop { size, .. } => (size, size),
+            Layout::Cumulate { step, size, .. } => (step, size),
+            Layout::Calendar(_) => (0, layout.longest()),
+        };
+        let since_start = |column: usize| match self.columns[column] {
+            Meaning::Start | Meaning::Opening => Some((0, 0)),
+            Meaning::End => Some((shortest, longest)),
+            Meaning::Last => Some((shortest - LAST_INSTANT, longest - LAST_INSTANT)),
             _ => None,
         };
-        if one == other { Some(0) } else { Some(since_start(one)? - since_start(other)?) }
+        if one == other {
+            return Some((0, 0));
+        }
+        let (one, other) = (since_start(one)?, since_start(other)?);
+        Some((one.0 - other.1, one.1 - other.0))
     }
 
     /// Of rows whose window is not their unit: the column by which they are of one.
@@ -361,9 +376,8 @@ impl Apart {
             let (Some(l), Some(r)) = (left.behind(l.column, known.0), right.behind(r.column, known.1)) else {
                 continue;
             };
-            let by_known =
-                |apart: Option<Micros>| apart.map(|apart| apart.saturating_add(l).saturating_sub(r));
-            let (least, most) = (by_known(least), by_known(most));
+            let least = least.map(|apart| apart.saturating_add(l.0).saturating_sub(r.1));
+            let most = most.map(|apart| apart.saturating_add(l.1).saturating_sub(r.0));
             known.2 = known.2.max(least);
             known.3 = match (known.3, most) {
                 (Some(known), Some(most)) => Some(known.min(most)),
@@ -513,7 +527,7 @@ pub(super) fn widest(a: Reach, b: Reach) -> Reach {
 }
 
 fn of_own_windows(place: Option<Position>) -> Error {
-    Error::invalid("rows of windows that are not the units here can't be looked at from others")
-        .at(place)
-        .hint("make them a view, and read that view here; TUMBLE of the same length on both sides needs none")
+    Error::invalid("rows are looked at from windows of another kind or length").at(place).hint(
+        "make them a view, and read that view here; only TUMBLE of one fixed length on both sides needs none",
+    )
 }

@@ -1,7 +1,7 @@
 //! Steps that make one row of many, or look at many for one: aggregates, DISTINCT, OVER. Each stays within its unit.
 
-use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::expr::{GroupingSet, WindowFunction};
 use datafusion::logical_expr::{Aggregate, DistinctOn, Expr, LogicalPlan};
 
@@ -127,12 +127,20 @@ impl Checker<'_> {
             let keys = sets.into_iter().flatten().filter(|expr| column_of(expr).is_none());
             shape.note_use(keys.chain(&aggregate.aggr_expr), schema);
         }
-        shape.columns = (aggregate.schema.columns().iter())
-            .map(|column| {
-                schema.maybe_index_of_column(column).map_or(Meaning::Other, |index| shape.columns[index])
-            })
-            .map(|meaning| if meaning.stays() { meaning } else { Meaning::Other })
-            .collect();
+        let keys = aggregate.schema.fields().len() - aggregate.aggr_expr.len();
+        let of_key = |column: &Column| match schema.maybe_index_of_column(column) {
+            Some(index) if shape.columns[index].stays() => shape.columns[index],
+            _ => Meaning::Other,
+        };
+        // Of one group some value of a key is the key.
+        let of_value = |expr: &Expr| match picked(expr).map(of_key) {
+            Some(bound) if in_each.contains(&bound) => bound,
+            Some(key @ Meaning::Key(_)) => key,
+            _ => Meaning::Other,
+        };
+        let named = aggregate.schema.columns();
+        let keys = named[..keys].iter().map(of_key);
+        shape.columns = keys.chain(aggregate.aggr_expr.iter().map(of_value)).collect();
         shape.aggregate_by_columns(&in_each);
         Ok(shape)
     }
@@ -241,6 +249,18 @@ impl Shape {
         }
         self.stage = Stage::Finished;
         self.inputs.clear();
+    }
+}
+
+/// The column of which an aggregate gives some value that it has.
+fn picked(expr: &Expr) -> Option<&Column> {
+    match expr {
+        Expr::Alias(alias) => picked(&alias.expr),
+        Expr::AggregateFunction(call) => match (call.func.name(), call.params.args.as_slice()) {
+            ("first_value" | "last_value" | "min" | "max", [Expr::Column(column)]) => Some(column),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -320,6 +320,10 @@ fn column_of(expr: &Expr) -> Option<&Column> {
     }
 }
 fn unsupported(plan: &LogicalPlan) -> Error {
+    if let LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) = plan {
+        return Error::invalid("a view reads streams, views and tables, and no values written in it")
+            .hint("unnest lists in the SELECT; values of your own are a table: CREATE TABLE … WITH (path = 'values.csv')");
+    }
     let name = plan.display().to_string();
     let name = name.split([':', ' ']).next().unwrap_or_default().to_lowercase();
     Error::invalid(format!("{name} is not supported in a view"))

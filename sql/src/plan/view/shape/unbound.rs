@@ -7,10 +7,15 @@ use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, Join, JoinType, Operator};
 
-use super::Shape;
+use super::{Shape, Unit};
 use crate::error::Error;
 
 pub(super) fn refusal(join: &Join, left: &Shape, right: &Shape) -> Error {
+    if [left, right].iter().any(|side| matches!(side.unit, Unit::Session { .. })) {
+        return Error::invalid("sessions are not joined before they have ended").hint(
+            "make them a view, and join that: by window_end, which is the time of its rows, or in the query that reads both",
+        );
+    }
     let sides = [(join.left.schema().as_ref(), left), (join.right.schema().as_ref(), right)];
     let conditions: Vec<&Expr> = join.filter.iter().flat_map(split_conjunction).collect();
     if conditions.iter().any(|condition| subtracts(condition, &sides)) {
@@ -22,7 +27,16 @@ pub(super) fn refusal(join: &Join, left: &Shape, right: &Shape) -> Error {
             "the join is bound to {other}, which is not the time of the rows it stands in: that of a pair is the time of the \
              side that keeps all its rows, of an inner join the left one"
         ))
-        .hint("bind it to that time too, as far as both steps go together: … AND c.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour'");
+        .hint(match [left, right].iter().any(|side| side.is_of_sessions()) {
+            true => {
+                "of a session the time is window_end; bind that too, as far as a session goes: … AND b.ts BETWEEN \
+                 s.window_end - INTERVAL '1 day' AND s.window_end"
+            }
+            false => {
+                "bind it to that time too, as far as both steps go together: … AND c.ts BETWEEN a.ts AND a.ts + INTERVAL \
+                 '1 hour'"
+            }
+        });
     }
     if conditions.iter().any(|condition| compares_times(condition, &sides)) {
         return Error::invalid(
