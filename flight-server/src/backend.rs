@@ -58,6 +58,8 @@ pub struct Prepared {
     pub rows: Option<SchemaRef>,
     /// One field per parameter, in order; of type `Null` where the type is not known.
     pub parameters: SchemaRef,
+    /// The answer goes on until somebody ends it; the backend bounds how many there are.
+    pub is_endless: bool,
 }
 
 pub enum Answer {

@@ -22,7 +22,8 @@ impl Backend for Database {
     ) -> Result<Prepared, Refusal> {
         let values = parameters.map(parameters_of_batch).transpose()?;
         let prepared = session_in(self, scope)?.prepare(sql, values.as_deref()).await?;
-        Ok(Prepared { rows: prepared.rows, parameters: prepared.parameters })
+        let session::Prepared { rows, parameters, is_endless } = prepared;
+        Ok(Prepared { rows, parameters, is_endless })
     }
 
     async fn execute(

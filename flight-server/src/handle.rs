@@ -39,6 +39,9 @@ pub(crate) struct Handle {
     /// What the client calls itself.
     #[prost(string, optional, tag = "9")]
     pub client: Option<String>,
+    /// The answer goes on until somebody ends it.
+    #[prost(bool, tag = "10")]
+    pub is_endless: bool,
 }
 
 impl Handle {

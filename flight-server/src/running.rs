@@ -26,7 +26,7 @@ struct Queries {
 
 /// A query's right to run. Dropping it makes room for another.
 pub(crate) struct Permit {
-    _permit: OwnedSemaphorePermit,
+    _permit: Option<OwnedSemaphorePermit>,
     number: u64,
     queries: Arc<Mutex<Queries>>,
 }
@@ -42,18 +42,23 @@ impl Running {
         Running { permits: Arc::new(Semaphore::new(limit)), limit, queries: Arc::default() }
     }
 
-    /// Makes `rows` one of the running queries; `open` starts it once there is room.
+    /// Makes `rows` one of the running queries; `open` starts it once there is room. What has no end takes none of the
+    /// room that queries share.
     pub async fn track<T: Send + 'static>(
         &self,
         query: Bytes,
+        is_endless: bool,
         open: impl Future<Output = Result<BoxStream<'static, Result<T, Status>>, Status>>,
     ) -> Result<BoxStream<'static, Result<T, Status>>, Status> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
-            Status::resource_exhausted(format!(
-                "{} queries are running, the most allowed; try again",
-                self.limit
-            ))
-        })?;
+        let permit = match is_endless {
+            true => None,
+            false => Some(Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
+                Status::resource_exhausted(format!(
+                    "{} queries are running, the most allowed; try again",
+                    self.limit
+                ))
+            })?),
+        };
         let (abort, registration) = AbortHandle::new_pair();
         let permit = self.enter(query, abort.clone(), permit);
         let rows = stream::Abortable::new(open.await?, registration);
@@ -64,7 +69,7 @@ impl Running {
         Ok(rows.chain(last.filter_map(futures::future::ready)).boxed())
     }
 
-    fn enter(&self, query: Bytes, abort: AbortHandle, permit: OwnedSemaphorePermit) -> Permit {
+    fn enter(&self, query: Bytes, abort: AbortHandle, permit: Option<OwnedSemaphorePermit>) -> Permit {
         let mut queries = lock(&self.queries);
         let number = queries.next;
         queries.next += 1;

@@ -27,11 +27,13 @@ const STATEMENT_BYTES_MAX: usize = 64 * 1024;
 impl Service {
     /// Plans a query and gives a ticket for its rows; runs anything else.
     pub async fn statement_info(&self, mut handle: Handle) -> Result<FlightInfo, Status> {
-        let Some(rows) = self.plan(&handle).await?.rows else {
+        let Prepared { rows, is_endless, .. } = self.plan(&handle).await?;
+        let Some(rows) = rows else {
             let message = self.run_for_effect(&handle).await?;
             let schema = wire::schema_bytes(&Schema::empty())?;
             return Ok(FlightInfo { schema, ..FlightInfo::new() }.with_app_metadata(message));
         };
+        handle.is_endless = is_endless;
         handle.advertised = wire::schema_bytes(&wire::wire_schema(&rows, &handle.profile()))?;
         handle.query = Bytes::copy_from_slice(Uuid::new_v4().as_bytes());
         let ticket = TicketStatementQuery { statement_handle: handle.encode() }.as_any().encode_to_vec();
@@ -64,7 +66,8 @@ impl Service {
         handle: Handle,
     ) -> Result<BoxStream<'static, Result<FlightData, Status>>, Status> {
         let schema = wire::schema_from_bytes(&handle.advertised)?;
-        let rows = self.running.track(handle.query.clone(), self.open(&handle, &schema)).await?;
+        let opening = self.open(&handle, &schema);
+        let rows = self.running.track(handle.query.clone(), handle.is_endless, opening).await?;
         wire::encode(schema, &handle.profile(), rows)
     }
 

@@ -173,6 +173,29 @@ def test_a_reader_left_early_harms_nobody(connection):
         assert cursor.fetchone() == (1,)
 
 
+def test_a_subscription_is_read_batch_by_batch(connection, table):
+    with connection.cursor() as cursor:
+        cursor.execute(f"SUBSCRIBE TO {table} WITH (snapshot = false)")
+        reader = cursor.fetch_record_batch()
+        marks = 0
+        for batch in reader:
+            rows = batch.to_pylist()
+            assert all(list(row)[:4] == ["change", "final", "token", "epoch"] for row in rows)
+            marks += sum(row["change"] == 0 and row["token"] is not None for row in rows)
+            if marks:
+                break
+        token = next(row["token"] for row in rows if row["change"] == 0)
+        cursor.adbc_cancel()
+    with connection.cursor() as cursor:
+        cursor.execute(f"SUBSCRIBE TO {table} WITH (live = false) AFTER '{token}'")
+        told = next(batch for batch in cursor.fetch_record_batch() if batch.num_rows)
+        assert all(row["change"] == 0 or row["final"] for row in told.to_pylist())
+        cursor.adbc_cancel()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
+
+
 def test_wide_text_is_cut_into_messages(cursor):
     cursor.execute("SELECT repeat('x', 10000) AS x FROM generate_series(1, 2000)")
     rows = cursor.fetch_arrow_table()

@@ -100,7 +100,7 @@ impl Backend for PlainBackend {
             .collect();
         fields.sort_by(|a, b| a.name().cmp(b.name()));
         let rows = (!is_ddl(&plan)).then(|| Arc::clone(plan.schema().inner()));
-        Ok(Prepared { rows, parameters: Arc::new(Schema::new(fields)) })
+        Ok(Prepared { rows, parameters: Arc::new(Schema::new(fields)), is_endless: false })
     }
 
     async fn execute(

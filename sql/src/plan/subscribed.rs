@@ -91,6 +91,10 @@ fn the_view(plan: &LogicalPlan, public: &str) -> Result<String> {
                         .hint("subscribe to the view itself; WITH (live = false) tells its final rows alone"),
                 ),
             },
+            LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {
+                Some(refused("the query reads no view"))
+            }
+            LogicalPlan::Join(_) => Some(refused("a join looks at several rows")),
             other => {
                 let name = other.display().to_string();
                 let name = name.split([':', ' ']).next().unwrap_or_default().to_lowercase();

@@ -40,6 +40,8 @@ pub(crate) struct Bounds {
     /// From the start to the deadline.
     pub time: Duration,
     pub memory_bytes: usize,
+    /// How long the client may take nothing of what is there.
+    pub stalled: Option<Duration>,
 }
 
 impl Bounds {
@@ -87,7 +89,7 @@ pub(crate) fn start(
     ticket: Ticket,
 ) -> SendableRecordBatchStream {
     let (tx, rx) = mpsc::channel(QUEUE_BATCHES);
-    let task = Task::spawn(runtime, drive(rows, SchemaRef::clone(&schema), tx));
+    let task = Task::spawn(runtime, drive(rows, SchemaRef::clone(&schema), tx, bounds.stalled));
     let sleep = Box::pin(tokio::time::sleep_until(bounds.deadline));
     Box::pin(AnswerStream { schema, rx, task, sleep, bounds, ticket, ended: false })
 }
@@ -96,21 +98,35 @@ async fn drive(
     mut rows: SendableRecordBatchStream,
     schema: SchemaRef,
     tx: mpsc::Sender<Result<RecordBatch, DataFusionError>>,
-) {
+    stalled: Option<Duration>,
+) -> Result<()> {
     while let Some(batch) = rows.next().await {
         let batch = batch.and_then(|batch| stamp::batch(&schema, &batch));
         let failed = batch.is_err();
+        let sent = match stalled {
+            None => tx.send(batch).await,
+            Some(limit) => match tokio::time::timeout(limit, tx.send(batch)).await {
+                Ok(sent) => sent,
+                Err(_) => return Err(left(limit)),
+            },
+        };
         // A receiver that is gone has aborted this task already.
-        if tx.send(batch).await.is_err() || failed {
-            return;
+        if sent.is_err() || failed {
+            break;
         }
     }
+    Ok(())
+}
+
+fn left(limit: Duration) -> Error {
+    Error::invalid(format!("the client took nothing of what it was told for {limit:?}"))
+        .hint("SUBSCRIBE again, AFTER the last token that came")
 }
 
 struct AnswerStream {
     schema: SchemaRef,
     rx: mpsc::Receiver<Result<RecordBatch, DataFusionError>>,
-    task: Task<()>,
+    task: Task<Result<()>>,
     sleep: Pin<Box<Sleep>>,
     bounds: Bounds,
     ticket: Ticket,
@@ -147,11 +163,12 @@ impl Stream for AnswerStream {
                 Poll::Ready(self.fail(error))
             }
             None => match ready!(self.task.0.poll_unpin(cx)) {
-                Ok(()) => {
+                Ok(Ok(())) => {
                     self.ended = true;
                     self.ticket.finish(Ok(()));
                     Poll::Ready(None)
                 }
+                Ok(Err(error)) => Poll::Ready(self.fail(error)),
                 Err(error) => Poll::Ready(self.fail(panicked(&error))),
             },
         }

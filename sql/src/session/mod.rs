@@ -72,6 +72,8 @@ pub struct Prepared {
     pub rows: Option<SchemaRef>,
     /// One field per bind parameter, in order; of type `Null` where the statement does not say.
     pub parameters: SchemaRef,
+    /// The answer goes on until somebody ends it.
+    pub is_endless: bool,
 }
 
 impl Session {
@@ -99,7 +101,9 @@ impl Session {
     /// Plans a statement and changes nothing. With values for the parameters the types of the answer are exact.
     pub async fn prepare(&self, sql: &str, values: Option<&[ScalarValue]>) -> Result<Prepared> {
         limits::check_text(sql)?;
-        let rows = match parse::statement(sql)?.statement {
+        let statement = parse::statement(sql)?.statement;
+        let is_endless = matches!(statement, Statement::Subscribe(_));
+        let rows = match statement {
             Statement::Query(query) => return self.prepare_query(query, None, values).await,
             Statement::Explain(Explain { analyze, verbose, what: Explained::Statement(inner) }) => {
                 match *inner {
@@ -128,7 +132,7 @@ impl Session {
             | Statement::Restart(_)
             | Statement::SetWatermark(_) => None,
         };
-        Ok(Prepared { rows, parameters: Arc::new(Schema::empty()) })
+        Ok(Prepared { rows, parameters: Arc::new(Schema::empty()), is_endless })
     }
 
     async fn prepare_query(
@@ -138,7 +142,7 @@ impl Session {
         values: Option<&[ScalarValue]>,
     ) -> Result<Prepared> {
         let planned = self.request(query, explain).plan(values.map(<[_]>::to_vec)).await?;
-        Ok(Prepared { rows: Some(planned.rows), parameters: planned.parameters })
+        Ok(Prepared { rows: Some(planned.rows), parameters: planned.parameters, is_endless: false })
     }
 
     /// Carries a statement out. `values` are those of the bind parameters, by position.

@@ -119,8 +119,12 @@ impl Planned {
     pub async fn start(self, shared: &Shared, mut ticket: Ticket) -> Result<Answer> {
         let settings = &shared.settings;
         let time = settings.query_deadline;
-        let bounds =
-            Bounds { deadline: Instant::now() + time, time, memory_bytes: settings.query_memory_bytes };
+        let bounds = Bounds {
+            deadline: Instant::now() + time,
+            time,
+            memory_bytes: settings.query_memory_bytes,
+            stalled: None,
+        };
         let rows = Arc::clone(&self.rows);
         let starting = Task::spawn(&shared.runtime, async move {
             let physical = self.state.create_physical_plan(&self.plan).await;

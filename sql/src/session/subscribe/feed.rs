@@ -28,7 +28,10 @@ const UNREAD_FOR: Duration = Duration::from_secs(10);
 
 /// The feeds that somebody listens to, by their views.
 #[derive(Default)]
-pub(crate) struct Feeds(Mutex<BTreeMap<Uuid, Weak<Feed>>>);
+pub(crate) struct Feeds(Mutex<BTreeMap<Kind, Weak<Feed>>>);
+
+/// One of a view with its open rows, and one without for those who want final ones alone.
+type Kind = (Uuid, bool);
 
 pub(super) struct Feed {
     pub news: watch::Receiver<News>,
@@ -53,27 +56,24 @@ pub(super) struct State {
     pub live: Vec<RecordBatch>,
     /// What has become of the open rows of the state before.
     pub changed: Vec<RecordBatch>,
-    /// Keeps what the open rows take counted.
-    _pinned: Option<Arc<Pinned>>,
 }
 
 impl Feeds {
-    pub(super) fn of(&self, shared: &Arc<Shared>, view: &str) -> Result<Arc<Feed>> {
+    pub(super) fn of(&self, shared: &Arc<Shared>, view: &str, live: bool) -> Result<Arc<Feed>> {
         let snapshot = shared.engine.snapshot();
         let table = snapshot.views.get(view).ok_or_else(|| gone(view))?;
         let id = table.version.view;
         let mut feeds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         feeds.retain(|_, feed| feed.strong_count() > 0);
-        let known = feeds.get(&id).and_then(Weak::upgrade);
+        let known = feeds.get(&(id, live)).and_then(Weak::upgrade);
         // One that has ended is held by whoever does not take notice of that.
         if let Some(feed) = known.filter(|feed| !matches!(*feed.news.borrow(), News::Ended(_))) {
             return Ok(feed);
         }
         let (teller, news) = watch::channel(News::None);
-        let pool = Arc::new(GreedyMemoryPool::new(shared.settings.query_memory_bytes));
-        let teller = Teller { shared: Arc::clone(shared), view: view.to_owned(), id, pool, teller };
+        let teller = Teller { shared: Arc::clone(shared), view: view.to_owned(), id, live, teller };
         let feed = Arc::new(Feed { news, _task: Task::spawn(&shared.runtime, teller.run()) });
-        feeds.insert(id, Arc::downgrade(&feed));
+        feeds.insert((id, live), Arc::downgrade(&feed));
         Ok(feed)
     }
 }
@@ -93,7 +93,8 @@ struct Teller {
     shared: Arc<Shared>,
     view: String,
     id: Uuid,
-    pool: Arc<dyn MemoryPool>,
+    /// Open rows too.
+    live: bool,
     teller: watch::Sender<News>,
 }
 
@@ -146,23 +147,27 @@ impl Teller {
                 table,
                 live: last.live.clone(),
                 changed: vec![],
-                _pinned: last._pinned.clone(),
             }),
             _ => {
-                let (pinned, live) = self.live(&snapshot).await.map_err(Unread::Now)?;
+                let live = match self.live {
+                    true => self.open_rows(&snapshot).await.map_err(Unread::Now)?,
+                    false => vec![],
+                };
                 let before = last.map_or(&[][..], |last| &last.live);
                 let changed = changes::between(before, &live).map_err(Unread::Ever)?;
-                Some(State { number, epoch, table, live, changed, _pinned: Some(pinned) })
+                Some(State { number, epoch, table, live, changed })
             }
         })
     }
 
-    async fn live(&self, snapshot: &Snapshot) -> Result<(Arc<Pinned>, Vec<RecordBatch>)> {
+    /// Each time within what a query may use, whatever is held of earlier ones.
+    async fn open_rows(&self, snapshot: &Snapshot) -> Result<Vec<RecordBatch>> {
+        let pool: Arc<dyn MemoryPool> =
+            Arc::new(GreedyMemoryPool::new(self.shared.settings.query_memory_bytes));
         let source: Arc<dyn StatusSource> = Arc::clone(&self.shared) as _;
-        let pinned = Arc::new(Pinned::new(snapshot, source));
+        let pinned = Pinned::new(snapshot, source);
         let table = pinned.views.get(&self.view).ok_or_else(|| gone(&self.view))?;
-        let live = table.live(&self.pool).await?.to_vec();
-        Ok((pinned, live))
+        Ok(table.live(&pool).await?.to_vec())
     }
 }
 

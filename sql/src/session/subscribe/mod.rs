@@ -45,6 +45,8 @@ const TOLD: [&str; 4] = ["change", "final", "token", "epoch"];
 const OPTIONS: [&str; 3] = ["every", "live", "snapshot"];
 /// A mark without a row says how far all is told.
 const MARK: Duration = Duration::from_secs(1);
+/// A client that takes nothing for so long is left: what it was about to be told is kept for it.
+const STALLED: Duration = Duration::from_secs(30);
 /// As good as for ever.
 const ENDLESS: Duration = Duration::from_secs(100 * 365 * 86_400);
 
@@ -92,11 +94,11 @@ pub(crate) async fn plan(shared: &Arc<Shared>, schema: &str, subscribe: &Subscri
     if !planned.parameters.fields().is_empty() {
         return Err(Error::invalid("a subscription has no parameters").hint("write the value itself"));
     }
+    let rows = RowByRow::of(planned.plan, schema, &planned.state).await?;
     if planned.reads.is_none() {
         return Err(Error::invalid("a row would be told once, and be another one later: the query looks at the clock, at chance, or at other tables")
             .hint("subscribe to rows of one view by what they hold"));
     }
-    let rows = RowByRow::of(planned.plan, schema, &planned.state).await?;
     let schema = schema_of(&rows.schema)?;
     Ok(Planned { rows, wanted, schema })
 }
@@ -125,7 +127,7 @@ fn schema_of(rows: &Schema) -> Result<SchemaRef> {
 
 impl Planned {
     pub fn start(self, shared: &Arc<Shared>, ticket: Ticket) -> Result<Answer> {
-        let feed = shared.feeds.of(shared, &self.rows.view)?;
+        let feed = shared.feeds.of(shared, &self.rows.view, self.wanted.live)?;
         let schema = Arc::clone(&self.schema);
         let news = feed.news.clone();
         let subscriber = Subscriber {
@@ -147,7 +149,12 @@ impl Planned {
         });
         let rows = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
         let memory_bytes = shared.settings.query_memory_bytes;
-        let bounds = Bounds { deadline: Instant::now() + ENDLESS, time: ENDLESS, memory_bytes };
+        let bounds = Bounds {
+            deadline: Instant::now() + ENDLESS,
+            time: ENDLESS,
+            memory_bytes,
+            stalled: Some(STALLED),
+        };
         Ok(Answer::Rows(answer::start(&shared.runtime, schema, rows, bounds, ticket)))
     }
 }

@@ -3,6 +3,7 @@
 mod answers;
 mod endpoints;
 mod hostile;
+mod subscribe;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use expect_test::{Expect, expect};
 use futures::{StreamExt, TryStreamExt};
 use thalweg_engine::clock::SystemClock;
 use thalweg_engine::ids::Epoch;
-use thalweg_engine::sink::ClosedRows;
+use thalweg_engine::sink::{ClosedRows, HistoryFiles};
 use tokio::runtime::Handle;
 
 use super::*;
