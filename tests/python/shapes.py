@@ -304,9 +304,73 @@ def copied(draw, name):
     return [(name, text)], text
 
 
+def looked_back_on(draw, name):
+    """What reads a view that looks back, in windows of any length beside its slices, or looking itself."""
+    back, size = draw.choice([30, 600, 3600]), draw.choice([1, 7, 30, 60, 420])
+    seen = lambda by: (
+        f"SELECT id, ts, who, page, ms, count(*) OVER (PARTITION BY who ORDER BY ts RANGE BETWEEN {by} PRECEDING AND CURRENT ROW) AS seen FROM views"
+    )
+    windows = Windows(draw, ("tumble",))
+    windows.size = windows.slide = size
+    of = f"{name}_of"
+    ways = {
+        "windowed": lambda rows, by: f"SELECT window_start, who, sum(seen) AS seen, count(*) AS n FROM {rows} GROUP BY window_start, who",
+        "moving": lambda rows, by: f"SELECT id, ts, max(seen) OVER (PARTITION BY page ORDER BY ts RANGE BETWEEN {by(15)} PRECEDING AND CURRENT ROW) AS most FROM {rows}",
+        "apart": lambda rows, by: f"SELECT a.id, b.id AS other, b.seen FROM {rows} AS a JOIN {rows} AS b ON a.who = b.who AND b.ts BETWEEN a.ts AND a.ts + {by(10)}",
+    }
+    way = draw.choice(list(ways))
+    micros = lambda seconds: seconds * SECOND
+    ours = windows.ours(of) if way == "windowed" else of
+    theirs = windows.theirs("them") if way == "windowed" else "them"
+    return [(of, seen(interval(back))), (name, ways[way](ours, interval))], f"WITH them AS ({seen(back * SECOND)}) {ways[way](theirs, micros)}"
+
+
+def merged(draw, name):
+    """Rows of two views, in their own windows or in longer ones."""
+    windows = Windows(draw, ("tumble",))
+    windows.offset = 0
+    parts = [
+        lambda rows: f"SELECT window_start, who, count(*) AS n FROM {rows('views')} GROUP BY window_start, who",
+        lambda rows: f"SELECT window_start, who, sum(cents) AS n FROM {rows('buys')} GROUP BY window_start, who",
+    ]
+    both = lambda one, other: f"SELECT window_start, who, n, 'view' AS what FROM {one} UNION ALL SELECT window_start, who, n, 'buy' FROM {other}"
+    views = [(f"{name}_{part}", text(windows.ours)) for part, text in zip("ab", parts)]
+    a, b = (f"({text(windows.theirs)})" for text in parts)
+    if draw.random() < 0.5:
+        whole = lambda rows: f"SELECT window_start, sum(n) AS n, count(*) AS parts, count(DISTINCT what) AS kinds FROM ({rows}) AS both_of GROUP BY window_start"
+        return [*views, (name, whole(both(f"{name}_a", f"{name}_b")))], whole(both(a, b))
+    longer = windows.size * 3
+    whole = lambda rows: f"SELECT window_start, who, sum(n) AS n, count(*) AS parts FROM {rows} GROUP BY window_start, who"
+    ours = f"WITH both_of AS ({both(f'{name}_a', f'{name}_b')}) {whole(f'TUMBLE(both_of, window_start, {interval(longer)})')}"
+    theirs = f"(SELECT window_start // {longer * SECOND} * {longer * SECOND} AS window_start, who, n FROM ({both(a, b)}))"
+    return [*views, (name, ours)], whole(theirs)
+
+
+def firsts(draw, name):
+    windows, where = Windows(draw), draw.choice(CONDITIONS)
+    last = draw.choice(["", " DESC"])
+    make = lambda rows: (
+        f"SELECT f.window_end, f.page, count(*) AS n, sum(f.ms) AS ms FROM (SELECT DISTINCT ON (window_end, who) window_end, who, page, ms "
+        f"FROM {rows}{where} ORDER BY window_end, who, ts{last}, id) AS f GROUP BY f.window_end, f.page"
+    )
+    return [(name, make(windows.ours("views")))], make(windows.theirs("views"))
+
+
+def anywhere(draw, name):
+    """What any of three has."""
+    windows = Windows(draw, ("tumble", "hop"))
+    each = lambda rows, where: f"(SELECT window_start, who, count(*) AS n FROM {rows}{where} GROUP BY window_start, who)"
+    make = lambda rows: (
+        f"SELECT coalesce(a.window_start, b.window_start, c.window_start) AS bound, coalesce(a.who, b.who, c.who) AS who, a.n AS a, b.n AS b, c.n AS c "
+        f"FROM {each(rows('views'), ' WHERE ms > 60')} AS a FULL JOIN {each(rows('buys'), '')} AS b ON a.window_start = b.window_start AND a.who = b.who "
+        f"FULL JOIN {each(rows('views'), ' WHERE ms < 30')} AS c ON coalesce(a.window_start, b.window_start) = c.window_start AND coalesce(a.who, b.who) = c.who"
+    )
+    return [(name, make(windows.ours))], make(windows.theirs)
+
+
 SHAPES = [grouped, grouped, rolled_up, sessions, sessions, joined, met, apart, apart, sought, before, before, ranked,
           moving, moving, chained, united, among, ever, copied, looked_up, looked_up, looked_up_above, looked_up_around,
-          enriched]
+          enriched, looked_back_on, looked_back_on, merged, merged, firsts, anywhere]
 
 
 def events(draw, count):
