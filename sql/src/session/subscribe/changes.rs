@@ -44,33 +44,30 @@ pub(super) fn between(before: &[RecordBatch], now: &[RecordBatch]) -> Result<Vec
     for row in old.iter().flat_map(|rows| rows.iter()) {
         *counts.entry(row.data()).or_default() += 1;
     }
-    let mut come = vec![];
-    for (batch, rows) in now.iter().zip(&new) {
-        let is_new = |row: &u32| match counts.get_mut(rows.row(*row as usize).data()) {
-            Some(left) if *left > 0 => {
-                *left -= 1;
-                false
-            }
-            _ => true,
-        };
-        come.push((batch, (0..batch.num_rows() as u32).filter(is_new).collect::<Vec<_>>()));
-    }
-    let mut gone = vec![];
-    for (batch, rows) in before.iter().zip(&old) {
-        // What nobody has claimed is no more.
-        let is_gone = |row: &u32| match counts.get_mut(rows.row(*row as usize).data()) {
-            Some(left) if *left > 0 => {
-                *left -= 1;
-                true
-            }
-            _ => false,
-        };
-        gone.push((batch, (0..batch.num_rows() as u32).filter(is_gone).collect::<Vec<_>>()));
-    }
+    // Whether a row of the other side is left that is like this one.
+    let mut claim = |row: &[u8]| match counts.get_mut(row) {
+        Some(left) if *left > 0 => {
+            *left -= 1;
+            true
+        }
+        _ => false,
+    };
+    let mut told = |batches: &[RecordBatch], rows: &[Rows], if_claimed: bool| {
+        let mut some = vec![];
+        for (batch, rows) in batches.iter().zip(rows) {
+            let is_told = |row: &u32| claim(rows.row(*row as usize).data()) == if_claimed;
+            let chosen = (0..batch.num_rows() as u32).filter(is_told).collect::<Vec<_>>();
+            some.push((batch.clone(), chosen));
+        }
+        some
+    };
+    let come = told(now, &new, false);
+    // What nobody has claimed is no more.
+    let gone = told(before, &old, true);
     let mut changes = vec![];
     for (change, parts) in [(Change::Gone, gone), (Change::Come, come)] {
         for (batch, rows) in parts.into_iter().filter(|(_, rows)| !rows.is_empty()) {
-            changes.push(change.of(&take_record_batch(batch, &UInt32Array::from(rows))?)?);
+            changes.push(change.of(&take_record_batch(&batch, &UInt32Array::from(rows))?)?);
         }
     }
     Ok(changes)
