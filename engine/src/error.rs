@@ -41,8 +41,13 @@ pub enum Error {
     Plan(Arc<DataFusionError>),
     #[error("the object store failed: {0}")]
     Store(Arc<object_store::Error>),
-    #[error("a Delta table failed: {0}")]
+    #[error("a Delta table failed: {}", without_trace(&.0.to_string()))]
     Delta(Arc<deltalake_core::DeltaTableError>),
+}
+
+/// The library says where in itself an error arose, line by line.
+fn without_trace(text: &str) -> &str {
+    text.split_once("\n   0: ").map_or(text, |(text, _)| text)
 }
 
 impl Error {

@@ -21,8 +21,8 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    CopyOptions, Error, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 use object_store::{PutMode, Result};
 
@@ -87,7 +87,20 @@ impl ObjectStore for DurableLocal {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.inner.get_opts(location, options).await
+        let asked = options.range.clone();
+        let found = self.inner.get_opts(location, options).await?;
+        // Whoever asks for a part knows how long the file is to be, and takes what is short for a mistake of its own.
+        match asked {
+            Some(GetRange::Bounded(asked)) if found.range.end < asked.end => Err(Error::NotFound {
+                path: location.to_string(),
+                source: format!(
+                    "the file was cut, it has {} bytes, and those up to {} are asked for",
+                    found.meta.size, asked.end
+                )
+                .into(),
+            }),
+            _ => Ok(found),
+        }
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {

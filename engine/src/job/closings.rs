@@ -33,7 +33,7 @@ impl Closings {
     async fn rows(&self) -> Result<Vec<RecordBatch>> {
         let mut rows = vec![];
         for file in self.history.files.iter() {
-            for batch in self.history.read(file, None).await? {
+            for batch in self.history.read(file).await? {
                 rows.push(self.as_view(&batch)?);
             }
         }

@@ -30,6 +30,7 @@ use crate::job::shared::{Partition, Shared};
 use crate::job::stream::{Crew, StreamJob};
 use crate::job::{Settings, chain, tables};
 use crate::source::Assignment;
+use crate::source::END_IS_TOLD_EVERY;
 use crate::spec::{Input, Leg, SourceSpec, ViewSpec};
 use crate::status::{CheckpointStatus, Failure, Intervention, LedgerRow};
 use crate::view::watermark::{Standing, frontier};
@@ -267,10 +268,18 @@ impl Coordinator {
                 frontiers.insert(name.clone(), stream.frontier);
                 continue;
             }
+            // Of all that slept, who says since the first woke up that nothing has come.
+            let asleep = |stood: &Partition| match (stream.woke, stood.heard) {
+                (Some(woke), Some(heard)) => heard >= woke + END_IS_TOLD_EVERY,
+                _ => true,
+            };
             let standing = |(id, now): (&PartitionId, &Partition)| match (partitions.get(id), now.returned) {
                 // Back since its barrier said idle: the floor it then took holds.
                 (Some(_), Some(floor)) => Standing::Active(floor),
                 (Some(stood), None) if stood.ended => Standing::Ended,
+                (Some(stood), None) if stood.idle_since.is_some() && !asleep(stood) => {
+                    Standing::Active(stream.frontier)
+                }
                 (Some(stood), None) if stood.idle_since.is_some() => Standing::Idle(stood.time.watermark()),
                 (Some(stood), None) => Standing::Active(stood.time.watermark()),
                 // Found, and not taken up by its worker at that barrier; what it has read since is of the next epoch.

@@ -107,6 +107,9 @@ pub struct Stream {
     /// On the clock's elapsed time: when the last record of any partition came, or a partition was last not known to be
     /// at its end.
     pub silent_since: Duration,
+    /// Likewise when a record last came after all partitions had been idle: others may have records of that time, and are
+    /// not known to be at their end before their source says so anew.
+    pub woke: Option<Duration>,
     pub effort: Effort,
     /// By worker: rows that readers see already, and that no view's lower half has seen.
     pub arrived: BTreeMap<usize, ArrivedRows>,

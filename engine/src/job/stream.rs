@@ -161,6 +161,7 @@ impl StreamJob {
             rejected: 0,
             bytes: 0,
             silent_since: now,
+            woke: None,
             effort: Effort::default(),
             arrived: BTreeMap::new(),
         }

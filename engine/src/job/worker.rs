@@ -361,6 +361,11 @@ impl Running {
             .get_mut(&self.worker.stream.name)
             .ok_or_else(|| Error::Internal("a worker reads a stream that is gone".into()))?;
         let frontier = stream.frontier;
+        let slept = stream
+            .partitions
+            .values()
+            .all(|it| it.ended || (it.idle_since.is_some() && it.returned.is_none()));
+        let mut woke = None;
         let mut reached = BTreeMap::new();
         let until = |end: usize| accepted.partition_point(|index| (*index as usize) < end);
         for (partition, range) in raw.ranges() {
@@ -371,8 +376,12 @@ impl Running {
             if until(range.start) < until(range.end) && quiet.record() {
                 known.time.floor = known.time.floor.max(frontier);
                 known.returned = Some(known.time.watermark());
+                woke = Some(self.worker.clock.elapsed());
             }
             reached.entry(partition).or_insert_with(|| Reached::at(known.time));
+        }
+        if slept {
+            stream.woke = woke.or(stream.woke);
         }
         Ok(reached)
     }

@@ -14,7 +14,6 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::Bytes;
 use deltalake_core::DeltaTable;
 use deltalake_core::logstore::{StorageConfig, default_logstore};
-use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -309,7 +308,7 @@ fn delta(
                 )));
             }
             refuse_larger(spec, file.size() as usize)?;
-            let bytes = folder.get(&Path::from(name.as_str())).await?.bytes().await?;
+            let bytes = folder.get(&file.object_store_path()).await?.bytes().await?;
             let constant: Vec<_> = file.partition_values_map().into_iter().collect();
             let read = of_parquet(bytes).and_then(|read| declared(spec, read, &constant));
             batches.extend(read.map_err(|error| of_file(&name, &error))?);

@@ -5,7 +5,7 @@
 
 use arrow::array::RecordBatch;
 use object_store::ObjectStoreExt;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::file::metadata::KeyValue;
 
 use super::{HistoryFile, HistoryFiles};
@@ -15,6 +15,9 @@ use crate::{Error, Result};
 
 /// Of a file's metadata: `7:120 8:44` are 120 rows that closed in epoch 7, and then 44 in the next.
 const KEY: &str = "thalweg.closed";
+
+/// Decoded at a time.
+const BATCH_ROWS: usize = 8192;
 
 /// Rows of one table that closed in one epoch.
 #[derive(Debug, Clone)]
@@ -50,11 +53,13 @@ impl HistoryFile {
 }
 
 impl HistoryFiles {
-    /// The rows of a file that closed after an epoch, or all, in the lake's types.
-    pub async fn read(&self, file: &HistoryFile, after: Option<Epoch>) -> Result<Vec<RecordBatch>> {
-        if after.is_some_and(|after| !file.may_hold_after(after)) {
-            return Ok(vec![]);
-        }
+    /// All rows of a file, in the lake's types.
+    pub async fn read(&self, file: &HistoryFile) -> Result<Vec<RecordBatch>> {
+        Ok(self.open(file, None).await?.collect::<Result<_, _>>()?)
+    }
+
+    /// The rows of a file that closed after an epoch, or all, as they are decoded.
+    pub async fn open(&self, file: &HistoryFile, after: Option<Epoch>) -> Result<ParquetRecordBatchReader> {
         let bytes = self.store.get(&file.path).await?.bytes().await?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
         let told = match after {
@@ -69,8 +74,7 @@ impl HistoryFiles {
                 })?
             }
         };
-        let batches = builder.with_offset(told).build()?;
-        Ok(batches.collect::<Result<_, _>>()?)
+        Ok(builder.with_batch_size(BATCH_ROWS).with_offset(told).build()?)
     }
 }
 

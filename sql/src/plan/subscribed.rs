@@ -95,6 +95,7 @@ fn the_view(plan: &LogicalPlan, public: &str) -> Result<String> {
                 Some(refused("the query reads no view"))
             }
             LogicalPlan::Join(_) => Some(refused("a join looks at several rows")),
+            LogicalPlan::Window(_) => Some(refused("OVER looks at several rows")),
             other => {
                 let name = other.display().to_string();
                 let name = name.split([':', ' ']).next().unwrap_or_default().to_lowercase();

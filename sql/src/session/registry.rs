@@ -10,7 +10,7 @@ use thalweg_engine::ids::Micros;
 use super::settings::Client;
 use crate::{Error, Result};
 
-/// Queries that have ended and are still listed.
+/// Queries that have ended and are still listed; as many subscriptions.
 const FINISHED_MAX: usize = 100;
 /// Subscriptions at a time.
 const SUBSCRIPTIONS_MAX: usize = 10_000;
@@ -144,8 +144,11 @@ impl Registry {
     fn leave(&self, id: u64, state: QueryState, error: Option<String>) {
         let mut entries = self.entries();
         let Some(running) = entries.running.remove(&id) else { return };
-        if entries.finished.len() >= FINISHED_MAX {
-            entries.finished.pop_front();
+        let alike = |ended: &QueryStatus| ended.kind == running.status.kind;
+        if entries.finished.iter().filter(|ended| alike(ended)).count() >= FINISHED_MAX
+            && let Some(oldest) = entries.finished.iter().position(alike)
+        {
+            entries.finished.remove(oldest);
         }
         entries.finished.push_back(QueryStatus {
             finished_at: Some(self.clock.wall()),

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use thalweg_engine::ids::Epoch;
-use thalweg_engine::sink::HistoryFile;
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -178,10 +177,9 @@ impl State {
         closed.map(|closed| Change::Final.of(&stamp::batch(&self.table.schema, &closed.rows)?)).collect()
     }
 
-    /// Likewise of one of its files.
-    pub async fn closed_in(&self, file: &HistoryFile, after: Option<Epoch>) -> Result<Vec<RecordBatch>> {
-        let rows = self.table.history.read(file, after).await?;
-        rows.iter().map(|rows| Change::Final.of(&stamp::batch(&self.table.schema, rows)?)).collect()
+    /// Some rows of one of its files.
+    pub fn closed(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        Change::Final.of(&stamp::batch(&self.table.schema, rows)?)
     }
 
     /// What takes the open rows of one state to those of this one.

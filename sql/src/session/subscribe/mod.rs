@@ -20,8 +20,10 @@ use std::time::Duration;
 use datafusion::arrow::array::{
     ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray, new_null_array,
 };
+use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::DataFusionError;
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use thalweg_engine::ids::Epoch;
 use thalweg_engine::sink::HistoryFile;
@@ -115,10 +117,7 @@ fn schema_of(rows: &Schema) -> Result<SchemaRef> {
     for field in rows.fields().iter().take(rows.fields().len() - CARRIED.len()) {
         if TOLD.contains(&field.name().as_str()) {
             return Err(Error::invalid(format!("a subscription has a column {} of its own", field.name()))
-                .hint(format!(
-                    "give the view's another name: SUBSCRIBE TO (SELECT {0} AS its_{0}, … FROM …)",
-                    field.name()
-                )));
+                .hint(format!("give the query's another name, such as {}_of_view, with AS", field.name())));
         }
         fields.push(field.as_ref().clone().with_nullable(true));
     }
@@ -177,6 +176,8 @@ enum Work {
     Rows(RecordBatch),
     /// What closed in a file after an epoch.
     File(Arc<State>, HistoryFile, Option<Epoch>),
+    /// The rest of one.
+    Opened(Arc<State>, Box<ParquetRecordBatchReader>),
     Mark(Arc<State>),
 }
 
@@ -185,13 +186,19 @@ impl Subscriber {
         loop {
             match self.work.pop_front() {
                 Some(Work::Rows(rows)) => {
-                    let rows = self.told(rows).await?;
+                    let rows = told(&self.rows, &self.schema, rows).await?;
                     if rows.num_rows() > 0 {
                         return Ok(rows);
                     }
                 }
                 Some(Work::File(state, file, after)) => {
-                    for rows in state.closed_in(&file, after).await?.into_iter().rev() {
+                    let opened = state.table.history.open(&file, after).await?;
+                    self.work.push_front(Work::Opened(state, Box::new(opened)));
+                }
+                Some(Work::Opened(state, mut opened)) => {
+                    if let Some(rows) = opened.next() {
+                        let rows = state.closed(&rows?)?;
+                        self.work.push_front(Work::Opened(state, opened));
                         self.work.push_front(Work::Rows(rows));
                     }
                 }
@@ -213,8 +220,7 @@ impl Subscriber {
                 return Ok(());
             }
             Some(at) => {
-                tokio::time::sleep_until(self.marked + self.wanted.every).await;
-                self.news.changed().await.map_err(|_| Error::internal("a view is told of no more"))?;
+                self.rest().await?;
                 let state = self.state().await?;
                 self.go_on(&at, &state)?;
                 state
@@ -225,6 +231,22 @@ impl Subscriber {
         }
         self.at = Some(state);
         Ok(())
+    }
+
+    /// Until there is another state, and it may be told; not when there will be none any more.
+    async fn rest(&mut self) -> Result<()> {
+        let due = self.marked + self.wanted.every;
+        loop {
+            self.news.changed().await.map_err(|_| Error::internal("a view is told of no more"))?;
+            let is_over = matches!(*self.news.borrow_and_update(), News::Ended(_));
+            if is_over || Instant::now() >= due {
+                return Ok(());
+            }
+            if tokio::time::timeout_at(due, self.news.changed()).await.is_err() {
+                return Ok(());
+            }
+            self.news.mark_changed();
+        }
     }
 
     async fn state(&mut self) -> Result<Arc<State>> {
@@ -283,16 +305,6 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Rows of the view as they are told.
-    async fn told(&self, rows: RecordBatch) -> Result<RecordBatch> {
-        let made = self.rows.run(rows).await?;
-        let made = datafusion::arrow::compute::concat_batches(&self.rows.schema, &made)?;
-        let (columns, carried) = made.columns().split_at(made.num_columns() - CARRIED.len());
-        let none = |field: usize| new_null_array(self.schema.field(field).data_type(), made.num_rows());
-        let told = carried.iter().cloned().chain([none(2), none(3)]).chain(columns.iter().cloned());
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), told.collect())?)
-    }
-
     /// All rows so far are what the view was.
     fn mark(&mut self, state: &State) -> Result<RecordBatch> {
         self.marked = Instant::now();
@@ -307,6 +319,15 @@ impl Subscriber {
             self.schema.fields().iter().skip(TOLD.len()).map(|field| new_null_array(field.data_type(), 1));
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), told.into_iter().chain(none).collect())?)
     }
+}
+
+/// Rows of the view as they are told.
+async fn told(plan: &RowByRow, schema: &SchemaRef, rows: RecordBatch) -> Result<RecordBatch> {
+    let made = concat_batches(&plan.schema, &plan.run(rows).await?)?;
+    let (columns, carried) = made.columns().split_at(made.num_columns() - CARRIED.len());
+    let none = |field: usize| new_null_array(schema.field(field).data_type(), made.num_rows());
+    let told = carried.iter().cloned().chain([none(2), none(3)]).chain(columns.iter().cloned());
+    Ok(RecordBatch::try_new(Arc::clone(schema), told.collect())?)
 }
 
 fn token(text: &str) -> Option<(Uuid, Epoch)> {

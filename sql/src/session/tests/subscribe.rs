@@ -190,7 +190,7 @@ async fn what_is_no_subscription_says_why() {
           hint: subscribe to rows of one view by what they hold
         SUBSCRIBE TO (SELECT n AS change FROM counts)
           error: a subscription has a column change of its own
-          hint: give the view's another name: SUBSCRIBE TO (SELECT change AS its_change, … FROM …)
+          hint: give the query's another name, such as change_of_view, with AS
         SUBSCRIBE TO (SELECT n FROM counts WHERE n = $1)
           error: a subscription has no parameters
           hint: write the value itself
