@@ -211,13 +211,21 @@ def ranked(draw, name):
 
 
 def moving(draw, name):
-    back, ahead = draw.choice([(30, 0), (60, 0), (20, 10), (0, 15)])
-    by = draw.choice(["PARTITION BY who ", ""])
-    end = lambda of: "CURRENT ROW" if ahead == 0 else f"{of(ahead)} FOLLOWING"
-    start = lambda of: "CURRENT ROW" if back == 0 else f"{of(back)} PRECEDING"
-    over = lambda of: f"OVER ({by}ORDER BY ts RANGE BETWEEN {start(of)} AND {end(of)})"
+    FRAMES = [(30, 0), (60, 0), (20, 10), (0, 15), (60, -10), (-5, 40), (300, -60)]
+
+    def bound(of, seconds, before, after):
+        return "CURRENT ROW" if seconds == 0 else f"{of(abs(seconds))} {before if seconds > 0 else after}"
+
+    def frame():
+        (back, ahead), by = draw.choice(FRAMES), draw.choice(["PARTITION BY who ", "PARTITION BY page ", ""])
+        return lambda of: (
+            f"OVER ({by}ORDER BY ts RANGE BETWEEN {bound(of, back, 'PRECEDING', 'FOLLOWING')} AND {bound(of, ahead, 'FOLLOWING', 'PRECEDING')})"
+        )
+
+    over = frame()
+    other = frame() if draw.random() < 0.5 else over
     make = lambda of: (
-        f"SELECT id, ts, who, sum(ms) {over(of)} AS ms, count(*) {over(of)} AS n, max(page) {over(of)} AS page FROM views"
+        f"SELECT id, ts, who, sum(ms) {over(of)} AS ms, count(*) {over(of)} AS n, max(page) {other(of)} AS page FROM views"
     )
     return [(name, make(interval))], make(lambda seconds: seconds * SECOND)
 

@@ -194,7 +194,8 @@ impl Checker<'_> {
                     "write an aggregate, first_value, last_value, nth_value, lag or lead over the RANGE",
                 ));
             }
-            let reach = Reach { before, after };
+            // A row is there itself, whether it is in its frame or not.
+            let reach = Reach { before: before.max(0), after: after.max(0) };
             check_length(reach, place)?;
             found = Some(match found {
                 Some((known, _)) if known != column => return Ok(None),
