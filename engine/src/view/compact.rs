@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayData, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, StructArray,
+    Array, ArrayData, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, StructArray, UInt32Array,
 };
 use arrow::buffer::OffsetBuffer;
+use arrow::compute::take_record_batch;
 use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
 
 use crate::Result;
 
@@ -22,6 +24,17 @@ pub fn compacted(batch: RecordBatch) -> Result<RecordBatch> {
     }
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+}
+
+/// Some rows of a batch, with nothing of the others: what is asked of lists is asked of all elements that lie below a slice
+/// of them.
+pub fn alone(batch: &RecordBatch, first: usize, rows: usize) -> Result<RecordBatch, ArrowError> {
+    let slice = batch.slice(first, rows);
+    if !slice.columns().iter().any(|column| column.data_type().is_nested()) {
+        return Ok(slice);
+    }
+    let chosen = UInt32Array::from_iter_values(0..rows as u32);
+    take_record_batch(&slice, &chosen)
 }
 
 /// What batches weigh that may share buffers, as slices of one do.
@@ -63,8 +76,7 @@ fn own(array: &ArrayRef) -> Result<ArrayRef> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Int32Array, StringViewArray, UInt32Array};
-    use arrow::compute::take_record_batch;
+    use arrow::array::{Int32Array, StringViewArray};
     use arrow::datatypes::Field;
 
     use super::*;

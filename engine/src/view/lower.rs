@@ -19,7 +19,7 @@ use crate::ids::{CALENDAR, Micros};
 use crate::spec::{Cut, Reach, Unit, ViewShape};
 use crate::view::Extent;
 use crate::view::arrived::Arrived;
-use crate::view::compact::compacted;
+use crate::view::compact::{alone, compacted};
 use crate::view::fault::Fault;
 use crate::view::leaf::MicroBatch;
 use crate::view::left::Left;
@@ -199,7 +199,7 @@ impl LowerHalf {
             return Ok(ran.parts);
         }
         // What can't run over nothing can never run, and no row is to blame.
-        if let Err(fault) = self.run(&batch.slice(0, 0)).await? {
+        if let Err(fault) = self.run(&alone(batch, 0, 0)?).await? {
             return Err(Error::BadData(format!("the view's plan can't run: {}", fault.reason)));
         }
         let mut faults = Faults::new();
@@ -212,7 +212,7 @@ impl LowerHalf {
         let (mut parts, mut counts) = (vec![], vec![]);
         let mut gallop = Gallop::over(left.num_rows());
         while let Some((first, some)) = gallop.next() {
-            match self.run(&left.slice(first, some)).await? {
+            match self.run(&alone(&left, first, some)?).await? {
                 Ok(ran) => {
                     counts.push(ran.counts);
                     parts.extend(ran.parts);

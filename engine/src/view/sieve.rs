@@ -19,6 +19,7 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 
 use crate::lookup::LookupExec;
+use crate::view::compact::alone;
 use crate::view::fault::Fault;
 use crate::view::leaf::LeafExec;
 use crate::view::tally::{as_aggregate, is_tally};
@@ -120,8 +121,8 @@ impl Rows {
 fn failing(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Vec<(usize, Fault)> {
     let mut failing = vec![];
     let fault = |first: usize, rows: usize| {
-        let batch = batch.slice(first, rows);
-        match catch_unwind(AssertUnwindSafe(|| expression.evaluate(&batch))) {
+        let evaluate = || expression.evaluate(&alone(batch, first, rows)?);
+        match catch_unwind(AssertUnwindSafe(evaluate)) {
             Ok(Ok(_)) => None,
             Ok(Err(error)) => Some(Fault::of_expression(&error)),
             Err(panic) => Some(Fault::of_panic(&*panic)),
@@ -134,9 +135,10 @@ fn failing(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Vec<(usiz
     while let Some((first, rows)) = gallop.next() {
         match fault(first, rows) {
             None => gallop.succeeded(),
-            Some(fault) => failing.extend(
-                gallop.failed().map(|row| (row, fault.at(culprit(expression, &batch.slice(row, 1))))),
-            ),
+            Some(fault) => failing.extend(gallop.failed().map(|row| {
+                let culprit = alone(batch, row, 1).map(|row| culprit(expression, &row));
+                (row, fault.at(culprit.unwrap_or(expression)))
+            })),
         }
     }
     failing

@@ -127,7 +127,8 @@ pub(super) fn time_of(plan: &LogicalPlan) -> Result<Column> {
 pub(super) fn keys_with(keys: &[Expr], time: Expr) -> Vec<Expr> {
     match keys {
         [Expr::GroupingSet(GroupingSet::GroupingSets(sets))] => {
-            let sets = sets.iter().map(|set| set.iter().cloned().chain([time.clone()]).collect()).collect();
+            // Before the others: by how many come behind it grouping() finds the bit of a key.
+            let sets = sets.iter().map(|set| [&[time.clone()], &set[..]].concat()).collect();
             vec![Expr::GroupingSet(GroupingSet::GroupingSets(sets))]
         }
         plain => plain.iter().cloned().chain([time]).collect(),
