@@ -16,6 +16,7 @@ mod legs;
 mod lookup;
 mod options;
 mod output;
+mod picks;
 mod replay;
 mod shape;
 mod syntax;
@@ -43,8 +44,8 @@ pub(super) use self::inputs::InputTable;
 pub use self::inputs::Inputs;
 use self::inputs::Known;
 use self::options::ViewOptions;
-use self::shape::Checker;
 pub(super) use self::shape::length_of_time;
+use self::shape::{Checker, Shape};
 use super::checked::{CheckedArithmetic, widens};
 use super::executed;
 use super::functions::offer;
@@ -192,14 +193,8 @@ struct Checked<'a> {
 
 impl Checked<'_> {
     async fn planned(&self, state: &SessionState, direction: Direction) -> Result<(ViewShape, Vec<Leg>)> {
-        let plan = analyzed(self.plan.clone(), state)?;
-        let shape = self.checker.shape(&plan)?;
+        let (plan, shape) = self.shaped(analyzed(self.plan.clone(), state)?)?;
         let unit = match shape.unit {
-            shape::Unit::Session { .. } if shape.looks_at_window => {
-                return Err(Error::invalid("what a session's bounds are is known only when it has ended")
-                    .at(syntax::place_of_window(&self.create.query))
-                    .hint("group by window_start, window_end and the keys, and look at them above that"));
-            }
             shape::Unit::Session { gap, .. } => Unit::Session(self.options.session(gap)?),
             unit if !shape.aggregated() => {
                 if let shape::Unit::Window(layout) = unit
@@ -232,6 +227,28 @@ impl Checked<'_> {
         let upper = upper::planned(&cutting.cuts, logical).await?;
         let allowed_lateness = self.options.allowed_lateness.unwrap_or(0);
         Ok((ViewShape::Units { unit, allowed_lateness, cuts: cutting.cuts, upper }, cutting.legs))
+    }
+
+    /// The plan and what it is. What could be a view only if values of keys are keys is made so; a plan that is one without
+    /// stays as it was, for so was its state.
+    fn shaped(&self, plan: LogicalPlan) -> Result<(LogicalPlan, Shape)> {
+        let refused = match self.shape(&plan) {
+            Ok(shape) => return Ok((plan, shape)),
+            Err(refused) => refused,
+        };
+        let plan = picks::are_keys(plan)?;
+        let shape = self.shape(&plan).map_err(|_| refused)?;
+        Ok((plan, shape))
+    }
+
+    fn shape(&self, plan: &LogicalPlan) -> Result<Shape> {
+        let shape = self.checker.shape(plan)?;
+        if matches!(shape.unit, shape::Unit::Session { .. }) && shape.looks_at_window {
+            return Err(Error::invalid("what a session's bounds are is known only when it has ended")
+                .at(syntax::place_of_window(&self.create.query))
+                .hint("group by window_start, window_end and the keys, and look at them above that"));
+        }
+        Ok(shape)
     }
 
     /// For each input its rows, with the time by which the view's table is divided.

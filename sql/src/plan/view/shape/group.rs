@@ -132,15 +132,9 @@ impl Checker<'_> {
             Some(index) if shape.columns[index].stays() => shape.columns[index],
             _ => Meaning::Other,
         };
-        // Of one group some value of a key is the key.
-        let of_value = |expr: &Expr| match picked(expr).map(of_key) {
-            Some(bound) if in_each.contains(&bound) => bound,
-            Some(key @ Meaning::Key(_)) => key,
-            _ => Meaning::Other,
-        };
         let named = aggregate.schema.columns();
-        let keys = named[..keys].iter().map(of_key);
-        shape.columns = keys.chain(aggregate.aggr_expr.iter().map(of_value)).collect();
+        let values = aggregate.aggr_expr.iter().map(|_| Meaning::Other);
+        shape.columns = named[..keys].iter().map(of_key).chain(values).collect();
         shape.aggregate_by_columns(&in_each);
         Ok(shape)
     }
@@ -198,7 +192,14 @@ impl Checker<'_> {
             let place = self.place_of_over(function);
             match shape.unit {
                 Unit::Ever => {}
-                Unit::None | Unit::Slice(_) => {
+                Unit::Slice(_) => {
+                    return Err(Error::invalid(format!(
+                        "{name}() OVER does not stand above rows that look around"
+                    ))
+                    .at(place)
+                    .hint("make the join, or the other OVER, a view, and write this OVER over that view"));
+                }
+                Unit::None => {
                     return Err(Error::invalid(format!("{name}() OVER would wait for rows for ever"))
                         .at(place)
                         .hint(
@@ -249,18 +250,6 @@ impl Shape {
         }
         self.stage = Stage::Finished;
         self.inputs.clear();
-    }
-}
-
-/// The column of which an aggregate gives some value that it has.
-fn picked(expr: &Expr) -> Option<&Column> {
-    match expr {
-        Expr::Alias(alias) => picked(&alias.expr),
-        Expr::AggregateFunction(call) => match (call.func.name(), call.params.args.as_slice()) {
-            ("first_value" | "last_value" | "min" | "max", [Expr::Column(column)]) => Some(column),
-            _ => None,
-        },
-        _ => None,
     }
 }
 

@@ -71,9 +71,15 @@ impl Checker<'_> {
             shape.looks_at_window |= other.looks_at_window;
             shape.reach = widest(shape.reach, other.reach);
             for (own, others) in shape.columns.iter_mut().zip(&other.columns) {
-                if own != others {
-                    *own = Meaning::Other;
-                }
+                *own = match (*own, *others) {
+                    (own, others) if own == others => own,
+                    // Of sessions, and of what looks around, it is when they were final.
+                    (
+                        Meaning::Final(RowTime::End | RowTime::Own),
+                        Meaning::Final(RowTime::End | RowTime::Own),
+                    ) => Meaning::Final(RowTime::Own),
+                    _ => Meaning::Other,
+                };
             }
         }
         if shape.stage == Stage::Finished
