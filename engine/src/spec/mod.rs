@@ -388,9 +388,9 @@ impl Cut {
         }
     }
 
-    fn key(&self, leg: usize) -> (Vec<&LogicalPlan>, Option<usize>, Option<usize>, &[usize], Reach, bool) {
+    fn key(&self, leg: usize) -> (Vec<&LogicalPlan>, [Option<usize>; 2], &[usize], Reach, bool) {
         let of_leg = self.lowers.iter().filter(|lower| lower.leg == leg).map(|lower| &lower.logical);
-        (of_leg.collect(), self.window_start, self.window_end, &self.keys, self.reach, self.whole)
+        (of_leg.collect(), [self.window_start, self.window_end], &self.keys, self.reach, self.whole)
     }
 }
 

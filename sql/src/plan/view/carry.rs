@@ -128,7 +128,7 @@ pub(super) fn keys_with(keys: &[Expr], time: Expr) -> Vec<Expr> {
     match keys {
         [Expr::GroupingSet(GroupingSet::GroupingSets(sets))] => {
             // Before the others: by how many come behind it grouping() finds the bit of a key.
-            let sets = sets.iter().map(|set| [&[time.clone()], &set[..]].concat()).collect();
+            let sets = sets.iter().map(|set| [std::slice::from_ref(&time), &set[..]].concat()).collect();
             vec![Expr::GroupingSet(GroupingSet::GroupingSets(sets))]
         }
         plain => plain.iter().cloned().chain([time]).collect(),
