@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::checkpoint::manifest::RecordFingerprint;
+use crate::checkpoint::table_folder;
 use crate::ids::{Micros, Offset, PartitionId};
 use crate::job::Settings;
 use crate::job::closings::Closings;
@@ -339,6 +340,14 @@ impl Coordinator {
 
     async fn may_restart(&self, spec: &ViewSpec) -> Result<()> {
         let known = match self.shared.lock().tables.get(&spec.name) {
+            Some(table) if table.history.is_lost => {
+                return Err(Error::Invalid(format!(
+                    "what the view has closed can't be read, and would be lost: put the log of its Delta table right and start \
+                     again, or DROP it and move the folder away. view={:?}, folder=\"{}\"",
+                    spec.name,
+                    table_folder(&spec.name)
+                )));
+            }
             Some(table) if table.failure.is_some() => Arc::clone(&table.spec),
             Some(_) => return Err(Error::Invalid(format!("the view has not failed. view={:?}", spec.name))),
             None => return Err(Error::Invalid(format!("there is no such view. view={:?}", spec.name))),

@@ -361,7 +361,7 @@ impl Coordinator {
             known.delta = table.delta;
             known.told = table.told;
             if !table.files.is_empty() {
-                known.history = tables::with_files(&self.root, &known.history, &table.spec, &table.files)?;
+                known.history = tables::with_files(&known.history, &table.spec, &table.files)?;
             }
         }
         tables.weigh();

@@ -24,7 +24,13 @@ use crate::{Error, Result};
 pub async fn created(root: &DataRoot, spec: &Arc<ViewSpec>, ending: Epoch) -> Result<Table> {
     let mut delta = DeltaState::default();
     if !spec.is_system() {
-        let sink = DeltaSink::open(root, &spec.name, spec.id, &spec.schema).await?;
+        let sink = DeltaSink::open(root, &spec.name, spec.id, &spec.schema).await.map_err(|error| match error {
+            Error::Delta(_) => Error::BadData(format!(
+                "a Delta table is there that can't be read: move it away, or put its log right. folder=\"{}\", {error}",
+                table_folder(&spec.name)
+            )),
+            other => other,
+        })?;
         if sink.needs_replace()? {
             delta.pending.push(PendingCommit { txn: ending, previous: None, files: vec![], replace: true });
         }
@@ -82,7 +88,10 @@ pub async fn restored(
         panes.closed_through = closed_through;
     }
     let history = passing(restored_history(root, &spec, state).await, &mut reasons)?;
-    let history = history.unwrap_or_else(|| no_history(root));
+    let history = history.unwrap_or_else(|| {
+        let unknown = HistoryFiles { is_lost: true, ..HistoryFiles::clone(&no_history(root)) };
+        Arc::new(unknown)
+    });
     let visible = tail.iter().map(|closed| for_readers(&spec, closed)).collect::<Result<Vec<_>>>()?;
     let mut table = Table {
         spec: Arc::clone(&spec),
@@ -176,7 +185,7 @@ async fn bygone(root: &DataRoot, state: &TableState, tail: &[ClosedRows]) -> Res
 }
 
 fn no_history(root: &DataRoot) -> Arc<HistoryFiles> {
-    Arc::new(HistoryFiles { store: Arc::clone(root.readers()), files: Arc::new(vec![]) })
+    Arc::new(HistoryFiles { store: Arc::clone(root.readers()), files: Arc::new(vec![]), is_lost: false })
 }
 
 /// What Delta holds, and what the manifest has made real and Delta has not confirmed.
@@ -193,7 +202,7 @@ async fn restored_history(
         sink.has_kept(state.delta.confirmed).await?;
         history = Arc::new(sink.history()?);
         for commit in &state.delta.pending {
-            history = with_files(root, &history, spec, &commit.files)?;
+            history = with_files(&history, spec, &commit.files)?;
         }
     }
     Ok(history)
@@ -201,12 +210,7 @@ async fn restored_history(
 
 /// The history with the files of one more commit. Files it has already stay single: a commit may have reached Delta
 /// without our knowing.
-pub fn with_files(
-    root: &DataRoot,
-    history: &HistoryFiles,
-    spec: &ViewSpec,
-    added: &[DataFile],
-) -> Result<Arc<HistoryFiles>> {
+pub fn with_files(history: &HistoryFiles, spec: &ViewSpec, added: &[DataFile]) -> Result<Arc<HistoryFiles>> {
     let mut files = history.files.as_ref().clone();
     for file in added {
         let path = format!("{}/{}", table_folder(&spec.name), file.path);
@@ -217,7 +221,7 @@ pub fn with_files(
             files.push(HistoryFile { path, bytes: file.bytes, rows: file.rows, date: file.date });
         }
     }
-    Ok(Arc::new(HistoryFiles { store: Arc::clone(root.readers()), files: Arc::new(files) }))
+    Ok(Arc::new(HistoryFiles { files: Arc::new(files), ..history.clone() }))
 }
 
 /// A state written by another plan would be read wrongly, so it is not read at all.

@@ -90,7 +90,28 @@ fn of_file(name: &str, error: &Error) -> Error {
 }
 
 /// By the names of the header. What is empty is NULL.
+/// The line on which a quote begins that is never closed: half a file, or a mistake that swallows what follows.
+fn unclosed_quote(text: &[u8]) -> Option<usize> {
+    let (mut quoted, mut begins, mut line, mut opened) = (false, true, 1, 1);
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'"' if quoted && text.get(at + 1) == Some(&b'"') => at += 1,
+            b'"' if quoted => quoted = false,
+            b'"' if begins => (quoted, opened) = (true, line),
+            _ => {}
+        }
+        begins = matches!(byte, b',' | b'\n' | b'\r') && !quoted;
+        line += usize::from(byte == b'\n');
+        at += 1;
+    }
+    quoted.then_some(opened)
+}
+
 fn of_csv(spec: &LookupSpec, bytes: Bytes) -> Result<Vec<RecordBatch>> {
+    if let Some(line) = unclosed_quote(&bytes) {
+        return Err(Error::BadData(format!("a quote is never closed. line={line}")));
+    }
     let format = csv::reader::Format::default().with_header(true);
     let wrong = |error: ArrowError| Error::BadData(error.to_string());
     let (found, _) = format.infer_schema(Cursor::new(&bytes), Some(0)).map_err(wrong)?;
@@ -327,6 +348,13 @@ mod tests {
 
     use super::*;
     use crate::spec::LookupSource;
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_found() {
+        assert_eq!(unclosed_quote(b"k,v\n1,\"a\n2,b\n"), Some(2));
+        assert_eq!(unclosed_quote(b"k,v\n1,\"a \"\"b\"\"\"\n2,\"\"\n3,5\" pipe\n"), None);
+        assert_eq!(unclosed_quote(b"k,v\r\n1,\"a,\r\nb\"\r\n\"2\",\"\"\"\r\n"), Some(4));
+    }
 
     fn spec(data_type: DataType) -> LookupSpec {
         let unplanned = LookupSpec::unplanned(uuid::Uuid::nil(), "t".into(), String::new(), String::new());

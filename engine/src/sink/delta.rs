@@ -242,7 +242,7 @@ impl DeltaSink {
             true => Ok(Vec::new()),
             false => self.snapshot()?.try_log_data()?.iter().map(|file| self.history_file(&file)).collect(),
         };
-        Ok(HistoryFiles { store: Arc::clone(self.root.readers()), files: Arc::new(files?) })
+        Ok(HistoryFiles { store: Arc::clone(self.root.readers()), files: Arc::new(files?), is_lost: false })
     }
 
     fn history_file(&self, file: &LogicalFileView) -> Result<HistoryFile> {

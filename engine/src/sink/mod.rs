@@ -32,6 +32,8 @@ pub const PARTITION_COLUMN: &str = "window_date";
 pub struct HistoryFiles {
     pub store: Arc<dyn ObjectStore>,
     pub files: Arc<Vec<HistoryFile>>,
+    /// The table's log can't be read, so what its files are is not known: nobody may take it for empty.
+    pub is_lost: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

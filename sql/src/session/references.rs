@@ -45,6 +45,18 @@ impl Names<'_> {
     /// What a failed view would have open is not known, so only its closed rows can be asked for, by name: somebody who
     /// watches `v` or `live.v` would otherwise take a view that stands still for one of which nothing comes.
     fn check_runs(&self, table: &ResolvedTableReference) -> Result<()> {
+        let all = match &*table.schema {
+            "system" => &self.pinned.system,
+            _ => &self.pinned.views,
+        };
+        if let Some(lost) = all.get(&*table.table).filter(|known| known.snapshot.history.is_lost) {
+            let reason = lost.snapshot.failure.as_ref().map_or("", |failure| &failure.reason);
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("what {table} has closed can't be read: {reason}"),
+            )
+            .hint("put the log of its Delta table right, or move the table's folder away, and start again"));
+        }
         let view =
             self.pinned.views.get(&*table.table).filter(|_| [PUBLIC, "live"].contains(&&*table.schema));
         let Some(failure) = view.and_then(|view| view.snapshot.failure.as_ref()) else { return Ok(()) };

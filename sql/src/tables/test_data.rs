@@ -76,7 +76,7 @@ pub(crate) async fn three_parts(name: &str) -> TableSnapshot {
         version: Version::default(),
         open: Arc::new(OpenPanes::of_rows(vec![rows(&[(3, "buy", 64), (3, "view", 128)])])),
         tail: Arc::new(vec![ClosedRows { epoch: Epoch(1), rows: rows(&[(2, "buy", 16), (2, "view", 32)]) }]),
-        history: Arc::new(HistoryFiles { store, files: Arc::new(vec![first, second]) }),
+        history: Arc::new(HistoryFiles { store, files: Arc::new(vec![first, second]), is_lost: false }),
         failure: None,
     }
 }
@@ -153,6 +153,7 @@ impl Engine for MemoryEngine {
                     open: Arc::default(),
                     tail: Arc::default(),
                     history: Arc::new(HistoryFiles {
+                        is_lost: false,
                         files: Arc::default(),
                         ..HistoryFiles::clone(&table.history)
                     }),

@@ -32,7 +32,13 @@ impl Place {
         let location = &spec.location;
         let (store, path, versioned) = open_store(spec)?;
         if !versioned {
-            roots.check(&LocalFileSystem::new().path_to_filesystem(&path)?)?;
+            let there = LocalFileSystem::new().path_to_filesystem(&path)?;
+            roots.check(&there)?;
+            if std::fs::metadata(&there).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+                return Err(Error::Invalid(format!(
+                    "what is there is a pipe or a device, and no file. location={location:?}"
+                )));
+            }
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -61,6 +67,9 @@ impl Place {
             }
             listed => listed?,
         };
+        if !versioned {
+            files.retain(|file| !is_no_file(file));
+        }
         if files.is_empty() {
             return Err(Error::Invalid(format!("no file is there to read. location={location:?}")));
         }
@@ -185,6 +194,11 @@ async fn list(store: &dyn ObjectStore, path: &Path) -> object_store::Result<Vec<
         }
         Err(error) => Err(error),
     }
+}
+
+/// A pipe or a device of a local folder, which whoever opens it may wait for without an end.
+fn is_no_file(file: &ObjectMeta) -> bool {
+    std::fs::metadata(format!("/{}", file.location)).is_ok_and(|found| !found.is_file())
 }
 
 /// Not a marker such as `_SUCCESS`, nor in a folder of such.

@@ -2,11 +2,12 @@
 //! result that does not fit is an error, in queries and in both halves of views alike.
 //!
 //! A rule of the analyzer, after types have been made to fit: operators on integers, decimals and lengths of time become
-//! functions of ours (`arithmetic`), `sum` one that adds in a wider type (`sum`), and intervals are compared by how long
-//! they are (`length`). All keep the names that columns would have had.
+//! functions of ours (`arithmetic`), `sum` one that adds in a wider type (`sum`), what of DOUBLE is over a frame that moves is
+//! not taken away again (`moving`), and intervals are compared by how long they are (`length`). All keep the names that columns would have had.
 
 mod arithmetic;
 mod length;
+mod moving;
 mod sum;
 
 use std::sync::Arc;
@@ -92,6 +93,13 @@ fn checked_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 function.fun = WindowFunctionDefinition::AggregateUDF(sum::exact());
                 Transformed::yes(Expr::WindowFunction(function))
             }
+            WindowFunctionDefinition::AggregateUDF(known) => match moving::moving(known) {
+                Some(moving) => {
+                    function.fun = WindowFunctionDefinition::AggregateUDF(moving);
+                    Transformed::yes(Expr::WindowFunction(function))
+                }
+                None => Transformed::no(Expr::WindowFunction(function)),
+            },
             _ => Transformed::no(Expr::WindowFunction(function)),
         },
         other => Transformed::no(other),

@@ -21,6 +21,7 @@ use datafusion::logical_expr::{
     Signature,
 };
 
+use super::moving;
 use crate::plan::column_type::type_text;
 
 static EXACT: LazyLock<Arc<AggregateUDF>> =
@@ -95,6 +96,10 @@ impl AggregateUDFImpl for ExactSum {
             }
             _ if args.is_distinct && narrow == DataType::Int64 => {
                 Ok(Box::new(DistinctInFrame { name, ..DistinctInFrame::default() }))
+            }
+            _ if !args.is_distinct && narrow == DataType::Float64 => {
+                let is_double = args.expr_fields.iter().all(|field| *field.data_type() == narrow);
+                if is_double { Ok(moving::sum()) } else { self.inner.create_sliding_accumulator(args) }
             }
             _ => self.inner.create_sliding_accumulator(args),
         }

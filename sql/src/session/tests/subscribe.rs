@@ -20,7 +20,7 @@ type Bag = BTreeMap<i64, i64>;
 async fn view(open: &[i64], closed: &[(u64, &[i64])]) -> TableSnapshot {
     let some = |of: &[i64]| rows(&of.iter().map(|n| (*n, "kind", *n)).collect::<Vec<_>>());
     let mut table = three_parts("counts").await;
-    table.history = Arc::new(HistoryFiles { store: Arc::clone(&table.history.store), files: Arc::default() });
+    table.history = Arc::new(HistoryFiles { files: Arc::default(), ..HistoryFiles::clone(&table.history) });
     table.open = Arc::new(OpenPanes::of_rows(vec![some(open)]));
     let closed = closed.iter().map(|(epoch, of)| ClosedRows { epoch: Epoch(*epoch), rows: some(of) });
     table.tail = Arc::new(closed.collect());
