@@ -263,7 +263,7 @@ fn first_span(column: &Column) -> Option<Position> {
 }
 
 /// What the planner says of its own insides, said of the statement.
-fn told_plainly(text: &str) -> Option<Error> {
+pub(crate) fn told_plainly(text: &str) -> Option<Error> {
     const UNPLANNED: &str = "Physical plan does not support logical expression ";
     if let Some((before, after)) = text.split_once("' failed to match any signature") {
         let (_, function) = before.rsplit_once('\'')?;
@@ -289,6 +289,19 @@ fn told_plainly(text: &str) -> Option<Error> {
         let (name, _) = named.split_once('"')?;
         return Some(
             Error::invalid(format!("two columns are called \"{name}\"")).hint("name one of them with AS"),
+        );
+    }
+    if let Some((_, call)) = text.split_once("`retract_batch` is not implemented: ") {
+        let (function, _) = call.split_once('(')?;
+        return Some(
+            Error::invalid(format!("{function}() does not go with a frame that moves"))
+                .hint("take another aggregate, such as min(CAST(x AS INT)) for bool_and(x); or join the rows by how far apart they are"),
+        );
+    }
+    if text.contains("ggregate ORDER BY is not implemented for window functions") {
+        return Some(
+            Error::invalid("an aggregate with an ORDER BY of its own does not go with OVER")
+                .hint("leave it out, or aggregate in a subquery and join"),
         );
     }
     let (_, expression) = text.split_once(UNPLANNED)?;

@@ -3,6 +3,7 @@
 //! [`ManifestLog::commit`] ends in `Ok` (the epoch is ours), or in `Fenced` (another instance's, or one that has gone
 //! further). What an error of the put stood for, and that the store may be away for a day, is `patience`'s to find out.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::data::DataRoot;
 use super::failpoint::Step;
@@ -128,8 +130,8 @@ impl ManifestLog {
 }
 
 fn taken(epoch: Epoch, found: &[u8]) -> Error {
-    let by = serde_json::from_slice::<Manifest>(found).map(|manifest| manifest.nonce);
-    let by = by.map_or_else(|_| "unreadable".to_string(), |nonce| nonce.to_string());
+    let manifest = opened(found).ok().and_then(|found| serde_json::from_slice::<Manifest>(&found).ok());
+    let by = manifest.map_or_else(|| "unreadable".to_string(), |manifest| manifest.nonce.to_string());
     Error::Fenced(format!("another instance has taken over this data. epoch={epoch}, instance={by}"))
 }
 
@@ -156,7 +158,28 @@ fn encode(manifest: &Manifest) -> Result<Bytes> {
     manifest.check().map_err(|wrong| Error::Internal(format!("a manifest is wrong: {wrong}")))?;
     let bytes = serde_json::to_vec(manifest)
         .map_err(|error| Error::Internal(format!("a manifest cannot be written: {error}")))?;
-    Ok(Bytes::from(bytes))
+    Ok(Bytes::from(sealed(&bytes)))
+}
+
+/// How a manifest begins that says what it holds by a hash of the rest, since format 5.
+const SEAL: &str = "{\"hash\":";
+
+fn sealed(manifest: &[u8]) -> Vec<u8> {
+    let mut bytes = format!("{SEAL}{},", xxh3_64(manifest)).into_bytes();
+    bytes.extend_from_slice(manifest.strip_prefix(b"{").unwrap_or(manifest));
+    bytes
+}
+
+/// The manifest without its hash, which it must have.
+pub(super) fn opened(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
+    let Some(rest) = bytes.strip_prefix(SEAL.as_bytes()) else { return Ok(Cow::Borrowed(bytes)) };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let hash = std::str::from_utf8(&rest[..digits]).ok().and_then(|digits| digits.parse::<u64>().ok());
+    let body = [b"{", rest.get(digits + 1..).unwrap_or_default()].concat();
+    match hash == Some(xxh3_64(&body)) {
+        true => Ok(Cow::Owned(body)),
+        false => Err("it is not what was written: its hash is another".to_string()),
+    }
 }
 
 fn decode(path: &str, epoch: Epoch, bytes: &[u8]) -> Result<Manifest> {
@@ -167,7 +190,8 @@ fn decode(path: &str, epoch: Epoch, bytes: &[u8]) -> Result<Manifest> {
     }
     let header: Header = serde_json::from_slice(bytes).map_err(|error| bad(error.to_string()))?;
     super::manifest::check_format(header.format).map_err(bad)?;
-    let manifest: Manifest = serde_json::from_slice(bytes).map_err(|error| bad(error.to_string()))?;
+    let opened = opened(bytes).map_err(bad)?;
+    let manifest: Manifest = serde_json::from_slice(&opened).map_err(|error| bad(error.to_string()))?;
     if manifest.epoch != epoch {
         return Err(bad(format!("it says that it is of epoch {}", manifest.epoch)));
     }
@@ -312,8 +336,10 @@ mod tests {
             assert!(error.to_string().contains("manifests/00000000000000000003.json"), "{error}");
             assert!(error.to_string().contains(part), "{error}");
         };
-        check(good.replace("\"format\":4", "\"format\":5"), "its format is 5, this version reads 1 to 4")
+        check(good.replace("\"format\":5", "\"format\":6"), "its format is 6, this version reads 1 to 5")
             .await;
+        let sealed = String::from_utf8(sealed(good.as_bytes())).unwrap();
+        check(sealed.replace("\"epoch\":3", "\"epoch\":4"), "its hash is another").await;
         check(good.replace("\"ledger\"", "\"unheard\":1,\"ledger\""), "unheard").await;
         check(good.replace("\"epoch\":3", "\"epoch\":4"), "epoch 4").await;
         check(good[..good.len() / 2].to_string(), "EOF").await;

@@ -16,7 +16,7 @@ use crate::view::left::Left;
 
 /// 2: rows that failed are counted, and a view or a stream may have failed. 3: a view may read several inputs, a watermark
 /// may have been set back, and statements are kept that are not run. 4: tables that are looked up.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 
 /// Those that are read.
 pub const FORMATS: RangeInclusive<u32> = 1..=FORMAT;

@@ -116,6 +116,20 @@ fn heeding(window: &Window) -> Result<LogicalPlan> {
         if function.params.null_treatment == Some(NullTreatment::IgnoreNulls) {
             return plan_err!("IGNORE NULLS over a RANGE of time is not supported");
         }
+        let frame = &function.params.window_frame;
+        match (is_lag, &frame.start_bound, &frame.end_bound) {
+            (true, _, WindowFrameBound::Preceding(_)) => {
+                return plan_err!(
+                    "lag() over a RANGE of time looks back from its row: the RANGE ends at CURRENT ROW"
+                );
+            }
+            (false, WindowFrameBound::Following(_), _) => {
+                return plan_err!(
+                    "lead() over a RANGE of time looks on from its row: the RANGE begins at CURRENT ROW"
+                );
+            }
+            _ => {}
+        }
         // What there is to say where no row is found is said here.
         let otherwise = function.params.args.get(2).cloned().unwrap_or_else(|| lit(ScalarValue::Null));
         let mut value = function.clone();

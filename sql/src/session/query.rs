@@ -11,7 +11,7 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::{ExplainOption, Expr, LogicalPlan, LogicalPlanBuilder, Volatility};
 use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement as DataFusionStatement;
-use datafusion::sql::sqlparser::ast::{Query, Statement};
+use datafusion::sql::sqlparser::ast::{Expr as Expression, Ident, Query, SelectItem, SetExpr, Statement};
 use tokio::time::Instant;
 
 use super::answer::{self, Answer, Bounds, Task};
@@ -59,6 +59,7 @@ impl Request {
             limits::check_query(&self.query)?;
         }
         let count = parameters::number(&mut self.query)?;
+        name_casts(&mut self.query);
         let pinned = self.shared.pin();
         let state = self.shared.state(&pinned, &self.schema)?;
         let query = Box::new(self.query);
@@ -82,6 +83,17 @@ impl Request {
         }
         let rows = answer_schema(&state, &plan, values.is_none() && count > 0)?;
         Ok(Planned { state, plan, rows, parameters, reads })
+    }
+}
+
+/// DataFusion calls a cast by what is cast, and so takes it for the column by which the rows are to be ordered.
+fn name_casts(query: &mut Query) {
+    let (true, SetExpr::Select(select)) = (query.order_by.is_some(), query.body.as_mut()) else { return };
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr @ Expression::Cast { .. }) = item {
+            let alias = Ident::with_quote('"', expr.to_string());
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        }
     }
 }
 

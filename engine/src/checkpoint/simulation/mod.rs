@@ -25,6 +25,7 @@ use uuid::Uuid;
 use self::instance::{Bug, ROWS, VIEW, numbers, offset, rows_of, run};
 use super::data::{DataRoot, Retry};
 use super::failpoint::{Failpoints, Step};
+use super::log::opened;
 use super::manifest::Manifest;
 use crate::{Error, ErrorKind, Result};
 
@@ -146,7 +147,8 @@ async fn check(world: &Arc<InMemory>) -> std::result::Result<(), String> {
         return Err(format!("row {} is twice in Delta: {delta:?}", twice[0]));
     }
     let Some(path) = listed(world, "manifests").await.pop() else { return Ok(()) };
-    let manifest: Manifest = serde_json::from_slice(&read(world, &path).await).unwrap();
+    let written = read(world, &path).await;
+    let manifest: Manifest = serde_json::from_slice(&opened(&written)?).unwrap();
     let clean = root(Arc::clone(world) as Arc<dyn ObjectStore>);
     let mut seen = rows_of(&clean, &manifest).await.map_err(|error| format!("{path}: {error}"))?;
     for pending in manifest.tables[0].delta.pending.iter().filter(|pending| Some(pending.txn.0) > txn) {

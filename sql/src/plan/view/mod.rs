@@ -52,7 +52,7 @@ use super::functions::offer;
 use super::named::at_name;
 use super::window::{WINDOW_TIME, WindowFunctions, resolve};
 use super::{nearby, not_in};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, told_plainly};
 use crate::parse::CreateView;
 
 /// More panes than this would be merged for every window that closes, or more rows made of each.
@@ -114,8 +114,13 @@ async fn plan(
     let (planned, legs) = planned.map_err(|error| error.at(syntax::place_of_query(&create.query)))?;
     query.options.suit(&planned, &legs)?;
     let schema = dry_run::dry_run(&planned, &legs, inputs).await.map_err(|error| {
-        let text = "DataFusion can't run this query in two halves";
-        Error::invalid(text).at(create.name.position).detail(error.to_string())
+        told_plainly(&error.to_string()).map_or_else(
+            || {
+                let text = "DataFusion can't run this query in two halves";
+                Error::invalid(text).at(create.name.position).detail(error.to_string())
+            },
+            |plain| plain.at(create.name.position),
+        )
     })?;
     let fingerprint = query.fingerprint(&planned).await?;
     Ok(ViewSpec {

@@ -104,6 +104,23 @@ async fn a_statement_sees_one_snapshot_and_the_next_statement_the_next() {
 }
 
 #[tokio::test]
+async fn a_cast_is_not_the_column_that_it_casts() {
+    let session = database().await.0.session(Client::default());
+    check(
+        &session,
+        "SELECT CAST(n AS STRING), n::INT FROM counts WHERE n < 3 ORDER BY n DESC",
+        expect![[r#"
+            +-------------------+--------+
+            | CAST(n AS STRING) | n::INT |
+            +-------------------+--------+
+            | 2                 | 2      |
+            | 1                 | 1      |
+            +-------------------+--------+"#]],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn rows_of_all_parts_look_alike() {
     let session = database().await.0.session(Client::default());
     check(
