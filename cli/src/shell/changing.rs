@@ -75,12 +75,18 @@ impl Changing {
         let is_first = self.rows.is_empty() && self.gone.is_empty();
         // What a row was before, by what of it is no number.
         let mut before: HashMap<Cells, Cells> = HashMap::new();
+        let mut gone: HashMap<Cells, usize> = HashMap::new();
         for cells in self.gone.drain(..) {
-            if let Some(place) = self.rows.iter().position(|row| !row.is_final && row.cells == cells) {
-                self.rows.swap_remove(place);
-            }
-            before.insert(words(&self.schema, &cells), cells);
+            before.insert(words(&self.schema, &cells), cells.clone());
+            *gone.entry(cells).or_default() += 1;
         }
+        self.rows.retain(|row| match gone.get_mut(&row.cells) {
+            Some(left) if !row.is_final && *left > 0 => {
+                *left -= 1;
+                false
+            }
+            _ => true,
+        });
         for (cells, is_final) in self.come.drain(..) {
             let lit = match before.get(&words(&self.schema, &cells)) {
                 Some(before) => before.iter().zip(&cells).map(|(before, now)| before != now).collect(),

@@ -12,6 +12,7 @@ mod coordinator;
 mod epoch;
 mod ever;
 mod fed;
+mod frontier;
 mod intake;
 mod lake;
 mod ledger;

@@ -2,16 +2,13 @@
 //! row looks for is within its reach, so that its unit closes when that has come.
 
 use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
-use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::WindowFunction;
-use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{
-    Expr, Join, JoinType, LogicalPlan, Operator, WindowFrameBound, WindowFrameUnits,
-};
+use datafusion::logical_expr::{Join, JoinType, LogicalPlan, WindowFrameBound, WindowFrameUnits};
 use thalweg_engine::ids::{LENGTH_MAX, Micros};
 use thalweg_engine::spec::{LAST_INSTANT, Layout, Reach, RowTime};
 
+use super::apart::Apart;
 use super::group::window_functions;
 use super::{Checker, Meaning, RowsOf, Shape, Stage, Unit, column_of};
 use crate::error::{Error, Position, Result};
@@ -52,14 +49,6 @@ pub(super) struct JoinAround {
 pub(super) struct OverAround {
     pub look: Look,
     pub unit: Unit,
-}
-
-/// A column of time, moved: by how much is known but for the lengths of months.
-#[derive(Debug, Clone, Copy)]
-struct Moved {
-    column: usize,
-    least: Micros,
-    most: Micros,
 }
 
 impl Checker<'_> {
@@ -225,7 +214,7 @@ impl Checker<'_> {
 
 impl Shape {
     /// Fixed windows side by side, which can be the units of what looks around.
-    fn grid(&self) -> Option<Layout> {
+    pub(super) fn grid(&self) -> Option<Layout> {
         match self.unit {
             Unit::Window(layout @ Layout::Hop { .. }) if layout.tumbles() => Some(layout),
             _ => None,
@@ -274,7 +263,7 @@ impl Shape {
     }
 
     /// How far one time of a row is behind another, at least and at most; known of bounds.
-    fn behind(&self, one: usize, other: usize) -> Option<(Micros, Micros)> {
+    pub(super) fn behind(&self, one: usize, other: usize) -> Option<(Micros, Micros)> {
         let Unit::Window(layout) = self.unit else { return (one == other).then_some((0, 0)) };
         let (shortest, longest) = match layout {
             Layout::Hop { size, .. } => (size, size),
@@ -295,7 +284,7 @@ impl Shape {
     }
 
     /// Of rows whose window is not their unit: the column by which they are of one.
-    fn time_in(&self, unit: Unit, column: usize) -> Option<usize> {
+    pub(super) fn time_in(&self, unit: Unit, column: usize) -> Option<usize> {
         match (unit, self.grid()) {
             (Unit::Window(unit), Some(grid)) if unit == grid => None,
             (Unit::Slice(Some(unit)), Some(grid)) if unit == grid && self.is_windowed_here() => None,
@@ -330,129 +319,6 @@ impl Shape {
     }
 }
 
-/// How far apart the times of a pair are: `right - left`.
-struct Apart {
-    left: usize,
-    right: usize,
-    least: Micros,
-    most: Micros,
-}
-
-impl Apart {
-    fn of(join: &Join, left: &Shape, right: &Shape) -> Option<Apart> {
-        let on = join.on.iter().map(|(a, b)| (a, Operator::Eq, b));
-        let mut compared: Vec<(&Expr, Operator, &Expr)> = on.collect();
-        for condition in join.filter.iter().flat_map(split_conjunction) {
-            match condition {
-                // No time is NULL.
-                Expr::BinaryExpr(it) if it.op == Operator::IsNotDistinctFrom => {
-                    compared.push((&it.left, Operator::Eq, &it.right));
-                }
-                Expr::BinaryExpr(it) => compared.push((&it.left, it.op, &it.right)),
-                Expr::Between(it) if !it.negated => {
-                    compared.push((&it.expr, Operator::GtEq, &it.low));
-                    compared.push((&it.expr, Operator::LtEq, &it.high));
-                }
-                _ => {}
-            }
-        }
-        let of_left = |expr: &Expr| moved(expr, join.left.schema().as_ref(), left);
-        let of_right = |expr: &Expr| moved(expr, join.right.schema().as_ref(), right);
-        let mut found: Option<(usize, usize, Option<Micros>, Option<Micros>)> = None;
-        for (a, operator, b) in compared {
-            let (l, operator, r) = match (of_left(a), of_right(b), of_left(b), of_right(a)) {
-                (Some(l), Some(r), ..) => (l, operator, r),
-                (_, _, Some(l), Some(r)) => match operator.swap() {
-                    Some(swapped) => (l, swapped, r),
-                    None => continue,
-                },
-                _ => continue,
-            };
-            // left + l <= right + r, so right - left >= l - r.
-            let least = matches!(operator, Operator::Eq | Operator::Lt | Operator::LtEq)
-                .then(|| l.least.saturating_sub(r.most));
-            let most = matches!(operator, Operator::Eq | Operator::Gt | Operator::GtEq)
-                .then(|| l.most.saturating_sub(r.least));
-            let known = found.get_or_insert((l.column, r.column, None, None));
-            let (Some(l), Some(r)) = (left.behind(l.column, known.0), right.behind(r.column, known.1)) else {
-                continue;
-            };
-            let least = least.map(|apart| apart.saturating_add(l.0).saturating_sub(r.1));
-            let most = most.map(|apart| apart.saturating_add(l.1).saturating_sub(r.0));
-            known.2 = known.2.max(least);
-            known.3 = match (known.3, most) {
-                (Some(known), Some(most)) => Some(known.min(most)),
-                (known, most) => known.or(most),
-            };
-        }
-        match found {
-            Some((left, right, Some(least), Some(most))) if least <= most => {
-                Some(Apart { left, right, least, most })
-            }
-            _ => None,
-        }
-    }
-
-    /// Of sides whose windows are the units, between the starts of these.
-    fn between_starts(&self, left: &Shape, right: &Shape, unit: Unit) -> (Micros, Micros) {
-        let less = |side: &Shape, column: usize| match (side.time_in(unit, column), side.grid()) {
-            (None, Some(grid)) => match side.columns[column] {
-                Meaning::End => grid.longest(),
-                Meaning::Last => grid.longest() - LAST_INSTANT,
-                _ => 0,
-            },
-            _ => 0,
-        };
-        let moved = less(left, self.left) - less(right, self.right);
-        (self.least.saturating_add(moved), self.most.saturating_add(moved))
-    }
-}
-
-/// A column of time, and what is added to it.
-fn moved(expr: &Expr, schema: &DFSchema, shape: &Shape) -> Option<Moved> {
-    match expr {
-        Expr::Column(column) => {
-            let column = schema.maybe_index_of_column(column)?;
-            shape.is_time(column).then_some(Moved { column, least: 0, most: 0 })
-        }
-        Expr::Alias(alias) => moved(&alias.expr, schema, shape),
-        // One to days, or to seconds, is another moment.
-        Expr::Cast(cast)
-            if matches!(
-                cast.field.data_type(),
-                DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _)
-            ) =>
-        {
-            moved(&cast.expr, schema, shape)
-        }
-        Expr::BinaryExpr(it) => {
-            let (inner, by, sign) = match it.op {
-                Operator::Plus => match literal(&it.right) {
-                    Some(by) => (&it.left, by, 1),
-                    None => (&it.right, literal(&it.left)?, 1),
-                },
-                Operator::Minus => (&it.left, literal(&it.right)?, -1),
-                _ => return None,
-            };
-            let inner = moved(inner, schema, shape)?;
-            let (least, most) = if sign == 1 { by } else { (-by.1, -by.0) };
-            let (least, most) = (inner.least.saturating_add(least), inner.most.saturating_add(most));
-            Some(Moved { least, most, ..inner })
-        }
-        _ => None,
-    }
-}
-
-fn literal(expr: &Expr) -> Option<(Micros, Micros)> {
-    match expr {
-        Expr::Literal(value, _) => length(value),
-        Expr::Alias(alias) => literal(&alias.expr),
-        Expr::Cast(cast) => literal(&cast.expr),
-        Expr::Negative(inner) => literal(inner).map(|(least, most)| (-most, -least)),
-        _ => None,
-    }
-}
-
 /// The length of time that a frame is bound by, which is a text as SQL was read.
 pub(in crate::plan) fn length_of_time(value: &ScalarValue) -> Option<ScalarValue> {
     match value {
@@ -467,7 +333,7 @@ pub(in crate::plan) fn length_of_time(value: &ScalarValue) -> Option<ScalarValue
 }
 
 /// The least and the most that a length of time can be; where it is longer than any may be, no more than twice that.
-fn length(value: &ScalarValue) -> Option<(Micros, Micros)> {
+pub(super) fn length(value: &ScalarValue) -> Option<(Micros, Micros)> {
     let (months, days, nanos) = match length_of_time(value)? {
         ScalarValue::IntervalMonthDayNano(Some(it)) => (it.months, it.days, it.nanoseconds),
         ScalarValue::IntervalDayTime(Some(it)) => (0, it.days, i64::from(it.milliseconds) * 1_000_000),

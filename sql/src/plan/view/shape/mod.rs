@@ -4,6 +4,7 @@
 //! Works on the plan from its inputs upwards, as SQL was read, before anything is optimized; and once more on parts of
 //! the plan when it is cut.
 
+mod apart;
 mod around;
 mod group;
 mod input;
