@@ -38,6 +38,19 @@ pub struct StoreStatus {
     pub retries: u64,
     pub last_error: Option<String>,
     pub last_error_at: Option<Micros>,
+    pub requests: StoreRequests,
+}
+
+/// What ingest has asked of the store since the engine started, each once however often it was asked again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreRequests {
+    pub puts: u64,
+    pub gets: u64,
+    pub lists: u64,
+    /// Requests, of up to a thousand objects each.
+    pub deletes: u64,
+    pub bytes_put: u64,
+    pub bytes_got: u64,
 }
 
 #[derive(Debug, Clone)]

@@ -25,6 +25,7 @@ mod source_kafka;
 mod sqllogic;
 mod store_away;
 mod subscribe;
+mod time_lapse;
 mod upgrade;
 mod ways;
 mod zombie;

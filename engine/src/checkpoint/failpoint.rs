@@ -19,19 +19,21 @@ pub enum Step {
     DataFileDurable = 5,
     StateFileAbsent = 6,
     StateFileDurable = 7,
-    ManifestAbsent = 8,
-    ManifestDurable = 9,
-    ManifestCommitted = 10,
-    DeltaLoaded = 11,
-    DeltaCommitted = 12,
-    DeltaConfirmed = 13,
-    Published = 14,
-    RetiredStateFile = 15,
-    RetiredManifest = 16,
+    CatalogAbsent = 8,
+    CatalogDurable = 9,
+    ManifestAbsent = 10,
+    ManifestDurable = 11,
+    ManifestCommitted = 12,
+    Published = 13,
+    DeltaLoaded = 14,
+    DeltaCommitted = 15,
+    DeltaConfirmed = 16,
+    RetiredStateFile = 17,
+    RetiredManifest = 18,
 }
 
 impl Step {
-    pub const ALL: [Step; 16] = [
+    pub const ALL: [Step; 18] = [
         Step::OwnerTaken,
         Step::DeltaTableMissing,
         Step::DeltaTableCreated,
@@ -39,13 +41,15 @@ impl Step {
         Step::DataFileDurable,
         Step::StateFileAbsent,
         Step::StateFileDurable,
+        Step::CatalogAbsent,
+        Step::CatalogDurable,
         Step::ManifestAbsent,
         Step::ManifestDurable,
         Step::ManifestCommitted,
+        Step::Published,
         Step::DeltaLoaded,
         Step::DeltaCommitted,
         Step::DeltaConfirmed,
-        Step::Published,
         Step::RetiredStateFile,
         Step::RetiredManifest,
     ];
@@ -63,6 +67,8 @@ impl Step {
             Step::DataFileDurable => "data-file-durable",
             Step::StateFileAbsent => "state-file-absent",
             Step::StateFileDurable => "state-file-durable",
+            Step::CatalogAbsent => "catalog-absent",
+            Step::CatalogDurable => "catalog-durable",
             Step::ManifestAbsent => "manifest-absent",
             Step::ManifestDurable => "manifest-durable",
             Step::ManifestCommitted => "manifest-committed",
@@ -165,7 +171,7 @@ mod tests {
             assert_eq!(step.name().parse(), Ok(step));
             assert_eq!(step.number().to_string().parse(), Ok(step));
         }
-        assert!("17".parse::<Step>().is_err());
+        assert!("19".parse::<Step>().is_err());
     }
 
     #[test]

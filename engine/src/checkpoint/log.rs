@@ -7,67 +7,152 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::data::DataRoot;
 use super::failpoint::Step;
-use super::manifest::Manifest;
+use super::garbage::{Garbage, Orphans};
+use super::in_use::FilesInUse;
+use super::manifest::{Manifest, ManifestKind, StateFile};
 use super::names;
+use super::written::{Catalog, Written};
 use crate::ids::Epoch;
 use crate::{Error, Result};
+
+/// A chain of changes is as long as the whole manifest weighs as much as they do: between these bounds.
+const CHAIN_MIN: usize = 16;
+const CHAIN_MAX: usize = 256;
+
+/// Manifests of a chain that are read at a time.
+const READ_AT_ONCE: usize = 16;
 
 #[derive(Debug)]
 pub struct ManifestLog {
     root: DataRoot,
     nonce: Uuid,
-    newest: Option<Epoch>,
-    /// Manifests not retired yet, oldest first.
+    newest: Option<Manifest>,
+    chain: Chain,
+    catalog: Catalog,
+    /// Where it lies.
+    catalog_file: Option<StateFile>,
+    /// So many manifests stay at least.
+    keep: usize,
+    /// Those not retired yet, oldest first.
     kept: VecDeque<Epoch>,
-    /// State files of the newest manifest.
-    live: BTreeSet<String>,
+    in_use: FilesInUse,
+    /// Named by the newest manifest no more.
+    unused: Vec<String>,
+}
+
+/// Where the chain begins that the newest manifest is the end of, and what is in it.
+#[derive(Debug, Default)]
+struct Chain {
+    whole: Option<Epoch>,
+    whole_bytes: usize,
+    changes: usize,
+    change_bytes: usize,
+}
+
+impl Chain {
+    /// Of which so many manifests are to be kept.
+    fn is_long(&self, keep: usize) -> bool {
+        let weighs_more = self.change_bytes >= self.whole_bytes;
+        self.changes >= CHAIN_MAX.min(keep) || self.changes >= CHAIN_MIN && weighs_more
+    }
 }
 
 impl ManifestLog {
     /// Reads the newest manifest. `nonce` is this instance's own; nothing is claimed yet: the caller commits a claim
-    /// before it polls or touches a table.
-    pub async fn open(root: DataRoot, nonce: Uuid) -> Result<(ManifestLog, Option<Manifest>)> {
-        let kept = VecDeque::from(epochs(&root, None).await?);
-        let newest = kept.back().copied();
-        let manifest = match newest {
-            Some(epoch) => Some(read(&root, epoch).await?),
-            None => None,
+    /// before it polls or touches a table. The newest `keep` manifests stay.
+    pub async fn open(root: DataRoot, nonce: Uuid, keep: usize) -> Result<(ManifestLog, Option<Manifest>)> {
+        let (kept, found) = newest(&root).await?;
+        let (newest, catalog, catalog_file) = match found {
+            Some(found) => (Some(found.manifest), found.catalog, found.catalog_file),
+            None => Default::default(),
         };
-        let live = manifest.as_ref().map(state_paths).unwrap_or_default();
-        Ok((ManifestLog { root, nonce, newest, kept, live }, manifest))
+        let in_use = newest.as_ref().map(FilesInUse::of).unwrap_or_default();
+        let log = ManifestLog {
+            root,
+            nonce,
+            newest: newest.clone(),
+            chain: Chain::default(),
+            catalog,
+            catalog_file,
+            keep: keep.max(1),
+            kept,
+            in_use,
+            unused: vec![],
+        };
+        Ok((log, newest))
     }
 
     /// The epoch that the next manifest must have.
     pub fn next_epoch(&self) -> Epoch {
-        self.newest.map_or(Epoch(0), Epoch::next)
+        self.newest.as_ref().map_or(Epoch(0), |newest| newest.epoch.next())
     }
 
     pub fn nonce(&self) -> Uuid {
         self.nonce
     }
 
+    /// Files that hold so little of what is in use that it had better be written anew.
+    pub fn to_empty(&self) -> BTreeSet<String> {
+        self.in_use.to_empty()
+    }
+
+    /// What killed runs have left, as of the claim that this instance has just committed.
+    pub fn orphans(&self) -> Orphans {
+        let catalog = self.catalog_file.iter().map(|file| file.path.clone());
+        let named = self.in_use.paths().into_iter().chain(catalog).collect();
+        Orphans { through: self.newest.as_ref().map_or(Epoch(0), |newest| newest.epoch), named }
+    }
+
     /// Everything that `manifest` names is durable. Waits as long as it takes to know the outcome; when it is dropped
     /// midway the outcome is unknown and the log must be opened anew.
-    pub async fn commit(&mut self, manifest: &Manifest) -> Result<()> {
+    pub async fn commit(&mut self, manifest: Manifest) -> Result<()> {
         assert_eq!(manifest.epoch, self.next_epoch(), "INV-C1: epochs follow each other");
         assert_eq!(manifest.nonce, self.nonce, "INV-C2: a manifest carries the nonce of its writer");
-        let bytes = encode(manifest)?;
+        let nothing = Manifest::empty(self.nonce);
+        let before = self.newest.as_ref().unwrap_or(&nothing);
+        let wrong = |wrong: String| Error::Internal(format!("a manifest is wrong: {wrong}"));
+        for table in &manifest.tables {
+            table.check(manifest.epoch).map_err(wrong)?;
+        }
+        let mut unused = self.in_use.go_on(before, &manifest).map_err(wrong)?;
+        if let Some(catalog) = self.catalog.changed(before, &manifest) {
+            let file = put_catalog(&self.root, &catalog, &manifest).await?;
+            unused.extend(self.catalog_file.replace(file).map(|file| file.path));
+            self.catalog = catalog;
+        }
+        let since = self
+            .chain
+            .whole
+            .filter(|_| manifest.kind == ManifestKind::Epoch && !self.chain.is_long(self.keep));
+        let written = match since {
+            Some(_) => Written::change(before, &manifest, since),
+            None => Written::whole(&manifest),
+        };
+        let bytes = encode(&Written { catalog: self.catalog_file.clone(), ..written })?;
+        let size = bytes.len();
         let failpoints = self.root.failpoints().clone();
         failpoints.hit(Step::ManifestAbsent);
         self.put(manifest.epoch, bytes).await?;
         failpoints.hit(Step::ManifestDurable);
         self.refuse_when_overtaken(manifest.epoch).await?;
-        self.newest = Some(manifest.epoch);
+        match since {
+            Some(_) => {
+                self.chain.changes += 1;
+                self.chain.change_bytes += size;
+            }
+            None => self.chain = Chain { whole: Some(manifest.epoch), whole_bytes: size, ..Chain::default() },
+        }
         self.kept.push_back(manifest.epoch);
-        self.live = state_paths(manifest);
+        self.unused.extend(unused);
+        self.newest = Some(manifest);
         failpoints.hit(Step::ManifestCommitted);
         Ok(())
     }
@@ -86,8 +171,8 @@ impl ManifestLog {
     /// `Fenced` when a later manifest than this instance's last exists. A successor retires files that a zombie may be
     /// reading, so a file found missing means damage only after this has returned `Ok`.
     pub async fn still_ours(&self) -> Result<()> {
-        match self.newest {
-            Some(epoch) => self.refuse_when_overtaken(epoch).await,
+        match &self.newest {
+            Some(newest) => self.refuse_when_overtaken(newest.epoch).await,
             None => Ok(()),
         }
     }
@@ -104,34 +189,20 @@ impl ManifestLog {
         }
     }
 
-    /// Deletes all but the newest `keep` manifests, and the state files they named that the newest does not: files are
-    /// carried on from manifest to manifest, so none of these can be named again (INV-C7).
-    pub async fn retire(&mut self, keep: usize) -> Result<()> {
-        while self.kept.len() > keep.max(1) {
-            let epoch = self.kept[0];
-            match read(&self.root, epoch).await {
-                Ok(manifest) => {
-                    for path in state_paths(&manifest).difference(&self.live) {
-                        delete(&self.root, path).await?;
-                        self.root.failpoints().hit(Step::RetiredStateFile);
-                    }
-                }
-                Err(Error::Store(error)) if matches!(*error, object_store::Error::NotFound { .. }) => {}
-                Err(error @ Error::Store(_)) => return Err(error),
-                // It cannot be read, so what it named stays; it must not stop those after it from going.
-                Err(error) => tracing::warn!(%epoch, %error, "retiring a manifest that cannot be read"),
-            }
-            delete(&self.root, &names::manifest(epoch)).await?;
-            self.root.failpoints().hit(Step::RetiredManifest);
-            self.kept.pop_front();
+    /// What nobody needs any more: files that the newest manifest does not name, which were carried on from manifest to
+    /// manifest, so that none can be named again (INV-C7); and manifests but for the newest ones and those of its chain.
+    pub fn garbage(&mut self) -> Garbage {
+        let mut garbage = Garbage { files: std::mem::take(&mut self.unused), manifests: vec![] };
+        while self.kept.len() > self.keep && Some(self.kept[0]) < self.chain.whole {
+            garbage.manifests.extend(self.kept.pop_front().map(names::manifest));
         }
-        Ok(())
+        garbage
     }
 }
 
 fn taken(epoch: Epoch, found: &[u8]) -> Error {
-    let manifest = opened(found).ok().and_then(|found| serde_json::from_slice::<Manifest>(&found).ok());
-    let by = manifest.map_or_else(|| "unreadable".to_string(), |manifest| manifest.nonce.to_string());
+    let written = opened(found).ok().and_then(|found| serde_json::from_slice::<Written>(&found).ok());
+    let by = written.map_or_else(|| "unreadable".to_string(), |written| written.nonce.to_string());
     Error::Fenced(format!("another instance has taken over this data. epoch={epoch}, instance={by}"))
 }
 
@@ -149,14 +220,101 @@ async fn epochs(root: &DataRoot, after: Option<Epoch>) -> Result<Vec<Epoch>> {
     Ok(epochs)
 }
 
-async fn read(root: &DataRoot, epoch: Epoch) -> Result<Manifest> {
-    let path = names::manifest(epoch);
-    decode(&path, epoch, &root.get(&path).await?)
+/// A manifest that was read, and the catalog that it names.
+pub(super) struct Found {
+    pub manifest: Manifest,
+    catalog: Catalog,
+    catalog_file: Option<StateFile>,
 }
 
-fn encode(manifest: &Manifest) -> Result<Bytes> {
-    manifest.check().map_err(|wrong| Error::Internal(format!("a manifest is wrong: {wrong}")))?;
-    let bytes = serde_json::to_vec(manifest)
+/// All epochs, ascending, and the manifest of the last. Whoever lives on this data may retire what is about to be read, but
+/// only when it has gone on.
+async fn newest(root: &DataRoot) -> Result<(VecDeque<Epoch>, Option<Found>)> {
+    loop {
+        let epochs = VecDeque::from(epochs(root, None).await?);
+        let Some(newest) = epochs.back().copied() else { return Ok((epochs, None)) };
+        match read(root, newest).await {
+            Err(Error::BadData(_)) if !self::epochs(root, Some(newest)).await?.is_empty() => {}
+            found => return Ok((epochs, Some(found?))),
+        }
+    }
+}
+
+/// By way of the chain that it is the end of.
+pub(super) async fn read(root: &DataRoot, epoch: Epoch) -> Result<Found> {
+    let newest = read_one(root, epoch).await?;
+    let bad = |wrong: String| bad(&names::manifest(epoch), &wrong);
+    let mut manifest = Manifest::empty(newest.nonce);
+    let links = newest.since.map(|since| since.0..epoch.0).unwrap_or_default();
+    let links = futures::stream::iter(links.map(|link| read_one(root, Epoch(link))));
+    let links: Vec<Written> = links.buffered(READ_AT_ONCE).try_collect().await?;
+    if let Some(first) = links.first().filter(|first| first.since.is_some()) {
+        return Err(bad(format!(
+            "the chain that it is the end of does not begin with epoch {}",
+            first.epoch
+        )));
+    }
+    let (nonce, catalog_file) = (newest.nonce, newest.catalog.clone());
+    for link in links.into_iter().chain([newest]) {
+        if link.nonce != nonce {
+            return Err(bad(format!("epoch {} of its chain is of another instance", link.epoch)));
+        }
+        link.apply(&mut manifest).map_err(bad)?;
+    }
+    let catalog = match &catalog_file {
+        Some(file) => {
+            let catalog = read_catalog(root, file).await?;
+            catalog.fill(&mut manifest).map_err(bad)?;
+            catalog
+        }
+        None => Catalog::default(),
+    };
+    manifest.check().map_err(bad)?;
+    Ok(Found { manifest, catalog, catalog_file })
+}
+
+async fn read_one(root: &DataRoot, epoch: Epoch) -> Result<Written> {
+    let path = names::manifest(epoch);
+    match root.get(&path).await {
+        Err(object_store::Error::NotFound { .. }) => Err(bad(&path, "it is missing")),
+        bytes => decode(&path, epoch, &bytes?),
+    }
+}
+
+async fn put_catalog(root: &DataRoot, catalog: &Catalog, manifest: &Manifest) -> Result<StateFile> {
+    let bytes = serde_json::to_vec(catalog)
+        .map_err(|error| Error::Internal(format!("a catalog cannot be written: {error}")))?;
+    let file = StateFile {
+        path: names::catalog(manifest.epoch, manifest.nonce),
+        offset: 0,
+        bytes: bytes.len() as u64,
+        rows: catalog.len() as u64,
+        hash: xxh3_64(&bytes),
+    };
+    root.failpoints().hit(Step::CatalogAbsent);
+    root.put(&file.path, Bytes::from(bytes)).await?;
+    root.failpoints().hit(Step::CatalogDurable);
+    Ok(file)
+}
+
+async fn read_catalog(root: &DataRoot, file: &StateFile) -> Result<Catalog> {
+    let bad = |wrong: &str| Error::BadData(format!("cannot read a catalog. path=\"{}\": {wrong}", file.path));
+    let bytes = match root.get(&file.path).await {
+        Err(object_store::Error::NotFound { .. }) => return Err(bad("it is missing")),
+        bytes => bytes?,
+    };
+    match xxh3_64(&bytes) == file.hash {
+        true => serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string())),
+        false => Err(bad("it is not what was written: its hash is another")),
+    }
+}
+
+fn bad(path: &str, wrong: &str) -> Error {
+    Error::BadData(format!("cannot read a manifest. path=\"{path}\": {wrong}"))
+}
+
+fn encode(written: &Written) -> Result<Bytes> {
+    let bytes = serde_json::to_vec(written)
         .map_err(|error| Error::Internal(format!("a manifest cannot be written: {error}")))?;
     Ok(Bytes::from(sealed(&bytes)))
 }
@@ -171,7 +329,7 @@ fn sealed(manifest: &[u8]) -> Vec<u8> {
 }
 
 /// The manifest without its hash, which it must have.
-pub(super) fn opened(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
+fn opened(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     let Some(rest) = bytes.strip_prefix(SEAL.as_bytes()) else { return Ok(Cow::Borrowed(bytes)) };
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let hash = std::str::from_utf8(&rest[..digits]).ok().and_then(|digits| digits.parse::<u64>().ok());
@@ -182,8 +340,8 @@ pub(super) fn opened(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     }
 }
 
-fn decode(path: &str, epoch: Epoch, bytes: &[u8]) -> Result<Manifest> {
-    let bad = |wrong: String| Error::BadData(format!("cannot read a manifest. path=\"{path}\": {wrong}"));
+fn decode(path: &str, epoch: Epoch, bytes: &[u8]) -> Result<Written> {
+    let bad = |wrong: String| bad(path, &wrong);
     #[derive(serde::Deserialize)]
     struct Header {
         format: u32,
@@ -191,36 +349,25 @@ fn decode(path: &str, epoch: Epoch, bytes: &[u8]) -> Result<Manifest> {
     let header: Header = serde_json::from_slice(bytes).map_err(|error| bad(error.to_string()))?;
     super::manifest::check_format(header.format).map_err(bad)?;
     let opened = opened(bytes).map_err(bad)?;
-    let manifest: Manifest = serde_json::from_slice(&opened).map_err(|error| bad(error.to_string()))?;
-    if manifest.epoch != epoch {
-        return Err(bad(format!("it says that it is of epoch {}", manifest.epoch)));
+    let written: Written = serde_json::from_slice(&opened).map_err(|error| bad(error.to_string()))?;
+    if written.epoch != epoch {
+        return Err(bad(format!("it says that it is of epoch {}", written.epoch)));
     }
-    manifest.check().map_err(bad)?;
-    Ok(manifest)
-}
-
-fn state_paths(manifest: &Manifest) -> BTreeSet<String> {
-    manifest.state_files().map(|file| file.path.clone()).collect()
-}
-
-async fn delete(root: &DataRoot, path: &str) -> Result<()> {
-    match root.objects().delete(&Path::from(path)).await {
-        Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    Ok(written)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use object_store::ObjectStoreExt;
     use object_store::memory::InMemory;
 
     use super::*;
     use crate::ErrorKind;
     use crate::checkpoint::manifest::*;
-    use crate::checkpoint::{FileNames, read_batches};
-    use crate::checkpoint::{sweep_orphans, write_batches};
+    use crate::checkpoint::{FileNames, read_batches, write_batches};
+    use crate::ids::{Micros, Offset, PartitionId};
     use crate::view::part::Part;
 
     const US: Uuid = Uuid::from_u128(1);
@@ -242,17 +389,10 @@ mod tests {
             failure: None,
         };
         Manifest {
-            format: FORMAT,
             epoch: Epoch(epoch),
-            nonce,
             kind: ManifestKind::Epoch,
-            committed_at: 0,
-            streams: Vec::new(),
-            tables: vec![table],
-            kept: Vec::new(),
-            lookups: Vec::new(),
-            ledger: Vec::new(),
-            interventions: Vec::new(),
+            tables: vec![Arc::new(table)],
+            ..Manifest::empty(nonce)
         }
     }
 
@@ -262,7 +402,7 @@ mod tests {
     }
 
     async fn opened(root: &DataRoot, nonce: Uuid) -> (ManifestLog, Option<Manifest>) {
-        ManifestLog::open(root.clone(), nonce).await.unwrap()
+        ManifestLog::open(root.clone(), nonce, 2).await.unwrap()
     }
 
     #[tokio::test]
@@ -270,12 +410,12 @@ mod tests {
         let root = root();
         let (mut ours, none) = opened(&root, US).await;
         assert_eq!(none, None);
-        ours.commit(&manifest(0, US, vec![])).await.unwrap();
+        ours.commit(manifest(0, US, vec![])).await.unwrap();
         let (mut theirs, found) = opened(&root, THEM).await;
         assert_eq!(found, Some(manifest(0, US, vec![])));
-        theirs.commit(&manifest(1, THEM, vec![])).await.unwrap();
+        theirs.commit(manifest(1, THEM, vec![])).await.unwrap();
         assert_eq!(ours.still_ours().await.unwrap_err().kind(), ErrorKind::Fenced);
-        let error = ours.commit(&manifest(1, US, vec![])).await.unwrap_err();
+        let error = ours.commit(manifest(1, US, vec![])).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Fenced);
         assert!(error.to_string().contains(&THEM.to_string()), "{error}");
         theirs.still_ours().await.unwrap();
@@ -287,10 +427,10 @@ mod tests {
         let (mut zombie, _) = opened(&root, US).await;
         let (mut theirs, _) = opened(&root, THEM).await;
         for epoch in 0..5 {
-            theirs.commit(&manifest(epoch, THEM, vec![])).await.unwrap();
+            theirs.commit(manifest(epoch, THEM, vec![])).await.unwrap();
         }
-        theirs.retire(2).await.unwrap();
-        let error = zombie.commit(&manifest(0, US, vec![])).await.unwrap_err();
+        theirs.garbage().delete(&root).await.unwrap();
+        let error = zombie.commit(manifest(0, US, vec![])).await.unwrap_err();
         assert!(error.to_string().contains("epoch=0, newest epoch=4"), "{error}");
         assert_eq!(opened(&root, US).await.1, Some(manifest(4, THEM, vec![])));
     }
@@ -300,43 +440,138 @@ mod tests {
         let root = root();
         let (mut log, _) = opened(&root, US).await;
         let (mut again, _) = opened(&root, US).await;
-        log.commit(&manifest(0, US, vec![])).await.unwrap();
+        log.commit(manifest(0, US, vec![])).await.unwrap();
         let differs = Manifest { committed_at: 1, ..manifest(0, US, vec![]) };
-        assert_eq!(again.commit(&differs).await.unwrap_err().kind(), ErrorKind::Fenced);
+        assert_eq!(again.commit(differs).await.unwrap_err().kind(), ErrorKind::Fenced);
     }
 
     #[tokio::test]
-    async fn retiring_takes_the_state_that_only_old_manifests_name() {
+    async fn what_no_manifest_names_any_more_goes_and_its_manifests_do() {
         let root = root();
         let (old, carried, orphan) = (state(&root, 0).await, state(&root, 1).await, state(&root, 2).await);
         let ahead = state(&root, 9).await;
         let (mut log, _) = opened(&root, US).await;
-        log.commit(&manifest(0, US, vec![old.clone()])).await.unwrap();
-        log.commit(&manifest(1, US, vec![old.clone(), carried.clone()])).await.unwrap();
-        log.commit(&manifest(2, US, vec![carried.clone()])).await.unwrap();
-        log.retire(1).await.unwrap();
+        log.commit(manifest(0, US, vec![old.clone()])).await.unwrap();
+        log.commit(manifest(1, US, vec![old.clone(), carried.clone()])).await.unwrap();
+        assert!(log.garbage().is_empty());
+        for epoch in 2..5 {
+            log.commit(manifest(epoch, US, vec![carried.clone()])).await.unwrap();
+            log.garbage().delete(&root).await.unwrap();
+        }
         assert_eq!(read_batches(&root, &old).await.unwrap_err().kind(), ErrorKind::BadData);
         read_batches(&root, &carried).await.unwrap();
         read_batches(&root, &orphan).await.unwrap();
-        assert_eq!(epochs(&root, None).await.unwrap(), [Epoch(2)]);
-        assert_eq!(sweep_orphans(&root, &manifest(2, US, vec![carried.clone()])).await.unwrap(), 1);
+        // The fourth begins a chain of its own; the two newest stay in any case.
+        assert_eq!(epochs(&root, None).await.unwrap(), [3, 4].map(Epoch));
+        assert_eq!(opened(&root, US).await.1, Some(manifest(4, US, vec![carried.clone()])));
+        assert_eq!(log.orphans().sweep(&root).await.unwrap(), 1);
         read_batches(&root, &orphan).await.unwrap_err();
         read_batches(&root, &carried).await.unwrap();
         read_batches(&root, &ahead).await.unwrap();
     }
 
+    /// With a text, and in several states.
+    fn view(runs: Vec<StateFile>, closed_through: Micros) -> Arc<TableState> {
+        let of_view = manifest(0, US, vec![]).tables[0].as_ref().clone();
+        Arc::new(TableState {
+            runs: runs.into_iter().map(|file| RunFile { level: 0, file }).collect(),
+            kind: TableKind::View {
+                sql: "CREATE MATERIALIZED VIEW v".to_string(),
+                inputs: vec!["s".to_string()],
+                fingerprint: "f".to_string(),
+                born_after: None,
+                closed_through: Some(closed_through),
+                left: None,
+                late: 0,
+                failed: 0,
+            },
+            ..of_view
+        })
+    }
+
+    #[tokio::test]
+    async fn a_chain_of_changes_is_the_manifest_at_its_end() {
+        let root = root();
+        let (mut log, _) = ManifestLog::open(root.clone(), US, 100).await.unwrap();
+        let stream = |offset: i64| StreamState {
+            id: Uuid::from_u128(9),
+            name: "s".to_string(),
+            sql: "CREATE STREAM s".to_string(),
+            frontier: Some(offset),
+            partitions: (0..2)
+                .map(|partition| PartitionState {
+                    partition: PartitionId(partition),
+                    next_offset: Offset(offset * i64::from(partition)),
+                    event_time_max: None,
+                    floor: None,
+                    idle: false,
+                    ended: false,
+                    last_record: None,
+                })
+                .collect(),
+            records: 0,
+            rejected: 0,
+        };
+        let (mut files, mut last) = (vec![], None);
+        for epoch in 0..40 {
+            files.push(state(&root, epoch).await);
+            // Now and then all that is open closes, and in some epochs nothing comes.
+            if epoch % 9 == 0 {
+                files.clear();
+            }
+            let came = epoch % 4 > 0;
+            let table = match (&last, came) {
+                (Some(Manifest { tables, .. }), false) => Arc::clone(&tables[0]),
+                _ => view(files.clone(), epoch as Micros),
+            };
+            let next = Manifest {
+                streams: if epoch == 7 { vec![] } else { vec![stream(epoch as i64 / 3)] },
+                tables: vec![table],
+                ..manifest(epoch, US, vec![])
+            };
+            log.commit(next.clone()).await.unwrap();
+            log.garbage().delete(&root).await.unwrap();
+            assert_eq!(opened(&root, US).await.1.as_ref(), Some(&next), "epoch {epoch}");
+            last = Some(next);
+        }
+        let sizes: Vec<usize> = {
+            let read = epochs(&root, None)
+                .await
+                .unwrap()
+                .into_iter()
+                .map(async |epoch| root.get(&names::manifest(epoch)).await.unwrap().len());
+            futures::future::join_all(read).await
+        };
+        assert!(sizes.iter().all(|size| *size < 2500), "{sizes:?}");
+        let texts = root.objects().list(Some(&Path::from("catalog"))).try_collect::<Vec<_>>().await.unwrap();
+        assert_eq!(texts.len(), 1, "{texts:?}");
+    }
+
+    #[tokio::test]
+    async fn a_chain_with_a_link_missing_is_refused_by_name() {
+        let root = root();
+        let (mut log, _) = ManifestLog::open(root.clone(), US, 100).await.unwrap();
+        for epoch in 0..5 {
+            log.commit(manifest(epoch, US, vec![])).await.unwrap();
+        }
+        root.objects().delete(&Path::from(names::manifest(Epoch(2)))).await.unwrap();
+        let error = ManifestLog::open(root.clone(), US, 100).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BadData);
+        assert!(error.to_string().contains("manifests/00000000000000000002.json"), "{error}");
+    }
+
     #[tokio::test]
     async fn what_this_version_cannot_read_is_refused_by_name() {
         let root = root();
-        let good = serde_json::to_string(&manifest(3, US, vec![])).unwrap();
+        let good = text(&manifest(3, US, vec![]));
         let check = async |text: String, part: &str| {
             root.put("manifests/00000000000000000003.json", Bytes::from(text)).await.unwrap();
-            let error = ManifestLog::open(root.clone(), US).await.unwrap_err();
+            let error = ManifestLog::open(root.clone(), US, 2).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::BadData);
             assert!(error.to_string().contains("manifests/00000000000000000003.json"), "{error}");
             assert!(error.to_string().contains(part), "{error}");
         };
-        check(good.replace("\"format\":5", "\"format\":6"), "its format is 6, this version reads 1 to 5")
+        check(good.replace("\"format\":6", "\"format\":7"), "its format is 7, this version reads 1 to 6")
             .await;
         let sealed = String::from_utf8(sealed(good.as_bytes())).unwrap();
         check(sealed.replace("\"epoch\":3", "\"epoch\":4"), "its hash is another").await;
@@ -345,24 +580,26 @@ mod tests {
         check(good[..good.len() / 2].to_string(), "EOF").await;
     }
 
-    #[test]
-    fn a_manifest_of_format_3_has_no_tables_to_look_up() {
-        let written = Manifest { format: 3, ..manifest(3, US, vec![]) };
-        let text = serde_json::to_string(&written).unwrap().replace("\"lookups\":[],", "");
-        assert!(!text.contains("lookups"));
-        let read: Manifest = serde_json::from_str(&text).unwrap();
+    fn text(manifest: &Manifest) -> String {
+        serde_json::to_string(&Written::whole(manifest)).unwrap()
+    }
+
+    fn of_text(text: &str) -> Manifest {
+        let mut read = Manifest::empty(US);
+        serde_json::from_str::<Written>(text).unwrap().apply(&mut read).unwrap();
         read.check().unwrap();
-        assert_eq!(read, written);
+        read
     }
 
     #[test]
-    fn a_manifest_of_format_2_has_no_endpoints() {
-        let written = Manifest { format: 2, ..manifest(3, US, vec![]) };
-        let text = serde_json::to_string(&written).unwrap().replace("\"endpoints\":[],", "");
-        assert!(!text.contains("endpoints"));
-        let read: Manifest = serde_json::from_str(&text).unwrap();
-        read.check().unwrap();
-        assert_eq!(read, written);
+    fn older_formats_lack_what_came_later() {
+        let written = manifest(3, US, vec![]);
+        let text = text(&written);
+        for (format, lacking) in [(3, "\"lookups\":[],"), (2, "\"endpoints\":[],")] {
+            let text = text.replace("\"format\":6", &format!("\"format\":{format}"));
+            assert!(text.contains(lacking));
+            assert_eq!(of_text(&text.replace(lacking, "")), written);
+        }
     }
 
     #[test]
@@ -374,9 +611,9 @@ mod tests {
             replace: false,
         };
         let check = |chain: Vec<PendingCommit>, right: bool| {
-            let mut manifest = manifest(9, US, vec![]);
-            manifest.tables[0].delta = DeltaState { confirmed: Some(Epoch(2)), pending: chain };
-            assert_eq!(encode(&manifest).is_ok(), right, "{manifest:?}");
+            let mut table = manifest(9, US, vec![]).tables[0].as_ref().clone();
+            table.delta = DeltaState { confirmed: Some(Epoch(2)), pending: chain };
+            assert_eq!(table.check(Epoch(9)).is_ok(), right, "{table:?}");
         };
         check(vec![pending(4, Some(2)), pending(9, Some(4))], true);
         check(vec![pending(4, None)], false);

@@ -1,10 +1,12 @@
 //! The manifest of an epoch: everything a restart needs, and the only thing that makes files real.
 //!
-//! JSON, one object per epoch at `manifests/<epoch, 20 digits>.json`. A field that a newer version adds must change
-//! `FORMAT`; an unknown field is refused, never ignored. Older formats are read, and written anew.
+//! JSON, one object per epoch at `manifests/<epoch, 20 digits>.json`; `written` has what of it is in there. A field that a
+//! newer version adds must change `FORMAT`; an unknown field is refused, never ignored. Older formats are read, and written
+//! anew.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
@@ -15,37 +17,48 @@ use crate::status::{Failure, Intervention, LedgerRow};
 use crate::view::left::Left;
 
 /// 2: rows that failed are counted, and a view or a stream may have failed. 3: a view may read several inputs, a watermark
-/// may have been set back, and statements are kept that are not run. 4: tables that are looked up.
-pub const FORMAT: u32 = 5;
+/// may have been set back, and statements are kept that are not run. 4: tables that are looked up. 5: a hash of the whole.
+/// 6: what has changed, a catalog beside it, and sections of files.
+pub const FORMAT: u32 = 6;
 
 /// Those that are read.
 pub const FORMATS: RangeInclusive<u32> = 1..=FORMAT;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
-    pub format: u32,
     pub epoch: Epoch,
     /// Of the instance that wrote it.
     pub nonce: Uuid,
     pub kind: ManifestKind,
     pub committed_at: Micros,
     pub streams: Vec<StreamState>,
-    pub tables: Vec<TableState>,
-    /// Since format 3.
-    #[serde(default, rename = "endpoints")]
+    /// The very same as in the manifest before where nothing has changed.
+    pub tables: Vec<Arc<TableState>>,
     pub kept: Vec<KeptState>,
-    /// Since format 4.
-    #[serde(default)]
     pub lookups: Vec<LookupState>,
     /// The terms of conservation of this epoch.
     pub ledger: Vec<LedgerRow>,
-    /// The newest ones, newest last. Since format 3.
-    #[serde(default)]
+    /// The newest ones, newest last.
     pub interventions: Vec<Intervention>,
 }
 
 impl Manifest {
+    /// Of data in which nothing is yet.
+    pub fn empty(nonce: Uuid) -> Manifest {
+        Manifest {
+            epoch: Epoch(0),
+            nonce,
+            kind: ManifestKind::Claim,
+            committed_at: 0,
+            streams: vec![],
+            tables: vec![],
+            kept: vec![],
+            lookups: vec![],
+            ledger: vec![],
+            interventions: vec![],
+        }
+    }
+
     /// Whether all that a view reads, by itself or through others, are these streams.
     pub fn reads_only(&self, view: &TableState, streams: &[&str]) -> bool {
         let TableKind::View { inputs, .. } = &view.kind else { return false };
@@ -57,30 +70,16 @@ impl Manifest {
 
     /// All files under `state/` that the manifest makes real: runs, tails, and what tables hold that are looked up.
     pub fn state_files(&self) -> impl Iterator<Item = &StateFile> {
-        let of_views =
-            self.tables.iter().flat_map(|table| table.runs.iter().map(|run| &run.file).chain(&table.tail));
+        let of_views = self.tables.iter().flat_map(|table| table.state_files());
         of_views.chain(self.lookups.iter().filter_map(|lookup| lookup.file.as_ref()))
     }
 
-    /// What must hold whatever the job does (INV-C11 among it); looked at before a manifest is written and after it is
-    /// read.
+    /// What must hold whatever the job does; looked at after a manifest was read.
     pub(super) fn check(&self) -> Result<(), String> {
-        check_format(self.format)?;
-        for table in &self.tables {
-            let mut before = table.delta.confirmed;
-            for pending in &table.delta.pending {
-                if pending.previous != before || Some(pending.txn) <= before || pending.txn > self.epoch {
-                    return Err(format!(
-                        "the pending commits of a table are no chain. table=\"{}\", txn={}, epoch={}",
-                        table.name, pending.txn, self.epoch
-                    ));
-                }
-                before = Some(pending.txn);
-            }
-        }
-        let mut paths = BTreeSet::new();
-        match self.state_files().find(|file| !paths.insert(&file.path)) {
-            Some(twice) => Err(format!("a state file is named twice. path=\"{}\"", twice.path)),
+        self.tables.iter().try_for_each(|table| table.check(self.epoch))?;
+        let mut sections = BTreeSet::new();
+        match self.state_files().find(|file| !sections.insert((&file.path, file.offset))) {
+            Some(twice) => Err(format!("a section of a state file is named twice. path=\"{}\"", twice.path)),
             None => Ok(()),
         }
     }
@@ -110,6 +109,8 @@ pub enum ManifestKind {
 pub struct StreamState {
     pub id: Uuid,
     pub name: String,
+    /// Of this and the others below: in the catalog since format 6.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sql: String,
     pub frontier: Option<Micros>,
     pub partitions: Vec<PartitionState>,
@@ -124,6 +125,7 @@ pub struct KeptState {
     /// All of them were endpoints once.
     #[serde(rename = "path")]
     pub name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sql: String,
 }
 
@@ -133,6 +135,7 @@ pub struct KeptState {
 pub struct LookupState {
     pub id: Uuid,
     pub name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sql: String,
     /// What it holds was made of this.
     pub version: String,
@@ -177,8 +180,7 @@ pub struct RecordFingerprint {
     pub hash: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TableState {
     pub id: Uuid,
     pub name: String,
@@ -190,8 +192,7 @@ pub struct TableState {
     /// When the oldest row of the tail closed, for rolling by age.
     pub tail_since: Option<Micros>,
     pub delta: DeltaState,
-    /// The view stands still; it has no runs. Since format 2.
-    #[serde(default)]
+    /// The view stands still; it has no runs.
     pub failure: Option<Failure>,
 }
 
@@ -199,10 +200,17 @@ pub struct TableState {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum TableKind {
     View {
+        #[serde(default, skip_serializing_if = "String::is_empty")]
         sql: String,
         /// The streams and views that it reads; up to format 2 one stream.
-        #[serde(alias = "stream", deserialize_with = "one_or_many")]
+        #[serde(
+            default,
+            skip_serializing_if = "Vec::is_empty",
+            alias = "stream",
+            deserialize_with = "one_or_many"
+        )]
         inputs: Vec<String>,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
         fingerprint: String,
         /// Only windows that begin at or after this instant are emitted.
         born_after: Option<Micros>,
@@ -220,6 +228,27 @@ pub enum TableKind {
     LateRows,
 }
 
+impl TableState {
+    pub fn state_files(&self) -> impl Iterator<Item = &StateFile> {
+        self.runs.iter().map(|run| &run.file).chain(&self.tail)
+    }
+
+    /// INV-C11; looked at before a manifest is written, too.
+    pub(super) fn check(&self, epoch: Epoch) -> Result<(), String> {
+        let mut before = self.delta.confirmed;
+        for pending in &self.delta.pending {
+            if pending.previous != before || Some(pending.txn) <= before || pending.txn > epoch {
+                return Err(format!(
+                    "the pending commits of a table are no chain. table=\"{}\", txn={}, epoch={epoch}",
+                    self.name, pending.txn
+                ));
+            }
+            before = Some(pending.txn);
+        }
+        Ok(())
+    }
+}
+
 fn one_or_many<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -233,16 +262,23 @@ fn one_or_many<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<String>, D::Er
     })
 }
 
-/// A file under `state/`, or of a tail.
+/// A section of a file under `state/`: a run, or of a tail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StateFile {
-    /// Relative to the data's root; carries table id, epoch, nonce and number.
+    /// Relative to the data's root; carries epoch, nonce and number.
     pub path: String,
+    /// Where in the file it begins. Up to format 5 there was one in each.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub offset: u64,
     pub bytes: u64,
     pub rows: u64,
-    /// xxh3 of the whole file.
+    /// xxh3 of the section.
     pub hash: u64,
+}
+
+fn is_zero(offset: &u64) -> bool {
+    *offset == 0
 }
 
 /// A sorted run of state: batches per pane and cut, in one Arrow IPC file.
@@ -262,6 +298,19 @@ pub struct DeltaState {
     pub confirmed: Option<Epoch>,
     /// Commits that this manifest has made real, oldest first.
     pub pending: Vec<PendingCommit>,
+}
+
+impl DeltaState {
+    /// The table has all commits up to this one.
+    pub fn confirm(&mut self, txn: Option<Epoch>) {
+        self.confirmed = self.confirmed.max(txn);
+        self.pending.retain(|commit| Some(commit.txn) > self.confirmed);
+    }
+
+    /// What the next commit has to follow.
+    pub fn last(&self) -> Option<Epoch> {
+        self.pending.last().map(|commit| commit.txn).or(self.confirmed)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

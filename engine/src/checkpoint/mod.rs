@@ -1,30 +1,34 @@
 //! Makes epochs durable: state files, manifests, and the one put that commits.
 //!
-//! Order of an epoch: data files durable → state files durable → put-if-absent of the manifest. That put is the only
-//! commit point. Whatever no manifest names is an orphan and means nothing. `docs/INVARIANTS.md` has the rules by
+//! Order of an epoch: data files durable → its state file durable → the catalog, if it has changed → put-if-absent of the
+//! manifest. That put is the only commit point. Whatever no manifest names is an orphan and means nothing. `docs/INVARIANTS.md` has the rules by
 //! number.
 
 mod data;
 mod durable_local;
+mod epoch_file;
 mod failpoint;
+mod garbage;
+mod in_use;
 mod log;
 pub mod manifest;
 mod names;
-mod orphans;
 mod owner;
 mod patience;
 mod state_file;
 mod watch;
 mod whole_upload;
+mod written;
 
 #[cfg(test)]
 mod simulation;
 
 pub use data::{DataRoot, Retry};
+pub use epoch_file::{EpochFile, StateFiles};
 pub use failpoint::{Failpoints, Step};
+pub use garbage::{Garbage, Orphans};
 pub use log::ManifestLog;
 pub use names::{FileNames, part_epoch, table_folder};
-pub use orphans::sweep_orphans;
 pub use owner::Owner;
 pub use state_file::{read_batches, write_batches};
 pub use watch::Watch;

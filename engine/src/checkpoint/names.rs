@@ -61,9 +61,22 @@ pub(super) const MANIFESTS: &str = "manifests";
 
 pub(super) const STATE: &str = "state";
 
-/// The epoch of a state file's name.
+pub(super) const CATALOG: &str = "catalog";
+
+/// What all tables keep of an epoch.
+pub(super) fn epoch_file(epoch: Epoch, nonce: Uuid, number: u32) -> String {
+    format!("{STATE}/{:020}-{}-{number}.state", epoch.0, nonce.simple())
+}
+
+/// The statements as they stand from an epoch on.
+pub(super) fn catalog(epoch: Epoch, nonce: Uuid) -> String {
+    format!("{CATALOG}/{:020}-{}.json", epoch.0, nonce.simple())
+}
+
+/// The epoch of the name of a state file, or of a catalog.
 pub(super) fn state_epoch(file_name: &str) -> Option<Epoch> {
-    let (digits, _) = file_name.strip_suffix(".state")?.split_once('-')?;
+    let name = file_name.strip_suffix(".state").or_else(|| file_name.strip_suffix(".json"))?;
+    let (digits, _) = name.split_once('-')?;
     (digits.len() == 20).then(|| digits.parse().ok().map(Epoch))?
 }
 

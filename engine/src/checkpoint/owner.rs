@@ -7,17 +7,20 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path as FilePath;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::data::DataRoot;
 use super::failpoint::Step;
 use super::patience::is_refusal;
+use crate::clock::Clock;
 use crate::ids::Micros;
 use crate::{Error, Result};
 
@@ -31,6 +34,20 @@ const TTL: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Owner {
     kind: Kind,
+    keeping: Option<Keeping>,
+}
+
+/// Renews the object beside all else: a start, or a commit, may take longer than it is believed.
+#[derive(Debug)]
+struct Keeping {
+    task: JoinHandle<()>,
+    lost: Arc<OnceLock<Error>>,
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 #[derive(Debug)]
@@ -51,7 +68,7 @@ struct OwnerObject {
 }
 
 impl Owner {
-    /// How often to call [`Owner::renew`].
+    /// How often it is renewed.
     pub const RENEW_EVERY: Duration = Duration::from_secs(TTL.as_secs() / 3);
 
     /// With `take_over` a live owner is pushed aside, and finds out at its next commit.
@@ -64,30 +81,57 @@ impl Owner {
             }
         };
         root.failpoints().hit(Step::OwnerTaken);
-        Ok(Owner { kind })
+        Ok(Owner { kind, keeping: None })
     }
 
-    /// `Fenced` when another instance took over. An error of any other kind may pass by itself.
-    pub async fn renew(&self, now: Micros) -> Result<()> {
-        let Kind::Object { root, nonce } = &self.kind else { return Ok(()) };
-        match read(root).await? {
-            Some((found, _)) if found.nonce != *nonce => Err(Error::Fenced(format!(
-                "another instance has taken over this data. data=\"{}\", instance={}",
-                root.url(),
-                found.nonce
-            ))),
-            Some((_, version)) => write(root, *nonce, now, PutMode::Update(version)).await,
-            None => write(root, *nonce, now, PutMode::Create).await,
-        }
+    /// Renews itself from now on, mostly each [`Owner::RENEW_EVERY`].
+    pub fn keep(&mut self, clock: Arc<dyn Clock>, every: Duration) {
+        let Kind::Object { root, nonce } = &self.kind else { return };
+        let (root, nonce, lost) = (root.clone(), *nonce, Arc::new(OnceLock::new()));
+        let told = Arc::clone(&lost);
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                match renew(&root, nonce, clock.wall()).await {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == crate::ErrorKind::Fenced => {
+                        let _ = told.set(error);
+                        return;
+                    }
+                    Err(error) => tracing::warn!(%error, "cannot renew the owner's object now"),
+                }
+            }
+        });
+        self.keeping = Some(Keeping { task, lost });
+    }
+
+    /// `Fenced` once another instance has been seen to have taken over.
+    pub fn check(&self) -> Result<()> {
+        let lost = self.keeping.as_ref().and_then(|keeping| keeping.lost.get());
+        lost.map_or(Ok(()), |error| Err(error.clone()))
     }
 
     /// Lets the next instance start at once. Without it (a crash) a bucket stays refused for half a minute.
-    pub async fn release(self) -> Result<()> {
+    pub async fn release(mut self) -> Result<()> {
+        drop(self.keeping.take());
         let Kind::Object { root, nonce } = &self.kind else { return Ok(()) };
         if read(root).await?.is_some_and(|(found, _)| found.nonce == *nonce) {
             root.objects().delete(&Path::from(OBJECT)).await?;
         }
         Ok(())
+    }
+}
+
+/// `Fenced` when another instance took over. An error of any other kind may pass by itself.
+async fn renew(root: &DataRoot, nonce: Uuid, now: Micros) -> Result<()> {
+    match read(root).await? {
+        Some((found, _)) if found.nonce != nonce => Err(Error::Fenced(format!(
+            "another instance has taken over this data. data=\"{}\", instance={}",
+            root.url(),
+            found.nonce
+        ))),
+        Some((_, version)) => write(root, nonce, now, PutMode::Update(version)).await,
+        None => write(root, nonce, now, PutMode::Create).await,
     }
 }
 
@@ -238,16 +282,46 @@ mod tests {
     async fn a_bucket_has_one_owner_while_it_renews() {
         let root = DataRoot::over(Arc::new(InMemory::new()), url::Url::parse("memory:///").unwrap());
         let first = Owner::acquire(&root, nonce(1), 0, false).await.unwrap();
-        first.renew(20 * SECOND).await.unwrap();
+        renew(&root, nonce(1), 20 * SECOND).await.unwrap();
         let refused = Owner::acquire(&root, nonce(2), 45 * SECOND, false).await.unwrap_err();
         assert!(refused.to_string().contains("last seen 25 s ago"), "{refused}");
         let second = Owner::acquire(&root, nonce(2), 50 * SECOND, false).await.unwrap();
-        assert_eq!(first.renew(51 * SECOND).await.unwrap_err().kind(), ErrorKind::Fenced);
+        assert_eq!(renew(&root, nonce(1), 51 * SECOND).await.unwrap_err().kind(), ErrorKind::Fenced);
         first.release().await.unwrap();
-        second.renew(52 * SECOND).await.unwrap();
+        renew(&root, nonce(2), 52 * SECOND).await.unwrap();
         let third = Owner::acquire(&root, nonce(3), 53 * SECOND, true).await.unwrap();
-        assert_eq!(second.renew(54 * SECOND).await.unwrap_err().kind(), ErrorKind::Fenced);
+        assert_eq!(renew(&root, nonce(2), 54 * SECOND).await.unwrap_err().kind(), ErrorKind::Fenced);
+        drop(second);
         third.release().await.unwrap();
         Owner::acquire(&root, nonce(4), 55 * SECOND, false).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_owner_renews_itself_and_hears_that_it_was_overtaken() {
+        const EVERY: Duration = Duration::from_millis(2);
+        let root = DataRoot::over(Arc::new(InMemory::new()), url::Url::parse("memory:///").unwrap());
+        let mut first = Owner::acquire(&root, nonce(1), 0, false).await.unwrap();
+        first.keep(Arc::new(Standing(40 * SECOND)), EVERY);
+        while read(&root).await.unwrap().unwrap().0.renewed_at == 0 {
+            tokio::time::sleep(EVERY).await;
+        }
+        first.check().unwrap();
+        Owner::acquire(&root, nonce(2), 60 * SECOND, true).await.unwrap();
+        while first.check().is_ok() {
+            tokio::time::sleep(EVERY).await;
+        }
+        assert_eq!(first.check().unwrap_err().kind(), ErrorKind::Fenced);
+    }
+
+    struct Standing(Micros);
+
+    impl Clock for Standing {
+        fn wall(&self) -> Micros {
+            self.0
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::ZERO
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! State on its way to storage and back: batches with the cut and the panes they belong to, in one file.
+//! State on its way to storage and back: batches with the cut and the panes they belong to, in one section of a file.
 //!
 //! ```text
 //! magic "thalwegS" | version u32 | sections u32 | section… | xxh3 of all before, u64      (little endian)
@@ -30,26 +30,46 @@ const MAGIC: &[u8; 8] = b"thalwegS";
 const VERSION: u32 = 2;
 const HASH_BYTES: usize = 8;
 
-/// Durable once it returns. `path` is of [`FileNames::state`](super::FileNames::state).
+/// Durable once it returns, in a file of its own. `path` is of [`FileNames::state`](super::FileNames::state).
 pub async fn write_batches(root: &DataRoot, path: String, batches: &[Part]) -> Result<StateFile> {
     let bytes = encode(batches)?;
-    let rows = batches.iter().map(|labelled| labelled.batch.num_rows() as u64).sum();
-    let file = StateFile { path, bytes: bytes.len() as u64, rows, hash: xxh3_64(&bytes) };
-    root.failpoints().hit(Step::StateFileAbsent);
-    root.put(&file.path, bytes).await?;
-    root.failpoints().hit(Step::StateFileDurable);
+    let file = section(path, 0, &bytes, batches);
+    put(root, &file.path, bytes).await?;
     Ok(file)
 }
 
 /// In the order in which they were written.
 pub async fn read_batches(root: &DataRoot, file: &StateFile) -> Result<Vec<Part>> {
-    let bytes = match root.get(&file.path).await {
-        Err(object_store::Error::NotFound { .. }) => return Err(bad(file, "it is missing")),
-        other => other?,
-    };
-    if bytes.len() as u64 != file.bytes {
-        return Err(bad(file, &format!("it has {} bytes, not {}", bytes.len(), file.bytes)));
+    read_section(&whole(root, file).await?, file)
+}
+
+/// Bytes that lie in a file from `offset` on, and hold these batches.
+pub(super) fn section(path: String, offset: u64, bytes: &Bytes, batches: &[Part]) -> StateFile {
+    let rows = batches.iter().map(|labelled| labelled.batch.num_rows() as u64).sum();
+    StateFile { path, offset, bytes: bytes.len() as u64, rows, hash: xxh3_64(bytes) }
+}
+
+pub(super) async fn put(root: &DataRoot, path: &str, bytes: Bytes) -> Result<()> {
+    root.failpoints().hit(Step::StateFileAbsent);
+    root.put(path, bytes).await?;
+    root.failpoints().hit(Step::StateFileDurable);
+    Ok(())
+}
+
+/// All that lies in the file of a section.
+pub(super) async fn whole(root: &DataRoot, file: &StateFile) -> Result<Bytes> {
+    match root.get(&file.path).await {
+        Err(object_store::Error::NotFound { .. }) => Err(bad(file, "it is missing")),
+        other => Ok(other?),
     }
+}
+
+pub(super) fn read_section(whole: &Bytes, file: &StateFile) -> Result<Vec<Part>> {
+    let end = file.offset.saturating_add(file.bytes);
+    if end > whole.len() as u64 {
+        return Err(bad(file, &format!("it has {} bytes, and {end} are named", whole.len())));
+    }
+    let bytes = whole.slice(file.offset as usize..end as usize);
     if xxh3_64(&bytes) != file.hash {
         return Err(bad(file, "its bytes are not those that were written"));
     }
@@ -62,10 +82,13 @@ pub async fn read_batches(root: &DataRoot, file: &StateFile) -> Result<Vec<Part>
 }
 
 fn bad(file: &StateFile, wrong: &str) -> Error {
-    Error::BadData(format!("cannot read a state file. path=\"{}\": {wrong}", file.path))
+    Error::BadData(format!(
+        "cannot read a state file. path=\"{}\", offset={}: {wrong}",
+        file.path, file.offset
+    ))
 }
 
-fn encode(batches: &[Part]) -> Result<Bytes> {
+pub(super) fn encode(batches: &[Part]) -> Result<Bytes> {
     let mut sections: Vec<(SchemaRef, Vec<usize>)> = Vec::new();
     for (index, labelled) in batches.iter().enumerate() {
         let schema = labelled.batch.schema_ref();

@@ -12,7 +12,7 @@ use object_store::Error;
 
 use crate::clock::{Clock, SystemClock};
 use crate::ids::Micros;
-use crate::status::StoreStatus;
+use crate::status::{StoreRequests, StoreStatus};
 
 /// An operation that fails for so long says that the store is away; one that gets through sooner met a hiccup.
 const HICCUP: Duration = Duration::from_secs(2);
@@ -38,6 +38,7 @@ struct Seen {
     since: Micros,
     retries: u64,
     last_error: Option<(Micros, String)>,
+    requests: StoreRequests,
 }
 
 #[derive(Debug)]
@@ -92,7 +93,12 @@ impl Watch {
             retries: seen.retries,
             last_error,
             last_error_at,
+            requests: seen.requests,
         }
+    }
+
+    pub(super) fn count(&self, count: impl FnOnce(&mut StoreRequests)) {
+        count(&mut self.seen().requests);
     }
 
     /// How long the oldest operation that has no answer has been waiting for it.

@@ -363,7 +363,7 @@ impl Coordinator {
     }
 
     async fn restart_view(&mut self, spec: Arc<ViewSpec>) -> Result<()> {
-        self.lake.forget(&spec.name);
+        self.lake.forget(spec.id);
         if let Some(table) = self.shared.lock().tables.get_mut(&spec.name) {
             let mut panes = Panes::new(&spec, None);
             panes.closed_through = table.panes.closed_through;
@@ -453,7 +453,7 @@ impl Coordinator {
         }
         let stood = self.barrier(Leaving::Nobody).await?;
         self.shared.lock().tables.remove(name);
-        self.lake.forget(name);
+        self.lake.forget(spec.id);
         self.commit(stood, false).await
     }
 

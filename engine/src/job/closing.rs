@@ -1,19 +1,21 @@
 //! All tables' shares of an epoch: what came to each from the views that it reads, how far its legs have come, and its
 //! closing on a thread of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::checkpoint::FileNames;
+use crate::checkpoint::manifest::TableKind;
+use crate::checkpoint::{EpochFile, FileNames};
 use crate::ids::{Epoch, Micros};
 use crate::job::chain;
 use crate::job::coordinator::{Coordinator, micros};
 use crate::job::epoch::{Closed, Roll, TableEpoch, Whole};
 use crate::job::fed::Fed;
 use crate::job::refused::{RefusedRows, RefusedTable};
-use crate::job::shared::Tables;
+use crate::job::shared::{Table, Tables};
 use crate::memory::Purpose;
 use crate::spec::{Input, Leg, Unit, ViewShape, ViewSpec};
 use crate::view::compact::compacted;
@@ -31,28 +33,63 @@ struct TableShare {
     fed: Fed,
 }
 
+/// What an epoch makes of all tables.
+#[derive(Default)]
+pub struct AllClosed {
+    pub changed: Vec<Closed>,
+    /// By name up to where each has closed, those of which nothing else is to be said among them.
+    pub through: BTreeMap<String, Option<Micros>>,
+}
+
+impl AllClosed {
+    fn rows_of(&self, name: &str) -> &[RecordBatch] {
+        self.changed.iter().find(|table| table.spec.name == name).map_or(&[], |table| &table.rows)
+    }
+}
+
+/// The epoch that closes.
+pub(super) struct Closing {
+    pub epoch: Epoch,
+    pub wall: Micros,
+    pub file: Arc<EpochFile>,
+    pub emptied: Arc<BTreeSet<String>>,
+    pub roll: Roll,
+}
+
 impl Coordinator {
     /// Closes what the epoch closes, step by step: what views close is an input of those that read them.
     pub(super) async fn close_tables(
         &mut self,
-        epoch: Epoch,
-        wall: Micros,
+        closing: &Closing,
         frontiers: &BTreeMap<String, Option<Micros>>,
-        stop: bool,
-    ) -> Result<Vec<Closed>> {
+    ) -> Result<AllClosed> {
         let steps = chain::steps(&self.shared.lock());
-        let mut done: Vec<Closed> = vec![];
+        let mut all = AllClosed::default();
         for step in steps {
             let mut shares = vec![];
             for name in step {
-                shares.push(self.share_of(name, frontiers, &done));
+                let share = self.share_of(name, frontiers, &all);
+                let tables = self.shared.lock();
+                let table = &tables.tables[&share.name];
+                let through = match table.failure {
+                    Some(_) => table.panes.closed_through,
+                    None => table.panes.closed_with(share.through),
+                };
+                if !(share.fed.is_empty() && table.is_still(closing, through)) {
+                    shares.push(share);
+                } else {
+                    all.through.insert(share.name, through);
+                }
             }
-            let closing = shares.into_iter().map(|share| self.close_table(share, epoch, wall, stop));
-            let closed: Vec<Closed> = stream::iter(closing).buffered(CLOSING).try_collect().await?;
-            self.tell_refused(epoch, &closed)?;
-            done.extend(closed);
+            let shares = shares.into_iter().map(|share| self.close_table(share, closing));
+            let closed: Vec<Closed> = stream::iter(shares).buffered(CLOSING).try_collect().await?;
+            self.tell_refused(closing.epoch, &closed)?;
+            for table in closed {
+                all.through.insert(table.spec.name.clone(), table.closed_through);
+                all.changed.push(table);
+            }
         }
-        Ok(done)
+        Ok(all)
     }
 
     /// What came to a table from other views in this epoch, and how far its legs have come.
@@ -60,7 +97,7 @@ impl Coordinator {
         &mut self,
         name: String,
         frontiers: &BTreeMap<String, Option<Micros>>,
-        done: &[Closed],
+        done: &AllClosed,
     ) -> TableShare {
         let mut fed = self.backfill.remove(&name).unwrap_or_default();
         let tables = self.shared.lock();
@@ -73,13 +110,10 @@ impl Coordinator {
                     let frontier = frontiers.get(stream).copied().flatten();
                     frontier.map(|frontier| frontier.saturating_sub(lateness))
                 }
-                Input::View(input) => match done.iter().find(|table| table.spec.name == input.name) {
-                    Some(read) => {
-                        fed.add(leg, read.rows.iter().cloned());
-                        input.frontier(read.closed_through)
-                    }
-                    None => None,
-                },
+                Input::View(input) => {
+                    fed.add(leg, done.rows_of(&input.name).iter().cloned());
+                    input.frontier(done.through.get(&input.name).copied().flatten())
+                }
             });
         }
         let through = through.into_iter().min().flatten().map(|through| through.saturating_sub(hold));
@@ -106,13 +140,20 @@ impl Coordinator {
         Ok(())
     }
 
+    /// When closed rows become Parquet in this epoch.
+    pub(super) fn roll(&self, leaving: bool) -> Roll {
+        let memory = self.shared.memory();
+        // Where closed rows take more than their share, none wait any longer.
+        let much = memory.held(Purpose::Tails) > memory.shares().tails;
+        let bytes = if much { 0 } else { self.settings.roll_bytes };
+        Roll { bytes, age: micros(self.settings.roll), now: leaving }
+    }
+
     /// On a thread where computing keeps nobody from being served.
     async fn close_table(
         &self,
         TableShare { name, through, fed }: TableShare,
-        epoch: Epoch,
-        wall: Micros,
-        stop: bool,
+        closing: &Closing,
     ) -> Result<Closed> {
         let whole = {
             let tables = self.shared.lock();
@@ -121,20 +162,61 @@ impl Coordinator {
             Whole::of(&tables.tables[&name], since)
         };
         let memory = Arc::clone(self.shared.memory());
-        let shares = memory.shares();
-        // Where closed rows take more than their share, none wait any longer.
-        let much = memory.held(Purpose::Tails) > shares.tails;
-        let bytes = if much { 0 } else { self.settings.roll_bytes };
-        let roll = Roll { bytes, age: micros(self.settings.roll), now: stop };
-        let _in_lane = self.shared.lane().enter(whole.needs(&roll, wall, shares.piece)).await;
-        let names = FileNames::new(whole.spec.id, epoch, self.nonce);
-        let room = self.shared.room(&name, wall);
+        let needs = whole.needs(&closing.roll, closing.wall, memory.shares().piece);
+        let _in_lane = self.shared.lane().enter(needs).await;
         let made = memory.hold(Purpose::Closing, 0);
-        let share = TableEpoch { root: self.root.clone(), names, epoch, wall, roll, room, memory, made };
+        let share = TableEpoch {
+            root: self.root.clone(),
+            names: FileNames::new(whole.spec.id, closing.epoch, self.nonce),
+            file: Arc::clone(&closing.file),
+            emptied: Arc::clone(&closing.emptied),
+            epoch: closing.epoch,
+            wall: closing.wall,
+            roll: closing.roll,
+            room: self.shared.room(&name, closing.wall),
+            memory,
+            made,
+        };
         let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || runtime.block_on(share.close(whole, through, fed)))
             .await
             .map_err(|error| Error::Internal(format!("closing a table panicked. table={name:?}, {error}")))?
+    }
+}
+
+impl Table {
+    /// Whether an epoch leaves it as the newest manifest has it, but for how far it has closed: nothing came, nothing leaves,
+    /// and nothing is due. What all has closed up to is known from the streams.
+    fn is_still(&self, closing: &Closing, closed: Option<Micros>) -> bool {
+        let nothing_comes = !self.panes.has_filed(closing.epoch);
+        let nothing_leaves = closed.is_none_or(|closed| !self.panes.leave_at(closed));
+        let nothing_is_due = !closing.roll.is_due(&self.tail, closing.wall)
+            && !self.told.is_due(&self.spec, closing.wall, closing.roll.now);
+        let emptied = || {
+            let written = self.written.iter().flat_map(|written| written.state_files());
+            !closing.emptied.is_empty() && written.into_iter().any(|it| closing.emptied.contains(&it.path))
+        };
+        nothing_comes && nothing_leaves && nothing_is_due && self.is_as_written() && !emptied()
+    }
+
+    fn is_as_written(&self) -> bool {
+        let Some(written) = &self.written else { return false };
+        let same_kind = match &written.kind {
+            TableKind::View { sql, fingerprint, born_after, closed_through, late, failed, .. } => {
+                *sql == self.spec.sql
+                    && *fingerprint == self.spec.fingerprint
+                    && *born_after == self.panes.born_after
+                    && *closed_through <= self.panes.closed_through
+                    && (*late, *failed) == (self.late, self.failed)
+            }
+            TableKind::RejectedRecords | TableKind::LateRows => true,
+        };
+        let waits = self.waits.is_some();
+        same_kind
+            && written.id == self.spec.id
+            && written.delta == self.delta
+            && written.tail.len() == self.tail.files.len()
+            && (waits || written.failure == self.failure && written.runs.len() == self.panes.runs().len())
     }
 }
 

@@ -12,15 +12,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use crate::checkpoint::DataRoot;
-use crate::checkpoint::ManifestLog;
-use crate::checkpoint::Owner;
-use crate::checkpoint::Step;
-use crate::checkpoint::manifest::{FORMAT, KeptState, Manifest, ManifestKind, StreamState};
+use crate::checkpoint::manifest::{KeptState, Manifest, ManifestKind, StreamState, TableState};
+use crate::checkpoint::{DataRoot, EpochFile, ManifestLog, Owner, Step};
 use crate::clock::Clock;
 use crate::ids::{Epoch, Micros, PartitionId};
 use crate::job::catalog::Request;
-use crate::job::epoch::Closed;
+use crate::job::cleaner::Cleaner;
+use crate::job::closing::{AllClosed, Closing};
 use crate::job::fed::Fed;
 use crate::job::lake::Lake;
 use crate::job::orders::Report;
@@ -61,6 +59,7 @@ pub struct Coordinator {
     pub epoch: Epoch,
     pub streams: BTreeMap<String, StreamJob>,
     pub lake: Lake,
+    pub cleaner: Cleaner,
     pub totals: BTreeMap<String, Totals>,
     /// What views over views that are being born have to catch up with, by view.
     pub backfill: BTreeMap<String, Fed>,
@@ -90,7 +89,6 @@ pub(super) struct Stood {
 impl Coordinator {
     /// Turns epochs until told to stop, or until something fails.
     pub async fn run(mut self) -> Result<()> {
-        let mut renewed_at = self.clock.elapsed();
         loop {
             let command = tokio::select! {
                 biased;
@@ -102,10 +100,7 @@ impl Coordinator {
                 None => {
                     self.hear_scouts()?;
                     self.try_again();
-                    if self.clock.elapsed().saturating_sub(renewed_at) >= Owner::RENEW_EVERY {
-                        renewed_at = self.clock.elapsed();
-                        self.renew().await?;
-                    }
+                    self.owner.check()?;
                     self.turn(false).await?;
                 }
                 Some(Some(Command::Apply(request, reply))) => {
@@ -132,18 +127,18 @@ impl Coordinator {
         }
     }
 
-    /// Says that this instance is alive, to others that would take the data over.
-    async fn renew(&self) -> Result<()> {
-        fenced_or_passing(self.owner.renew(self.clock.wall()).await, "renew the owner's object")
-    }
-
     /// One epoch, from the barrier to publication.
     async fn turn(&mut self, stop: bool) -> Result<()> {
         let leaving = if stop { Leaving::Everybody } else { Leaving::Nobody };
         let taken_up = self.take_up_tables().await?;
         let stood = self.barrier(leaving).await?;
         taken_up.install(&mut self.shared.lock(), self.epoch);
-        self.commit(stood, stop).await
+        self.commit(stood, stop).await?;
+        if stop {
+            self.lake.finish(&self.shared, &self.clock).await?;
+            self.cleaner.finish().await;
+        }
+        Ok(())
     }
 
     pub(super) async fn barrier(&mut self, leaving: Leaving<'_>) -> Result<Stood> {
@@ -174,7 +169,7 @@ impl Coordinator {
                 if waited == SLOW {
                     tracing::warn!(epoch = %ending, workers = waiting, "workers take long over some rows, and are waited for");
                 }
-                self.renew().await?;
+                self.owner.check()?;
                 continue;
             };
             let report = report.ok_or_else(|| Error::Internal("the workers are gone".into()))?;
@@ -205,19 +200,29 @@ impl Coordinator {
         let wall = self.clock.wall();
         let ledger = self.check_ledger(ending)?;
         let frontiers = self.frontiers(&stood);
-        let closed = self.close_tables(ending, wall, &frontiers, stop).await?;
+        let closing = Closing {
+            epoch: ending,
+            wall,
+            file: Arc::new(EpochFile::new(self.root.clone(), ending, self.nonce)),
+            emptied: Arc::new(self.log.to_empty()),
+            roll: self.roll(stop),
+        };
+        let closed = self.close_tables(&closing, &frontiers).await?;
+        closing.file.put().await?;
         let ledger =
-            [ledger, closed.iter().flat_map(|table| table.ledger.iter().cloned()).collect()].concat();
+            [ledger, closed.changed.iter().flat_map(|table| table.ledger.iter().cloned()).collect()].concat();
         let close = stages.next(&*self.clock);
-        let manifest = self.manifest(ending, wall, &stood, &frontiers, &closed, &ledger);
-        self.log.commit(&manifest).await?;
+        let tables = self.table_states(&closed);
+        let manifest = self.manifest(ending, wall, &stood, &frontiers, tables.clone(), &ledger);
+        self.log.commit(manifest).await?;
         let put = stages.next(&*self.clock);
         let committed_at = self.clock.wall();
-        let state_bytes = closed.iter().map(|table| table.state_bytes).sum();
-        self.publish(ending, closed, &ledger)?;
+        let state_bytes = closed.changed.iter().map(|table| table.state_bytes).sum();
+        self.publish(ending, closed, tables, &ledger)?;
         self.leave_out_failed();
         self.root.failpoints().hit(Step::Published);
-        self.lake.settle(&self.shared, &*self.clock).await?;
+        self.lake.settle(&self.shared, &self.clock)?;
+        let delta = self.lake.slowest();
         self.record(CheckpointStatus {
             epoch: ending,
             committed_at,
@@ -225,12 +230,23 @@ impl Coordinator {
             barrier_micros: barrier,
             close_micros: close,
             manifest_micros: put,
-            delta_micros: stages.next(&*self.clock),
+            delta_micros: delta.as_micros() as u64,
             state_bytes,
             records: ledger.iter().map(|row| row.records).sum(),
         });
         self.publish_offsets(&stood);
-        fenced_or_passing(self.log.retire(self.settings.manifests_kept).await, "retire old manifests")
+        self.cleaner.take(self.log.garbage());
+        Ok(())
+    }
+
+    /// What the manifest says of each table: of most of them what the one before said.
+    fn table_states(&self, closed: &AllClosed) -> Vec<Arc<TableState>> {
+        let mut changed: BTreeMap<&str, Arc<TableState>> =
+            closed.changed.iter().map(|table| (table.spec.name.as_str(), Arc::new(table.state()))).collect();
+        let tables = self.shared.lock();
+        let states =
+            tables.tables.iter().map(|(name, table)| changed.remove(name.as_str()).or(table.written.clone()));
+        states.flatten().collect()
     }
 
     fn check_ledger(&mut self, ending: Epoch) -> Result<Vec<LedgerRow>> {
@@ -259,7 +275,7 @@ impl Coordinator {
         wall: Micros,
         stood: &Stood,
         frontiers: &BTreeMap<String, Option<Micros>>,
-        closed: &[Closed],
+        tables: Vec<Arc<TableState>>,
         ledger: &[LedgerRow],
     ) -> Manifest {
         let streams = self.streams.iter().map(|(name, stream)| {
@@ -276,13 +292,12 @@ impl Coordinator {
             }
         });
         Manifest {
-            format: FORMAT,
             epoch,
             nonce: self.nonce,
             kind: ManifestKind::Epoch,
             committed_at: wall,
             streams: streams.collect(),
-            tables: closed.iter().map(Closed::state).collect(),
+            tables,
             kept: self.kept_statements(),
             lookups: self.lookup_states(),
             ledger: ledger.to_vec(),
@@ -303,9 +318,25 @@ impl Coordinator {
     }
 
     /// One swap for all tables: rows leave `open` and arrive in tail or history in the same instant.
-    fn publish(&self, epoch: Epoch, closed: Vec<Closed>, ledger: &[LedgerRow]) -> Result<()> {
+    fn publish(
+        &self,
+        epoch: Epoch,
+        closed: AllClosed,
+        written: Vec<Arc<TableState>>,
+        ledger: &[LedgerRow],
+    ) -> Result<()> {
         let mut tables = self.shared.lock();
-        for table in closed {
+        for (name, through) in closed.through {
+            if let Some(known) = tables.tables.get_mut(&name) {
+                known.panes.closed_through = through;
+            }
+        }
+        for state in written {
+            if let Some(known) = tables.tables.get_mut(&state.name) {
+                known.written = Some(state);
+            }
+        }
+        for table in closed.changed {
             let Some(known) = tables.tables.get_mut(&table.spec.name) else { continue };
             let stands_still = known.failure.is_some() || table.failure.is_some();
             let runs = if stands_still { vec![] } else { table.runs };
@@ -316,7 +347,8 @@ impl Coordinator {
             known.failed += table.refused.len() as u64;
             known.panes.left = table.left;
             known.tail = table.tail;
-            known.delta = table.delta;
+            // What Delta was told meanwhile is known already.
+            known.delta.pending.extend(table.delta.pending.into_iter().filter(|commit| commit.txn == epoch));
             known.told = table.told;
             if !table.files.is_empty() {
                 known.history = tables::with_files(&known.history, &table.spec, &table.files)?;
@@ -419,17 +451,6 @@ impl Leaving<'_> {
             Leaving::Stream(leaving) => leaving == stream,
             Leaving::Everybody => true,
         }
-    }
-}
-
-/// For work that the next turn does again: only a new owner is a reason to stop.
-fn fenced_or_passing(outcome: Result<()>, what: &str) -> Result<()> {
-    match outcome {
-        Err(error) if error.kind() != crate::ErrorKind::Fenced => {
-            tracing::warn!(%error, "cannot {what} now");
-            Ok(())
-        }
-        outcome => outcome,
     }
 }
 

@@ -11,12 +11,10 @@ use arrow::datatypes::TimestampMicrosecondType;
 use datafusion::error::DataFusionError;
 use futures::FutureExt;
 
-use crate::checkpoint::DataRoot;
-use crate::checkpoint::FileNames;
 use crate::checkpoint::manifest::{
     DataFile, DeltaState, PendingCommit, RunFile, StateFile, TableKind, TableState,
 };
-use crate::checkpoint::write_batches;
+use crate::checkpoint::{DataRoot, EpochFile, FileNames};
 use crate::error::{panic_text, root_text};
 use crate::ids::{Epoch, Micros};
 use crate::job::ever::Told;
@@ -52,9 +50,9 @@ pub struct Roll {
 }
 
 impl Roll {
-    fn is_due(&self, tail: &Tail, now: Micros) -> bool {
+    pub fn is_due(&self, tail: &Tail, now: Micros) -> bool {
         let age = tail.since.map_or(0, |since| now - since);
-        self.now || tail.bytes() >= self.bytes || age >= self.age
+        !tail.rows.is_empty() && (self.now || tail.bytes() >= self.bytes || age >= self.age)
     }
 }
 
@@ -127,6 +125,10 @@ pub struct Closed {
 pub struct TableEpoch {
     pub root: DataRoot,
     pub names: FileNames,
+    /// What all tables keep of the epoch.
+    pub file: Arc<EpochFile>,
+    /// Files that had better be without what little they hold.
+    pub emptied: Arc<BTreeSet<String>>,
     pub epoch: Epoch,
     pub wall: Micros,
     pub roll: Roll,
@@ -181,32 +183,25 @@ impl TableEpoch {
                 self.made.add(bytes_of(&fresh));
                 let panes = &whole.panes;
                 let mut rows = vec![];
-                let closed_through = match unit {
+                let closed_through = panes.closed_with(through);
+                match unit {
                     Unit::Window(_) => {
-                        let closed = panes.closed_through.max(through);
                         let most = self.room.piece_bytes;
-                        for stretch in closed
+                        for stretch in closed_through
                             .into_iter()
                             .flat_map(|closed| panes.closing_stretches(&fresh, closed, most))
                         {
                             rows.extend(self.finish(cuts, upper, &stretch).await?);
                         }
-                        closed
                     }
-                    Unit::Session(_) | Unit::Ever(_) => match unit.session() {
-                        None => None,
-                        Some(session) => {
-                            let through = through.map(|through| session.closed_through(through));
-                            let closed = panes.closed_through.max(through);
-                            let ended = self.ended(*unit, cuts, panes, &mut fresh, closed)?;
-                            if let Unit::Session(_) = unit {
-                                let ended = Stretch { parts: ended, within: None };
-                                rows.extend(self.finish(cuts, upper, &ended).await?);
-                            }
-                            closed
+                    Unit::Session(_) | Unit::Ever(_) => {
+                        let ended = self.ended(*unit, cuts, panes, &mut fresh, closed_through)?;
+                        if let Unit::Session(_) = unit {
+                            let ended = Stretch { parts: ended, within: None };
+                            rows.extend(self.finish(cuts, upper, &ended).await?);
                         }
-                    },
-                };
+                    }
+                }
                 (rows, fresh, closed_through)
             }
         };
@@ -266,7 +261,12 @@ impl TableEpoch {
         let mut written = 0;
         let mut runs: Vec<Arc<Run>> = vec![];
         for run in panes.runs() {
-            runs.extend(panes.staying_run(run, closed_through)?);
+            let Some(mut run) = panes.staying_run(run, closed_through)? else { continue };
+            if self.emptied.contains(&run.file.path) {
+                run = Arc::new(self.write_run(run.level, run.parts.clone()).await?);
+                written += run.file.bytes;
+            }
+            runs.push(run);
         }
         let staying = panes.staying(fresh, closed_through)?;
         if !staying.is_empty() {
@@ -289,9 +289,8 @@ impl TableEpoch {
     }
 
     async fn write_run(&mut self, level: u32, parts: Vec<Part>) -> Result<Run> {
-        let path = self.names.state();
         let _encoding = self.memory.hold(Purpose::Encoding, bytes_of(&parts));
-        let file = write_batches(&self.root, path, &parts).await?;
+        let file = self.file.add(&parts).await?;
         Ok(Run { level, file, parts })
     }
 
@@ -319,13 +318,12 @@ impl TableEpoch {
             tail.visible = Arc::new(visible);
             tail.rows.extend(rows.iter().cloned());
         }
-        if !tail.rows.is_empty() && self.roll.is_due(&tail, self.wall) {
+        if self.roll.is_due(&tail, self.wall) {
             let (first, others) = first_dates(&tail.rows, DATES_A_ROLL)?;
             let files = self.put_rows(spec, first).await?;
-            let previous = delta.pending.last().map(|commit| commit.txn).or(delta.confirmed);
             delta.pending.push(PendingCommit {
                 txn: self.epoch,
-                previous,
+                previous: delta.last(),
                 files: files.clone(),
                 replace: false,
             });
@@ -342,7 +340,9 @@ impl TableEpoch {
             };
             return Ok((rest, delta, files));
         }
-        if !rows.is_empty() {
+        if tail.files.iter().any(|file| self.emptied.contains(&file.path)) {
+            tail.files = vec![self.write_tail(tail.rows.clone()).await?];
+        } else if !rows.is_empty() {
             tail.files.push(self.write_tail(rows).await?);
         }
         Ok((tail, delta, vec![]))
@@ -366,8 +366,7 @@ impl TableEpoch {
     async fn write_tail(&mut self, rows: Vec<ClosedRows>) -> Result<StateFile> {
         let parts: Vec<Part> = rows.into_iter().map(tail_part).collect();
         let _encoding = self.memory.hold(Purpose::Encoding, bytes_of(&parts));
-        let path = self.names.state();
-        write_batches(&self.root, path, &parts).await
+        self.file.add(&parts).await
     }
 }
 

@@ -30,6 +30,15 @@ impl Told {
     pub fn with(self, changed: bool) -> Told {
         Told { stale: self.stale || changed, ..self }
     }
+
+    /// Whether the lake is to be told all rows of a view now, or before it leaves.
+    pub fn is_due(self, spec: &ViewSpec, wall: Micros, leaving: bool) -> bool {
+        let ViewShape::Units { unit: Unit::Ever(Ever { snapshot: Some(every), .. }), .. } = &spec.shape
+        else {
+            return false;
+        };
+        self.stale && (leaving || self.at.is_none_or(|at| wall - at >= *every))
+    }
 }
 
 impl TableEpoch {
@@ -42,12 +51,8 @@ impl TableEpoch {
         delta: &mut DeltaState,
     ) -> Result<Told> {
         let ViewShape::Units { unit, cuts, upper, .. } = &spec.shape else { return Ok(told) };
-        let Unit::Ever(Ever { snapshot: Some(every), .. }) = unit else {
-            return Ok(told);
-        };
-        let due = self.roll.now || told.at.is_none_or(|at| self.wall - at >= *every);
         // One that Delta has not been told yet says as much.
-        if !due || !told.stale || !delta.pending.is_empty() {
+        if !told.is_due(spec, self.wall, self.roll.now) || !delta.pending.is_empty() {
             return Ok(told);
         }
         let parts = session::of_ever(*unit, cuts, runs.iter().flat_map(|run| &run.parts).collect())?;

@@ -34,6 +34,10 @@ impl Fed {
         self.0.entry(leg).or_default().extend(rows.into_iter().filter(|batch| batch.num_rows() > 0));
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.values().all(Vec::is_empty)
+    }
+
     pub async fn take_in(self, view: &ViewSpec, epoch: Epoch) -> Result<Taken> {
         let mut taken = Taken::default();
         for (leg, rows) in self.0 {

@@ -6,6 +6,7 @@
 mod arrival;
 mod catalog;
 mod chain;
+mod cleaner;
 mod closing;
 mod closings;
 mod coordinator;
@@ -46,8 +47,8 @@ use uuid::Uuid;
 
 use crate::checkpoint::DataRoot;
 use crate::checkpoint::ManifestLog;
-use crate::checkpoint::manifest::{FORMAT, Manifest, ManifestKind, StreamState, TableKind, TableState};
-use crate::checkpoint::{Owner, Watch, sweep_orphans};
+use crate::checkpoint::manifest::{Manifest, ManifestKind, StreamState, TableKind, TableState};
+use crate::checkpoint::{Orphans, Owner, Watch};
 use crate::clock::Clock;
 use crate::collect::Collector;
 use crate::ids::{Epoch, Offset, PartitionId};
@@ -121,7 +122,7 @@ impl Default for Settings {
             linger: Duration::from_millis(10),
             take_over: false,
             hold: false,
-            manifests_kept: 10_000,
+            manifests_kept: 1_000,
             secrets: Secrets::default(),
             files_roots: FilesRoots::default(),
             logs: Logs::default(),
@@ -139,6 +140,7 @@ pub struct Opened {
     clock: Arc<dyn Clock>,
     owner: Owner,
     log: ManifestLog,
+    orphans: Orphans,
     nonce: Uuid,
     manifest: Manifest,
 }
@@ -165,36 +167,20 @@ impl Opened {
     pub async fn claim(settings: Settings, root: DataRoot, clock: Arc<dyn Clock>) -> Result<Opened> {
         #[expect(clippy::disallowed_methods, reason = "the one draw: no two instances may share a nonce")]
         let nonce = Uuid::new_v4();
-        let owner = Owner::acquire(&root, nonce, clock.wall(), settings.take_over).await?;
-        let (mut log, newest) = ManifestLog::open(root.clone(), nonce).await?;
-        let found = newest.unwrap_or(Manifest {
-            format: FORMAT,
-            epoch: Epoch(0),
-            nonce,
-            kind: ManifestKind::Claim,
-            committed_at: 0,
-            streams: vec![],
-            tables: vec![],
-            kept: vec![],
-            lookups: vec![],
-            ledger: vec![],
-            interventions: vec![],
-        });
+        let mut owner = Owner::acquire(&root, nonce, clock.wall(), settings.take_over).await?;
+        owner.keep(Arc::clone(&clock), Owner::RENEW_EVERY);
+        let (mut log, newest) = ManifestLog::open(root.clone(), nonce, settings.manifests_kept).await?;
         let manifest = Manifest {
-            format: FORMAT,
             epoch: log.next_epoch(),
             nonce,
             kind: ManifestKind::Claim,
             committed_at: clock.wall(),
             ledger: vec![],
-            ..found
+            ..newest.unwrap_or_else(|| Manifest::empty(nonce))
         };
-        log.commit(&manifest).await?;
-        let swept = sweep_orphans(&root, &manifest).await?;
-        if swept > 0 {
-            tracing::info!(files = swept, "swept state files that a killed run left behind");
-        }
-        Ok(Opened { settings, root, clock, owner, log, nonce, manifest })
+        log.commit(manifest.clone()).await?;
+        let orphans = log.orphans();
+        Ok(Opened { settings, root, clock, owner, log, orphans, nonce, manifest })
     }
 
     pub fn streams(&self) -> Vec<CatalogEntry> {
@@ -212,7 +198,7 @@ impl Opened {
     }
 
     pub fn views(&self) -> Vec<CatalogEntry> {
-        let entry = |table: &TableState| match &table.kind {
+        let entry = |table: &Arc<TableState>| match &table.kind {
             TableKind::View { sql, inputs, .. } => Some(CatalogEntry {
                 id: table.id,
                 name: table.name.clone(),
@@ -244,6 +230,11 @@ impl Engine {
 
     pub fn status(&self) -> Status {
         Status { store: self.store.status(), ..report::status(&self.shared.lock()) }
+    }
+
+    /// The newest that is durable.
+    pub fn epoch(&self) -> Epoch {
+        self.shared.lock().epoch
     }
 
     /// How long the store has left something unanswered by now.

@@ -8,7 +8,9 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
+use crate::checkpoint::StateFiles;
 use crate::checkpoint::manifest::{PartitionState, StreamState};
+use crate::job::cleaner::Cleaner;
 use crate::job::coordinator::{Coordinator, Totals};
 use crate::job::lake::Lake;
 use crate::job::refused::RefusedTable;
@@ -55,6 +57,7 @@ impl Opened {
             epoch,
             streams: BTreeMap::new(),
             lake: Lake::new(self.root.clone()),
+            cleaner: Cleaner::start(self.root.clone(), self.orphans, self.settings.manifests_kept),
             totals: BTreeMap::new(),
             backfill: BTreeMap::new(),
             commands: commands_rx,
@@ -64,7 +67,7 @@ impl Opened {
             scout,
             own_commands: commands.downgrade(),
         };
-        coordinator.lake.settle(&shared, &*self.clock).await?;
+        coordinator.lake.settle(&shared, &self.clock)?;
         for state in &self.manifest.streams {
             let spec = streams.iter().find(|spec| spec.id == state.id);
             let spec = spec.ok_or_else(|| {
@@ -91,13 +94,15 @@ impl Opened {
         let system = [RefusedTable::RejectedRecords, RefusedTable::LateRows].map(RefusedTable::spec);
         let system = system.into_iter().map(|spec| Replanned { id: spec.id, spec: Ok(spec) });
         let contents = shared.lock().contents();
+        let files = StateFiles::of(&self.root, &self.manifest);
+        let files = &files;
         let restoring = system.chain(views).map(async |Replanned { id, spec }| {
             let state = self.manifest.tables.iter().find(|table| table.id == id);
             let bound = |spec: ViewSpec| contents.of_view(&spec).map_err(|error| error.to_string());
             match (state, spec.and_then(bound)) {
                 (Some(state), spec) => {
                     let waits = self.manifest.reads_only(state, unplanned);
-                    tables::restored(&self.root, spec, state, waits, self.clock.wall()).await
+                    tables::restored(&self.root, files, spec, state, waits, self.clock.wall()).await
                 }
                 (None, Ok(spec)) => tables::created(&self.root, &Arc::new(spec), self.manifest.epoch).await,
                 (None, Err(reason)) => Err(Error::Internal(format!("a view is unknown. {reason}"))),

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use crate::checkpoint::manifest::{DeltaState, PartitionState, RecordFingerprint, RunFile, StateFile};
+use crate::checkpoint::manifest::{
+    DeltaState, PartitionState, RecordFingerprint, RunFile, StateFile, TableState,
+};
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::job::ever::Told;
 use crate::job::ledger::EpochLedger;
@@ -169,6 +171,8 @@ pub struct Table {
     pub failure: Option<Failure>,
     /// It can't be planned as long as none of its streams can: the state files that it goes on with when they are.
     pub waits: Option<Vec<RunFile>>,
+    /// As it stands in the newest manifest.
+    pub written: Option<Arc<TableState>>,
 }
 
 impl Partition {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 
 use crate::checkpoint::DataRoot;
+use crate::checkpoint::StateFiles;
 use crate::checkpoint::manifest::{DataFile, DeltaState, PendingCommit, TableKind, TableState};
-use crate::checkpoint::read_batches;
 use crate::checkpoint::table_folder;
 use crate::ids::{Epoch, Micros};
 use crate::job::epoch::{for_readers, tail_rows};
@@ -49,6 +49,7 @@ pub async fn created(root: &DataRoot, spec: &Arc<ViewSpec>, ending: Epoch) -> Re
         failed: 0,
         failure: None,
         waits: None,
+        written: None,
     })
 }
 
@@ -57,8 +58,9 @@ pub async fn created(root: &DataRoot, spec: &Arc<ViewSpec>, ending: Epoch) -> Re
 /// can be planned again, and what it has open is kept for then.
 pub async fn restored(
     root: &DataRoot,
+    files: &StateFiles,
     planned: Result<ViewSpec, String>,
-    state: &TableState,
+    state: &Arc<TableState>,
     waits: bool,
     now: Micros,
 ) -> Result<Table> {
@@ -70,7 +72,7 @@ pub async fn restored(
     };
     let waits = (planned.is_err() && waits && state.failure.is_none()).then(|| state.runs.clone());
     let mut reasons = vec![];
-    let tail = passing(read_tail(root, state).await, &mut reasons)?.unwrap_or_default();
+    let tail = passing(read_tail(files, state).await, &mut reasons)?.unwrap_or_default();
     let spec = match planned {
         Ok(spec) => Arc::new(spec),
         Err(reason) => {
@@ -81,7 +83,7 @@ pub async fn restored(
     let mut panes = Panes::new(&spec, born_after);
     panes.left = left.unwrap_or_else(|| Left::through(closed_through, spec.shape.window()));
     if reasons.is_empty() && state.failure.is_none() {
-        let runs = restored_runs(root, &spec, state, &panes, closed_through).await;
+        let runs = restored_runs(files, &spec, state, &panes, closed_through).await;
         let runs = passing(runs, &mut reasons)?.unwrap_or_default();
         panes.restore(runs, closed_through);
     } else {
@@ -112,6 +114,7 @@ pub async fn restored(
         failed,
         failure: state.failure.clone(),
         waits,
+        written: Some(Arc::clone(state)),
     };
     if !reasons.is_empty() {
         table.fail(reasons.join("; "), now);
@@ -132,7 +135,7 @@ fn passing<T>(outcome: Result<T>, reasons: &mut Vec<String>) -> Result<Option<T>
 }
 
 async fn restored_runs(
-    root: &DataRoot,
+    files: &StateFiles,
     spec: &ViewSpec,
     state: &TableState,
     panes: &Panes,
@@ -144,17 +147,17 @@ async fn restored_runs(
     }
     let mut runs = vec![];
     for run in &state.runs {
-        let parts = read_batches(root, &run.file).await?;
+        let parts = files.read(&run.file).await?;
         let parts = panes.staying(&parts, closed_through)?;
         runs.push(Run { level: run.level, file: run.file.clone(), parts });
     }
     Ok(runs)
 }
 
-async fn read_tail(root: &DataRoot, state: &TableState) -> Result<Vec<ClosedRows>> {
+async fn read_tail(files: &StateFiles, state: &TableState) -> Result<Vec<ClosedRows>> {
     let mut rows = vec![];
     for file in &state.tail {
-        rows.extend(read_batches(root, file).await?.into_iter().map(tail_rows));
+        rows.extend(files.read(file).await?.into_iter().map(tail_rows));
     }
     Ok(rows)
 }

@@ -47,6 +47,8 @@ pub struct Panes {
     pub born_after: Option<Micros>,
     /// Windows that have left with rows.
     pub left: Left,
+    /// When next something durable leaves.
+    leaves_at: Option<Micros>,
     bytes: usize,
     filed_bytes: usize,
 }
@@ -71,6 +73,7 @@ impl Panes {
             closed_through: None,
             born_after,
             left: Left::default(),
+            leaves_at: None,
             bytes: 0,
             filed_bytes: 0,
         }
@@ -100,7 +103,7 @@ impl Panes {
     pub fn restore(&mut self, runs: Vec<Run>, closed_through: Option<Micros>) {
         self.runs = runs.into_iter().map(Arc::new).collect();
         self.closed_through = closed_through;
-        self.count_bytes();
+        self.count();
     }
 
     /// A watermark was set by a statement, and the legs have come to an instant: what ends behind it is open, but for the
@@ -110,6 +113,18 @@ impl Panes {
         let closed = session.map_or(through, |session| session.closed_through(through));
         self.closed_through = self.closed_through.map(|known| known.min(closed));
         self.born_after = self.born_after.map(|born| born.min(through));
+        self.count();
+    }
+
+    /// Up to where all has left once its legs have come to an instant.
+    pub fn closed_with(&self, through: Option<Micros>) -> Option<Micros> {
+        match self.unit? {
+            Unit::Window(_) => self.closed_through.max(through),
+            unit => {
+                let session = unit.session()?;
+                self.closed_through.max(through.map(|through| session.closed_through(through)))
+            }
+        }
     }
 
     /// The windows that have left although they end after those that have closed.
@@ -128,7 +143,7 @@ impl Panes {
     pub fn clear(&mut self) {
         self.filed.clear();
         self.runs.clear();
-        self.count_bytes();
+        self.count();
     }
 
     /// What the state of the view weighs in memory.
@@ -351,10 +366,22 @@ impl Panes {
         self.filed = self.filed.split_off(&epoch.next());
         self.runs = runs;
         self.closed_through = closed_through;
-        self.count_bytes();
+        self.count();
     }
 
-    fn count_bytes(&mut self) {
+    /// Whether an epoch has brought anything.
+    pub fn has_filed(&self, epoch: Epoch) -> bool {
+        self.filed.contains_key(&epoch)
+    }
+
+    /// Whether something durable leaves when all has closed up to an instant.
+    pub fn leave_at(&self, through: Micros) -> bool {
+        self.leaves_at.is_some_and(|first| first <= through)
+    }
+
+    fn count(&mut self) {
+        let durable = self.runs.iter().flat_map(|run| run.parts.iter());
+        self.leaves_at = durable.filter_map(|part| self.leaves_next(part)).min();
         self.bytes = self.parts().map(Part::bytes).sum();
         let filed = self.filed.values().flatten().flat_map(|filed| filed.iter());
         self.filed_bytes = filed.map(Part::bytes).sum();
@@ -385,6 +412,20 @@ impl Panes {
         };
         let panes = self.parts().flat_map(|part| part.panes.iter().map(move |pane| (part, pane.start)));
         panes.filter_map(|(part, pane)| ends(part, pane)).min()
+    }
+
+    /// Before when none of a part leaves: the windows over its first pane end first.
+    fn leaves_next(&self, part: &Part) -> Option<Micros> {
+        let pane = part.panes.first()?.start;
+        match self.unit? {
+            // What is looked at from elsewhere leaves when that has closed.
+            Unit::Window(_) if !self.reaches.is_empty() => Some(Micros::MIN),
+            Unit::Window(window) => {
+                let closed = self.closed_through.map_or(part.after, |closed| closed.max(part.after));
+                Some(window.layout.next_end(closed.max(pane)))
+            }
+            unit => unit.session().map(|session| session.last_end(pane)),
+        }
     }
 
     /// Distinct windows that are open; of sessions, the partial rows.

@@ -294,6 +294,12 @@ fn store(rows: &[StoreStatus]) -> Vec<Column> {
         count("retries", rows, |row| row.retries),
         text_or_null("last_error", rows, |row| row.last_error.as_deref()),
         instant_or_null("last_error_at", rows, |row| row.last_error_at),
+        count("puts", rows, |row| row.requests.puts),
+        count("gets", rows, |row| row.requests.gets),
+        count("lists", rows, |row| row.requests.lists),
+        count("deletes", rows, |row| row.requests.deletes),
+        count("bytes_put", rows, |row| row.requests.bytes_put),
+        count("bytes_got", rows, |row| row.requests.bytes_got),
     ]
 }
 

@@ -19,7 +19,7 @@ use thalweg_engine::spec::{CatalogChange, KeptStatement, LookupSpec, StreamSpec,
 use thalweg_engine::status::Wait;
 use thalweg_engine::status::{
     Change, CheckpointStatus, Effort, Intervention, LedgerRow, MemoryStatus, PartitionStatus, Status,
-    StoreStatus, StreamStatus, ViewStatus,
+    StoreRequests, StoreStatus, StreamStatus, ViewStatus,
 };
 use thalweg_engine::view::OpenPanes;
 
@@ -257,6 +257,7 @@ fn status() -> Status {
             retries: 3,
             last_error: Some("no reply within 10 s".into()),
             last_error_at: Some(2 * MINUTE),
+            requests: StoreRequests { puts: 7, bytes_put: 700, ..StoreRequests::default() },
         },
         memory: vec![MemoryStatus { purpose: "open", bytes: 1, bytes_most: 2, budget: 3 }],
         interventions: vec![Intervention {

@@ -94,6 +94,13 @@ impl Page {
         }
         self.one(&names::STORE_AWAY, f64::from(u8::from(status.store.away)));
         self.one(&names::STORE_RETRIES, status.store.retries as f64);
+        let asked = &status.store.requests;
+        let requests =
+            [("put", asked.puts), ("get", asked.gets), ("list", asked.lists), ("delete", asked.deletes)];
+        let bytes = [("put", asked.bytes_put), ("get", asked.bytes_got)];
+        let kind = |(kind, _): &(&str, u64)| [(*kind).to_owned()];
+        self.each(&names::STORE_REQUESTS, &requests, kind, |(_, count)| Some(*count as f64));
+        self.each(&names::STORE_BYTES, &bytes, kind, |(_, bytes)| Some(*bytes as f64));
     }
 
     fn checkpoint(&mut self, newest: &CheckpointStatus) {

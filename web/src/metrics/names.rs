@@ -65,6 +65,8 @@ metrics! {
     MEMORY_BUDGET = Gauge "thalweg_memory_budget_bytes" [] "The most that it may hold";
     STORE_AWAY = Gauge "thalweg_store_away" [] "1 while the store under --data does not answer";
     STORE_RETRIES = Counter "thalweg_store_retries_total" [] "Requests to the store that were made again, since the start";
+    STORE_REQUESTS = Counter "thalweg_store_requests_total" ["kind"] "What ingest has asked of the store, since the start: put, get, list, delete";
+    STORE_BYTES = Counter "thalweg_store_bytes_total" ["kind"] "What it has written and read by these: put, get";
     QUERY_STARTED = Counter "thalweg_query_started_total" [] "Queries, over Flight SQL and over HTTP, since the start";
     QUERY_RUNNING = Gauge "thalweg_query_running" [] "Queries that run";
     HTTP_CONNECTIONS = Gauge "thalweg_http_connections" [] "Open connections";

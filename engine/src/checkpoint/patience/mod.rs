@@ -59,6 +59,10 @@ impl std::fmt::Display for Patient {
 #[async_trait]
 impl ObjectStore for Patient {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        self.watch.count(|asked| {
+            asked.puts += 1;
+            asked.bytes_put += payload.content_length() as u64;
+        });
         match opts.mode {
             PutMode::Overwrite => {
                 let size = payload.content_length();
@@ -85,6 +89,11 @@ impl ObjectStore for Patient {
                 Err(error) if self.may_pass(&error) => wait.failed(&error),
                 answer => {
                     wait.answered();
+                    let bytes = answer.as_ref().map_or(0, |found| found.range.end - found.range.start);
+                    self.watch.count(|asked| {
+                        asked.gets += 1;
+                        asked.bytes_got += if options.head { 0 } else { bytes };
+                    });
                     return answer;
                 }
             }
@@ -97,6 +106,7 @@ impl ObjectStore for Patient {
         let gone = move |chunk: Vec<Path>| {
             let store = store.clone();
             async move {
+                store.watch.count(|asked| asked.deletes += 1);
                 store.until_answered(0, || store.delete_all(&chunk)).await?;
                 Ok(stream::iter(chunk.into_iter().map(Ok)))
             }
@@ -117,6 +127,7 @@ impl ObjectStore for Patient {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.watch.count(|asked| asked.lists += 1);
         self.until_answered(0, || self.inner.list_with_delimiter(prefix)).await
     }
 
@@ -243,6 +254,7 @@ impl Patient {
 
     /// Goes on behind what has been listed already: listings are sorted (INV-C8).
     fn listing(&self, prefix: Option<Path>, after: Option<Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.watch.count(|asked| asked.lists += 1);
         let listing = Listing { store: self.clone(), prefix, after, running: None };
         let next = |mut listing: Listing| async move {
             Ok::<_, Error>(listing.next().await?.map(|found| (found, listing)))

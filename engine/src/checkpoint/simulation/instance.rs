@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::Result;
 use crate::checkpoint::manifest::*;
-use crate::checkpoint::{DataRoot, FileNames, ManifestLog, read_batches, sweep_orphans, write_batches};
+use crate::checkpoint::{DataRoot, EpochFile, FileNames, ManifestLog, StateFiles};
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
 use crate::sink::{ClosedRows, DeltaSink, encode_parts, put_parts};
 use crate::spec::TIME_COLUMN;
@@ -39,15 +39,17 @@ pub(super) enum Bug {
 pub(super) async fn run(root: DataRoot, seed: u64, nonce: Uuid, bug: Bug) -> Result<()> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let nonce = if bug == Bug::NoClaimAndSharedNames { Uuid::nil() } else { nonce };
-    let (mut log, found) = ManifestLog::open(root.clone(), nonce).await?;
+    let (mut log, found) = ManifestLog::open(root.clone(), nonce, rng.random_range(1..6)).await?;
     let mut manifest = match found {
         Some(found) => Manifest { kind: ManifestKind::Claim, epoch: log.next_epoch(), nonce, ..found },
         None => first(nonce),
     };
+    // Now and then another version plans the view otherwise.
+    manifest.streams[0].sql = format!("CREATE STREAM s -- {}", rng.random_range(0..3));
     if bug != Bug::NoClaimAndSharedNames || manifest.epoch == Epoch(0) {
-        log.commit(&manifest).await?;
+        log.commit(manifest.clone()).await?;
     }
-    sweep_orphans(&root, &manifest).await?;
+    log.orphans().sweep(&root).await?;
     let mut sink = DeltaSink::open(&root, "v", VIEW, &schema()).await?;
     let (mut open, mut tail) = match recover(&root, &manifest).await {
         Ok(recovered) => recovered,
@@ -63,8 +65,8 @@ pub(super) async fn run(root: DataRoot, seed: u64, nonce: Uuid, bug: Bug) -> Res
         tail.extend(std::mem::replace(&mut open, later).into_values().flatten());
         let roll = !tail.is_empty() && (read_to == ROWS || rng.random_bool(0.4));
         let next = epoch(&root, &log, &mut sink, &manifest, (&open, &mut tail), (read_to, roll), bug).await?;
-        log.commit(&next).await?;
-        log.retire(rng.random_range(1..6)).await?;
+        log.commit(next.clone()).await?;
+        log.garbage().delete(&root).await?;
         manifest = next;
         let told = manifest.tables[0].delta.pending.is_empty();
         if read_to == ROWS && tail.is_empty() && told {
@@ -74,7 +76,7 @@ pub(super) async fn run(root: DataRoot, seed: u64, nonce: Uuid, bug: Bug) -> Res
 }
 
 async fn settle(sink: &mut DeltaSink, manifest: &mut Manifest, bug: Bug) -> Result<()> {
-    let delta = &mut manifest.tables[0].delta;
+    let delta = &mut Arc::make_mut(&mut manifest.tables[0]).delta;
     for pending in std::mem::take(&mut delta.pending) {
         if bug != Bug::ConfirmedEarly {
             sink.commit(&pending).await?;
@@ -96,7 +98,8 @@ async fn epoch(
     let mut next =
         Manifest { kind: ManifestKind::Epoch, epoch: log.next_epoch(), nonce: log.nonce(), ..before.clone() };
     let mut names = FileNames::new(VIEW, next.epoch, next.nonce);
-    let table = &mut next.tables[0];
+    let file = EpochFile::new(root.clone(), next.epoch, next.nonce);
+    let table = Arc::make_mut(&mut next.tables[0]);
     if roll {
         let closed = ClosedRows { epoch: next.epoch, rows: rows(tail, true) };
         let parts = encode_parts(&[closed], &mut names)?;
@@ -113,22 +116,24 @@ async fn epoch(
     }
     let panes: Vec<Part> =
         open.iter().map(|(pane, of)| Part::of_one_pane(*pane, 0, rows(of, false))).collect();
-    table.runs = vec![RunFile { level: 0, file: write_batches(root, names.state(), &panes).await? }];
+    table.runs = vec![RunFile { level: 0, file: file.add(&panes).await? }];
     let labelled = [Part::of_one_pane(0, 0, rows(tail, true))];
-    table.tail = vec![write_batches(root, names.state(), &labelled).await?];
+    table.tail = vec![file.add(&labelled).await?];
+    file.put().await?;
     next.streams[0].partitions[0].next_offset = Offset(read_to);
     Ok(next)
 }
 
 async fn recover(root: &DataRoot, manifest: &Manifest) -> Result<(BTreeMap<i64, Vec<i64>>, Vec<i64>)> {
     let (mut open, mut tail) = (BTreeMap::new(), Vec::new());
+    let files = StateFiles::of(root, manifest);
     for run in &manifest.tables[0].runs {
-        for part in read_batches(root, &run.file).await? {
+        for part in files.read(&run.file).await? {
             open.extend(part.by_pane().map(|(pane, rows)| (pane, numbers(&rows))));
         }
     }
     for file in &manifest.tables[0].tail {
-        for part in read_batches(root, file).await? {
+        for part in files.read(file).await? {
             tail.extend(numbers(&part.batch));
         }
     }
@@ -193,17 +198,5 @@ fn first(nonce: Uuid) -> Manifest {
         delta: DeltaState::default(),
         failure: None,
     };
-    Manifest {
-        format: FORMAT,
-        epoch: Epoch(0),
-        nonce,
-        kind: ManifestKind::Claim,
-        committed_at: 0,
-        streams: vec![stream],
-        tables: vec![table],
-        kept: Vec::new(),
-        lookups: Vec::new(),
-        ledger: Vec::new(),
-        interventions: Vec::new(),
-    }
+    Manifest { streams: vec![stream], tables: vec![Arc::new(table)], ..Manifest::empty(nonce) }
 }

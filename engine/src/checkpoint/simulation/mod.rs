@@ -25,8 +25,8 @@ use uuid::Uuid;
 use self::instance::{Bug, ROWS, VIEW, numbers, offset, rows_of, run};
 use super::data::{DataRoot, Retry};
 use super::failpoint::{Failpoints, Step};
-use super::log::opened;
-use super::manifest::Manifest;
+use super::log;
+use super::names;
 use crate::{Error, ErrorKind, Result};
 
 const KILLS_MAX: u32 = 8;
@@ -147,9 +147,9 @@ async fn check(world: &Arc<InMemory>) -> std::result::Result<(), String> {
         return Err(format!("row {} is twice in Delta: {delta:?}", twice[0]));
     }
     let Some(path) = listed(world, "manifests").await.pop() else { return Ok(()) };
-    let written = read(world, &path).await;
-    let manifest: Manifest = serde_json::from_slice(&opened(&written)?).unwrap();
     let clean = root(Arc::clone(world) as Arc<dyn ObjectStore>);
+    let epoch = names::manifest_epoch(path.rsplit('/').next().unwrap_or_default()).unwrap();
+    let manifest = log::read(&clean, epoch).await.map_err(|error| error.to_string())?.manifest;
     let mut seen = rows_of(&clean, &manifest).await.map_err(|error| format!("{path}: {error}"))?;
     for pending in manifest.tables[0].delta.pending.iter().filter(|pending| Some(pending.txn.0) > txn) {
         for file in &pending.files {
