@@ -16,6 +16,8 @@ pub struct Status {
     pub lookups: Vec<LookupStatus>,
     /// The newest checkpoints, newest last.
     pub checkpoints: Vec<CheckpointStatus>,
+    /// The newest ones, newest last.
+    pub compactions: Vec<CompactionStatus>,
     /// The newest epochs' terms of conservation, newest last.
     pub ledger: Vec<LedgerRow>,
     pub store: StoreStatus,
@@ -51,6 +53,20 @@ pub struct StoreRequests {
     pub deletes: u64,
     pub bytes_put: u64,
     pub bytes_got: u64,
+}
+
+/// Files of a table that have become one.
+#[derive(Debug, Clone)]
+pub struct CompactionStatus {
+    /// Wall time.
+    pub at: Micros,
+    pub table: String,
+    pub date: chrono::NaiveDate,
+    pub files: u64,
+    pub bytes: u64,
+    pub bytes_after: u64,
+    pub rows: u64,
+    pub micros: u64,
 }
 
 #[derive(Debug, Clone)]

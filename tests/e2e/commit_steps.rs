@@ -10,8 +10,8 @@ use thalweg_tests::servers::Minio;
 use crate::place::Place;
 use crate::shop::Paced;
 
-/// So few manifests are kept that a second of epochs retires some.
-const FLAGS: [&str; 4] = ["--roll", "200ms", "--keep-manifests", "4"];
+/// So few manifests are kept that a second of epochs retires some, and so few files become one that some do.
+const FLAGS: [&str; 6] = ["--roll", "200ms", "--keep-manifests", "4", "--compact-files", "2"];
 const SIGABRT: i32 = 6;
 
 /// At which of its hits a step is fatal: in the midst of things where it comes again and again.

@@ -155,6 +155,7 @@ fn settings(hold: bool) -> Settings {
         filed_bytes_max: 1,
         take_over: true,
         manifests_kept: 4,
+        compact_files: 2,
         files_roots: FilesRoots::Anywhere,
         hold,
         ..Settings::default()

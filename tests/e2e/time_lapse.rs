@@ -73,13 +73,13 @@ async fn an_epoch_costs_at_the_end_what_it_cost_at_the_beginning() -> Result<()>
         if epoch >= spans.len() as u64 * step {
             let span = Span::begin(&engine);
             span.since(spans.last().unwrap_or(&span)).tell(epoch);
+            if let Some(view) = engine.status().views.iter().find(|view| view.failure.is_some()) {
+                bail!("a view has failed: {view:?}");
+            }
             spans.push(span);
         }
         if epoch >= epochs {
             break;
-        }
-        if let Some(view) = engine.status().views.iter().find(|view| view.failure.is_some()) {
-            bail!("a view has failed: {view:?}");
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }

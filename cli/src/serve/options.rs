@@ -61,6 +61,10 @@ pub struct Common {
     #[arg(long, value_name = "SIZE", default_value = "128MiB", value_parser = values::bytes)]
     pub roll_size: usize,
 
+    /// How long files that others were put in place of stay in the lake, for readers of older versions of a table
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = values::duration)]
+    vacuum: Duration,
+
     /// The most that the state of one view may weigh in memory
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = values::bytes)]
     pub state_max: usize,
@@ -108,6 +112,10 @@ pub struct Common {
     #[arg(long, hide = true, value_name = "OFFSET")]
     read_until: Option<i64>,
 
+    /// For tests: how many files of one date and size become one
+    #[arg(long, hide = true, value_name = "N", default_value_t = Settings::default().compact_files)]
+    compact_files: usize,
+
     /// For tests: how many old manifests stay
     #[arg(long, hide = true, value_name = "N", default_value_t = Settings::default().manifests_kept)]
     keep_manifests: usize,
@@ -139,6 +147,8 @@ impl Common {
             linger: self.linger,
             take_over: self.takeover,
             hold: true,
+            compact_files: self.compact_files.max(2),
+            vacuum: self.vacuum,
             manifests_kept: self.keep_manifests.max(1),
             drop_batch: self.drop_batch,
             read_until: self.read_until.map(Offset),

@@ -28,12 +28,15 @@ pub enum Step {
     DeltaLoaded = 14,
     DeltaCommitted = 15,
     DeltaConfirmed = 16,
-    RetiredStateFile = 17,
-    RetiredManifest = 18,
+    CompactedAbsent = 17,
+    CompactedDurable = 18,
+    CompactionTold = 19,
+    RetiredStateFile = 20,
+    RetiredManifest = 21,
 }
 
 impl Step {
-    pub const ALL: [Step; 18] = [
+    pub const ALL: [Step; 21] = [
         Step::OwnerTaken,
         Step::DeltaTableMissing,
         Step::DeltaTableCreated,
@@ -50,6 +53,9 @@ impl Step {
         Step::DeltaLoaded,
         Step::DeltaCommitted,
         Step::DeltaConfirmed,
+        Step::CompactedAbsent,
+        Step::CompactedDurable,
+        Step::CompactionTold,
         Step::RetiredStateFile,
         Step::RetiredManifest,
     ];
@@ -76,6 +82,9 @@ impl Step {
             Step::DeltaCommitted => "delta-committed",
             Step::DeltaConfirmed => "delta-confirmed",
             Step::Published => "published",
+            Step::CompactedAbsent => "compacted-absent",
+            Step::CompactedDurable => "compacted-durable",
+            Step::CompactionTold => "compaction-told",
             Step::RetiredStateFile => "retired-state-file",
             Step::RetiredManifest => "retired-manifest",
         }
@@ -171,7 +180,7 @@ mod tests {
             assert_eq!(step.name().parse(), Ok(step));
             assert_eq!(step.number().to_string().parse(), Ok(step));
         }
-        assert!("19".parse::<Step>().is_err());
+        assert!("22".parse::<Step>().is_err());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::data::DataRoot;
 use super::failpoint::Step;
 use super::garbage::{Garbage, Orphans};
 use super::in_use::FilesInUse;
-use super::manifest::{Manifest, ManifestKind, StateFile};
+use super::manifest::{Manifest, ManifestKind};
 use super::names;
 use super::written::{Catalog, Written};
 use crate::ids::Epoch;
@@ -38,7 +38,7 @@ pub struct ManifestLog {
     chain: Chain,
     catalog: Catalog,
     /// Where it lies.
-    catalog_file: Option<StateFile>,
+    catalog_file: Option<String>,
     /// So many manifests stay at least.
     keep: usize,
     /// Those not retired yet, oldest first.
@@ -106,8 +106,7 @@ impl ManifestLog {
 
     /// What killed runs have left, as of the claim that this instance has just committed.
     pub fn orphans(&self) -> Orphans {
-        let catalog = self.catalog_file.iter().map(|file| file.path.clone());
-        let named = self.in_use.paths().into_iter().chain(catalog).collect();
+        let named = self.in_use.paths().into_iter().chain(self.catalog_file.clone()).collect();
         Orphans { through: self.newest.as_ref().map_or(Epoch(0), |newest| newest.epoch), named }
     }
 
@@ -125,7 +124,7 @@ impl ManifestLog {
         let mut unused = self.in_use.go_on(before, &manifest).map_err(wrong)?;
         if let Some(catalog) = self.catalog.changed(before, &manifest) {
             let file = put_catalog(&self.root, &catalog, &manifest).await?;
-            unused.extend(self.catalog_file.replace(file).map(|file| file.path));
+            unused.extend(self.catalog_file.replace(file));
             self.catalog = catalog;
         }
         let since = self
@@ -224,7 +223,7 @@ async fn epochs(root: &DataRoot, after: Option<Epoch>) -> Result<Vec<Epoch>> {
 pub(super) struct Found {
     pub manifest: Manifest,
     catalog: Catalog,
-    catalog_file: Option<StateFile>,
+    catalog_file: Option<String>,
 }
 
 /// All epochs, ascending, and the manifest of the last. Whoever lives on this data may retire what is about to be read, but
@@ -281,32 +280,24 @@ async fn read_one(root: &DataRoot, epoch: Epoch) -> Result<Written> {
     }
 }
 
-async fn put_catalog(root: &DataRoot, catalog: &Catalog, manifest: &Manifest) -> Result<StateFile> {
+async fn put_catalog(root: &DataRoot, catalog: &Catalog, manifest: &Manifest) -> Result<String> {
     let bytes = serde_json::to_vec(catalog)
         .map_err(|error| Error::Internal(format!("a catalog cannot be written: {error}")))?;
-    let file = StateFile {
-        path: names::catalog(manifest.epoch, manifest.nonce),
-        offset: 0,
-        bytes: bytes.len() as u64,
-        rows: catalog.len() as u64,
-        hash: xxh3_64(&bytes),
-    };
+    let path = names::catalog(manifest.epoch, manifest.nonce);
     root.failpoints().hit(Step::CatalogAbsent);
-    root.put(&file.path, Bytes::from(bytes)).await?;
+    root.put(&path, Bytes::from(sealed(&bytes))).await?;
     root.failpoints().hit(Step::CatalogDurable);
-    Ok(file)
+    Ok(path)
 }
 
-async fn read_catalog(root: &DataRoot, file: &StateFile) -> Result<Catalog> {
-    let bad = |wrong: &str| Error::BadData(format!("cannot read a catalog. path=\"{}\": {wrong}", file.path));
-    let bytes = match root.get(&file.path).await {
+async fn read_catalog(root: &DataRoot, path: &str) -> Result<Catalog> {
+    let bad = |wrong: &str| Error::BadData(format!("cannot read a catalog. path=\"{path}\": {wrong}"));
+    let bytes = match root.get(path).await {
         Err(object_store::Error::NotFound { .. }) => return Err(bad("it is missing")),
         bytes => bytes?,
     };
-    match xxh3_64(&bytes) == file.hash {
-        true => serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string())),
-        false => Err(bad("it is not what was written: its hash is another")),
-    }
+    let opened = opened(&bytes).map_err(|wrong| bad(&wrong))?;
+    serde_json::from_slice(&opened).map_err(|error| bad(&error.to_string()))
 }
 
 fn bad(path: &str, wrong: &str) -> Error {
@@ -319,7 +310,7 @@ fn encode(written: &Written) -> Result<Bytes> {
     Ok(Bytes::from(sealed(&bytes)))
 }
 
-/// How a manifest begins that says what it holds by a hash of the rest, since format 5.
+/// How a manifest, or a catalog, begins that says what it holds by a hash of the rest, since format 5.
 const SEAL: &str = "{\"hash\":";
 
 fn sealed(manifest: &[u8]) -> Vec<u8> {
@@ -328,7 +319,7 @@ fn sealed(manifest: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The manifest without its hash, which it must have.
+/// What is left without the hash, which is that of it.
 fn opened(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     let Some(rest) = bytes.strip_prefix(SEAL.as_bytes()) else { return Ok(Cow::Borrowed(bytes)) };
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();

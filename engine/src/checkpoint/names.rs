@@ -38,6 +38,12 @@ impl FileNames {
     }
 }
 
+/// A file made of others whose rows had closed by that epoch; relative to the table's root.
+pub fn compacted_part(table: Uuid, epoch: Epoch, nonce: Uuid, number: u64, date: NaiveDate) -> String {
+    let (table, nonce) = (table.simple(), nonce.simple());
+    format!("window_date={date}/part-{table}-{:020}-{nonce}-c{number}.parquet", epoch.0)
+}
+
 /// The epoch of a data file's name.
 pub fn part_epoch(file_name: &str) -> Option<Epoch> {
     let digits = file_name.strip_prefix("part-")?.split('-').nth(1)?;
@@ -105,6 +111,9 @@ mod tests {
             assert!(seen.insert(state) && seen.insert(names.state()));
             let part = names.part(NaiveDate::default());
             assert_eq!(part_epoch(part.rsplit('/').next().unwrap()), Some(Epoch(epoch)));
+            let made = compacted_part(table, Epoch(epoch), nonce, 0, NaiveDate::default());
+            assert_eq!(part_epoch(made.rsplit('/').next().unwrap()), Some(Epoch(epoch)));
+            assert_ne!(made, part);
         }
     }
 

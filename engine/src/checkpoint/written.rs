@@ -28,9 +28,9 @@ pub(super) struct Written {
     /// The whole manifest with which the chain begins that this one is the end of; none if it is whole itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Epoch>,
-    /// Up to format 5 the texts stand where they belong.
+    /// Its path. Up to format 5 the texts stand where they belong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub catalog: Option<StateFile>,
+    pub catalog: Option<String>,
     pub streams: Vec<StreamState>,
     pub tables: Vec<WrittenTable>,
     /// Streams and tables that are no more.
@@ -283,10 +283,6 @@ impl Text {
 }
 
 impl Catalog {
-    pub fn len(&self) -> usize {
-        self.texts.len()
-    }
-
     /// That of the manifest `now`, where this is that of `before`; none if it is the same.
     pub fn changed(&self, before: &Manifest, now: &Manifest) -> Option<Catalog> {
         let streams = now.streams.iter().map(|stream| (stream.id, Some(Text::of(&stream.sql))));

@@ -135,7 +135,7 @@ impl Coordinator {
         taken_up.install(&mut self.shared.lock(), self.epoch);
         self.commit(stood, stop).await?;
         if stop {
-            self.lake.finish(&self.shared, &self.clock).await?;
+            self.lake.finish().await?;
             self.cleaner.finish().await;
         }
         Ok(())
@@ -221,7 +221,7 @@ impl Coordinator {
         self.publish(ending, closed, tables, &ledger)?;
         self.leave_out_failed();
         self.root.failpoints().hit(Step::Published);
-        self.lake.settle(&self.shared, &self.clock)?;
+        self.lake.settle()?;
         let delta = self.lake.slowest();
         self.record(CheckpointStatus {
             epoch: ending,

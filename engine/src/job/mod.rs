@@ -92,6 +92,10 @@ pub struct Settings {
     pub take_over: bool,
     /// Read nothing before [`Engine::begin`], so that views can be there before the first record.
     pub hold: bool,
+    /// So many files of one date and size become one.
+    pub compact_files: usize,
+    /// Files that are none of a table any more stay for so long, for readers of older versions.
+    pub vacuum: Duration,
     /// Old manifests stay so long that a zombie's next number is still taken.
     pub manifests_kept: usize,
     /// What options of a source may name instead of saying it.
@@ -122,6 +126,8 @@ impl Default for Settings {
             linger: Duration::from_millis(10),
             take_over: false,
             hold: false,
+            compact_files: 8,
+            vacuum: Duration::from_secs(7 * 24 * 3600),
             manifests_kept: 1_000,
             secrets: Secrets::default(),
             files_roots: FilesRoots::default(),

@@ -16,6 +16,7 @@ pub fn status(tables: &Tables) -> Status {
             .collect(),
         lookups: tables.lookups.values().map(Lookup::status).collect(),
         checkpoints: tables.checkpoints.iter().cloned().collect(),
+        compactions: tables.compactions.iter().cloned().collect(),
         ledger: tables.ledger_rows.iter().cloned().collect(),
         memory: tables.memory().status(),
         interventions: tables.interventions.iter().cloned().collect(),

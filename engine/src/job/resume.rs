@@ -56,7 +56,13 @@ impl Opened {
             nonce: self.nonce,
             epoch,
             streams: BTreeMap::new(),
-            lake: Lake::new(self.root.clone()),
+            lake: Lake::new(
+                self.root.clone(),
+                Arc::clone(&shared),
+                Arc::clone(&self.clock),
+                self.nonce,
+                &self.settings,
+            ),
             cleaner: Cleaner::start(self.root.clone(), self.orphans, self.settings.manifests_kept),
             totals: BTreeMap::new(),
             backfill: BTreeMap::new(),
@@ -67,7 +73,7 @@ impl Opened {
             scout,
             own_commands: commands.downgrade(),
         };
-        coordinator.lake.settle(&shared, &self.clock)?;
+        coordinator.lake.settle()?;
         for state in &self.manifest.streams {
             let spec = streams.iter().find(|spec| spec.id == state.id);
             let spec = spec.ok_or_else(|| {

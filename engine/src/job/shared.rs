@@ -20,7 +20,7 @@ use crate::memory::{Lane, Memory, Purpose};
 use crate::sink::{ClosedRows, HistoryFiles};
 use crate::snapshot::{Snapshot, TableSnapshot, Version};
 use crate::spec::{Input, KeptStatement, StreamSpec, ViewSpec};
-use crate::status::{CheckpointStatus, Effort, Failure, Intervention, LedgerRow};
+use crate::status::{CheckpointStatus, CompactionStatus, Effort, Failure, Intervention, LedgerRow};
 use crate::view::arrived::Arrived;
 use crate::view::panes::{Filed, Panes};
 use crate::view::watermark::PartitionTime;
@@ -87,6 +87,7 @@ pub struct Tables {
     pub lookups: BTreeMap<String, Lookup>,
     pub ledger: BTreeMap<Epoch, EpochLedger>,
     pub checkpoints: VecDeque<CheckpointStatus>,
+    pub compactions: VecDeque<CompactionStatus>,
     pub ledger_rows: VecDeque<LedgerRow>,
     pub interventions: VecDeque<Intervention>,
     /// What waits for its manifest in all tables.
@@ -330,6 +331,7 @@ impl Tables {
             lookups: BTreeMap::new(),
             ledger: BTreeMap::new(),
             checkpoints: VecDeque::new(),
+            compactions: VecDeque::new(),
             ledger_rows: VecDeque::new(),
             interventions: VecDeque::new(),
             filed_bytes: 0,

@@ -1,5 +1,6 @@
 //! Tables coming into being: new ones, and those that a manifest describes, read back from their files.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
@@ -12,7 +13,7 @@ use crate::ids::{Epoch, Micros};
 use crate::job::epoch::{for_readers, tail_rows};
 use crate::job::ever::Told;
 use crate::job::shared::{Table, Tail};
-use crate::sink::{ClosedRows, DeltaSink, HistoryFile, HistoryFiles};
+use crate::sink::{ClosedRows, Compaction, DeltaSink, HistoryFile, HistoryFiles};
 use crate::spec::{Input, Leg, Unit, ViewShape, ViewSpec};
 use crate::view::left::Left;
 use crate::view::panes::{Panes, Run};
@@ -225,6 +226,19 @@ pub fn with_files(history: &HistoryFiles, spec: &ViewSpec, added: &[DataFile]) -
         }
     }
     Ok(Arc::new(HistoryFiles { files: Arc::new(files), ..history.clone() }))
+}
+
+/// The history with one file in place of others that hold the same rows.
+pub fn with_file_for(
+    history: &HistoryFiles,
+    spec: &ViewSpec,
+    compaction: &Compaction,
+    file: &DataFile,
+) -> Result<Arc<HistoryFiles>> {
+    let gone: BTreeSet<&object_store::path::Path> = compaction.files.iter().map(|file| &file.path).collect();
+    let staying = history.files.iter().filter(|file| !gone.contains(&file.path));
+    let staying = HistoryFiles { files: Arc::new(staying.cloned().collect()), ..history.clone() };
+    with_files(&staying, spec, std::slice::from_ref(file))
 }
 
 /// A state written by another plan would be read wrongly, so it is not read at all.

@@ -28,21 +28,28 @@ pub struct ClosedRows {
 
 /// What is to be said in the metadata of a file with these rows, each with its epoch.
 pub(super) fn metadata(epochs: &[Epoch]) -> KeyValue {
-    let runs = epochs.chunk_by(|a, b| a == b).map(|run| format!("{}:{}", run[0].0, run.len()));
+    told(&epochs.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())).collect::<Vec<_>>())
+}
+
+/// Likewise, with how many rows of each epoch come one after the other.
+pub(super) fn told(runs: &[(Epoch, usize)]) -> KeyValue {
+    let runs = runs.iter().map(|(epoch, rows)| format!("{epoch}:{rows}"));
     KeyValue::new(KEY.to_owned(), runs.collect::<Vec<_>>().join(" "))
+}
+
+/// What a file's metadata says of its rows.
+pub(super) fn runs(metadata: Option<&Vec<KeyValue>>) -> Option<Vec<(Epoch, usize)>> {
+    let text = metadata?.iter().find(|pair| pair.key == KEY)?.value.as_deref()?;
+    let run = |run: &str| {
+        let (epoch, rows) = run.split_once(':')?;
+        Some((Epoch(epoch.parse().ok()?), rows.parse().ok()?))
+    };
+    text.split(' ').map(run).collect()
 }
 
 /// How many rows of a file had closed by then.
 fn closed_by(epoch: Epoch, metadata: Option<&Vec<KeyValue>>) -> Option<usize> {
-    let text = metadata?.iter().find(|pair| pair.key == KEY)?.value.as_deref()?;
-    let mut rows = 0;
-    for run in text.split(' ') {
-        let (of, count) = run.split_once(':')?;
-        if of.parse::<u64>().ok()? <= epoch.0 {
-            rows += count.parse::<usize>().ok()?;
-        }
-    }
-    Some(rows)
+    Some(runs(metadata)?.into_iter().filter(|(closed, _)| *closed <= epoch).map(|(_, rows)| rows).sum())
 }
 
 impl HistoryFile {

@@ -11,7 +11,9 @@
 //! A commit is a put-if-absent of the snapshot's next version, so between the look and the commit nothing can come in.
 //! This is INV-C4.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use chrono::NaiveDate;
@@ -22,6 +24,7 @@ use deltalake_core::kernel::{
 };
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake_core::operations::create::CreateBuilder;
+use deltalake_core::operations::vacuum::VacuumMode;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::{DeltaTable, DeltaTableError};
 use object_store::path::Path;
@@ -45,6 +48,9 @@ const ATTEMPTS_MAX: u32 = 8;
 /// After so many looks at a log that can't be read. It does not become another by waiting; but one look may come between
 /// somebody's checkpoint and the end of what it replaces.
 const LOOKS_MAX: u32 = 3;
+
+/// Versions between two times that a table's log is rid of what is older than its retention, thirty days by default.
+const LOG_CLEANED_EVERY: u64 = 100;
 
 pub struct DeltaSink {
     root: DataRoot,
@@ -164,10 +170,8 @@ impl DeltaSink {
         }
         let actions = self.actions(pending)?;
         self.root.failpoints().hit(Step::DeltaLoaded);
-        let properties = CommitProperties::default()
-            .with_max_retries(0)
-            .with_cleanup_expired_logs(Some(false))
-            .with_application_transaction(Transaction::new(self.id, pending.txn.0 as i64));
+        let properties =
+            self.properties()?.with_application_transaction(Transaction::new(self.id, pending.txn.0 as i64));
         let operation = DeltaOperation::Write {
             mode: if pending.replace { SaveMode::Overwrite } else { SaveMode::Append },
             partition_by: Some(vec![PARTITION_COLUMN.to_string()]),
@@ -179,6 +183,78 @@ impl DeltaSink {
             .await?;
         self.root.failpoints().hit(Step::DeltaCommitted);
         Ok(false)
+    }
+
+    /// What Delta knows of each of these files, if the newest version has all of them.
+    pub async fn stats_of(&mut self, files: &[HistoryFile]) -> Result<Option<Vec<String>>> {
+        self.look().await?;
+        if self.needs_replace()? {
+            return Ok(None);
+        }
+        let known: BTreeMap<Path, LogicalFileView> =
+            self.snapshot()?.try_log_data()?.into_iter().map(|file| (self.path_of(&file), file)).collect();
+        Ok(files.iter().map(|file| known.get(&file.path)?.stats()).collect())
+    }
+
+    /// Puts one file in the place of others that hold the same rows, in one version. Nothing has changed if it returns
+    /// `false`: the newest version does not have all of them, or another writer came in between.
+    pub async fn swap(&mut self, files: &[HistoryFile], by: &DataFile) -> Result<bool> {
+        let mut actions = vec![];
+        for view in self.snapshot()?.try_log_data()? {
+            if files.iter().any(|file| file.path == self.path_of(&view)) {
+                actions.push(Action::Remove(view.remove_action(false)));
+            }
+        }
+        if actions.len() != files.len() {
+            return Ok(false);
+        }
+        actions.push(Action::Add(Add { data_change: false, ..add(by) }));
+        let operation = DeltaOperation::Optimize { predicate: None, target_size: by.bytes as i64 };
+        let committed = CommitBuilder::from(self.properties()?)
+            .with_actions(actions)
+            .build(Some(self.snapshot()?), self.table.log_store(), operation)
+            .await;
+        // What became of it is read from the table, as of any commit (INV-C4).
+        if let Err(error) = committed {
+            tracing::info!(table = self.name, %error, "a compaction has an unknown outcome; looking");
+        }
+        self.look().await?;
+        let made = Path::from(format!("{}/{}", self.folder, by.path));
+        let is_there = self.snapshot()?.try_log_data()?.into_iter().any(|file| self.path_of(&file) == made);
+        self.root.failpoints().hit(Step::CompactionTold);
+        Ok(is_there)
+    }
+
+    /// Deletes files that no version needs which is younger than this: those that others were put in place of, and what killed
+    /// runs have left. Gives their number.
+    pub async fn vacuum(&mut self, older_than: Duration) -> Result<usize> {
+        self.look().await?;
+        let age = chrono::Duration::from_std(older_than)
+            .map_err(|error| Error::Invalid(format!("no such age of a file: {error}")))?;
+        let (table, metrics) = self
+            .table
+            .clone()
+            .vacuum()
+            .with_mode(VacuumMode::Full)
+            .with_retention_period(age)
+            .with_enforce_retention_duration(false)
+            .with_commit_properties(self.properties()?)
+            .await?;
+        self.table = table;
+        Ok(metrics.files_deleted.len())
+    }
+
+    /// A commit is made once. Each hundredth writes a checkpoint, and the one before it lets the log forget what is older
+    /// than its retention: to look for that costs a listing.
+    fn properties(&self) -> Result<CommitProperties> {
+        let next = self.snapshot()?.version() + 1;
+        Ok(CommitProperties::default()
+            .with_max_retries(0)
+            .with_cleanup_expired_logs(Some(next.is_multiple_of(LOG_CLEANED_EVERY))))
+    }
+
+    fn path_of(&self, file: &LogicalFileView) -> Path {
+        Path::from(format!("{}/{}", self.folder, file.path()))
     }
 
     /// A table that was deleted, or put back to what it was, lacks what manifests say that it was told.
@@ -257,7 +333,7 @@ impl DeltaSink {
         let date = values.get(PARTITION_COLUMN).cloned().flatten();
         let date = date.and_then(|text| text.parse::<NaiveDate>().ok());
         Ok(HistoryFile {
-            path: Path::from(format!("{}/{}", self.folder, file.path())),
+            path: self.path_of(file),
             bytes: file.size() as u64,
             rows: file.num_records().ok_or_else(|| wrong("row count"))? as u64,
             date: date.ok_or_else(|| wrong("date"))?,

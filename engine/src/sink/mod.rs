@@ -4,6 +4,7 @@
 //! makes them real; Delta is told afterwards, as often as it takes.
 
 mod closed;
+mod compact;
 mod delta;
 mod lake_schema;
 mod parquet;
@@ -19,6 +20,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 pub use closed::ClosedRows;
+pub use compact::{Compaction, due as compaction_due, write as write_compacted};
 pub use delta::DeltaSink;
 pub use lake_schema::lake_schema;
 pub use parquet::{EncodedFile, encode_parts, first_dates, put_parts};

@@ -171,13 +171,8 @@ fn slices(rows: &RecordBatch) -> Vec<RecordBatch> {
 }
 
 fn encode(rows: &RecordBatch, closed: KeyValue, date: NaiveDate, path: String) -> Result<EncodedFile> {
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_key_value_metadata(Some(vec![closed]))
-        .build();
     let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties))?;
+    let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties(closed)?))?;
     writer.write(rows)?;
     writer.close()?;
     let file = DataFile {
@@ -188,6 +183,15 @@ fn encode(rows: &RecordBatch, closed: KeyValue, date: NaiveDate, path: String) -
         stats: file_stats(rows),
     };
     Ok(EncodedFile { file, bytes: Bytes::from(bytes) })
+}
+
+/// Of every file; `closed` says when its rows did.
+pub(super) fn properties(closed: KeyValue) -> Result<WriterProperties> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_key_value_metadata(Some(vec![closed]));
+    Ok(properties.build())
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@ use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Date32Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
 };
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Date32Type, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result;
 use datafusion::datasource::TableType;
@@ -18,8 +19,8 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use thalweg_engine::ids::{END_OF_TIME, Micros};
 use thalweg_engine::status::{
-    Change, CheckpointStatus, Failure, Intervention, LedgerRow, LookupStatus, MemoryStatus, PartitionStatus,
-    StoreStatus, StreamStatus, ViewStatus,
+    Change, CheckpointStatus, CompactionStatus, Failure, Intervention, LedgerRow, LookupStatus, MemoryStatus,
+    PartitionStatus, StoreStatus, StreamStatus, ViewStatus,
 };
 
 use super::Pinned;
@@ -38,13 +39,14 @@ pub enum SystemTable {
     Queries,
     Subscriptions,
     Store,
+    Compactions,
     Memory,
     Interventions,
     Endpoints,
 }
 
 impl SystemTable {
-    pub const ALL: [SystemTable; 12] = [
+    pub const ALL: [SystemTable; 13] = [
         SystemTable::Streams,
         SystemTable::Partitions,
         SystemTable::Views,
@@ -54,6 +56,7 @@ impl SystemTable {
         SystemTable::Queries,
         SystemTable::Subscriptions,
         SystemTable::Store,
+        SystemTable::Compactions,
         SystemTable::Memory,
         SystemTable::Interventions,
         SystemTable::Endpoints,
@@ -70,6 +73,7 @@ impl SystemTable {
             SystemTable::Queries => "queries",
             SystemTable::Subscriptions => "subscriptions",
             SystemTable::Store => "store",
+            SystemTable::Compactions => "compactions",
             SystemTable::Memory => "memory",
             SystemTable::Interventions => "interventions",
             SystemTable::Endpoints => "endpoints",
@@ -77,7 +81,7 @@ impl SystemTable {
     }
 
     pub fn schema(self) -> SchemaRef {
-        static SCHEMAS: LazyLock<[SchemaRef; 12]> = LazyLock::new(|| {
+        static SCHEMAS: LazyLock<[SchemaRef; 13]> = LazyLock::new(|| {
             SystemTable::ALL.map(|table| {
                 let columns = match table {
                     SystemTable::Streams => streams(&[]),
@@ -88,6 +92,7 @@ impl SystemTable {
                     SystemTable::Ledger => ledger(&[]),
                     SystemTable::Queries | SystemTable::Subscriptions => queries(&[]),
                     SystemTable::Store => store(&[]),
+                    SystemTable::Compactions => compactions(&[]),
                     SystemTable::Memory => memory(&[]),
                     SystemTable::Interventions => interventions(&[]),
                     SystemTable::Endpoints => endpoints(&[]),
@@ -109,6 +114,7 @@ impl SystemTable {
             SystemTable::Queries => queries(&pinned.running(Kind::Query)),
             SystemTable::Subscriptions => queries(&pinned.running(Kind::Subscription)),
             SystemTable::Store => store(std::slice::from_ref(&pinned.status().store)),
+            SystemTable::Compactions => compactions(&pinned.status().compactions),
             SystemTable::Memory => memory(&pinned.status().memory),
             SystemTable::Interventions => interventions(&pinned.status().interventions),
             SystemTable::Endpoints => endpoints(pinned.endpoints()),
@@ -300,6 +306,20 @@ fn store(rows: &[StoreStatus]) -> Vec<Column> {
         count("deletes", rows, |row| row.requests.deletes),
         count("bytes_put", rows, |row| row.requests.bytes_put),
         count("bytes_got", rows, |row| row.requests.bytes_got),
+    ]
+}
+
+fn compactions(rows: &[CompactionStatus]) -> Vec<Column> {
+    let dates = rows.iter().map(|row| Date32Type::from_naive_date(row.date));
+    vec![
+        instant("at", rows, |row| row.at),
+        text("table", rows, |row| &row.table),
+        Column::of("date", false, Date32Array::from_iter_values(dates)),
+        count("files", rows, |row| row.files),
+        count("bytes", rows, |row| row.bytes),
+        count("bytes_after", rows, |row| row.bytes_after),
+        count("rows", rows, |row| row.rows),
+        count("duration_micros", rows, |row| row.micros),
     ]
 }
 

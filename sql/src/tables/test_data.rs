@@ -18,8 +18,8 @@ use thalweg_engine::snapshot::{Snapshot, TableSnapshot, Version};
 use thalweg_engine::spec::{CatalogChange, KeptStatement, LookupSpec, StreamSpec, ViewSpec};
 use thalweg_engine::status::Wait;
 use thalweg_engine::status::{
-    Change, CheckpointStatus, Effort, Intervention, LedgerRow, MemoryStatus, PartitionStatus, Status,
-    StoreRequests, StoreStatus, StreamStatus, ViewStatus,
+    Change, CheckpointStatus, CompactionStatus, Effort, Intervention, LedgerRow, MemoryStatus,
+    PartitionStatus, Status, StoreRequests, StoreStatus, StreamStatus, ViewStatus,
 };
 use thalweg_engine::view::OpenPanes;
 
@@ -249,6 +249,16 @@ fn status() -> Status {
             decoded: 9,
             rejected: 1,
             ..LedgerRow::default()
+        }],
+        compactions: vec![CompactionStatus {
+            at: MINUTE,
+            table: "revenue".into(),
+            date: Default::default(),
+            files: 8,
+            bytes: 800,
+            bytes_after: 500,
+            rows: 80,
+            micros: 9,
         }],
         store: StoreStatus {
             store: "s3://bucket/lake".into(),

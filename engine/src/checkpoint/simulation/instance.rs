@@ -12,9 +12,11 @@ use uuid::Uuid;
 
 use crate::Result;
 use crate::checkpoint::manifest::*;
-use crate::checkpoint::{DataRoot, EpochFile, FileNames, ManifestLog, StateFiles};
+use crate::checkpoint::{
+    DataRoot, EpochFile, FileNames, ManifestLog, StateFiles, compacted_part, part_epoch,
+};
 use crate::ids::{Epoch, Micros, Offset, PartitionId};
-use crate::sink::{ClosedRows, DeltaSink, encode_parts, put_parts};
+use crate::sink::{ClosedRows, DeltaSink, compaction_due, encode_parts, put_parts, write_compacted};
 use crate::spec::TIME_COLUMN;
 use crate::view::part::Part;
 
@@ -55,6 +57,7 @@ pub(super) async fn run(root: DataRoot, seed: u64, nonce: Uuid, bug: Bug) -> Res
         Ok(recovered) => recovered,
         Err(error) => return log.still_ours().await.and(Err(error)),
     };
+    let mut made = 0;
     loop {
         settle(&mut sink, &mut manifest, bug).await?;
         let read_to = (offset(&manifest) + rng.random_range(0..=6)).min(ROWS);
@@ -67,6 +70,10 @@ pub(super) async fn run(root: DataRoot, seed: u64, nonce: Uuid, bug: Bug) -> Res
         let next = epoch(&root, &log, &mut sink, &manifest, (&open, &mut tail), (read_to, roll), bug).await?;
         log.commit(next.clone()).await?;
         log.garbage().delete(&root).await?;
+        if rng.random_bool(0.3) && manifest.tables[0].delta.pending.is_empty() {
+            made += 1;
+            compact(&root, &mut sink, nonce, made).await?;
+        }
         manifest = next;
         let told = manifest.tables[0].delta.pending.is_empty();
         if read_to == ROWS && tail.is_empty() && told {
@@ -122,6 +129,20 @@ async fn epoch(
     file.put().await?;
     next.streams[0].partitions[0].next_offset = Offset(read_to);
     Ok(next)
+}
+
+/// What the manifest before has on record as told may become fewer files.
+async fn compact(root: &DataRoot, sink: &mut DeltaSink, nonce: Uuid, made: u64) -> Result<()> {
+    sink.confirmed().await?;
+    let history = sink.history()?;
+    let Some(due) = compaction_due(&history, 2) else { return Ok(()) };
+    let Some(stats) = sink.stats_of(&due.files).await? else { return Ok(()) };
+    let epochs = due.files.iter().filter_map(|file| part_epoch(file.path.filename()?));
+    let path = compacted_part(VIEW, epochs.max().unwrap_or_default(), nonce, made, due.date);
+    if let Some(file) = write_compacted(root, "v", &due, &stats, path).await? {
+        sink.swap(&due.files, &file).await?;
+    }
+    Ok(())
 }
 
 async fn recover(root: &DataRoot, manifest: &Manifest) -> Result<(BTreeMap<i64, Vec<i64>>, Vec<i64>)> {

@@ -171,6 +171,9 @@ async fn delta_rows(world: &Arc<InMemory>) -> std::result::Result<(Vec<i64>, Opt
         let text = read(world, &path).await;
         for line in std::str::from_utf8(&text).unwrap().lines().filter(|_| path.ends_with(".json")) {
             let action: serde_json::Value = serde_json::from_str(line).unwrap();
+            if let Some(path) = action["remove"]["path"].as_str() {
+                files.remove(path);
+            }
             if let Some(path) = action["add"]["path"].as_str()
                 && !files.insert(path.to_string())
             {

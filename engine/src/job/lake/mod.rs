@@ -1,0 +1,286 @@
+//! What becomes of the tables in the lake: Delta is told what manifests have made real, and tables are kept in order. Beside
+//! all else, several tables at a time, each by a task of its own. What is told is told again where it is not known to have
+//! been.
+
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
+use uuid::Uuid;
+
+use self::work::{Done, Outcome, Work};
+use crate::checkpoint::manifest::TableState;
+use crate::checkpoint::{DataRoot, compacted_part, part_epoch};
+use crate::clock::Clock;
+use crate::job::shared::{Shared, Table, Tables};
+use crate::job::{Settings, tables};
+use crate::sink::{Compaction, DeltaSink, compaction_due};
+use crate::spec::ViewSpec;
+use crate::status::CompactionStatus;
+use crate::{Error, Result};
+
+/// Tables that are told at a time.
+const TELLING: usize = 16;
+
+/// A table is rid of what nobody needs so often, and not before the server has run for a while.
+const VACUUM_EVERY: Duration = Duration::from_secs(24 * 3600);
+const VACUUM_FIRST: Duration = Duration::from_secs(600);
+
+/// How many `system.compactions` shows.
+const KEPT_COMPACTIONS: usize = 1_000;
+
+pub struct Lake {
+    root: DataRoot,
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    /// Of whoever names files.
+    nonce: Uuid,
+    compact_files: usize,
+    vacuum: Duration,
+    /// Of tables that nobody works on.
+    sinks: BTreeMap<Uuid, DeltaSink>,
+    /// Tables that somebody works on, and whether they have become others meanwhile.
+    busy: BTreeMap<Uuid, bool>,
+    /// Failed views whose tables could not be told; nobody asks them again before the view is begun anew.
+    unsettled: BTreeSet<Uuid>,
+    /// By table how many files it had when they were last looked at.
+    looked: BTreeMap<Uuid, usize>,
+    vacuumed: BTreeMap<Uuid, Duration>,
+    telling: JoinSet<Done>,
+    room: Arc<Semaphore>,
+    /// One at a time: nobody waits for it.
+    keeping: JoinSet<Done>,
+    made: u64,
+    /// The longest that a table took to be told since somebody asked.
+    slowest: Duration,
+}
+
+impl Lake {
+    pub fn new(
+        root: DataRoot,
+        shared: Arc<Shared>,
+        clock: Arc<dyn Clock>,
+        nonce: Uuid,
+        settings: &Settings,
+    ) -> Lake {
+        Lake {
+            root,
+            shared,
+            clock,
+            nonce,
+            compact_files: settings.compact_files,
+            vacuum: settings.vacuum,
+            sinks: BTreeMap::new(),
+            busy: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
+            looked: BTreeMap::new(),
+            vacuumed: BTreeMap::new(),
+            telling: JoinSet::new(),
+            room: Arc::new(Semaphore::new(TELLING)),
+            keeping: JoinSet::new(),
+            made: 0,
+            slowest: Duration::ZERO,
+        }
+    }
+
+    /// The table is another one from here on, or to be looked at afresh.
+    pub fn forget(&mut self, table: Uuid) {
+        self.sinks.remove(&table);
+        self.unsettled.remove(&table);
+        self.looked.remove(&table);
+        if let Some(other) = self.busy.get_mut(&table) {
+            *other = true;
+        }
+    }
+
+    /// Takes up what has been done, and has done what there is to do. Nobody waits for the store here.
+    pub fn settle(&mut self) -> Result<()> {
+        while let Some(done) = self.telling.try_join_next() {
+            self.take_up(done)?;
+        }
+        while let Some(done) = self.keeping.try_join_next() {
+            self.take_up(done)?;
+        }
+        self.tell();
+        if self.keeping.is_empty() {
+            self.keep_in_order();
+        }
+        Ok(())
+    }
+
+    /// Waits until Delta has been told all; tables are left in the order in which they are.
+    pub async fn finish(&mut self) -> Result<()> {
+        self.keeping.shutdown().await;
+        self.busy.clear();
+        // A task that still tells a table ends the same way as one that tells it again.
+        loop {
+            while let Some(done) = self.telling.try_join_next() {
+                self.take_up(done)?;
+            }
+            if self.telling.is_empty() {
+                self.tell();
+            }
+            match self.telling.join_next().await {
+                Some(done) => self.take_up(done)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// How long the slowest table took that has been told since this was asked last.
+    pub fn slowest(&mut self) -> Duration {
+        std::mem::take(&mut self.slowest)
+    }
+
+    fn tell(&mut self) {
+        let due: Vec<(Arc<ViewSpec>, Work)> = {
+            let tables = self.shared.lock();
+            let due = tables.tables.values().filter(|table| !table.delta.pending.is_empty());
+            let due = due.filter(|table| {
+                !self.unsettled.contains(&table.spec.id) && !self.busy.contains_key(&table.spec.id)
+            });
+            let work = |table: &Table| Work::Tell {
+                commits: table.delta.pending.clone(),
+                has_failed: table.failure.is_some(),
+            };
+            due.map(|table| (Arc::clone(&table.spec), work(table))).collect()
+        };
+        for (spec, work) in due {
+            let (sink, root) = (self.begin(&spec), self.root.clone());
+            let (room, clock) = (Arc::clone(&self.room), Arc::clone(&self.clock));
+            self.telling.spawn(async move {
+                let _room = room.acquire_owned().await;
+                work.done(root, spec, sink, &*clock).await
+            });
+        }
+    }
+
+    /// One table at a time is made fewer files, or rid of those that are none of it any more.
+    fn keep_in_order(&mut self) {
+        let now = self.clock.elapsed();
+        let chosen = {
+            let tables = self.shared.lock();
+            let at_rest = tables.tables.values().filter(|table| {
+                // The files of a commit that is on record as pending are named again by a start.
+                let is_told = |written: &Arc<TableState>| written.delta.pending.is_empty();
+                table.delta.pending.is_empty()
+                    && table.written.as_ref().is_some_and(is_told)
+                    && table.failure.is_none()
+                    && !table.history.files.is_empty()
+                    && !self.busy.contains_key(&table.spec.id)
+            });
+            let mut chosen = None;
+            for table in at_rest {
+                let (id, files) = (table.spec.id, table.history.files.len());
+                if self.looked.insert(id, files) != Some(files)
+                    && let Some(compaction) = compaction_due(&table.history, self.compact_files)
+                {
+                    // There may be more to do.
+                    self.looked.remove(&id);
+                    chosen = Some((Arc::clone(&table.spec), Some(compaction)));
+                    break;
+                }
+                let next = self.vacuumed.get(&id).map_or(VACUUM_FIRST, |last| *last + VACUUM_EVERY);
+                if now >= next {
+                    self.vacuumed.insert(id, now);
+                    chosen = Some((Arc::clone(&table.spec), None));
+                    break;
+                }
+            }
+            chosen
+        };
+        let Some((spec, compaction)) = chosen else { return };
+        let work = match compaction {
+            Some(compaction) => self.compacting(&spec, compaction),
+            None => Work::Vacuum { older_than: self.vacuum },
+        };
+        let (sink, root, clock) = (self.begin(&spec), self.root.clone(), Arc::clone(&self.clock));
+        let memory = Arc::clone(self.shared.memory());
+        let runtime = tokio::runtime::Handle::current();
+        self.keeping.spawn(async move {
+            let _held = work.hold(&memory);
+            let of_task = Arc::clone(&spec);
+            // On a thread where computing keeps nobody from being served.
+            let work = move || runtime.block_on(work.done(root, of_task, sink, &*clock));
+            tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Done::panicked(&spec, &error))
+        });
+    }
+
+    fn compacting(&mut self, spec: &ViewSpec, compaction: Compaction) -> Work {
+        let epochs = compaction.files.iter().filter_map(|file| part_epoch(file.path.filename()?));
+        let epoch = epochs.max().unwrap_or_default();
+        self.made += 1;
+        let path = compacted_part(spec.id, epoch, self.nonce, self.made, compaction.date);
+        Work::Compact { compaction, path }
+    }
+
+    fn begin(&mut self, spec: &ViewSpec) -> Option<DeltaSink> {
+        self.busy.insert(spec.id, false);
+        self.sinks.remove(&spec.id)
+    }
+
+    /// A table that can't be told fails its view. One that can't be kept in order stays as it is.
+    fn take_up(&mut self, done: Result<Done, JoinError>) -> Result<()> {
+        let Done { id, name, sink, outcome, took } =
+            done.map_err(|error| Error::Internal(format!("a task of the lake panicked: {error}")))?;
+        let is_another = self.busy.remove(&id).unwrap_or_default();
+        if let Some(sink) = sink.filter(|_| !is_another) {
+            self.sinks.insert(id, sink);
+        }
+        let tables = &mut *self.shared.lock();
+        let Some(table) = tables.tables.get_mut(&name).filter(|table| table.spec.id == id) else {
+            // It was dropped meanwhile.
+            return outcome.map(drop).or_else(|error| if error.is_of_store() { Err(error) } else { Ok(()) });
+        };
+        match outcome {
+            Ok(Outcome::Told(confirmed)) => {
+                self.slowest = self.slowest.max(took);
+                table.delta.confirm(confirmed);
+            }
+            Ok(Outcome::Compacted(compaction, file)) => {
+                let (files, bytes) = (compaction.files.len(), compaction.bytes());
+                table.history = tables::with_file_for(&table.history, &table.spec, &compaction, &file)?;
+                tell_compaction(
+                    tables,
+                    CompactionStatus {
+                        at: self.clock.wall(),
+                        table: name,
+                        date: compaction.date,
+                        files: files as u64,
+                        bytes,
+                        bytes_after: file.bytes,
+                        rows: file.rows,
+                        micros: took.as_micros() as u64,
+                    },
+                );
+            }
+            Ok(Outcome::Vacuumed(files)) if files > 0 => {
+                tracing::info!(table = name, files, "deleted files that are none of a table any more");
+            }
+            Ok(Outcome::Vacuumed(_) | Outcome::Nothing) => {}
+            Ok(Outcome::Failed(error)) => {
+                tracing::warn!(table = name, %error, "a table can't be kept in order now");
+            }
+            Err(error) if error.is_of_store() || table.spec.is_system() => return Err(error),
+            Err(error) => {
+                table.fail(error.to_string(), self.clock.wall());
+                // All others would wait for its next attempts.
+                if !is_another {
+                    self.unsettled.insert(id);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tell_compaction(tables: &mut Tables, compaction: CompactionStatus) {
+    tables.compactions.push_back(compaction);
+    while tables.compactions.len() > KEPT_COMPACTIONS {
+        tables.compactions.pop_front();
+    }
+}
