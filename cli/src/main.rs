@@ -4,6 +4,7 @@
 
 mod allocator;
 mod bench;
+mod doctor;
 mod serve;
 mod shell;
 mod threads;
@@ -28,6 +29,8 @@ enum Command {
     Serve(serve::ServeArguments),
     /// Measure events a second, cost, and how soon an event can be read
     Bench(bench::Arguments),
+    /// Say what is in a data root, how large and how old it is, and what is wrong; nothing is written, and nobody need run on it
+    Doctor(doctor::Arguments),
     /// Ask questions in SQL: a prompt, or one statement, or a file of them
     Sql(shell::Arguments),
 }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => serve::demo(arguments),
         Command::Serve(arguments) => serve::serve(arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
         Command::Sql(arguments) => shell::run(arguments),
     }
 }

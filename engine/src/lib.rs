@@ -18,6 +18,7 @@ pub mod source;
 pub mod view;
 
 pub mod clock;
+pub mod inspect;
 pub mod memory;
 pub mod secrets;
 pub mod snapshot;

@@ -11,7 +11,7 @@ mod fault;
 mod output;
 mod prompt;
 mod runner;
-mod table;
+pub mod table;
 mod text;
 
 use std::io::{IsTerminal, Read};

@@ -219,6 +219,11 @@ async fn epochs(root: &DataRoot, after: Option<Epoch>) -> Result<Vec<Epoch>> {
     Ok(epochs)
 }
 
+/// The manifest with which a start would go on.
+pub async fn newest_manifest(root: &DataRoot) -> Result<Option<Manifest>> {
+    Ok(newest(root).await?.1.map(|found| found.manifest))
+}
+
 /// A manifest that was read, and the catalog that it names.
 pub(super) struct Found {
     pub manifest: Manifest,

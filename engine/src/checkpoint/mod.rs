@@ -27,7 +27,7 @@ pub use data::{DataRoot, Retry};
 pub use epoch_file::{EpochFile, StateFiles};
 pub use failpoint::{Failpoints, Step};
 pub use garbage::{Garbage, Orphans};
-pub use log::ManifestLog;
+pub use log::{ManifestLog, newest_manifest};
 pub use names::{FileNames, compacted_part, part_epoch, table_folder};
 pub use owner::Owner;
 pub use state_file::{read_batches, write_batches};

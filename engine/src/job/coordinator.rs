@@ -347,8 +347,12 @@ impl Coordinator {
             known.failed += table.refused.len() as u64;
             known.panes.left = table.left;
             known.tail = table.tail;
-            // What Delta was told meanwhile is known already.
-            known.delta.pending.extend(table.delta.pending.into_iter().filter(|commit| commit.txn == epoch));
+            // Those before it are known, and what Delta was told of them meanwhile.
+            for commit in table.delta.pending {
+                if Some(commit.txn) > known.delta.last() {
+                    known.delta.pending.push(commit);
+                }
+            }
             known.told = table.told;
             if !table.files.is_empty() {
                 known.history = tables::with_files(&known.history, &table.spec, &table.files)?;

@@ -73,6 +73,7 @@ impl RefusedTable {
         let schema = self.schema();
         ViewSpec {
             lookups: vec![],
+            retention: None,
             id: self.id(),
             name: self.spec_name(),
             sql: String::new(),

@@ -13,7 +13,7 @@ use crate::ids::{Epoch, Micros};
 use crate::job::epoch::{for_readers, tail_rows};
 use crate::job::ever::Told;
 use crate::job::shared::{Table, Tail};
-use crate::sink::{ClosedRows, Compaction, DeltaSink, HistoryFile, HistoryFiles};
+use crate::sink::{ClosedRows, DeltaSink, HistoryFile, HistoryFiles, instants};
 use crate::spec::{Input, Leg, Unit, ViewShape, ViewSpec};
 use crate::view::left::Left;
 use crate::view::panes::{Panes, Run};
@@ -176,6 +176,7 @@ async fn bygone(root: &DataRoot, state: &TableState, tail: &[ClosedRows]) -> Res
     };
     Ok(ViewSpec {
         lookups: vec![],
+        retention: None,
         id: state.id,
         name: state.name.clone(),
         sql: sql.clone(),
@@ -222,23 +223,23 @@ pub fn with_files(history: &HistoryFiles, spec: &ViewSpec, added: &[DataFile]) -
             Error::Internal(format!("a data file has an impossible path. path={path:?}: {error}"))
         })?;
         if !files.iter().any(|known| known.path == path) {
-            files.push(HistoryFile { path, bytes: file.bytes, rows: file.rows, date: file.date });
+            files.push(HistoryFile {
+                path,
+                bytes: file.bytes,
+                rows: file.rows,
+                date: file.date,
+                instants: instants(&file.stats),
+            });
         }
     }
     Ok(Arc::new(HistoryFiles { files: Arc::new(files), ..history.clone() }))
 }
 
-/// The history with one file in place of others that hold the same rows.
-pub fn with_file_for(
-    history: &HistoryFiles,
-    spec: &ViewSpec,
-    compaction: &Compaction,
-    file: &DataFile,
-) -> Result<Arc<HistoryFiles>> {
-    let gone: BTreeSet<&object_store::path::Path> = compaction.files.iter().map(|file| &file.path).collect();
+/// The history without some of its files.
+pub fn without_files(history: &HistoryFiles, gone: &[HistoryFile]) -> Arc<HistoryFiles> {
+    let gone: BTreeSet<&object_store::path::Path> = gone.iter().map(|file| &file.path).collect();
     let staying = history.files.iter().filter(|file| !gone.contains(&file.path));
-    let staying = HistoryFiles { files: Arc::new(staying.cloned().collect()), ..history.clone() };
-    with_files(&staying, spec, std::slice::from_ref(file))
+    Arc::new(HistoryFiles { files: Arc::new(staying.cloned().collect()), ..history.clone() })
 }
 
 /// A state written by another plan would be read wrongly, so it is not read at all.

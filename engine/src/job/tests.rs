@@ -72,6 +72,7 @@ fn archive() -> ViewSpec {
     let lower = ProjectionExec::try_new(columns, leaf).expect("the plan is legal");
     ViewSpec {
         lookups: vec![],
+        retention: None,
         id: Uuid::from_u128(11),
         name: "archive".into(),
         sql: "CREATE MATERIALIZED VIEW archive".into(),

@@ -197,6 +197,7 @@ mod tests {
             bytes: *bytes,
             rows: 1,
             date: NaiveDate::from_ymd_opt(2025, 6, *day).unwrap(),
+            instants: vec![],
         };
         let files = Arc::new(files.iter().map(file).collect());
         HistoryFiles { store: Arc::new(InMemory::new()), files, is_lost: false }

@@ -33,6 +33,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::lake_schema::lake_schema;
+use super::stats::instants;
 use super::{HistoryFile, HistoryFiles, PARTITION_COLUMN};
 use crate::checkpoint::manifest::{DataFile, PendingCommit};
 use crate::checkpoint::{DataRoot, Step, table_folder};
@@ -59,6 +60,31 @@ pub struct DeltaSink {
     id: Uuid,
     schema: StructType,
     table: DeltaTable,
+}
+
+/// A table of the lake as its log has it.
+#[derive(Debug, Clone)]
+pub struct LakeTable {
+    pub version: u64,
+    /// `txn` of the newest commit of its view.
+    pub confirmed: Option<Epoch>,
+    pub files: Vec<HistoryFile>,
+}
+
+/// None where no table is; nothing is made.
+pub async fn look_at(root: &DataRoot, name: &str, id: Uuid) -> Result<Option<LakeTable>> {
+    let folder = table_folder(name);
+    let log_store = log_store(root, &folder)?;
+    if !log_store.is_delta_table_location().await? {
+        return Ok(None);
+    }
+    let mut table = DeltaTable::new(log_store);
+    table.load().await?;
+    let schema = table.snapshot()?.snapshot().schema().as_ref().clone();
+    let sink = DeltaSink { root: root.clone(), name: name.to_string(), folder, id, schema, table };
+    let version = sink.snapshot()?.version();
+    let files = HistoryFiles::clone(&sink.history()?).files.as_ref().clone();
+    Ok(Some(LakeTable { version, confirmed: sink.seen().await?, files }))
 }
 
 impl DeltaSink {
@@ -196,20 +222,25 @@ impl DeltaSink {
         Ok(files.iter().map(|file| known.get(&file.path)?.stats()).collect())
     }
 
-    /// Puts one file in the place of others that hold the same rows, in one version. Nothing has changed if it returns
-    /// `false`: the newest version does not have all of them, or another writer came in between.
-    pub async fn swap(&mut self, files: &[HistoryFile], by: &DataFile) -> Result<bool> {
+    /// Puts one file in the place of others that hold the same rows, or nothing in that of files whose rows are kept no longer,
+    /// in one version. Nothing has changed if it returns `false`: the newest version does not have all of them, or another
+    /// writer came in between.
+    pub async fn swap(&mut self, files: &[HistoryFile], by: Option<&DataFile>) -> Result<bool> {
+        self.look().await?;
         let mut actions = vec![];
         for view in self.snapshot()?.try_log_data()? {
             if files.iter().any(|file| file.path == self.path_of(&view)) {
-                actions.push(Action::Remove(view.remove_action(false)));
+                actions.push(Action::Remove(view.remove_action(by.is_none())));
             }
         }
         if actions.len() != files.len() {
             return Ok(false);
         }
-        actions.push(Action::Add(Add { data_change: false, ..add(by) }));
-        let operation = DeltaOperation::Optimize { predicate: None, target_size: by.bytes as i64 };
+        let operation = match by {
+            Some(by) => DeltaOperation::Optimize { predicate: None, target_size: by.bytes as i64 },
+            None => DeltaOperation::Delete { predicate: None },
+        };
+        actions.extend(by.map(|by| Action::Add(Add { data_change: false, ..add(by) })));
         let committed = CommitBuilder::from(self.properties()?)
             .with_actions(actions)
             .build(Some(self.snapshot()?), self.table.log_store(), operation)
@@ -219,10 +250,10 @@ impl DeltaSink {
             tracing::info!(table = self.name, %error, "a compaction has an unknown outcome; looking");
         }
         self.look().await?;
-        let made = Path::from(format!("{}/{}", self.folder, by.path));
-        let is_there = self.snapshot()?.try_log_data()?.into_iter().any(|file| self.path_of(&file) == made);
+        let gone = |file: &LogicalFileView| files.iter().any(|gone| gone.path == self.path_of(file));
+        let is_done = !self.snapshot()?.try_log_data()?.into_iter().any(|file| gone(&file));
         self.root.failpoints().hit(Step::CompactionTold);
-        Ok(is_there)
+        Ok(is_done)
     }
 
     /// Deletes files that no version needs which is younger than this: those that others were put in place of, and what killed
@@ -337,6 +368,7 @@ impl DeltaSink {
             bytes: file.size() as u64,
             rows: file.num_records().ok_or_else(|| wrong("row count"))? as u64,
             date: date.ok_or_else(|| wrong("date"))?,
+            instants: file.stats().map(|stats| instants(&stats)).unwrap_or_default(),
         })
     }
 

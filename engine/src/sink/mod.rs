@@ -19,11 +19,14 @@ use chrono::NaiveDate;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
+use crate::ids::Micros;
+
 pub use closed::ClosedRows;
 pub use compact::{Compaction, due as compaction_due, write as write_compacted};
-pub use delta::DeltaSink;
+pub use delta::{DeltaSink, LakeTable, look_at};
 pub use lake_schema::lake_schema;
 pub use parquet::{EncodedFile, encode_parts, first_dates, put_parts};
+pub use stats::instants;
 
 /// Every table's partition column, the UTC date of the window's start; not a column of the files.
 pub const PARTITION_COLUMN: &str = "window_date";
@@ -46,4 +49,14 @@ pub struct HistoryFile {
     pub rows: u64,
     /// The UTC date of the window's start.
     pub date: NaiveDate,
+    /// The least and the most of each column of instants, by which a file need not be opened.
+    pub instants: Vec<Instants>,
+}
+
+/// Of one column of a file; what is NULL does not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instants {
+    pub column: Arc<str>,
+    pub least: Micros,
+    pub most: Micros,
 }

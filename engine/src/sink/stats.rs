@@ -9,8 +9,10 @@ use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, TimeUnit, TimestampMicrosecondType,
 };
-use chrono::{DateTime, NaiveDate};
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use serde_json::{Map, Value, json};
+
+use super::Instants;
 
 /// Longer strings have no bounds: a shortened upper bound must be rounded up, and few readers skip by them.
 const STRING_BYTES_MAX: usize = 64;
@@ -93,6 +95,23 @@ fn date(days: i32) -> Option<Value> {
     let epoch = NaiveDate::from_ymd_opt(1970, 1, 1)?;
     let date = epoch.checked_add_signed(chrono::Duration::try_days(i64::from(days))?)?;
     four_digit_year(date).then(|| json!(date.to_string()))
+}
+
+/// The bounds of columns of instants, as a file's statistics have them: those that are exact.
+pub fn instants(stats: &str) -> Vec<Instants> {
+    let Ok(stats) = serde_json::from_str::<Value>(stats) else { return vec![] };
+    let micros = |value: &Value| {
+        let text = value.as_str()?;
+        // Of others, or shortened ones, nothing is known.
+        let exact = text.len() >= "2025-06-01T00:00:00.000000".len() && text.contains('T');
+        let time = NaiveDateTime::parse_from_str(text.trim_end_matches('Z'), "%Y-%m-%dT%H:%M:%S%.f").ok()?;
+        exact.then(|| time.and_utc().timestamp_micros())
+    };
+    let of_column = |(column, least): (&String, &Value)| {
+        let (least, most) = (micros(least)?, micros(&stats["maxValues"][column])?);
+        Some(Instants { column: column.as_str().into(), least, most })
+    };
+    stats["minValues"].as_object().into_iter().flatten().filter_map(of_column).collect()
 }
 
 fn timestamp(micros: i64, suffix: &str) -> Option<Value> {

@@ -177,6 +177,8 @@ pub struct ViewSpec {
     /// For each column of `schema`, what a view that reads this one may take it for.
     pub times: Vec<Option<RowTime>>,
     pub shape: ViewShape,
+    /// How long rows stay in the lake, counted back from its newest date.
+    pub retention: Option<Micros>,
     /// Text that changes when a state written by the view could not be read by it any more.
     pub fingerprint: String,
 }

@@ -143,6 +143,7 @@ mod tests {
             ProjectionExec::try_new(vec![column("b"), column(TIME_COLUMN)], leaf).expect("it is legal");
         ViewSpec {
             lookups: vec![],
+            retention: None,
             id: Uuid::from_u128(1),
             name: "v".into(),
             sql: String::new(),

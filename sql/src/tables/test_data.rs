@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::NaiveDate;
-use datafusion::arrow::array::{Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::array::{
+    AsArray, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
+};
+use datafusion::arrow::compute::{max, min};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use datafusion::object_store::memory::InMemory;
 use datafusion::object_store::path::Path;
 use datafusion::object_store::{ObjectStore, ObjectStoreExt};
 use datafusion::parquet::arrow::ArrowWriter;
 use thalweg_engine::ids::{END_OF_TIME, Epoch, Offset, PartitionId};
-use thalweg_engine::sink::{ClosedRows, HistoryFile, HistoryFiles};
+use thalweg_engine::sink::{ClosedRows, HistoryFile, HistoryFiles, Instants};
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot, Version};
 use thalweg_engine::spec::{CatalogChange, KeptStatement, LookupSpec, StreamSpec, ViewSpec};
 use thalweg_engine::status::Wait;
@@ -61,7 +64,17 @@ pub(crate) async fn parquet(store: &Arc<dyn ObjectStore>, path: &str, batch: &Re
         bytes: size,
         rows: batch.num_rows() as u64,
         date: NaiveDate::from_ymd_opt(1970, 1, 1).unwrap(),
+        instants: instants_of(batch),
     }
+}
+
+fn instants_of(batch: &RecordBatch) -> Vec<Instants> {
+    let columns = batch.schema_ref().fields().iter().zip(batch.columns());
+    let bounds = columns.filter_map(|(field, column)| {
+        let times = column.as_primitive_opt::<TimestampMicrosecondType>()?;
+        Some(Instants { column: field.name().as_str().into(), least: min(times)?, most: max(times)? })
+    });
+    bounds.collect()
 }
 
 /// Minutes 0 and 1 in Parquet, minute 2 in the tail, minute 3 open.

@@ -140,7 +140,7 @@ async fn compact(root: &DataRoot, sink: &mut DeltaSink, nonce: Uuid, made: u64) 
     let epochs = due.files.iter().filter_map(|file| part_epoch(file.path.filename()?));
     let path = compacted_part(VIEW, epochs.max().unwrap_or_default(), nonce, made, due.date);
     if let Some(file) = write_compacted(root, "v", &due, &stats, path).await? {
-        sink.swap(&due.files, &file).await?;
+        sink.swap(&due.files, Some(&file)).await?;
     }
     Ok(())
 }

@@ -16,9 +16,10 @@ use self::work::{Done, Outcome, Work};
 use crate::checkpoint::manifest::TableState;
 use crate::checkpoint::{DataRoot, compacted_part, part_epoch};
 use crate::clock::Clock;
+use crate::ids::Micros;
 use crate::job::shared::{Shared, Table, Tables};
 use crate::job::{Settings, tables};
-use crate::sink::{Compaction, DeltaSink, compaction_due};
+use crate::sink::{DeltaSink, HistoryFile, HistoryFiles, compaction_due};
 use crate::spec::ViewSpec;
 use crate::status::CompactionStatus;
 use crate::{Error, Result};
@@ -29,6 +30,8 @@ const TELLING: usize = 16;
 /// A table is rid of what nobody needs so often, and not before the server has run for a while.
 const VACUUM_EVERY: Duration = Duration::from_secs(24 * 3600);
 const VACUUM_FIRST: Duration = Duration::from_secs(600);
+
+const DAY: Micros = 24 * 3600 * 1_000_000;
 
 /// How many `system.compactions` shows.
 const KEPT_COMPACTIONS: usize = 1_000;
@@ -162,8 +165,9 @@ impl Lake {
     /// One table at a time is made fewer files, or rid of those that are none of it any more.
     fn keep_in_order(&mut self) {
         let now = self.clock.elapsed();
+        let shared = Arc::clone(&self.shared);
         let chosen = {
-            let tables = self.shared.lock();
+            let tables = shared.lock();
             let at_rest = tables.tables.values().filter(|table| {
                 // The files of a commit that is on record as pending are named again by a start.
                 let is_told = |written: &Arc<TableState>| written.delta.pending.is_empty();
@@ -173,31 +177,31 @@ impl Lake {
                     && !table.history.files.is_empty()
                     && !self.busy.contains_key(&table.spec.id)
             });
+            let at_rest: Vec<&Table> = at_rest.collect();
             let mut chosen = None;
             for table in at_rest {
                 let (id, files) = (table.spec.id, table.history.files.len());
-                if self.looked.insert(id, files) != Some(files)
-                    && let Some(compaction) = compaction_due(&table.history, self.compact_files)
-                {
-                    // There may be more to do.
+                let work = match self.looked.insert(id, files) {
+                    Some(before) if before == files => None,
+                    _ => self.to_do(table),
+                };
+                if let Some(work) = work {
+                    // There may be more.
                     self.looked.remove(&id);
-                    chosen = Some((Arc::clone(&table.spec), Some(compaction)));
+                    chosen = Some((Arc::clone(&table.spec), work));
                     break;
                 }
                 let next = self.vacuumed.get(&id).map_or(VACUUM_FIRST, |last| *last + VACUUM_EVERY);
                 if now >= next {
                     self.vacuumed.insert(id, now);
-                    chosen = Some((Arc::clone(&table.spec), None));
+                    let work = Work::Vacuum { older_than: self.vacuum };
+                    chosen = Some((Arc::clone(&table.spec), work));
                     break;
                 }
             }
             chosen
         };
-        let Some((spec, compaction)) = chosen else { return };
-        let work = match compaction {
-            Some(compaction) => self.compacting(&spec, compaction),
-            None => Work::Vacuum { older_than: self.vacuum },
-        };
+        let Some((spec, work)) = chosen else { return };
         let (sink, root, clock) = (self.begin(&spec), self.root.clone(), Arc::clone(&self.clock));
         let memory = Arc::clone(self.shared.memory());
         let runtime = tokio::runtime::Handle::current();
@@ -210,12 +214,18 @@ impl Lake {
         });
     }
 
-    fn compacting(&mut self, spec: &ViewSpec, compaction: Compaction) -> Work {
+    /// What its files are due for.
+    fn to_do(&mut self, table: &Table) -> Option<Work> {
+        let expired = table.spec.retention.map_or(vec![], |retention| expired(&table.history, retention));
+        if !expired.is_empty() {
+            return Some(Work::Expire { files: expired });
+        }
+        let compaction = compaction_due(&table.history, self.compact_files)?;
         let epochs = compaction.files.iter().filter_map(|file| part_epoch(file.path.filename()?));
         let epoch = epochs.max().unwrap_or_default();
         self.made += 1;
-        let path = compacted_part(spec.id, epoch, self.nonce, self.made, compaction.date);
-        Work::Compact { compaction, path }
+        let path = compacted_part(table.spec.id, epoch, self.nonce, self.made, compaction.date);
+        Some(Work::Compact { compaction, path })
     }
 
     fn begin(&mut self, spec: &ViewSpec) -> Option<DeltaSink> {
@@ -243,7 +253,8 @@ impl Lake {
             }
             Ok(Outcome::Compacted(compaction, file)) => {
                 let (files, bytes) = (compaction.files.len(), compaction.bytes());
-                table.history = tables::with_file_for(&table.history, &table.spec, &compaction, &file)?;
+                let others = tables::without_files(&table.history, &compaction.files);
+                table.history = tables::with_files(&others, &table.spec, std::slice::from_ref(&file))?;
                 tell_compaction(
                     tables,
                     CompactionStatus {
@@ -257,6 +268,10 @@ impl Lake {
                         micros: took.as_micros() as u64,
                     },
                 );
+            }
+            Ok(Outcome::Expired(files)) => {
+                table.history = tables::without_files(&table.history, &files);
+                tracing::info!(table = name, files = files.len(), "rows are kept no longer");
             }
             Ok(Outcome::Vacuumed(files)) if files > 0 => {
                 tracing::info!(table = name, files, "deleted files that are none of a table any more");
@@ -276,6 +291,15 @@ impl Lake {
         }
         Ok(())
     }
+}
+
+/// Files of dates that lie further back from the newest than rows are kept.
+fn expired(history: &HistoryFiles, retention: Micros) -> Vec<HistoryFile> {
+    let days = retention / DAY;
+    let newest = history.files.iter().map(|file| file.date).max();
+    let first = newest.and_then(|newest| newest.checked_sub_days(chrono::Days::new(days as u64)));
+    let Some(first) = first else { return vec![] };
+    history.files.iter().filter(|file| file.date < first).cloned().collect()
 }
 
 fn tell_compaction(tables: &mut Tables, compaction: CompactionStatus) {

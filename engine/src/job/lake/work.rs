@@ -11,20 +11,33 @@ use crate::checkpoint::manifest::{DataFile, PendingCommit};
 use crate::clock::Clock;
 use crate::ids::Epoch;
 use crate::memory::{Hold, Memory, Purpose};
-use crate::sink::{Compaction, DeltaSink, write_compacted};
+use crate::sink::{Compaction, DeltaSink, HistoryFile, write_compacted};
 use crate::spec::ViewSpec;
 use crate::{Error, Result};
 
 pub(super) enum Work {
-    Tell { commits: Vec<PendingCommit>, has_failed: bool },
-    Compact { compaction: Compaction, path: String },
-    Vacuum { older_than: Duration },
+    Tell {
+        commits: Vec<PendingCommit>,
+        has_failed: bool,
+    },
+    Compact {
+        compaction: Compaction,
+        path: String,
+    },
+    /// Files of dates that are kept no longer.
+    Expire {
+        files: Vec<HistoryFile>,
+    },
+    Vacuum {
+        older_than: Duration,
+    },
 }
 
 pub(super) enum Outcome {
     /// The last commit that the table has for certain.
     Told(Option<Epoch>),
     Compacted(Compaction, DataFile),
+    Expired(Vec<HistoryFile>),
     /// How many files have gone.
     Vacuumed(usize),
     /// There was nothing to do after all.
@@ -55,7 +68,7 @@ impl Work {
     pub fn hold(&self, memory: &Arc<Memory>) -> Hold {
         let bytes = match self {
             Work::Compact { compaction, .. } => 3 * compaction.bytes() as usize,
-            Work::Tell { .. } | Work::Vacuum { .. } => 0,
+            Work::Tell { .. } | Work::Expire { .. } | Work::Vacuum { .. } => 0,
         };
         memory.hold(Purpose::Encoding, bytes)
     }
@@ -98,6 +111,11 @@ impl Work {
             Work::Compact { compaction, path } => {
                 Ok(compact(root, table, sink, compaction, path).await.unwrap_or_else(Outcome::Failed))
             }
+            Work::Expire { files } => Ok(match sink.swap(&files, None).await {
+                Ok(true) => Outcome::Expired(files),
+                Ok(false) => Outcome::Nothing,
+                Err(error) => Outcome::Failed(error),
+            }),
             Work::Vacuum { older_than } => {
                 Ok(sink.vacuum(older_than).await.map_or_else(Outcome::Failed, Outcome::Vacuumed))
             }
@@ -116,7 +134,7 @@ async fn compact(
     let Some(file) = write_compacted(root, table, &compaction, &stats, path).await? else {
         return Ok(Outcome::Nothing);
     };
-    match sink.swap(&compaction.files, &file).await? {
+    match sink.swap(&compaction.files, Some(&file)).await? {
         true => Ok(Outcome::Compacted(compaction, file)),
         false => Ok(Outcome::Nothing),
     }

@@ -438,7 +438,7 @@ async fn options() {
     let told = async |text: &str| view_of(text, &streams).await.unwrap_err().to_string();
     expect![[r#"
         line 1, column 34: unknown option "alowed_lateness"
-        hint: did you mean "allowed_lateness"? options are: allowed_lateness, keep, session_max, snapshot"#]]
+        hint: did you mean "allowed_lateness"? options are: allowed_lateness, keep, retention, session_max, snapshot"#]]
     .assert_eq(&told("CREATE MATERIALIZED VIEW v WITH (alowed_lateness = '1s') AS SELECT ts FROM t").await);
     expect![[r#"
         line 1, column 34: nothing is late for a view without a window

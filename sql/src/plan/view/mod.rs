@@ -129,6 +129,7 @@ async fn plan(
         sql: create.text.clone(),
         legs,
         lookups,
+        retention: query.options.retention,
         times: shape.row_times(),
         schema,
         shape: planned,

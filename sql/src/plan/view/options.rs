@@ -7,9 +7,12 @@ use crate::error::{Error, Position, Result};
 use crate::parse::CreateView;
 use crate::plan::values::{self, Options};
 
-const OPTIONS: [&str; 4] = ["allowed_lateness", "keep", "session_max", "snapshot"];
+const OPTIONS: [&str; 5] = ["allowed_lateness", "keep", "retention", "session_max", "snapshot"];
 /// Of what is done again and again.
 const LENGTH_MIN: Micros = 1_000_000;
+
+/// Rows leave the lake by dates.
+const RETENTION_MIN: Micros = 24 * 3600 * 1_000_000;
 
 /// The longest session where nothing is said, or so many gaps where those are more.
 const SESSION: Micros = 24 * 3600 * 1_000_000;
@@ -19,6 +22,7 @@ pub(super) struct ViewOptions<'a> {
     create: &'a CreateView,
     pub allowed_lateness: Option<Micros>,
     keep: Option<Micros>,
+    pub retention: Option<Micros>,
     session_max: Option<Micros>,
     snapshot: Option<Micros>,
 }
@@ -31,6 +35,7 @@ impl ViewOptions<'_> {
             create,
             allowed_lateness: given.parsed("allowed_lateness", length)?,
             keep: given.parsed("keep", length_of_seconds)?,
+            retention: given.parsed("retention", length_of_days)?,
             session_max: given.parsed("session_max", length)?,
             snapshot: given.parsed("snapshot", length_of_seconds)?,
         })
@@ -71,6 +76,13 @@ impl ViewOptions<'_> {
                 .at(self.place("snapshot"))
                 .hint("leave out snapshot: it is for aggregates without a window, which are never final"));
         }
+        if self.retention.is_some() && is_ever {
+            return Err(Error::invalid(
+                "nothing of this view is final, so nothing of it grows old in the lake",
+            )
+            .at(self.place("retention"))
+            .hint("write keep for groups that have had no row for so long"));
+        }
         if self.session_max.is_some() && !matches!(unit, Some(Unit::Session(_))) {
             return Err(Error::invalid("this view has no sessions")
                 .at(self.place("session_max"))
@@ -96,6 +108,11 @@ fn length(text: &str) -> Result<Micros, String> {
     let length = values::duration(text)?.as_micros();
     let within = Micros::try_from(length).ok().filter(|micros| *micros <= LENGTH_MAX);
     within.ok_or_else(|| "it is a hundred years at most".to_owned())
+}
+
+fn length_of_days(text: &str) -> Result<Micros, String> {
+    let enough = |length: &Micros| *length >= RETENTION_MIN;
+    Some(length(text)?).filter(enough).ok_or_else(|| "it is a day at least".to_owned())
 }
 
 fn length_of_seconds(text: &str) -> Result<Micros, String> {

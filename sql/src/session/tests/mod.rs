@@ -12,6 +12,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::common::ScalarValue;
+use datafusion::object_store::ObjectStoreExt;
 use expect_test::{Expect, expect};
 use futures::{StreamExt, TryStreamExt};
 use thalweg_engine::clock::SystemClock;
@@ -156,6 +157,21 @@ async fn a_predicate_reaches_the_parquet_reader() {
     let plan = rendered(&session, "EXPLAIN SELECT kind FROM counts WHERE n > 5").await;
     assert!(plan.contains("file_type=parquet") && plan.contains("pruning_predicate"), "{plan}");
     assert!(plan.contains("projection=[kind, n]"), "{plan}");
+}
+
+/// It could not be: it is gone.
+#[tokio::test]
+async fn a_file_of_other_times_is_not_opened() {
+    let (database, engine) = database().await;
+    let table = three_parts("counts").await;
+    let lost = &table.history.files[1];
+    table.history.store.delete(&lost.path).await.unwrap();
+    engine.publish("counts", table);
+    let session = database.session(Client::default());
+    let first = "SELECT sum(n) FROM history.counts WHERE window_start < TIMESTAMP '1970-01-01 00:01:00'";
+    assert_eq!(number(&session, first).await, 3);
+    let both = batches(&session, "SELECT sum(n) FROM history.counts", &[]).await;
+    assert!(both.is_err(), "the second file is read");
 }
 
 #[tokio::test]
