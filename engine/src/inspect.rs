@@ -195,6 +195,7 @@ async fn look(
         TableKind::View { closed_through, .. } => *closed_through,
         TableKind::RejectedRecords | TableKind::LateRows => None,
     };
+    let is_untold = |txn| lake.as_ref().is_none_or(|lake| Some(txn) > lake.confirmed);
     let table = TableSeen {
         name: state.name.clone(),
         failed: state.failure.as_ref().map(|failure| failure.reason.clone()),
@@ -202,7 +203,7 @@ async fn look(
         runs: state.runs.len() as u64,
         state_bytes: state.state_files().map(|file| file.bytes).sum(),
         tail_rows: state.tail.iter().map(|file| file.rows).sum(),
-        pending: state.delta.pending.len() as u64,
+        pending: state.delta.pending.iter().filter(|commit| is_untold(commit.txn)).count() as u64,
         lake,
     };
     Ok((table, wrong))

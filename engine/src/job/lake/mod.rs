@@ -276,9 +276,12 @@ impl Lake {
             Ok(Outcome::Vacuumed(files)) if files > 0 => {
                 tracing::info!(table = name, files, "deleted files that are none of a table any more");
             }
-            Ok(Outcome::Vacuumed(_) | Outcome::Nothing) => {}
+            Ok(Outcome::Vacuumed(_)) => {}
+            // Until its files are others, so that the tables behind it have their turn.
+            Ok(Outcome::Nothing) => drop(self.looked.insert(id, table.history.files.len())),
             Ok(Outcome::Failed(error)) => {
                 tracing::warn!(table = name, %error, "a table can't be kept in order now");
+                self.looked.insert(id, table.history.files.len());
             }
             Err(error) if error.is_of_store() || table.spec.is_system() => return Err(error),
             Err(error) => {
