@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select, Spanned, Value, ValueWithSpan,
-    Visitor,
+    Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select, Spanned, Value,
+    ValueWithSpan, Visitor,
 };
 
 use crate::error::{Error, Position};
