@@ -406,7 +406,7 @@ mod tests {
         let text = "Internal error: Function 'sum' failed to match any signature, errors: Error during planning: \
                     Function 'sum' requires Int64, but received String (DataType: Utf8).,";
         let told = told_plainly(text).map(|error| error.to_string());
-        let plain = "sum() does not take a value of type STRING\nhint: CAST what it is given, such as CAST(x AS DOUBLE)";
+        let plain = "sum() does not take a value of type STRING\nhint: CAST what it is given, such as CAST(x AS BIGINT)";
         assert_eq!(told.as_deref(), Some(plain));
         assert!(told_plainly("Internal error: else").is_none());
     }
