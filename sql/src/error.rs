@@ -251,10 +251,16 @@ fn of_schema(error: &SchemaError) -> Error {
                 .hint("write its relation's name before it, or give one of them another name with AS")
         }
         SchemaError::DuplicateQualifiedField { name, .. }
-        | SchemaError::DuplicateUnqualifiedField { name } => {
-            Error::invalid(format!("two columns are called \"{name}\"")).hint("name one of them with AS")
-        }
+        | SchemaError::DuplicateUnqualifiedField { name } => called_alike(name),
     }
+}
+
+/// Casts have no part in the name of what is cast.
+fn called_alike(name: &str) -> Error {
+    Error::invalid(format!("two columns are called \"{name}\"")).hint(
+        "name one of them with AS; where calls or keys differ by a CAST alone, in a subquery: \
+         SELECT sum(x), sum(y) FROM (SELECT *, CAST(x AS BIGINT) AS y FROM …)",
+    )
 }
 
 fn first_span(column: &Column) -> Option<Position> {
@@ -270,9 +276,42 @@ pub(crate) fn told_plainly(text: &str) -> Option<Error> {
         let received = after.split_once("but received ").and_then(|(_, rest)| rest.split_once(" (DataType"));
         let received =
             received.map_or_else(String::new, |(name, _)| format!(" of type {}", name.to_uppercase()));
+        // Where there is but one signature, it says which type it is.
+        let mut required = after.match_indices("' requires ").map(|(at, before)| &after[at + before.len()..]);
+        let kind = match (required.next(), required.next()) {
+            (Some(kind), None) if kind.starts_with("Int") => "BIGINT",
+            (Some(kind), None) if kind.starts_with("String") => "STRING",
+            (Some(kind), None) if kind.starts_with("Timestamp") => "TIMESTAMP",
+            _ => "DOUBLE",
+        };
         return Some(
             Error::invalid(format!("{function}() does not take a value{received}"))
-                .hint(format!("CAST what it is given, such as {function}(CAST(x AS DOUBLE))")),
+                .hint(format!("CAST what it is given, such as CAST(x AS {kind})")),
+        );
+    }
+    if let Some((told, candidates)) = text.split_once(" No function matches the given name") {
+        let error = Error::invalid(lower_first(without_prefix(told)));
+        let candidate = candidates.split_once("Candidate functions:").map(|(_, lines)| lines.trim());
+        return Some(match candidate.and_then(|lines| lines.lines().next()) {
+            Some(known) => error.hint(format!("it is {known}")),
+            None => error,
+        });
+    }
+    if text.contains("only support Literal types for field at idx") {
+        return Some(
+            Error::invalid("how many rows, or which, a function OVER is told by a constant")
+                .hint("write a number, such as lag(x, 1)"),
+        );
+    }
+    if text.contains("annot access field at argument 1") {
+        return Some(Error::invalid("only a STRUCT has fields, and this is none").hint(
+            "an element of a list is l[1], the first; a column of a relation is written after its alias",
+        ));
+    }
+    if text.contains("subquery can only be used in Projection, Filter") {
+        return Some(
+            Error::invalid("IN, EXISTS, ANY and ALL of a query can't stand here")
+                .hint("ask them in WHERE, or name the answer in a subquery, and use that name"),
         );
     }
     if text.contains("DISTINCT ON expressions must match initial ORDER BY expressions") {
@@ -287,9 +326,7 @@ pub(crate) fn told_plainly(text: &str) -> Option<Error> {
         text.split_once("rojections require unique expression names but the expression \"")
     {
         let (name, _) = named.split_once('"')?;
-        return Some(
-            Error::invalid(format!("two columns are called \"{name}\"")).hint("name one of them with AS"),
-        );
+        return Some(called_alike(name));
     }
     if let Some((_, call)) = text.split_once("`retract_batch` is not implemented: ") {
         let (function, _) = call.split_once('(')?;
@@ -310,6 +347,10 @@ pub(crate) fn told_plainly(text: &str) -> Option<Error> {
             "a subquery in FROM can't look at the rows that stand beside it",
         )
         .hint("JOIN it ON what it compares; for the first of each, row_number() OVER (PARTITION BY …) = 1"),
+        exists if exists.starts_with("Exists") => {
+            Error::invalid("EXISTS is a condition of WHERE and HAVING, and no value")
+                .hint("LEFT JOIN the query, and ask whether a column of it IS NOT NULL")
+        }
         _ => Error::invalid("a subquery that looks at the row outside can compare with it by equality alone")
             .hint("JOIN what it reads instead: … LEFT JOIN b ON b.x > a.x GROUP BY …"),
     })
@@ -365,7 +406,7 @@ mod tests {
         let text = "Internal error: Function 'sum' failed to match any signature, errors: Error during planning: \
                     Function 'sum' requires Int64, but received String (DataType: Utf8).,";
         let told = told_plainly(text).map(|error| error.to_string());
-        let plain = "sum() does not take a value of type STRING\nhint: CAST what it is given, such as sum(CAST(x AS DOUBLE))";
+        let plain = "sum() does not take a value of type STRING\nhint: CAST what it is given, such as CAST(x AS BIGINT)";
         assert_eq!(told.as_deref(), Some(plain));
         assert!(told_plainly("Internal error: else").is_none());
     }

@@ -249,11 +249,25 @@ async fn watchers_are_told_what_changes_by_one_query() -> Result<()> {
 
     let wrong = get(address, "/api/countries?least=x", &[("accept", "text/event-stream")]).await?;
     assert_eq!(wrong.reason()?, "400 parameter \"least\" can't be 'x'");
-    // Nobody watches any more, so nobody asks.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Nobody watches any more, so nobody asks, although three seconds of clicks come.
+    let read = records(address).await?;
+    let begun = tokio::time::Instant::now();
+    while records(address).await? < read + 300.0 {
+        ensure!(begun.elapsed() < WITHIN, "the stream stands still");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let after = instance.number("SELECT count(*) FROM system.queries WHERE client = 'http feed'").await?;
     ensure!(after <= ran + 1, "{ran} queries, and {after} without watchers");
     instance.terminate().await
+}
+
+/// How many clicks were read, by the metrics: a query would be one more to count.
+async fn records(address: &str) -> Result<f64> {
+    let metrics = get(address, "/metrics", &[]).await?;
+    let text = std::str::from_utf8(&metrics.body)?;
+    let told =
+        text.lines().find_map(|line| line.strip_prefix("thalweg_stream_records_total{stream=\"clicks\"} "));
+    Ok(told.context("no such metric")?.parse()?)
 }
 
 /// Its broker does not answer, so the start waits; whoever asks is told that nobody is there yet.

@@ -25,6 +25,7 @@ use crate::view::leaf::MicroBatch;
 use crate::view::left::Left;
 use crate::view::part::Part;
 use crate::view::running::Room;
+use crate::view::session;
 use crate::view::sieve::{self, Faults, Gallop};
 use crate::view::tally::{Counts, Tallies};
 use crate::view::upper::reduce;
@@ -39,6 +40,8 @@ pub struct LowerHalf {
     late: Option<(Late, Micros)>,
     /// Whether rows look around among rows of their own, in an OVER.
     looks_at_own: bool,
+    /// Whether the bounds of its units are seen, so that a calendar must have them.
+    has_bounds: bool,
     /// Windows that have left although a watermark may come that they end after.
     left: Left,
 }
@@ -91,6 +94,7 @@ impl LowerHalf {
                 unit: None,
                 late: None,
                 looks_at_own: false,
+                has_bounds: false,
                 left: Left::default(),
             },
             ViewShape::Units { unit, allowed_lateness, cuts, .. } => {
@@ -115,6 +119,7 @@ impl LowerHalf {
                     unit: Some(*unit),
                     late,
                     looks_at_own: matches!(&cuts[..], [only] if only.reach != Reach::default()),
+                    has_bounds: !shape.looks_around(),
                     left: Left::default(),
                 }
             }
@@ -265,7 +270,14 @@ impl LowerHalf {
             };
             match (&plan.cut, self.unit) {
                 (Some((number, cut)), Some(unit)) => {
-                    ran.parts.extend(Part::of_batches(*number, &batches, cut, unit)?)
+                    if let Some(part) = Part::of_batches(*number, &batches, cut, unit)? {
+                        if self.has_bounds
+                            && let Err(fault) = bounded(&part, cut, unit)?
+                        {
+                            return Ok(Err(fault));
+                        }
+                        ran.parts.push(part);
+                    }
                 }
                 _ => {
                     for batch in batches.into_iter().filter(|batch| batch.num_rows() > 0) {
@@ -308,6 +320,26 @@ fn dated(batch: &RecordBatch) -> Result<(), Fault> {
         }
         Some(Some(_)) => Err(Fault::of_row("the row's time is beyond the years 1 to 9999")),
     }
+}
+
+/// A row's windows have bounds that a date can hold, as its time has: else they are not in the lake as they are here.
+fn bounded(part: &Part, cut: &Cut, unit: Unit) -> Result<Result<(), Fault>> {
+    let (first, last) = match (unit, part.panes.first(), part.panes.last()) {
+        (Unit::Window(window), Some(first), Some(last)) => {
+            let first = window.marks_over(first.start).next().map(|mark| window.layout.start_of(mark));
+            (first, Some(window.last_end(last.start)))
+        }
+        (Unit::Session(_), ..) => (None, session::ends(cut, &part.batch)?.into_iter().max()),
+        _ => (None, None),
+    };
+    Ok(
+        match first.is_none_or(|start| CALENDAR.contains(&start))
+            && last.is_none_or(|end| CALENDAR.contains(&end))
+        {
+            true => Ok(()),
+            false => Err(Fault::of_row("a window of the row reaches beyond the years 1 to 9999")),
+        },
+    )
 }
 
 /// INV-9: rows into a lower half = aggregated + filtered, each counted where it happens.

@@ -8,11 +8,12 @@
 //!
 //! Wrapped too are those that answer wrongly: `to_char` gives a pattern of another database back as if it were the
 //! answer, `lpad` and `rpad` panic on a column with a negative length, and `to_timestamp` forgets the zone of what it
-//! reads from a column of text, and makes some moment of a number that is none. `percentile_cont` is ours (`percentile`).
+//! reads from a column of text, and makes some moment of a number that is none; `round` and `trunc` to more places than a
+//! DOUBLE has make infinities of numbers. `percentile_cont` is ours (`percentile`).
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::compute::kernels::length::length;
 use datafusion::arrow::datatypes::{
@@ -81,6 +82,7 @@ pub(crate) fn offer(builder: SessionStateBuilder) -> SessionStateBuilder {
             None if PAIRING.contains(&function.name()) => Guard::Pairs,
             None if function.name() == "to_char" => Guard::Pattern,
             None if function.name().starts_with("to_timestamp") => Guard::Moment,
+            None if matches!(function.name(), "round" | "trunc") => Guard::Places,
             None => return function,
         };
         Arc::new(ScalarUDF::new_from_impl(Guarded { inner: function, guard }))
@@ -107,6 +109,8 @@ enum Guard {
     Pattern,
     /// `to_timestamp(text or number)`: sees that the answer has its zone.
     Moment,
+    /// `round(number, places)`: sees that a number stays one.
+    Places,
 }
 
 /// A function of DataFusion whose arguments are looked at first.
@@ -123,6 +127,7 @@ impl Guarded {
             Guard::Pairs => self.check_steps(args),
             Guard::Pattern => args.args.get(1).map_or(Ok(()), check_pattern),
             Guard::Moment => args.args.first().map_or(Ok(()), check_seconds),
+            Guard::Places => Ok(()),
         }
     }
 
@@ -204,6 +209,41 @@ fn check_seconds(seconds: &ColumnarValue) -> Result<()> {
         Some(none) => exec_err!("seconds from 1970 that are no moment between 1677 and 2262: {none:?}"),
         None => Ok(()),
     }
+}
+
+/// A factor of ten to the `places` has no room in a float beyond 308, or 38, and then the answer is no number. To so many
+/// places behind the point each number is what it is, and to so many before it nothing.
+fn with_places(
+    number: &ColumnarValue,
+    places: &ColumnarValue,
+    answer: ColumnarValue,
+    rows: usize,
+) -> Result<ColumnarValue> {
+    let kind = answer.data_type();
+    let least = if kind == DataType::Float32 { -f32::MAX_10_EXP } else { -f64::MAX_10_EXP };
+    let wide =
+        |value: &ColumnarValue| -> Result<ArrayRef> { Ok(cast(&value.to_array(rows)?, &DataType::Float64)?) };
+    let (numbers, answers): (ArrayRef, ArrayRef) = (wide(number)?, wide(&answer)?);
+    let (numbers, answers) = (numbers.as_primitive::<Float64Type>(), answers.as_primitive::<Float64Type>());
+    let has_become_none = |row: usize| {
+        answers.is_valid(row) && !answers.value(row).is_finite() && numbers.value(row).is_finite()
+    };
+    if !(0..answers.len()).any(has_become_none) {
+        return Ok(answer);
+    }
+    let places = cast(&places.to_array(rows)?, &DataType::Int64)?;
+    let places = places.as_primitive::<Int64Type>();
+    let mended = answers.iter().enumerate().map(|(row, answer)| match has_become_none(row) {
+        true if places.value(row) > 0 => Some(numbers.value(row)),
+        true if places.value(row) < i64::from(least) => Some(0.0),
+        _ => answer,
+    });
+    let mended: ArrayRef = Arc::new(mended.collect::<Float64Array>());
+    let mended = cast(&mended, &kind)?;
+    Ok(match answer {
+        ColumnarValue::Scalar(_) => ColumnarValue::Scalar(ScalarValue::try_from_array(&mended, 0)?),
+        ColumnarValue::Array(_) => ColumnarValue::Array(mended),
+    })
 }
 
 /// Lengths, of which those below zero are zero.
@@ -299,6 +339,11 @@ impl ScalarUDFImpl for Guarded {
             *length = not_negative(length)?;
         }
         let kind = args.return_field.data_type().clone();
+        if self.guard == Guard::Places && kind.is_floating() && args.args.len() == 2 {
+            let (given, rows) = (args.args.clone(), args.number_rows);
+            let answer = self.inner.invoke_with_args(args)?;
+            return with_places(&given[0], &given[1], answer, rows);
+        }
         match self.inner.invoke_with_args(args)? {
             // The same moments: those without a zone were read as of UTC, which is the zone of every session.
             ColumnarValue::Array(moments) if self.guard == Guard::Moment && *moments.data_type() != kind => {

@@ -1,12 +1,16 @@
 //! `lag` and `lead` over a RANGE of time look no further than that: what lies beyond is as if it were not there. DataFusion
 //! lets them look through the whole partition, whatever the frame.
 
+use std::sync::Arc;
+
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::{Case, NullTreatment, WindowFunction};
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
     Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Window, WindowFrameBound, WindowFrameUnits, lit,
 };
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
 use super::view::length_of_time;
 
@@ -49,11 +53,15 @@ fn check_frame(expr: &Expr, schema: &DFSchema) -> Result<()> {
     const MOST: u64 = u32::MAX as u64;
     let Expr::WindowFunction(function) = expr.clone().unalias() else { return Ok(()) };
     let (frame, order) = (&function.params.window_frame, &function.params.order_by);
-    if let ("lag" | "lead", Some(Expr::Literal(offset, _))) =
-        (function.fun.name(), function.params.args.get(1))
-        && offset.is_null()
-    {
-        return plan_err!("{}() looks NULL rows away; write how many", function.fun.name());
+    if let ("lag" | "lead", Some(rows)) = (function.fun.name(), function.params.args.get(1)) {
+        match constant(rows, schema)? {
+            Expr::Literal(rows, _) if !rows.is_null() => {}
+            Expr::Placeholder(_) => {}
+            _ => {
+                let name = function.fun.name();
+                return plan_err!("{name}() looks {rows} rows away; write how many, as a number");
+            }
+        }
     }
     let moves = !frame.start_bound.is_unbounded();
     if moves && TAKEN_AWAY.contains(&function.fun.name()) {
@@ -86,6 +94,12 @@ fn check_frame(expr: &Expr, schema: &DFSchema) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What the planner makes of an expression without columns.
+fn constant(expr: &Expr, schema: &DFSchema) -> Result<Expr> {
+    let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
+    ExprSimplifier::new(context).simplify(expr.clone())
 }
 
 struct Near<'a> {

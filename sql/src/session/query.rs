@@ -34,6 +34,8 @@ pub(crate) struct Request {
 /// A query as it is now: over the tables of this instant.
 pub(crate) struct Planned {
     pub state: SessionState,
+    /// What it was planned of, by which errors are told their place.
+    pub query: Box<Query>,
     pub plan: LogicalPlan,
     /// The columns of the answer.
     pub rows: SchemaRef,
@@ -69,9 +71,10 @@ impl Request {
         let views = names.views(&statement)?;
         plan::check_executed(&query, &state)?;
         let plan = state.statement_to_plan(DataFusionStatement::Statement(Box::new(statement))).await;
-        let plan = plan.map_err(|error| plan::at_name(error.into(), &query))?;
+        let plan = plan.map_err(|error| plan::at_name(error.into(), &query, &state))?;
         read_only().verify_plan(&plan)?;
-        let plan = plan::heed_nulls(plan::heed_ranges(plan)?)?;
+        let placed = |error: Error| plan::at_name(error, &query, &state);
+        let plan = plan::heed_ranges(plan).and_then(plan::heed_nulls).map_err(|it| placed(it.into()))?;
         let reads = views.filter(|_| is_timeless(&plan));
         let parameters = parameters::schema(&plan, count)?;
         let mut plan = match values {
@@ -81,8 +84,8 @@ impl Request {
         if let Some(option) = self.explain {
             plan = LogicalPlanBuilder::from(plan).explain_option_format(option)?.build()?;
         }
-        let rows = answer_schema(&state, &plan, values.is_none() && count > 0)?;
-        Ok(Planned { state, plan, rows, parameters, reads })
+        let rows = answer_schema(&state, &plan, values.is_none() && count > 0).map_err(placed)?;
+        Ok(Planned { state, query, plan, rows, parameters, reads })
     }
 }
 
@@ -140,7 +143,8 @@ impl Planned {
         let rows = Arc::clone(&self.rows);
         let starting = Task::spawn(&shared.runtime, async move {
             let physical = self.state.create_physical_plan(&self.plan).await;
-            let physical = physical.map_err(|error| bounds.explain(error))?;
+            let physical =
+                physical.map_err(|error| plan::at_name(bounds.explain(error), &self.query, &self.state))?;
             Ok::<_, Error>(execute_stream(physical, self.state.task_ctx())?)
         });
         let started = match tokio::time::timeout_at(bounds.deadline, starting.join()).await {

@@ -3,11 +3,13 @@
 //!
 //! A rule of the analyzer, after types have been made to fit: operators on integers, decimals and lengths of time become
 //! functions of ours (`arithmetic`), `sum` one that adds in a wider type (`sum`), what of DOUBLE is over a frame that moves is
-//! not taken away again (`moving`), and intervals are compared by how long they are (`length`). All keep the names that columns would have had.
+//! not taken away again (`moving`), intervals are compared by how long they are (`length`), and of a list nothing is cast but
+//! its elements (`own`). All keep the names that columns would have had.
 
 mod arithmetic;
 mod length;
 mod moving;
+mod own;
 mod sum;
 
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use arrow::datatypes::{DataType, Schema};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result};
-use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
+use datafusion::logical_expr::expr::{AggregateFunction, Cast, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
@@ -26,6 +28,7 @@ use datafusion::optimizer::AnalyzerRule;
 
 use self::arithmetic::{Arithmetic, Operation};
 use self::length::{is_interval, length};
+use self::own::own;
 
 #[derive(Debug)]
 pub(crate) struct CheckedArithmetic;
@@ -83,6 +86,9 @@ fn checked_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         Expr::Negative(inner) if inner.get_type(schema)?.is_signed_integer() => {
             Transformed::yes(call(Operation::Negate, vec![*inner]))
+        }
+        Expr::Cast(Cast { expr, field }) if expr.get_type(schema)?.is_nested() => {
+            Transformed::yes(Expr::Cast(Cast { expr: Box::new(own(*expr)), field }))
         }
         Expr::AggregateFunction(mut function) if is_plain_sum(&function) => {
             function.func = sum::exact();

@@ -61,7 +61,7 @@ impl Memberships {
             format!("{written} (SELECT …) would be wrong here where there are NULLs"),
             &[value.span(), expr.span()],
             format!(
-                "write {value} {instead} (SELECT …) in a query; in a view LEFT JOIN it, and ask whether its key IS NOT NULL"
+                "in WHERE of a query write {value} {instead} (SELECT …); elsewhere LEFT JOIN it, and ask whether its key IS NOT NULL"
             ),
         )
     }

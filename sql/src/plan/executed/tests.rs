@@ -245,15 +245,15 @@ fn meanings() {
 
             SELECT a FROM t WHERE a NOT IN (SELECT b FROM u) OR c
             line 1, column 23: NOT IN (SELECT …) would be wrong here where there are NULLs
-            hint: write a <> ALL (SELECT …) in a query; in a view LEFT JOIN it, and ask whether its key IS NOT NULL
+            hint: in WHERE of a query write a <> ALL (SELECT …); elsewhere LEFT JOIN it, and ask whether its key IS NOT NULL
 
             SELECT a FROM t WHERE 3 NOT IN (SELECT b FROM u)
             line 1, column 23: NOT IN (SELECT …) would be wrong here where there are NULLs
-            hint: write 3 <> ALL (SELECT …) in a query; in a view LEFT JOIN it, and ask whether its key IS NOT NULL
+            hint: in WHERE of a query write 3 <> ALL (SELECT …); elsewhere LEFT JOIN it, and ask whether its key IS NOT NULL
 
             SELECT a FROM t WHERE (a IN (SELECT b FROM u)) IS NULL
             line 1, column 24: IN (SELECT …) would be wrong here where there are NULLs
-            hint: write a = ANY (SELECT …) in a query; in a view LEFT JOIN it, and ask whether its key IS NOT NULL
+            hint: in WHERE of a query write a = ANY (SELECT …); elsewhere LEFT JOIN it, and ask whether its key IS NOT NULL
 
             SELECT a FROM t WHERE a SIMILAR TO 'b|c'
             line 1, column 23: SIMILAR TO would find its pattern anywhere in the text

@@ -94,7 +94,7 @@ async fn plan(
     let state = context.state();
     let query = AstStatement::Query(create.query.clone());
     let plan = state.statement_to_plan(PlannerStatement::Statement(Box::new(query))).await;
-    let plan = plan.map_err(|error| at_name(error.into(), &create.query))?;
+    let plan = plan.map_err(|error| at_name(error.into(), &create.query, &state))?;
     judge(replay::check(&plan, &create.query))?;
     judge(not_in::check(&plan, &create.query))?;
     let plan = without_subqueries(plan, &state)?;
@@ -104,23 +104,25 @@ async fn plan(
             .hint("ask it in WHERE, or LEFT JOIN the query and look whether a column of it IS NOT NULL"));
     }
     let plan = comma::joined_by_where(plan)?;
-    let plan = nearby::heed_ranges(plan)?;
+    let plan = nearby::heed_ranges(plan).map_err(|error| at_name(error.into(), &create.query, &state))?;
     let (plan, lookups) = lookup::looked_up(plan, inputs, &create.query)?;
     let checker = Checker { query: &create.query, inputs };
     let shape = checker.shape(&plan)?;
     output::check(&plan, &create.query)?;
     let query = Checked { plan, create, checker, options };
     let planned = query.planned(&state, Direction::Heeded).await;
-    let (planned, legs) = planned.map_err(|error| error.at(syntax::place_of_query(&create.query)))?;
+    let (planned, legs) = planned
+        .map_err(|error| at_name(error, &create.query, &state).at(syntax::place_of_query(&create.query)))?;
     query.options.suit(&planned, &legs)?;
     let schema = dry_run::dry_run(&planned, &legs, inputs).await.map_err(|error| {
-        told_plainly(&error.to_string()).map_or_else(
-            || {
-                let text = "DataFusion can't run this query in two halves";
-                Error::invalid(text).at(create.name.position).detail(error.to_string())
-            },
-            |plain| plain.at(create.name.position),
-        )
+        let told = error.to_string();
+        let of_expression = told.split_once("the view's plan can't run: an expression fails: ");
+        match (told_plainly(&told), of_expression) {
+            (Some(plain), _) => at_name(plain, &create.query, &state),
+            (None, Some((_, reason))) => at_name(Error::invalid(reason), &create.query, &state),
+            (None, None) => Error::invalid("DataFusion can't run this query in two halves").detail(told),
+        }
+        .at(create.name.position)
     })?;
     let fingerprint = query.fingerprint(&planned).await?;
     Ok(ViewSpec {
