@@ -98,6 +98,11 @@ async fn an_epoch_costs_at_the_end_what_it_cost_at_the_beginning() -> Result<()>
         ensure!(ratio < 1.25, "an epoch costs {ratio:.2} times the {what} that it cost at the beginning");
     }
     ensure!(after.requests < 5.0, "an epoch asks {:.1} times of the store", after.requests);
+    let status = engine.status();
+    let files: Vec<u64> = status.views.iter().map(|view| view.history_files).collect();
+    println!("files of the tables: {files:?}, after {} compactions", status.compactions.len());
+    ensure!(!status.compactions.is_empty(), "no files became fewer");
+    ensure!(files.iter().all(|files| *files < 24), "a table has many files: {files:?}");
     engine.stop().await?;
     Ok(())
 }

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Int64Builder, ListBuilder, MapBuilder, RecordBatch, StringArray, StringBuilder,
+    ArrayRef, AsArray, Int64Builder, ListBuilder, MapBuilder, RecordBatch, StringArray, StringBuilder,
     StringViewBuilder, TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Schema};
 use object_store::memory::InMemory;
 use uuid::Uuid;
 
-use super::{ClosedRows, DeltaSink, encode_parts, put_parts};
+use super::{ClosedRows, DeltaSink, compaction_due, encode_parts, put_parts, write_compacted};
 use crate::ErrorKind;
 use crate::checkpoint::manifest::PendingCommit;
-use crate::checkpoint::{DataRoot, Failpoints, FileNames, Step};
+use crate::checkpoint::{DataRoot, Failpoints, FileNames, Step, compacted_part};
 use crate::ids::Epoch;
 use crate::spec::TIME_COLUMN;
 
@@ -151,6 +151,52 @@ async fn a_local_table_is_read_back_through_a_checkpoint_of_its_log() {
     assert_eq!(rows_in(&again), vec![1; 103]);
     again.commit(&pending(&root, view(1), 104, Some(103), 2).await).await.unwrap();
     assert_eq!(rows_in(&again).len(), 104);
+}
+
+/// Whoever was told the rows of an epoch finds those after it at the end of the one file; a version before it still reads.
+#[tokio::test]
+async fn files_become_one_that_holds_the_same_rows_in_the_same_order() {
+    let root = in_memory();
+    let mut sink = DeltaSink::open(&root, "v", view(1), &schema()).await.unwrap();
+    for txn in 1..=4 {
+        let mut names = FileNames::new(view(1), Epoch(txn), view(9));
+        let closed = ClosedRows { epoch: Epoch(txn), rows: rows(txn + 1) };
+        let files = put_parts(&root, "v", encode_parts(&[closed], &mut names).unwrap()).await.unwrap();
+        let previous = (txn > 1).then(|| Epoch(txn - 1));
+        sink.commit(&PendingCommit { txn: Epoch(txn), previous, files, replace: false }).await.unwrap();
+    }
+    let before = sink.history().unwrap();
+    let due = compaction_due(&before, 4).unwrap();
+    assert_eq!(due.files.len(), 4);
+    let stats = sink.stats_of(&due.files).await.unwrap().unwrap();
+    let path = compacted_part(view(1), Epoch(4), view(9), 1, due.date);
+    let file = write_compacted(&root, "v", &due, &stats, path).await.unwrap().unwrap();
+    assert!(sink.swap(&due.files, Some(&file)).await.unwrap());
+    assert!(!sink.swap(&due.files, Some(&file)).await.unwrap(), "they are not there any more");
+    let after = sink.history().unwrap();
+    let [one] = after.files.as_slice() else { panic!("{after:?}") };
+    assert_eq!(one.rows, 2 + 3 + 4 + 5);
+    let read = |batches: Vec<RecordBatch>| -> Vec<String> {
+        let events = batches.iter().flat_map(|batch| {
+            let column = arrow::compute::cast(batch.column(1), &DataType::Utf8).unwrap();
+            column.as_string::<i32>().iter().map(|event| event.unwrap().to_owned()).collect::<Vec<_>>()
+        });
+        events.collect()
+    };
+    let found = read(after.read(one).await.unwrap());
+    assert_eq!(found.len(), 14);
+    let told = after.open(one, Some(Epoch(2))).await.unwrap().collect::<Result<Vec<_>, _>>().unwrap();
+    assert_eq!(read(told), found[5..], "what closed after the second epoch");
+    assert_eq!((one.instants[0].least, one.instants[0].most), (NOON, NOON + 4 * 60_000_000));
+    // Delta goes on behind it, and knows its commits.
+    assert_eq!(sink.confirmed().await.unwrap(), Some(Epoch(4)));
+    sink.commit(&pending(&root, view(1), 7, Some(4), 1).await).await.unwrap();
+    assert_eq!(rows_in(&sink), [1, 14]);
+    // What is kept no longer leaves in the same way.
+    assert!(sink.swap(std::slice::from_ref(one), None).await.unwrap());
+    assert_eq!(rows_in(&sink), [1]);
+    assert_eq!(sink.vacuum(std::time::Duration::ZERO).await.unwrap(), 5, "four files, and the one of them");
+    assert_eq!(rows_in(&sink), [1]);
 }
 
 /// Types that need more than a plain column, in a new table and in one that held something simpler.
