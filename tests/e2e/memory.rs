@@ -109,7 +109,7 @@ async fn many_windows_close_in_little_memory() -> Result<()> {
     std::fs::write(&place.launch.script, format!("{stream}{hop}"))?;
     let instance = place.launch.start(&[]).await?;
     let events = "SELECT coalesce(sum(events), 0) FROM hop";
-    instance.until(events, WITHIN, |events| events == (RECORDS * SHARED) as i64).await?;
+    instance.until(events, 3 * WITHIN, |events| events == (RECORDS * SHARED) as i64).await?;
     let sums = instance
         .query("SELECT count(DISTINCT window_start), sum(price), (SELECT sum(events) FROM hop WHERE window_start = '1970-01-01') FROM hop")
         .await?;

@@ -83,7 +83,7 @@ async fn check(window: &str, query: &str, seed: u64) {
         first += length;
         for part in &mut fresh {
             if below(3) == 0 {
-                let after = window.layout.newest_end(reached - below(30) as i64 * SECOND);
+                let after = window.layout.newest_end(reached + (below(100) as i64 - 10) * SECOND);
                 *part = part.clone().taken_in_after(after);
             }
         }
