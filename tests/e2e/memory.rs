@@ -92,6 +92,40 @@ async fn state_beyond_its_cap_fails_its_view_alone() -> Result<()> {
     instance.terminate().await
 }
 
+/// A frontier that jumps has 1,439 windows over one another close at once: half a million rows, in a memory in which they have
+/// no room.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_windows_close_in_little_memory() -> Result<()> {
+    const RECORDS: u64 = 100_000;
+    const SHARED: u64 = 720;
+    let place = place(
+        &records(RECORDS, |number| number * 3600 / RECORDS, |number| number * 7_919 % 331),
+        &["--memory", "64MiB"],
+    )?;
+    let hop = "CREATE MATERIALIZED VIEW hop AS SELECT window_start, window_end, user, count(*) AS events, sum(price) AS price
+               FROM HOP(clicks, ts, INTERVAL '5 seconds', INTERVAL '1 hour') GROUP BY window_start, window_end, user;";
+    let script = std::fs::read_to_string(&place.launch.script)?;
+    let (stream, _) = script.split_once("CREATE MATERIALIZED").expect("the script has a view");
+    std::fs::write(&place.launch.script, format!("{stream}{hop}"))?;
+    let instance = place.launch.start(&[]).await?;
+    let events = "SELECT coalesce(sum(events), 0) FROM hop";
+    instance.until(events, 3 * WITHIN, |events| events == (RECORDS * SHARED) as i64).await?;
+    let sums = instance
+        .query("SELECT count(DISTINCT window_start), sum(price), (SELECT sum(events) FROM hop WHERE window_start = '1970-01-01') FROM hop")
+        .await?;
+    let price = RECORDS / 100 * (0..100).sum::<u64>() * SHARED;
+    let expected = ["1439".to_owned(), price.to_string(), RECORDS.to_string()];
+    ensure!(sums == [expected.to_vec()], "{sums:?}");
+    let files = instance.number("SELECT history_files FROM system.views").await?;
+    let rows = instance.number("SELECT history_rows FROM system.views").await?;
+    ensure!(files > 1 && rows > 400_000, "{rows} rows in {files} files");
+    let held = instance.query("SELECT purpose, bytes_most FROM system.memory").await?;
+    let peak = instance.peak_memory_bytes()?;
+    println!("{rows} rows in {files} files; held {held:?}; a peak of {} MiB", peak >> 20);
+    ensure!(peak < (64 + 240) << 20, "a peak of {} MiB", peak >> 20);
+    instance.terminate().await
+}
+
 /// Each is far below its own cap, and one of them is too much for all together.
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_the_memory_of_all_the_view_that_needs_most_fails() -> Result<()> {

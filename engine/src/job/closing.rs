@@ -155,11 +155,12 @@ impl Coordinator {
         TableShare { name, through, fed }: TableShare,
         closing: &Closing,
     ) -> Result<Closed> {
-        let whole = {
+        let (whole, is_read) = {
             let tables = self.shared.lock();
             // The ended epoch's ledger was taken when it was checked; what is left is of epochs after it.
             let since = tables.ledger.values().map(|ledger| ledger.view(&name));
-            Whole::of(&tables.tables[&name], since)
+            let is_read = tables.tables.values().any(|table| table.spec.reads(&name));
+            (Whole::of(&tables.tables[&name], since), is_read)
         };
         let memory = Arc::clone(self.shared.memory());
         let needs = whole.needs(&closing.roll, closing.wall, memory.shares().piece);
@@ -176,6 +177,8 @@ impl Coordinator {
             room: self.shared.room(&name, closing.wall),
             memory,
             made,
+            is_read,
+            early: vec![],
         };
         let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || runtime.block_on(share.close(whole, through, fed)))

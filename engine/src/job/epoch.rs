@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use arrow::datatypes::TimestampMicrosecondType;
 use datafusion::error::DataFusionError;
 use futures::FutureExt;
 
@@ -17,6 +16,7 @@ use crate::checkpoint::manifest::{
 use crate::checkpoint::{DataRoot, EpochFile, FileNames};
 use crate::error::{panic_text, root_text};
 use crate::ids::{Epoch, Micros};
+use crate::job::early::add_to_left;
 use crate::job::ever::Told;
 use crate::job::fed::{Fed, Taken};
 use crate::job::ledger::ViewTerms;
@@ -38,7 +38,7 @@ use crate::{Error, Result};
 
 /// A file a date is what a roll costs, and a checkpoint waits for them: what is of more dates stays in the tail for the next
 /// epochs.
-const DATES_A_ROLL: usize = 128;
+pub(super) const DATES_A_ROLL: usize = 128;
 
 /// When closed rows become Parquet.
 #[derive(Debug, Clone, Copy)]
@@ -136,6 +136,10 @@ pub struct TableEpoch {
     pub memory: Arc<Memory>,
     /// What it has made, and nobody has been shown yet.
     pub made: Hold,
+    /// Views are fed what it closes, so its rows stay in memory until they have been.
+    pub is_read: bool,
+    /// What of its rows is in Parquet before all have closed.
+    pub early: Vec<DataFile>,
 }
 
 impl TableEpoch {
@@ -160,6 +164,7 @@ impl TableEpoch {
                 Failure { reason, since: self.wall }
             }
         };
+        self.early.clear();
         let (tail, delta, files) =
             self.settle_rows(&whole.spec, whole.tail.clone(), whole.delta.clone(), vec![]).await?;
         let closed_through = whole.panes.closed_through;
@@ -176,6 +181,7 @@ impl TableEpoch {
         let mut taken = fed.take_in(&spec, self.epoch).await?;
         fresh.append(&mut taken.parts);
         whole.panes.check_joining(&spec.name, &fresh)?;
+        let mut left = whole.panes.left.clone();
         let (rows, fresh, closed_through) = match &spec.shape {
             ViewShape::Copy { .. } => (fresh.into_iter().map(|part| part.batch).collect(), vec![], None),
             ViewShape::Units { cuts, upper, unit, .. } => {
@@ -186,12 +192,13 @@ impl TableEpoch {
                 let closed_through = panes.closed_with(through);
                 match unit {
                     Unit::Window(_) => {
-                        let most = self.room.piece_bytes;
-                        for stretch in closed_through
-                            .into_iter()
-                            .flat_map(|closed| panes.closing_stretches(&fresh, closed, most))
-                        {
-                            rows.extend(self.finish(cuts, upper, &stretch).await?);
+                        if let Some(through) = closed_through {
+                            let room = self.room.clone();
+                            let mut closing = panes.closing(cuts, &fresh, through, &room).await?;
+                            while let Some(stretch) = closing.next().await? {
+                                rows.extend(self.finish(cuts, upper, &stretch).await?);
+                                self.put_much(&spec, &mut rows, &mut left, through).await?;
+                            }
                         }
                     }
                     Unit::Session(_) | Unit::Ever(_) => {
@@ -205,7 +212,7 @@ impl TableEpoch {
                 (rows, fresh, closed_through)
             }
         };
-        let left = left_with(&whole.panes, &spec, &rows, closed_through)?;
+        add_to_left(&mut left, &spec, &rows, closed_through)?;
         let (runs, written) = self.runs(&whole.panes, &spec, &fresh, closed_through).await?;
         let (tail, mut delta, files) =
             self.settle_rows(&spec, whole.tail.clone(), whole.delta.clone(), rows.clone()).await?;
@@ -318,9 +325,10 @@ impl TableEpoch {
             tail.visible = Arc::new(visible);
             tail.rows.extend(rows.iter().cloned());
         }
-        if self.roll.is_due(&tail, self.wall) {
+        let mut files = std::mem::take(&mut self.early);
+        if !files.is_empty() || self.roll.is_due(&tail, self.wall) {
             let (first, others) = first_dates(&tail.rows, DATES_A_ROLL)?;
-            let files = self.put_rows(spec, first).await?;
+            files.extend(self.put_rows(spec, first).await?);
             delta.pending.push(PendingCommit {
                 txn: self.epoch,
                 previous: delta.last(),
@@ -387,19 +395,6 @@ pub(super) fn tail_rows(part: Part) -> ClosedRows {
 
 fn bytes_of(parts: &[Part]) -> usize {
     parts.iter().map(Part::bytes).sum()
-}
-
-/// The windows that have left, with those of these rows.
-fn left_with(panes: &Panes, spec: &ViewSpec, rows: &[RecordBatch], closed: Option<Micros>) -> Result<Left> {
-    let mut left = panes.left.clone();
-    let (Some(window), Some(closed)) = (spec.shape.window(), closed) else { return Ok(left) };
-    for batch in rows.iter().filter(|batch| batch.num_rows() > 0) {
-        let times = batch.column(batch.num_columns() - 1).as_primitive_opt::<TimestampMicrosecondType>();
-        let times = times.ok_or_else(|| Error::Internal("closed rows lack their window's start".into()))?;
-        let times: BTreeSet<Micros> = times.values().iter().copied().collect();
-        left.add(times.into_iter().flat_map(|time| window.marks_of_closed(time, closed)), window);
-    }
-    Ok(left)
 }
 
 fn closing_failed(error: &Error) -> String {

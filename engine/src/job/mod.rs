@@ -10,6 +10,7 @@ mod cleaner;
 mod closing;
 mod closings;
 mod coordinator;
+mod early;
 mod epoch;
 mod ever;
 mod fed;

@@ -178,6 +178,10 @@ impl Hold {
     pub fn add(&mut self, bytes: usize) {
         self.set(self.bytes + bytes);
     }
+
+    pub fn sub(&mut self, bytes: usize) {
+        self.set(self.bytes.saturating_sub(bytes));
+    }
 }
 
 impl Drop for Hold {

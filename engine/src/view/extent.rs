@@ -12,6 +12,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 use crate::ids::Micros;
 use crate::spec::{Cut, Reach, Upper, Window};
 use crate::view::Room;
+use crate::view::sharing::Sharing;
 use crate::view::upper::{WindowPart, finish};
 use crate::{Error, Result};
 
@@ -66,6 +67,22 @@ pub struct Stretch {
     pub parts: Vec<WindowPart>,
     /// The time of the rows that come of it; the others are of units around it. `None` where all are its own.
     pub within: Option<Range<Micros>>,
+}
+
+/// What closes, or is open, piece by piece.
+pub enum Finishing<'a> {
+    /// Nothing is merged for several windows at once.
+    Each(Stretches<'a>),
+    Sharing(Sharing<'a>),
+}
+
+impl Finishing<'_> {
+    pub async fn next(&mut self) -> Result<Option<Stretch>> {
+        match self {
+            Finishing::Each(stretches) => Ok(stretches.next()),
+            Finishing::Sharing(windows) => windows.next().await,
+        }
+    }
 }
 
 impl Stretch {

@@ -326,7 +326,9 @@ fn dated(batch: &RecordBatch) -> Result<(), Fault> {
 fn bounded(part: &Part, cut: &Cut, unit: Unit) -> Result<Result<(), Fault>> {
     let (first, last) = match (unit, part.panes.first(), part.panes.last()) {
         (Unit::Window(window), Some(first), Some(last)) => {
-            let first = window.marks_over(first.start).next().map(|mark| window.layout.start_of(mark));
+            let layout = window.layout;
+            let ends = window.ends_over(first.start, Micros::MIN);
+            let first = ends.map(|(first, _)| layout.start_of(layout.mark_of_end(first)));
             (first, Some(window.last_end(last.start)))
         }
         (Unit::Session(_), ..) => (None, session::ends(cut, &part.batch)?.into_iter().max()),

@@ -71,7 +71,8 @@ impl OpenPanes {
                 }
                 ViewShape::Units { cuts, upper, .. } => {
                     let mut rows = vec![];
-                    for stretch in panes.open_stretches(&fresh, room.piece_bytes) {
+                    let mut open = panes.open(cuts, &fresh, room);
+                    while let Some(stretch) = open.next().await? {
                         rows.extend(stretch.finish(cuts, upper, room).await?);
                     }
                     rows

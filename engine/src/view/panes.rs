@@ -7,15 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-
 use crate::checkpoint::manifest::StateFile;
 use crate::ids::{Epoch, Micros};
-use crate::spec::{Reach, Unit, ViewShape, ViewSpec, Window};
+use crate::spec::{Cut, Reach, Unit, ViewShape, ViewSpec, Window};
 use crate::view::left::Left;
 use crate::view::part::Part;
+use crate::view::sharing::Sharing;
 use crate::view::upper::WindowPart;
-use crate::view::{Extent, Stretch, Stretches};
+use crate::view::{Extent, Finishing, Room, Stretch};
 use crate::{Error, Result};
 
 /// Runs of one level before they merge into one of the next: at most 7 a level stay behind.
@@ -174,51 +173,88 @@ impl Panes {
         self.runs.iter().flat_map(|run| run.parts.iter()).chain(filed)
     }
 
-    /// All that a reader has to see, with `fresh` parts that are filed nowhere yet, piece by piece.
-    pub fn open_stretches<'a>(&'a self, fresh: &'a [Part], bytes: usize) -> Stretches<'a> {
+    /// All that a reader has to see, with `fresh` parts that are filed nowhere yet.
+    pub fn open<'a>(&'a self, cuts: &'a [Cut], fresh: &'a [Part], room: &'a Room) -> Finishing<'a> {
         let parts = self.all_and(fresh);
         match self.window() {
             None => {
                 let parts = parts.into_iter().map(WindowPart::of_itself).collect();
-                Box::new(std::iter::once(Stretch { parts, within: None }))
+                Finishing::Each(Box::new(std::iter::once(Stretch { parts, within: None })))
             }
-            Some(window) => self.stretches(window, parts, None, bytes),
+            Some(window) => self.finishing(window, cuts, parts, None, room),
         }
     }
 
     /// The windows that end after those that have left and at or before `through`, likewise. `fresh` are the parts of the
     /// epoch that has become whole.
-    pub fn closing_stretches<'a>(
+    pub async fn closing<'a>(
         &'a self,
+        cuts: &'a [Cut],
         fresh: &'a [Part],
         through: Micros,
-        bytes: usize,
-    ) -> Stretches<'a> {
-        match self.window() {
-            None => Box::new(std::iter::empty()),
-            Some(window) => self.stretches(window, self.durable_and(fresh), Some(through), bytes),
+        room: &'a Room,
+    ) -> Result<Finishing<'a>> {
+        let Some(window) = self.window() else { return Ok(Finishing::Each(Box::new(std::iter::empty()))) };
+        let parts = self.durable_and(fresh);
+        let closes = self.closed_through.is_none_or(|closed| window.layout.newest_end(through) > closed);
+        if self.shares_panes(window) && closes {
+            Sharing::make_tiers(window, cuts, &parts, room).await?;
         }
+        Ok(self.finishing(window, cuts, parts, Some(through), room))
     }
 
     /// Of the windows that have not left, those that end at or before `through`.
-    fn stretches<'a>(
+    fn finishing<'a>(
         &'a self,
         window: Window,
+        cuts: &'a [Cut],
         parts: Vec<&'a Part>,
         through: Option<Micros>,
-        bytes: usize,
-    ) -> Stretches<'a> {
+        room: &'a Room,
+    ) -> Finishing<'a> {
         if !self.reaches.is_empty() {
-            return Box::new(self.stretches_around(window, &parts, through).into_iter());
+            return Finishing::Each(Box::new(self.stretches_around(window, &parts, through).into_iter()));
+        }
+        let through = through.unwrap_or(Micros::MAX);
+        if self.shares_panes(window) {
+            let mut ends = self.ends(window, parts.iter().copied(), through);
+            ends.retain(|end| self.is_wanted(window, window.layout.mark_of_end(*end)));
+            return Finishing::Sharing(Sharing::new(window, cuts, &parts, ends, room));
         }
         let mut after = self.closed_through;
-        let steps = self.steps(window, &parts, through.unwrap_or(Micros::MAX), bytes);
-        Box::new(steps.into_iter().map(move |step| {
-            let wanted = |end| end <= step && after.is_none_or(|after| end > after);
-            let parts = parts.iter().flat_map(|part| self.windows_of(window, part, &wanted)).collect();
+        let steps = self.steps(window, &parts, through, room.piece_bytes);
+        Finishing::Each(Box::new(steps.into_iter().map(move |step| {
+            let wanted = |mark| {
+                let end = window.layout.end_of(mark);
+                end <= step && after.is_none_or(|after| end > after) && self.is_wanted(window, mark)
+            };
+            let parts = parts.iter().flat_map(|part| windows_of(window, part, &wanted)).collect();
             after = Some(step);
             Stretch { parts, within: None }
-        }))
+        })))
+    }
+
+    fn shares_panes(&self, window: Window) -> bool {
+        self.reaches.is_empty() && !window.owns_panes()
+    }
+
+    /// Whether a window is emitted that has not passed.
+    fn is_wanted(&self, window: Window, mark: Micros) -> bool {
+        self.born_after.is_none_or(|born| window.layout.start_of(mark) > born) && !self.left.holds(mark)
+    }
+
+    /// When the windows end that parts have rows of and that have not passed.
+    fn ends<'a>(
+        &self,
+        window: Window,
+        parts: impl IntoIterator<Item = &'a Part>,
+        through: Micros,
+    ) -> Vec<Micros> {
+        let closed = self.closed_through.unwrap_or(Micros::MIN);
+        let of_part =
+            |part: &'a Part| part.panes.iter().map(move |pane| (pane.start, part.after.max(closed)));
+        let panes: BTreeSet<(Micros, Micros)> = parts.into_iter().flat_map(of_part).collect();
+        window.ends_over_any(panes, through)
     }
 
     /// Likewise of units that look around: one stretch for all of them, but where some have left, or rows of some of them
@@ -258,12 +294,10 @@ impl Panes {
         pieces.into_iter().map(|batch| WindowPart { cut: part.cut, batch, bounds: None }).collect()
     }
 
-    /// The shares of the windows between two steps weigh no more than `bytes`, as far as that can be: windows stay whole. A
-    /// pane that many windows share weighs as much in each of them, for its rows get their bounds.
+    /// The windows between two steps weigh no more than `bytes`, as far as that can be: windows stay whole.
     fn steps(&self, window: Window, parts: &[&Part], through: Micros, bytes: usize) -> Vec<Micros> {
-        let sharing = window.windows_over_a_pane();
         let all: usize = parts.iter().map(|part| part.bytes()).sum();
-        if all.saturating_mul(sharing as usize) <= bytes {
+        if all <= bytes {
             return vec![through];
         }
         let wanted = |end: &Micros| *end <= through && self.closed_through.is_none_or(|closed| *end > closed);
@@ -271,7 +305,7 @@ impl Panes {
         for part in parts {
             let of_row = part.bytes() / part.batch.num_rows().max(1);
             for pane in part.panes.iter() {
-                for end in window.ends_over(pane.start).filter(wanted) {
+                if let Some(end) = Some(window.last_end(pane.start)).filter(wanted) {
                     *weights.entry(end).or_default() += of_row * pane.rows as usize;
                 }
             }
@@ -297,31 +331,6 @@ impl Panes {
     /// All parts, with `fresh` ones that are filed nowhere yet.
     pub fn all_and<'a>(&'a self, fresh: &'a [Part]) -> Vec<&'a Part> {
         self.parts().chain(fresh).collect()
-    }
-
-    fn windows_of(&self, window: Window, part: &Part, wanted: &dyn Fn(Micros) -> bool) -> Vec<WindowPart> {
-        let layout = window.layout;
-        let wanted = |mark: Micros| {
-            let end = layout.end_of(mark);
-            wanted(end)
-                && end > part.after
-                && self.born_after.is_none_or(|born| layout.start_of(mark) > born)
-                && !self.left.holds(mark)
-        };
-        let cut = part.cut;
-        if window.owns_panes() {
-            let pieces = part.pieces(wanted).into_iter();
-            return pieces.map(|batch| WindowPart { cut, batch, bounds: None }).collect();
-        }
-        let of_pane = |(pane, batch): (Micros, RecordBatch)| {
-            let marks = window.marks_over(pane).filter(|mark| wanted(*mark));
-            marks.map(move |mark| WindowPart {
-                cut,
-                batch: batch.clone(),
-                bounds: Some((layout.start_of(mark), layout.end_of(mark))),
-            })
-        };
-        part.by_pane().flat_map(of_pane).collect()
     }
 
     /// INV-3, when an epoch has become whole.
@@ -404,8 +413,7 @@ impl Panes {
         let ends = |part: &Part, pane: Micros| match self.unit {
             Some(Unit::Window(window)) => {
                 let least = self.closed_through.map_or(part.after, |closed| closed.max(part.after));
-                let mut ends = window.marks_over(pane).map(|mark| window.layout.end_of(mark));
-                ends.find(|end| *end > least)
+                window.ends_over(pane, least).map(|(next, _)| next)
             }
             Some(unit) => unit.session().map(|session| session.last_end(pane)),
             None => None,
@@ -434,13 +442,14 @@ impl Panes {
             return self.parts().filter(|part| part.cut == 0).map(|part| part.batch.num_rows()).sum();
         }
         let Some(window) = self.window() else { return 0 };
-        let panes = self.parts().flat_map(|part| part.panes.iter().map(|pane| (pane.start, part.after)));
-        let starts = panes.collect::<BTreeSet<_>>().into_iter().flat_map(|(pane, after)| {
-            let least = self.closed_through.map_or(after, |closed| closed.max(after));
-            window.marks_over(pane).filter(move |mark| window.layout.end_of(*mark) > least)
-        });
-        starts.collect::<BTreeSet<Micros>>().len()
+        self.ends(window, self.parts(), Micros::MAX).len()
     }
+}
+
+/// What of a part is of windows that are wanted, which carry their own bounds.
+fn windows_of(window: Window, part: &Part, wanted: &dyn Fn(Micros) -> bool) -> Vec<WindowPart> {
+    let pieces = part.pieces(|mark| wanted(mark) && window.layout.end_of(mark) > part.after);
+    pieces.into_iter().map(|batch| WindowPart { cut: part.cut, batch, bounds: None }).collect()
 }
 
 /// The runs that should merge now, as a range of `runs`, and the level of the merged one.

@@ -19,6 +19,7 @@ use crate::spec::{Cut, Unit, Window};
 use crate::view::Extent;
 use crate::view::compact::compacted;
 use crate::view::session;
+use crate::view::tiers::Tier;
 use crate::{Error, Result};
 
 /// What a view keeps of cut `cut`; or finished rows of a copy, all in one pane 0 of cut 0.
@@ -35,9 +36,11 @@ pub struct Part {
     held: u32,
     /// Of the keys of its rows, once somebody has asked for them.
     hashes: Arc<OnceLock<ScalarBuffer<u64>>>,
+    /// Its rows merged over ever more panes, likewise.
+    tiers: Arc<OnceLock<Vec<Tier>>>,
 }
 
-/// Whatever is held on to, or known of its keys.
+/// Whatever is held on to, or known of its rows beside them.
 impl PartialEq for Part {
     fn eq(&self, other: &Part) -> bool {
         (self.cut, self.after, &self.batch, &self.panes)
@@ -60,7 +63,7 @@ impl Part {
 
     /// `panes` are those of the batch's rows, one after the other.
     pub fn new(cut: u32, after: Micros, batch: RecordBatch, panes: Arc<[PaneRows]>) -> Part {
-        Part { cut, after, batch, panes, held: 0, hashes: Arc::default() }
+        Part { cut, after, batch, panes, held: 0, hashes: Arc::default(), tiers: Arc::default() }
     }
 
     pub fn of_cut(self, cut: u32) -> Part {
@@ -112,7 +115,22 @@ impl Part {
 
     pub fn bytes(&self) -> usize {
         let hashes = self.hashes.get().map_or(0, |hashes| size_of_val(&**hashes));
-        self.batch.get_array_memory_size() + size_of_val(&*self.panes) + hashes
+        let tiers: usize = self.tiers().iter().map(Tier::bytes).sum();
+        self.batch.get_array_memory_size() + size_of_val(&*self.panes) + hashes + tiers
+    }
+
+    /// From fine to coarse; none before they have been made.
+    pub fn tiers(&self) -> &[Tier] {
+        self.tiers.get().map_or(&[], Vec::as_slice)
+    }
+
+    pub fn has_tiers(&self) -> bool {
+        self.tiers.get().is_some()
+    }
+
+    /// Whoever has the part has them too.
+    pub fn know_tiers(&self, tiers: Vec<Tier>) {
+        _ = self.tiers.set(tiers);
     }
 
     /// Those of the keys by which the rows of its cut are told apart, each the hash of one row.
@@ -168,6 +186,12 @@ impl Part {
         let rows: u32 = panes.iter().map(|pane| pane.rows).sum();
         let leaving = self.batch.num_rows() as u32 - rows;
         let held = self.held + leaving;
+        let tiers = Arc::new(OnceLock::new());
+        if let Some(known) = self.tiers.get()
+            && self.panes.ends_with(&panes)
+        {
+            _ = tiers.set(Tier::staying(known, panes[0].start)?);
+        }
         if self.panes.ends_with(&panes) && held <= rows / 4 {
             let (first, rows) = (leaving as usize, rows as usize);
             let hashes = Arc::new(OnceLock::new());
@@ -175,11 +199,11 @@ impl Part {
                 _ = hashes.set(known.slice(first, rows));
             }
             let batch = self.batch.slice(first, rows);
-            return Ok(Some(Part { batch, panes, held, hashes, ..*self }));
+            return Ok(Some(Part { batch, panes, held, hashes, tiers, ..*self }));
         }
         let rows = self.ranges().filter(|(pane, _)| wanted(*pane)).flat_map(|(_, rows)| rows);
         let batch = take_record_batch(&self.batch, &UInt32Array::from_iter_values(rows))?;
-        Ok(Some(Part::new(self.cut, self.after, compacted(batch)?, panes)))
+        Ok(Some(Part { tiers, ..Part::new(self.cut, self.after, compacted(batch)?, panes) }))
     }
 }
 

@@ -27,7 +27,12 @@ pub struct ByGroup {
 impl Pieces {
     /// Of about so many bytes at most.
     pub fn of(cut: &Cut, batches: Vec<RecordBatch>, bytes: usize) -> Result<Pieces> {
-        let all: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+        let all = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+        Pieces::of_all(cut, batches, all, bytes)
+    }
+
+    /// Likewise of batches that weigh so much together, less than each by itself where they share buffers.
+    pub fn of_all(cut: &Cut, batches: Vec<RecordBatch>, all: usize, bytes: usize) -> Result<Pieces> {
         if all <= bytes {
             return Ok(Pieces::Whole(batches));
         }

@@ -6,10 +6,11 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::execution::TaskContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::MemoryPool;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::SessionConfig;
 
+use crate::Result;
 use crate::view::plain_planning_state;
 
 static CONFIG: LazyLock<SessionConfig> = LazyLock::new(|| plain_planning_state().config().clone());
@@ -38,6 +39,13 @@ impl Room {
     pub fn of(pool: Arc<dyn MemoryPool>, piece_bytes: usize) -> Room {
         let runtime = RuntimeEnv { memory_pool: pool, ..RuntimeEnv::clone(&RUNTIME) };
         Room { runtime: Arc::new(runtime), piece_bytes }
+    }
+
+    /// Counts what is kept between runs, until it is dropped.
+    pub fn hold(&self, bytes: usize) -> Result<MemoryReservation> {
+        let held = MemoryConsumer::new("between runs").register(&self.runtime.memory_pool);
+        held.try_grow(bytes)?;
+        Ok(held)
     }
 
     /// What one run of a plan has, with what its leaves read.

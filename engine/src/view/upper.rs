@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
-use arrow::compute::{cast, filter_record_batch, not};
+use arrow::compute::{cast, concat_batches, filter_record_batch, not};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
@@ -65,6 +65,20 @@ pub async fn reduce(cuts: &[Cut], unit: Unit, parts: &[Part], room: &Room) -> Re
     Ok(reduced)
 }
 
+/// Merges what is alike in bounds and keys, of batches that weigh so much together.
+pub async fn merged(
+    cut: &Cut,
+    batches: Vec<RecordBatch>,
+    bytes: usize,
+    room: &Room,
+) -> Result<Vec<RecordBatch>> {
+    let mut merged = vec![];
+    for piece in Pieces::of_all(cut, batches, bytes, room.piece_bytes)? {
+        merged.extend(reduce_batches(cut, piece?, room).await?);
+    }
+    Ok(merged)
+}
+
 async fn reduce_batches(cut: &Cut, batches: Vec<RecordBatch>, room: &Room) -> Result<Vec<RecordBatch>> {
     let last = match &cut.state {
         State::Rows(_) => return in_schema_of(cut, batches),
@@ -105,8 +119,7 @@ pub async fn planned(cuts: &[Cut], logical: LogicalPlan) -> Result<Upper> {
     Ok(Upper { logical, plan })
 }
 
-/// Finishes the windows that `parts` are of. For windows that share panes, `bounds` says how the bounds of a part's
-/// rows are overwritten with those of each window.
+/// Finishes the windows that `parts` are of.
 pub async fn finish(
     cuts: &[Cut],
     upper: &Upper,
@@ -115,7 +128,7 @@ pub async fn finish(
 ) -> Result<Vec<RecordBatch>> {
     let states = cuts.iter().enumerate().map(|(number, cut)| {
         let of_cut = parts.iter().filter(|part| part.cut as usize == number);
-        in_schema_of(cut, of_cut.map(|part| part.rebound(cut)).collect::<Result<_>>()?)
+        rebound(cut, of_cut.map(|part| (part.batch.clone(), part.bounds)))
     });
     let context = room.context(States(states.collect::<Result<_>>()?));
     Ok(collect(reset_plan_states(Arc::clone(&upper.plan))?, context).await?)
@@ -135,19 +148,53 @@ impl WindowPart {
     pub fn of_itself(part: &Part) -> WindowPart {
         WindowPart { cut: part.cut, batch: part.batch.clone(), bounds: None }
     }
+}
 
-    fn rebound(&self, cut: &Cut) -> Result<RecordBatch> {
-        let Some((start, end)) = self.bounds else { return Ok(self.batch.clone()) };
-        let mut columns = self.batch.columns().to_vec();
-        let rows = self.batch.num_rows();
-        for (position, bound) in [(cut.window_start, start), (cut.window_end, end)] {
-            if let Some(position) = position {
-                let bounds = TimestampMicrosecondArray::from_value(bound, rows).with_timezone("UTC");
-                columns[position] = Arc::new(bounds) as ArrayRef;
-            }
-        }
-        Ok(RecordBatch::try_new(self.batch.schema(), columns)?)
+/// What one run reads at a time: shares of a few rows each would cost it more than their rows.
+const ROWS_TOGETHER: usize = 16 << 10;
+
+type Bounds = Option<(Micros, Micros)>;
+
+/// Rows in the schema of their cut and with the bounds that count, those of small shares together.
+pub fn rebound(cut: &Cut, shares: impl Iterator<Item = (RecordBatch, Bounds)>) -> Result<Vec<RecordBatch>> {
+    let (batches, bounds): (Vec<_>, Vec<_>) = shares.unzip();
+    let batches = in_schema_of(cut, batches)?;
+    let (mut rebound, mut next) = (vec![], 0);
+    while next < batches.len() {
+        let mut rows = 0;
+        let fitting = batches[next..].iter().zip(&bounds[next..]).take_while(|(batch, bounds)| {
+            rows += batch.num_rows();
+            bounds.is_some() && rows <= ROWS_TOGETHER
+        });
+        let together = next..next + fitting.count().max(1);
+        next = together.end;
+        let (batches, bounds) = (&batches[together.clone()], &bounds[together]);
+        let whole = match batches {
+            [only] => only.clone(),
+            _ => concat_batches(&cut.state_schema(), batches)?,
+        };
+        let of_rows = |bound: fn((Micros, Micros)) -> Micros| -> ArrayRef {
+            let of_batch = batches.iter().zip(bounds.iter().flatten());
+            let bounds = of_batch.flat_map(|(batch, it)| std::iter::repeat_n(bound(*it), batch.num_rows()));
+            Arc::new(TimestampMicrosecondArray::from_iter_values(bounds).with_timezone("UTC"))
+        };
+        rebound.push(match bounds[0] {
+            Some(_) => with_bounds(&whole, cut, of_rows(|(start, _)| start), of_rows(|(_, end)| end))?,
+            None => whole,
+        });
     }
+    Ok(rebound)
+}
+
+/// A batch whose rows have other bounds.
+pub fn with_bounds(batch: &RecordBatch, cut: &Cut, starts: ArrayRef, ends: ArrayRef) -> Result<RecordBatch> {
+    let mut columns = batch.columns().to_vec();
+    for (position, bounds) in [(cut.window_start, starts), (cut.window_end, ends)] {
+        if let Some(position) = position {
+            columns[position] = bounds;
+        }
+    }
+    Ok(RecordBatch::try_new(batch.schema(), columns)?)
 }
 
 fn source(cut: &Cut, batches: Vec<RecordBatch>) -> Result<Arc<dyn ExecutionPlan>> {

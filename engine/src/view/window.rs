@@ -187,17 +187,37 @@ impl Window {
         }
     }
 
-    /// The marks of the windows that a pane lies in, ascending.
-    pub fn marks_over(&self, pane: Micros) -> impl Iterator<Item = Micros> + use<> {
-        let owned = self.owns_panes().then_some(pane);
-        let shared = (!self.owns_panes()).then(|| self.layout.marks_of_row(pane));
-        owned.into_iter().chain(shared.into_iter().flatten())
+    /// When the first and the last of the windows end that a pane lies in and that end after an instant.
+    pub fn ends_over(&self, pane: Micros, after: Micros) -> Option<(Micros, Micros)> {
+        let (first, last) = match self.owns_panes() {
+            true => (self.layout.end_of(pane), self.layout.end_of(pane)),
+            false => (self.layout.next_end(pane.max(after)), self.layout.last_end_of_row(pane)),
+        };
+        (first <= last && last > after).then_some((first, last))
     }
 
-    /// When they end.
-    pub fn ends_over(&self, pane: Micros) -> impl Iterator<Item = Micros> + use<> {
-        let layout = self.layout;
-        self.marks_over(pane).map(move |mark| layout.end_of(mark))
+    /// When the windows end that any of these panes lies in, each after an instant of its own, as far as they end at or
+    /// before another: ascending.
+    pub fn ends_over_any(
+        &self,
+        panes: impl IntoIterator<Item = (Micros, Micros)>,
+        through: Micros,
+    ) -> Vec<Micros> {
+        let spans = panes.into_iter().filter_map(|(pane, after)| self.ends_over(pane, after));
+        let mut spans: Vec<(Micros, Micros)> = spans.collect();
+        spans.sort_unstable();
+        let mut ends: Vec<Micros> = vec![];
+        for (first, last) in spans {
+            let told = ends.last().copied();
+            if self.owns_panes() {
+                ends.extend(Some(last).filter(|end| *end <= through && told != Some(*end)));
+                continue;
+            }
+            let first = told.map_or(first, |told| first.max(self.layout.next_end(told)));
+            let marks = self.layout.marks_between(first, last.min(through));
+            ends.extend(marks.map(|mark| self.layout.end_of(mark)));
+        }
+        ends
     }
 
     /// How many there are, about.
@@ -226,7 +246,7 @@ impl Window {
 }
 
 /// The last of the instants `length` apart, one of which is `offset`, that is not after `instant`.
-fn floor(instant: Micros, length: Micros, offset: Micros) -> Micros {
+pub(crate) fn floor(instant: Micros, length: Micros, offset: Micros) -> Micros {
     instant.saturating_sub(instant.saturating_sub(offset).rem_euclid(length))
 }
 
@@ -239,7 +259,12 @@ mod tests {
     use super::*;
 
     fn starts(size: Micros, slide: Micros, pane: Micros) -> Vec<Micros> {
-        Window { layout: Layout::hop(size, slide), expanded: false }.marks_over(pane).collect()
+        let ends = ends_of(Layout::hop(size, slide), &[(pane, Micros::MIN)], Micros::MAX);
+        ends.iter().map(|end| end - size).collect()
+    }
+
+    fn ends_of(layout: Layout, panes: &[(Micros, Micros)], through: Micros) -> Vec<Micros> {
+        Window { layout, expanded: false }.ends_over_any(panes.iter().copied(), through)
     }
 
     /// With their windows from -200 to 200.
@@ -305,6 +330,27 @@ mod tests {
                 let mark = layout.mark_of_end(*end);
                 assert_eq!((layout.start_of(mark), layout.end_of(mark)), (*start, *end), "in {layout:?}");
                 assert_eq!(layout.start_of_end(*end), *start);
+            }
+        }
+    }
+
+    #[test]
+    fn the_windows_over_some_panes_are_told_once() {
+        for (layout, windows) in layouts().into_iter().filter(|(layout, _)| !layout.tumbles()) {
+            let (length, offset) = layout.shared_pane();
+            let pane = |n: Micros| n * length + offset.rem_euclid(length);
+            for (panes, through) in [
+                (vec![(pane(0), Micros::MIN)], Micros::MAX),
+                (vec![(pane(3), Micros::MIN), (pane(-2), 9)], 40),
+                (vec![(pane(0), 15), (pane(2), Micros::MIN), (pane(9), 3), (pane(1), 60)], 21),
+            ] {
+                let is_over = |(start, end): &&(Micros, Micros)| {
+                    let counts =
+                        |(pane, after): &(Micros, Micros)| (*start..*end).contains(pane) && end > after;
+                    *end <= through && panes.iter().any(counts)
+                };
+                let expected: Vec<Micros> = windows.iter().filter(is_over).map(|(_, end)| *end).collect();
+                assert_eq!(ends_of(layout, &panes, through), expected, "{panes:?} of {layout:?}");
             }
         }
     }

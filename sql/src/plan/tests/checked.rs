@@ -54,7 +54,9 @@ async fn sum_of(spec: &ViewSpec, batches: &[&[i64]], change: impl Fn(Part) -> Pa
     merged.extend(rest);
     let mut rows = vec![];
     let room = Room::unbounded();
-    for stretch in Panes::new(spec, None).closing_stretches(&merged, i64::MAX, room.piece_bytes) {
+    let panes = Panes::new(spec, None);
+    let mut closing = panes.closing(cuts, &merged, i64::MAX, &room).await.unwrap();
+    while let Some(stretch) = closing.next().await.unwrap() {
         let finished = stretch.finish(cuts, upper, &room).await;
         rows.extend(finished.map_err(|error| crate::Error::from(error).to_string())?);
     }

@@ -25,12 +25,12 @@ use thalweg_engine::view::upper::reduce;
 
 use super::{STREAM, stream, view};
 
-const ROWS: usize = 1500;
+pub(super) const ROWS: usize = 1500;
 /// Two windows before the rows begin, and two after they end.
-const BEGIN: i64 = 1_700_000_000_000_000;
-const SECOND: i64 = 1_000_000;
+pub(super) const BEGIN: i64 = 1_700_000_000_000_000;
+pub(super) const SECOND: i64 = 1_000_000;
 
-fn rows() -> RecordBatch {
+pub(super) fn rows() -> RecordBatch {
     let schema = Arc::clone(&stream(STREAM).schema);
     let mut seed: u64 = 88172645463325252;
     let mut random = move || {
@@ -73,7 +73,7 @@ fn rows() -> RecordBatch {
     RecordBatch::try_new(schema, vec![times, key, user, price, quantity, nested, tags]).unwrap()
 }
 
-fn random_of(mut seed: u64) -> impl FnMut() -> u64 {
+pub(super) fn random_of(mut seed: u64) -> impl FnMut() -> u64 {
     seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     move || {
         seed ^= seed << 13;
@@ -84,7 +84,7 @@ fn random_of(mut seed: u64) -> impl FnMut() -> u64 {
 }
 
 /// Rows as text, with floats rounded, since their sums depend on the order of merging.
-fn told(batches: &[RecordBatch]) -> Vec<String> {
+pub(super) fn told(batches: &[RecordBatch]) -> Vec<String> {
     let options = FormatOptions::default().with_null("NULL");
     let mut rows = vec![];
     for batch in batches {
@@ -132,7 +132,7 @@ async fn expected(query: &str, size: i64, slide: i64) -> (Arc<Schema>, Vec<Recor
     (schema, frame.collect().await.unwrap())
 }
 
-fn windowed(spec: &ViewSpec) -> (Window, &[Cut], &Upper) {
+pub(super) fn windowed(spec: &ViewSpec) -> (Window, &[Cut], &Upper) {
     match &spec.shape {
         ViewShape::Units { unit: Unit::Window(window), cuts, upper, .. } => (*window, cuts, upper),
         _ => panic!("a copy, or without a window"),
@@ -145,7 +145,7 @@ async fn lowered(spec: &ViewSpec, batch: RecordBatch) -> Vec<Part> {
 }
 
 /// Merging and closing take a few kilobytes at a time, as they take megabytes of what is much.
-fn in_pieces() -> Room {
+pub(super) fn in_pieces() -> Room {
     Room::of(Arc::new(UnboundedMemoryPool::default()), 4 << 10)
 }
 
@@ -167,9 +167,11 @@ async fn parts(spec: &ViewSpec, batch_rows: usize) -> Vec<Part> {
 async fn leave(spec: &ViewSpec, panes: &mut Panes, parts: &[Part], through: i64) -> Vec<RecordBatch> {
     let (_, cuts, upper) = windowed(spec);
     let (room, mut rows) = (in_pieces(), vec![]);
-    for stretch in panes.closing_stretches(parts, through, room.piece_bytes) {
+    let mut closing = panes.closing(cuts, parts, through, &room).await.unwrap();
+    while let Some(stretch) = closing.next().await.unwrap() {
         rows.extend(stretch.finish(cuts, upper, &room).await.unwrap());
     }
+    drop(closing);
     panes.closed_through = Some(through);
     rows
 }
