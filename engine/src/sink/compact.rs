@@ -92,24 +92,27 @@ pub async fn write(
     stats: &[String],
     path: String,
 ) -> Result<Option<DataFile>> {
-    let (mut readers, mut runs) = (vec![], vec![]);
+    let mut read = vec![];
     for file in &compaction.files {
         let whole = root.objects().get(&file.path).await?.bytes().await?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(whole)?;
-        let Some(closed) = closed::runs(builder.metadata().file_metadata().key_value_metadata()) else {
+        let Some(runs) = closed::runs(builder.metadata().file_metadata().key_value_metadata()) else {
             return Ok(None);
         };
-        runs.extend(closed);
-        readers.push((builder.schema().clone(), builder.build()?));
+        read.push((runs, builder.schema().clone(), builder.build()?));
     }
-    let Some((schema, _)) = readers.first() else { return Ok(None) };
+    // Files of one roll may have been written in another order than their rows closed.
+    let epoch = |run: Option<&(Epoch, usize)>| run.map(|(epoch, _)| *epoch);
+    read.sort_by_key(|(runs, ..)| (epoch(runs.first()), epoch(runs.last())));
+    let runs: Vec<(Epoch, usize)> = read.iter().flat_map(|(runs, ..)| runs.iter().copied()).collect();
+    let Some((_, schema, _)) = read.first() else { return Ok(None) };
     if !runs.is_sorted_by_key(|(epoch, _)| *epoch) {
         return Ok(None);
     }
     let mut bytes = Vec::new();
     let mut writer =
         ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties(closed::told(&runs))?))?;
-    for (_, reader) in readers {
+    for (_, _, reader) in read {
         for batch in reader {
             writer.write(&batch?)?;
         }
