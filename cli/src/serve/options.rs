@@ -12,6 +12,7 @@ use thalweg_engine::source::FilesRoots;
 use thalweg_sql::plan::values;
 
 use super::memory;
+use super::query_options::QueryOptions;
 
 /// With less the shares of what passes through would hold up the reading.
 const MEMORY_LEAST: usize = 64 << 20;
@@ -87,6 +88,9 @@ pub struct Common {
     /// folders of the SQL files]
     #[arg(long, value_name = "DIR")]
     pub files_root: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub queries: QueryOptions,
 
     /// Push aside an instance that seems to be alive on the same data; it stops at its next commit
     #[arg(long)]
