@@ -4,6 +4,7 @@
 
 mod allocator;
 mod bench;
+mod reader;
 mod serve;
 mod shell;
 mod threads;
@@ -28,6 +29,9 @@ enum Command {
     Serve(serve::ServeArguments),
     /// Measure events a second, cost, and how soon an event can be read
     Bench(bench::Arguments),
+    /// A process that a server starts for itself
+    #[command(hide = true)]
+    Reader(reader::Arguments),
     /// Ask questions in SQL: a prompt, or one statement, or a file of them
     Sql(shell::Arguments),
 }
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => serve::demo(arguments),
         Command::Serve(arguments) => serve::serve(arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Reader(arguments) => reader::run(arguments),
         Command::Sql(arguments) => shell::run(arguments),
     }
 }

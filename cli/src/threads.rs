@@ -10,8 +10,16 @@ const STACK_BYTES: usize = 8 << 20;
 /// How much queries give way where there is not enough CPU for all: reading on goes before answering.
 const QUERIES_NICE: i32 = 5;
 
+const READER_BLOCKING_MAX: usize = 16;
+
 pub fn engine(threads: usize) -> Result<Runtime> {
     build(Builder::new_multi_thread().worker_threads(threads).thread_name("engine"))
+}
+
+/// Of a reader: what keeps it in touch. Stacks are part of what it may have, so there are few threads that wait for a disk.
+pub fn reader() -> Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    build(builder.worker_threads(2).max_blocking_threads(READER_BLOCKING_MAX).thread_name("reader"))
 }
 
 pub fn queries(threads: usize) -> Result<Runtime> {
@@ -19,6 +27,7 @@ pub fn queries(threads: usize) -> Result<Runtime> {
     // To Linux a thread is a process with a number, and 0 is the one that asks. Whoever may not, goes on as it is.
     // SAFETY: setpriority takes numbers alone.
     let give_way = || _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, QUERIES_NICE) };
+    builder.max_blocking_threads(READER_BLOCKING_MAX);
     build(builder.worker_threads(threads).thread_name("query").on_thread_start(give_way))
 }
 

@@ -23,6 +23,7 @@ use thalweg_engine::clock::{Clock, SystemClock};
 use thalweg_engine::job::{Engine, Opened, Settings};
 use thalweg_engine::source::Logs;
 use thalweg_flight_server::Limits;
+use thalweg_readers::Readers;
 use thalweg_sql::session::{Client, Database};
 use thalweg_web::Front;
 use tokio::net::TcpListener;
@@ -145,7 +146,7 @@ fn tell(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-fn log(default: &str) {
+pub fn log(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let colours = std::io::stderr().is_terminal();
@@ -260,6 +261,9 @@ async fn start(starting: &Starting) -> Result<(Engine, Database)> {
     let engine = start_engine(starting, Arc::clone(&clock)).await?;
     let (queries, settings) = (starting.queries.clone(), starting.common.queries.settings());
     let database = Database::new(Arc::new(engine.clone()), clock, queries, settings)?;
+    if let Some((count, launch)) = starting.common.readers()? {
+        database.run_elsewhere(Arc::new(Readers::start(count, launch, Arc::new(engine.clone()))?));
+    }
     for script in &starting.scripts {
         if let Err(error) = run_script(&database, script).await {
             engine.stop().await.ok();

@@ -5,6 +5,10 @@ use std::time::Duration;
 use thalweg_sql::plan::values;
 use thalweg_sql::session::Settings;
 
+/// Of what a reader takes by itself, on a machine that has little or says nothing.
+const READER_MEMORY_LEAST: usize = 512 << 20;
+const READER_MEMORY_MOST: usize = 64 << 30;
+
 #[derive(clap::Args)]
 pub struct QueryOptions {
     /// Queries that run at a time; statements over system.* alone have some more
@@ -27,12 +31,31 @@ pub struct QueryOptions {
     #[arg(long, value_name = "N")]
     query_rows: Option<u64>,
 
+    /// Processes that plan and run queries, so that what one does wrong costs neither ingest nor, for long, anybody else; 0 runs
+    /// queries beside ingest
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=64))]
+    readers: u64,
+
+    /// The most memory that each of these may take; the system ends one that asks for more [default: a quarter of the
+    /// machine's or the container's, shared by them]
+    #[arg(long, value_name = "SIZE", value_parser = values::bytes)]
+    reader_memory: Option<usize>,
+
     /// How long a client may take nothing of an answer that is there for it; then its query ends
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = values::duration)]
     client_patience: Duration,
 }
 
 impl QueryOptions {
+    pub fn readers(&self) -> usize {
+        self.readers as usize
+    }
+
+    pub fn reader_memory(&self, available: usize) -> usize {
+        let share = available / 4 / self.readers().max(1);
+        self.reader_memory.unwrap_or_else(|| share.clamp(READER_MEMORY_LEAST, READER_MEMORY_MOST))
+    }
+
     pub fn settings(&self) -> Settings {
         Settings {
             query_memory_bytes: self.query_memory,

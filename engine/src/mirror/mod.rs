@@ -15,7 +15,7 @@ mod whole;
 
 pub use piece::{Head, Piece};
 pub use teller::Teller;
-pub use told::{Told, Wanted, WantedParts};
+pub use told::{Told, ToldTable, Wanted, WantedParts};
 pub use whole::{Catalog, Mirror, Missing};
 
 #[cfg(test)]

@@ -50,6 +50,11 @@ impl Told {
     pub fn view(&self, name: &str) -> Option<&ToldTable> {
         self.views.get(name).or_else(|| self.system.get(name))
     }
+
+    /// Those of which open rows are told.
+    pub fn opened(&self) -> impl Iterator<Item = (&String, &ToldTable)> {
+        self.views.iter().chain(&self.system).filter(|(_, table)| table.open.is_some())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +65,12 @@ pub struct ToldTable {
     pub(super) closed: Option<ToldClosed>,
     pub(super) failure: Option<Failure>,
     pub(super) is_lost: bool,
+}
+
+impl ToldTable {
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.open.is_none() && self.closed.is_none()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -26,6 +26,8 @@ use crate::{Error, Result};
 /// What is planned on this side.
 pub trait Catalog {
     fn view(&self, id: Uuid) -> Option<Arc<ViewSpec>>;
+    /// Whether it is planned as it was there, so that its state means the same.
+    fn opens(&self, id: Uuid) -> bool;
     fn lookup(&self, name: &str) -> Option<Arc<LookupSpec>>;
 }
 
@@ -115,6 +117,10 @@ impl Mirror {
         let mut missing = Missing::default();
         let mut snapshot = Snapshot { epoch: told.epoch, ..Snapshot::default() };
         for (name, table) in &told.views {
+            // One that is gone by now, and that nobody wants.
+            if table.is_unwanted() && spec(table.view, catalog).is_err() {
+                continue;
+            }
             let pinned = self.table(name, table, catalog, &mut missing)?;
             snapshot.views.insert(name.clone(), Arc::new(pinned));
         }
@@ -216,6 +222,9 @@ impl Mirror {
     /// The view over what its tables held.
     fn over(&mut self, told: &ToldPanes, catalog: &dyn Catalog) -> Result<Arc<ViewSpec>> {
         let view = spec(told.view, catalog)?;
+        if system_view(told.view).is_none() && !catalog.opens(told.view) {
+            return Err(broken("the statement of a view is planned in another way than in the engine"));
+        }
         if told.contents.is_empty() {
             return Ok(view);
         }

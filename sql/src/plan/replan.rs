@@ -17,6 +17,17 @@ pub async fn replan(
     views: &[CatalogEntry],
     kept: &[KeptStatement],
 ) -> (Vec<StreamSpec>, Vec<LookupSpec>, Vec<Replanned>) {
+    replan_beside(streams, tables, views, kept, &[]).await
+}
+
+/// The same where some views are planned already.
+pub async fn replan_beside(
+    streams: &[CatalogEntry],
+    tables: &[CatalogEntry],
+    views: &[CatalogEntry],
+    kept: &[KeptStatement],
+    planned_views: &[Arc<ViewSpec>],
+) -> (Vec<StreamSpec>, Vec<LookupSpec>, Vec<Replanned>) {
     let plain = PlainViews::of(kept);
     let unplanned = |entry: &CatalogEntry, error: Error| {
         StreamSpec::unplanned(entry.id, entry.name.clone(), entry.sql.clone(), error.to_string())
@@ -29,9 +40,10 @@ pub async fn replan(
     let table = |entry| Arc::new(replan_table(entry).unwrap_or_else(|error| unplanned(entry, error)));
     let tables: Vec<Arc<LookupSpec>> = tables.iter().map(table).collect();
     let mut replanned: Vec<Replanned> = vec![];
-    let mut known: Vec<Arc<ViewSpec>> = vec![];
+    let mut known: Vec<Arc<ViewSpec>> = planned_views.to_vec();
+    let unknown = views.iter().filter(|entry| planned_views.iter().all(|view| view.id != entry.id));
     let mut left: Vec<(&CatalogEntry, Vec<String>)> =
-        views.iter().map(|entry| (entry, read_by(entry, &plain))).collect();
+        unknown.map(|entry| (entry, read_by(entry, &plain))).collect();
     while !left.is_empty() {
         // A view after those that it reads.
         let waits = |(entry, reads): &(&CatalogEntry, Vec<String>)| {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::DataFusionError;
+use datafusion::common::runtime::trace_future;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream::BoxStream;
@@ -74,12 +75,12 @@ impl Bounds {
     }
 }
 
-/// A task that ends when nobody waits for it any more.
+/// A task that ends when nobody waits for it any more. Whoever traces what DataFusion spawns traces it too.
 pub(crate) struct Task<T>(JoinHandle<T>);
 
 impl<T: Send + 'static> Task<T> {
     pub fn spawn(runtime: &Handle, work: impl Future<Output = T> + Send + 'static) -> Task<T> {
-        Task(runtime.spawn(work))
+        Task(runtime.spawn(trace_future(work)))
     }
 
     /// A panic of the task is an error of the statement, not of the server.
