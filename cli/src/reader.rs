@@ -49,7 +49,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         queries_max: tokio::sync::Semaphore::MAX_PERMITS,
         ..Settings::default()
     };
-    let runtimes = threads::reader().and_then(|main| Ok((main, threads::queries(arguments.threads)?)));
+    let runtimes =
+        threads::reader().and_then(|main| Ok((main, threads::queries_of_reader(arguments.threads)?)));
     let (main, queries) = match runtimes {
         Ok(runtimes) => runtimes,
         Err(error) => {

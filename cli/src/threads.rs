@@ -22,12 +22,18 @@ pub fn reader() -> Result<Runtime> {
     build(builder.worker_threads(2).max_blocking_threads(READER_BLOCKING_MAX).thread_name("reader"))
 }
 
+/// Of a process that gives way as a whole.
+pub fn queries_of_reader(threads: usize) -> Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(threads).max_blocking_threads(READER_BLOCKING_MAX).thread_name("query");
+    build(&mut builder)
+}
+
 pub fn queries(threads: usize) -> Result<Runtime> {
     let mut builder = Builder::new_multi_thread();
     // To Linux a thread is a process with a number, and 0 is the one that asks. Whoever may not, goes on as it is.
     // SAFETY: setpriority takes numbers alone.
     let give_way = || _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, QUERIES_NICE) };
-    builder.max_blocking_threads(READER_BLOCKING_MAX);
     build(builder.worker_threads(threads).thread_name("query").on_thread_start(give_way))
 }
 

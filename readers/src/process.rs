@@ -17,7 +17,7 @@ use crate::watch::LastWords;
 /// The descriptor at which a reader finds its listener.
 pub const LISTENER: RawFd = 3;
 
-/// How much a reader gives way where there is not enough CPU for all: reading on goes before answering.
+/// How much more a reader gives way than the engine where there is not enough CPU for all: reading on goes before answering.
 const NICE: libc::c_int = 5;
 
 /// How a reader is started.
@@ -42,7 +42,7 @@ impl Launch {
         let name = format!("thalweg-reader-{}", Uuid::new_v4());
         let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
         let mut command = Command::new("/proc/self/exe");
-        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.arg0("thalweg").args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         let (given, memory) = (listener.as_raw_fd(), self.memory_bytes as libc::rlim_t);
         // SAFETY: between fork and exec nothing but calls of the system is made, with numbers, and a struct of this frame.
         unsafe {
@@ -66,8 +66,7 @@ fn hold(listener: RawFd, memory: libc::rlim_t) -> io::Result<()> {
         done(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
         done(libc::setrlimit(libc::RLIMIT_DATA, &raw const limit))?;
         done(libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core))?;
-        // Whoever may not give way goes on as it is.
-        libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
+        libc::nice(NICE);
         // No socket and no file of the engine's stays open there, whoever opened it how.
         libc::syscall(libc::SYS_close_range, LISTENER, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
         match listener == LISTENER {
