@@ -1,6 +1,6 @@
 //! What a reader knows of the engine: its catalog, planned again, and the snapshots that it was told of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,13 +27,16 @@ pub struct Planned {
     state: Mutex<State>,
 }
 
-#[derive(Default, Clone)]
+#[derive(Default)]
 struct State {
     streams: Vec<Arc<StreamSpec>>,
     tables: Vec<Arc<LookupSpec>>,
     kept: Vec<Arc<KeptStatement>>,
     views: BTreeMap<Uuid, View>,
     before: BTreeMap<Uuid, View>,
+    catalog: Catalog,
+    /// Streams and tables are those of the catalog.
+    is_planned: bool,
 }
 
 #[derive(Clone)]
@@ -41,6 +44,7 @@ struct View {
     spec: Arc<ViewSpec>,
     /// It is planned as the engine has planned it, so what is open of it can be read.
     is_same: bool,
+    was_tried: bool,
 }
 
 impl Planned {
@@ -48,8 +52,36 @@ impl Planned {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `columns` are those of the views.
-    async fn take(&self, catalog: Catalog, columns: Vec<SchemaRef>) {
+    /// `columns` are those of the views, which are not planned before somebody asks for what they have open.
+    fn take(&self, catalog: Catalog, columns: Vec<SchemaRef>) {
+        let mut state = self.state();
+        let mut views = BTreeMap::new();
+        for (entry, columns) in catalog.views.iter().zip(columns) {
+            let known = state.views.get(&entry.id).cloned();
+            let of_columns =
+                || View { spec: Arc::new(closed_alone(entry, columns)), is_same: false, was_tried: false };
+            views.insert(entry.id, known.unwrap_or_else(of_columns));
+        }
+        state.before = std::mem::replace(&mut state.views, views);
+        let kept = |it: &Entry| KeptStatement { id: it.id, name: it.name.clone(), sql: it.sql.clone() };
+        state.kept = catalog.kept.iter().map(kept).map(Arc::new).collect();
+        state.catalog = catalog;
+        state.is_planned = false;
+    }
+
+    /// Plans the streams and tables of the catalog, and those of the views that are wanted.
+    async fn plan(&self, wanted: &BTreeSet<Uuid>) {
+        let (catalog, kept, planned) = {
+            let state = self.state();
+            let is_open = |id: &Uuid| state.views.get(id).is_none_or(|view| view.is_same || view.was_tried);
+            if state.is_planned && wanted.iter().all(is_open) {
+                return;
+            }
+            let planned = state.views.values().filter(|view| view.is_same);
+            let planned: Vec<_> = planned.map(|view| Arc::clone(&view.spec)).collect();
+            let kept: Vec<_> = state.kept.iter().map(|kept| KeptStatement::clone(kept)).collect();
+            (state.catalog.clone(), kept, planned)
+        };
         let entry = |entry: &Entry| CatalogEntry {
             id: entry.id,
             name: entry.name.clone(),
@@ -57,41 +89,34 @@ impl Planned {
             inputs: entry.inputs.clone(),
         };
         let entries = |all: &[Entry]| all.iter().map(entry).collect::<Vec<_>>();
-        let kept = |it: &Entry| KeptStatement { id: it.id, name: it.name.clone(), sql: it.sql.clone() };
-        let kept: Vec<KeptStatement> = catalog.kept.iter().map(kept).collect();
-        let known = self.state().views.clone();
-        let stay = catalog.views.iter().filter_map(|entry| known.get(&entry.id));
-        let stay: Vec<Arc<ViewSpec>> = stay.map(|view| Arc::clone(&view.spec)).collect();
-        let (streams, tables, replanned) = plan::replan_beside(
+        let (streams, tables, replanned) = plan::replan_some(
             &entries(&catalog.streams),
             &entries(&catalog.tables),
             &entries(&catalog.views),
             &kept,
-            &stay,
+            &planned,
+            |id| wanted.contains(&id),
         )
         .await;
-        let mut specs: BTreeMap<Uuid, Result<ViewSpec, String>> =
-            replanned.into_iter().map(|view| (view.id, view.spec)).collect();
-        let mut views = BTreeMap::new();
-        for (entry, columns) in catalog.views.iter().zip(columns) {
-            let view = match (known.get(&entry.id), specs.remove(&entry.id)) {
-                (Some(known), _) => known.clone(),
-                (None, Some(Ok(spec))) if spec.fingerprint == entry.fingerprint && spec.schema == columns => {
-                    View { spec: Arc::new(spec), is_same: true }
-                }
-                (None, _) => View { spec: Arc::new(closed_alone(entry, columns)), is_same: false },
-            };
-            views.insert(entry.id, view);
-        }
         let mut state = self.state();
-        state.before = std::mem::replace(&mut state.views, views);
+        for replanned in replanned {
+            let Some(view) = state.views.get_mut(&replanned.id) else { continue };
+            view.was_tried = true;
+            match replanned.spec {
+                Ok(spec) if spec.fingerprint == view.spec.fingerprint && spec.schema == view.spec.schema => {
+                    (view.spec, view.is_same) = (Arc::new(spec), true);
+                }
+                Ok(_) => tracing::error!(view = view.spec.name, "a view is planned in another way here"),
+                Err(error) => tracing::debug!(view = view.spec.name, error, "a view can't be planned"),
+            }
+        }
         state.streams = streams.into_iter().map(Arc::new).collect();
         state.tables = tables.into_iter().map(Arc::new).collect();
-        state.kept = kept.into_iter().map(Arc::new).collect();
+        state.is_planned = true;
     }
 }
 
-/// Of a view whose statement can't be planned as it was: what it had closed can be read by its columns.
+/// Of a view that is not planned, or can't be as it was: what it had closed can be read by its columns.
 fn closed_alone(entry: &Entry, columns: SchemaRef) -> ViewSpec {
     ViewSpec {
         lookups: vec![],
@@ -196,13 +221,15 @@ impl Listener {
             Control::Catalog(catalog) => {
                 let columns = frame.bodies.first().map(ipc::batch).transpose()?;
                 let columns = columns.map(|columns| schemas(&columns)).transpose()?.unwrap_or_default();
-                self.planned.take(catalog, columns).await;
+                self.planned.take(catalog, columns);
+                self.planned.plan(&BTreeSet::new()).await;
             }
             Control::Piece { number, head } => {
                 let batches = frame.bodies.iter().map(ipc::batch).collect::<io::Result<_>>()?;
                 self.mirror.take(number, head, batches, &*self.planned).map_err(io::Error::other)?;
             }
             Control::Snapshot { number, told } => {
+                self.planned.plan(&told.to_plan()).await;
                 let seen = self.see(&told);
                 self.snapshots.seen().insert(number, seen.map_err(|error| error.to_string()));
                 self.snapshots.newest.send_replace(number);

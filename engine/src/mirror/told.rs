@@ -51,6 +51,14 @@ impl Told {
         self.views.get(name).or_else(|| self.system.get(name))
     }
 
+    /// The views whose state is told, which have to be planned for it to be read.
+    pub fn to_plan(&self) -> BTreeSet<Uuid> {
+        let mut views = BTreeSet::new();
+        let open = self.views.values().chain(self.system.values()).filter_map(|table| table.open.as_ref());
+        open.for_each(|open| open.to_plan(&mut views));
+        views
+    }
+
     /// Those of which open rows are told.
     pub fn opened(&self) -> impl Iterator<Item = (&String, &ToldTable)> {
         self.views.iter().chain(&self.system).filter(|(_, table)| table.open.is_some())
@@ -83,6 +91,18 @@ pub(super) struct ToldClosed {
 pub(super) enum ToldOpen {
     Rows(Vec<u64>),
     Panes(Box<ToldPanes>),
+}
+
+impl ToldOpen {
+    fn to_plan(&self, views: &mut BTreeSet<Uuid>) {
+        let ToldOpen::Panes(panes) = self else { return };
+        views.insert(panes.view);
+        for input in &panes.inputs {
+            if let ToldInput::View(open) = input {
+                open.to_plan(views);
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -28,7 +28,7 @@ pub(crate) use named::at_name;
 pub(crate) use nearby::heed_ranges;
 pub(crate) use not_in::heed_nulls;
 pub(crate) use replan::replan_view;
-pub use replan::{replan, replan_beside};
+pub use replan::{replan, replan_some};
 pub use stream::plan_stream;
 pub(crate) use stream::start as stream_start;
 pub(crate) use subscribed::{CARRIED, RowByRow, carrying};

@@ -21,7 +21,7 @@ use crate::shop::Paced;
 use calm::Calm;
 
 /// What a statement may take before its client gives it up, as clients do.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(5);
 const AT_A_TIME: usize = 3;
 /// Each ends a process that has a limit of memory, or computes on after it was given up.
 const LETHAL: [&str; 6] = [
@@ -48,7 +48,7 @@ async fn nothing_that_is_asked_hurts_ingest() -> Result<()> {
         ["--readers", "1"],
         ["--reader-memory", "768MiB"],
         ["--query-memory", "256MiB"],
-        ["--query-time", "2s"],
+        ["--query-time", "20s"],
     ];
     let place = Place::folder(&shop.script()?, flags.as_flattened())?;
     let instance = Arc::new(place.launch.start(&[]).await?);
