@@ -151,7 +151,7 @@ fn keep<T: Send + 'static>(
             ended = worker.join() => ended.flatten(),
         };
         if let Some(mut ticket) = take(&held) {
-            ticket.finish(outcome.as_ref().map(|()| ()));
+            ticket.finish(outcome.as_ref().copied());
         }
         _ = say.send(outcome);
     });
