@@ -5,6 +5,7 @@
 mod allocator;
 mod bench;
 mod doctor;
+mod reader;
 mod serve;
 mod shell;
 mod threads;
@@ -31,6 +32,9 @@ enum Command {
     Bench(bench::Arguments),
     /// Say what is in a data root, how large and how old it is, and what is wrong; nothing is written, and nobody need run on it
     Doctor(doctor::Arguments),
+    /// A process that a server starts for itself
+    #[command(hide = true)]
+    Reader(reader::Arguments),
     /// Ask questions in SQL: a prompt, or one statement, or a file of them
     Sql(shell::Arguments),
 }
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve::serve(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Reader(arguments) => reader::run(arguments),
         Command::Sql(arguments) => shell::run(arguments),
     }
 }

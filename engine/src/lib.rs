@@ -20,6 +20,7 @@ pub mod view;
 pub mod clock;
 pub mod inspect;
 pub mod memory;
+pub mod mirror;
 pub mod secrets;
 pub mod snapshot;
 pub mod status;

@@ -104,7 +104,7 @@ async fn prepare(
         dataset_schema: prepared.rows.as_deref().map(schema).transpose()?.unwrap_or_default(),
         parameter_schema: schema(&prepared.parameters)?,
         is_update: Some(prepared.rows.is_none()),
-        prepared_statement_handle: handle.encode(),
+        prepared_statement_handle: handle.encode(&service.seal),
     };
     let type_url = arrow_flight::sql::ActionCreatePreparedStatementResult::type_url().to_owned();
     Ok(Any { type_url, value: result.encode_to_vec().into() }.encode_to_vec())
@@ -116,7 +116,7 @@ fn cancel(service: &Service, info: &FlightInfo) -> Result<CancelStatus, Status> 
     let Some(ticket) = ticket else { return Ok(CancelStatus::NotCancellable) };
     match decode_command(&ticket.ticket)? {
         Command::TicketStatementQuery(statement) => {
-            let handle = Handle::decode(&statement.statement_handle)?;
+            let handle = Handle::decode(&statement.statement_handle, &service.seal)?;
             if service.running.cancel(&handle.query) {
                 Ok(CancelStatus::Cancelled)
             } else {

@@ -4,7 +4,9 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
+use futures::stream::BoxStream;
 use thalweg_engine::ErrorKind;
+use thalweg_sql::travel::{Encoded, Form};
 use tonic::Status;
 
 /// gRPC sends the message in a header, and clients cap headers at 8 KiB after percent-encoding.
@@ -24,12 +26,13 @@ pub trait Backend: Send + Sync + 'static {
         parameters: Option<&RecordBatch>,
     ) -> Result<Prepared, Refusal>;
 
-    /// Runs a statement. Dropping the stream of an answer stops the query.
+    /// Runs a statement. Dropping the stream of an answer stops the query. What comes encoded has the form that is asked for.
     async fn execute(
         &self,
         scope: &Scope,
         sql: &str,
         parameters: Option<&RecordBatch>,
+        form: &Form,
     ) -> Result<Answer, Refusal>;
 
     /// Every (catalog, schema) there is, those without tables too.
@@ -58,12 +61,15 @@ pub struct Prepared {
     pub rows: Option<SchemaRef>,
     /// One field per parameter, in order; of type `Null` where the type is not known.
     pub parameters: SchemaRef,
-    /// The answer goes on until somebody ends it; the backend bounds how many there are.
-    pub is_endless: bool,
 }
 
 pub enum Answer {
     Rows(SendableRecordBatchStream),
+    /// With the columns as they were planned.
+    Encoded {
+        planned: SchemaRef,
+        messages: BoxStream<'static, Result<Encoded, Refusal>>,
+    },
     Done(String),
 }
 

@@ -2,7 +2,9 @@
 
 use arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
-use thalweg_sql::session::{self, Client, Database, Session, TableKind, parameters_of_batch};
+use futures::{StreamExt, TryStreamExt};
+use thalweg_sql::session::{self, Answered, Client, Database, Session, TableKind, parameters_of_batch};
+use thalweg_sql::travel::Form;
 
 use crate::backend::{Answer, Backend, Prepared, Refusal, Scope, Table};
 
@@ -22,8 +24,8 @@ impl Backend for Database {
     ) -> Result<Prepared, Refusal> {
         let values = parameters.map(parameters_of_batch).transpose()?;
         let prepared = session_in(self, scope)?.prepare(sql, values.as_deref()).await?;
-        let session::Prepared { rows, parameters, is_endless } = prepared;
-        Ok(Prepared { rows, parameters, is_endless })
+        let session::Prepared { rows, parameters } = prepared;
+        Ok(Prepared { rows, parameters })
     }
 
     async fn execute(
@@ -31,11 +33,15 @@ impl Backend for Database {
         scope: &Scope,
         sql: &str,
         parameters: Option<&RecordBatch>,
+        form: &Form,
     ) -> Result<Answer, Refusal> {
         let values = parameters.map(parameters_of_batch).transpose()?.unwrap_or_default();
-        Ok(match session_in(self, scope)?.execute(sql, &values).await? {
-            session::Answer::Rows(rows) => Answer::Rows(rows),
-            session::Answer::Done(message) => Answer::Done(message),
+        Ok(match session_in(self, scope)?.execute_for(sql, &values, form).await? {
+            Answered::Rows(rows) => Answer::Rows(rows),
+            Answered::Encoded { planned, messages } => {
+                Answer::Encoded { planned, messages: messages.map_err(Refusal::from).boxed() }
+            }
+            Answered::Done(message) => Answer::Done(message),
         })
     }
 

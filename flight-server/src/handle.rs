@@ -2,10 +2,13 @@
 //! the ticket that fetches the rows.
 //!
 //! Nothing is kept on the server for either, so nothing has to be closed, bounded or replicated, and a ticket may be
-//! fetched again. A forged handle can do no more than the statement text in it.
+//! fetched again. What comes back is believed, lengths and schemas in it included, because it is what was given out: each
+//! carries a code that only this process can make.
 
 use bytes::Bytes;
 use prost::Message;
+use ring::hmac;
+use ring::rand::SystemRandom;
 use tonic::Status;
 
 use crate::backend::Scope;
@@ -13,7 +16,19 @@ use crate::session::Settings;
 use crate::wire::Profile;
 
 /// First bytes of a handle, so that a foreign one is told apart; the last is the version of the layout.
-const MAGIC: &[u8] = b"tw\x01";
+const MAGIC: &[u8] = b"tw\x02";
+const CODE_BYTES: usize = 32;
+
+/// Made when the server starts, and known to nobody else: a restart makes all handles foreign.
+#[derive(Debug, Clone)]
+pub(crate) struct Seal(hmac::Key);
+
+impl Seal {
+    pub fn new() -> Seal {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
+        Seal(key.expect("the system has random numbers, or TLS would not work either"))
+    }
+}
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Handle {
@@ -39,9 +54,6 @@ pub(crate) struct Handle {
     /// What the client calls itself.
     #[prost(string, optional, tag = "9")]
     pub client: Option<String>,
-    /// The answer goes on until somebody ends it.
-    #[prost(bool, tag = "10")]
-    pub is_endless: bool,
 }
 
 impl Handle {
@@ -65,15 +77,41 @@ impl Handle {
         Profile { compression: self.compression.clone(), nanoseconds: self.nanoseconds }
     }
 
-    pub fn encode(&self) -> Bytes {
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend(self.encode_to_vec());
-        bytes.into()
+    pub fn encode(&self, seal: &Seal) -> Bytes {
+        let body = self.encode_to_vec();
+        let code = hmac::sign(&seal.0, &body);
+        [MAGIC, code.as_ref(), &body].concat().into()
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, Status> {
-        let unknown = || Status::invalid_argument("this statement handle is not one of this server");
-        let body = bytes.strip_prefix(MAGIC).ok_or_else(unknown)?;
+    pub fn decode(bytes: &[u8], seal: &Seal) -> Result<Self, Status> {
+        let unknown = || {
+            Status::invalid_argument(
+                "this statement handle is not one of this server; prepare the statement again, for it may have been restarted",
+            )
+        };
+        let sealed = bytes.strip_prefix(MAGIC).ok_or_else(unknown)?;
+        let (code, body) = sealed.split_at_checked(CODE_BYTES).ok_or_else(unknown)?;
+        hmac::verify(&seal.0, body, code).map_err(|_| unknown())?;
         <Handle as Message>::decode(body).map_err(|_| unknown())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_that_was_not_given_out_is_foreign_whatever_is_in_it() {
+        let seal = Seal::new();
+        let handle = Handle { sql: "SELECT 1".to_owned(), ..Handle::default() };
+        let given = handle.encode(&seal);
+        assert_eq!(Handle::decode(&given, &seal).unwrap(), handle);
+        assert!(Handle::decode(&given, &Seal::new()).is_err());
+        for at in 0..given.len() {
+            let mut changed = given.to_vec();
+            changed[at] ^= 1;
+            assert!(Handle::decode(&changed, &seal).is_err(), "byte {at}");
+            assert!(Handle::decode(&given[..at], &seal).is_err(), "the first {at} bytes");
+        }
     }
 }

@@ -9,15 +9,17 @@
 //!  client ──► service (one match per kind of call) ──► statement  plan, run, bind
 //!                                                  ──► metadata   catalogs, schemas, tables, types, keys
 //!                                                  ──► actions    prepare, cancel, session options
-//!  client ◄── wire (types every client reads, messages of at most 2 MiB, keepalive) ◄── running (limit, cancel)
+//!  client ◄── wire (types every client reads, messages of at most 2 MiB, keepalive) ◄── running (cancel)
 //! ```
 //!
 //! The server keeps nothing between calls but what is running now and the options of each connection: a prepared
-//! statement, its bound parameters and a ticket are messages that the client holds ([`handle`]).
+//! statement, its bound parameters and a ticket are messages that the client holds ([`handle`]). What comes in is checked
+//! before it is decoded ([`untrusted`]), and connections stay below what the system lets us have ([`connections`]).
 
 mod actions;
 mod backend;
 mod bind;
+mod connections;
 mod database;
 mod handle;
 mod metadata;
@@ -27,6 +29,7 @@ mod service;
 mod session;
 mod sql_info;
 mod statement;
+mod untrusted;
 mod wire;
 
 pub use backend::{Answer, Backend, Prepared, Refusal, Scope, Table};

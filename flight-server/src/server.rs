@@ -7,23 +7,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
-use futures::stream;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tonic::transport::Server;
 
 use crate::backend::Backend;
+use crate::connections::{Bounds, connections};
 use crate::running::Running;
 use crate::service::Service;
-use crate::session::{Connection, Session};
 
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// From being accepted to the first byte of a connection.
+const SILENT_MAX: Duration = Duration::from_secs(10);
+/// A connection without an open call for so long gives way where there is no room.
+const IDLE_MIN: Duration = Duration::from_secs(30);
 
 /// What one server will take on at once.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Queries whose rows are flowing.
-    pub queries_max: usize,
+    /// Beyond it the idlest give way, or others wait to be accepted.
+    pub connections_max: usize,
     /// Calls that one connection may have open.
     pub calls_per_connection_max: u32,
     /// The largest message taken from a client.
@@ -35,9 +37,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            queries_max: 64,
+            connections_max: 1024,
             calls_per_connection_max: 64,
-            message_bytes_max: 16 * 1024 * 1024,
+            message_bytes_max: 4 * 1024 * 1024,
             grace: Duration::from_secs(2),
         }
     }
@@ -54,17 +56,19 @@ pub async fn serve(
     if address.is_some_and(|address| !is_loopback(address)) {
         tracing::warn!(?address, "flight sql listens beyond this machine, without passwords and in clear");
     }
-    let running = Running::new(limits.queries_max);
+    let running = Running::default();
     let service = FlightServiceServer::new(Service::new(Arc::clone(&backend), running.clone()))
         .max_decoding_message_size(limits.message_bytes_max)
         .max_encoding_message_size(usize::MAX);
+    let bounds =
+        Bounds { connections_max: limits.connections_max, silent_max: SILENT_MAX, idle_min: IDLE_MIN };
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = Server::builder()
         .max_concurrent_streams(limits.calls_per_connection_max)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .tcp_nodelay(true)
         .add_service(service)
-        .serve_with_incoming_shutdown(connections(listener, backend), async {
+        .serve_with_incoming_shutdown(connections(listener, backend, bounds), async {
             // A dropped sender means that nobody is left to ask, so stop too.
             let _ = stopped.await;
         });
@@ -86,25 +90,4 @@ pub async fn serve(
 
 fn is_loopback(address: SocketAddr) -> bool {
     address.ip().is_loopback()
-}
-
-fn connections(
-    listener: TcpListener,
-    backend: Arc<dyn Backend>,
-) -> impl stream::Stream<Item = std::io::Result<Connection>> {
-    stream::unfold(listener, move |listener| {
-        let backend = Arc::clone(&backend);
-        async move {
-            let accepted = listener.accept().await.map(|(stream, _)| {
-                // Small answers leave at once; without it the connection works, only slower.
-                let _ = stream.set_nodelay(true);
-                Connection { stream, session: Session::new(backend.defaults()) }
-            });
-            if accepted.is_err() {
-                // Out of file handles, most likely: some will be free again.
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-            Some((accepted, listener))
-        }
-    })
 }

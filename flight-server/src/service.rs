@@ -18,7 +18,7 @@ use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::backend::{Backend, Table};
-use crate::handle::Handle;
+use crate::handle::{Handle, Seal};
 use crate::running::Running;
 use crate::session::{Session, Settings};
 use crate::wire::{self, Profile};
@@ -30,11 +30,12 @@ type Messages<T> = BoxStream<'static, Result<T, Status>>;
 pub(crate) struct Service {
     pub backend: Arc<dyn Backend>,
     pub running: Running,
+    pub seal: Seal,
 }
 
 impl Service {
     pub fn new(backend: Arc<dyn Backend>, running: Running) -> Self {
-        Service { backend, running }
+        Service { backend, running, seal: Seal::new() }
     }
 
     pub fn session<T>(&self, request: &Request<T>) -> Session {
@@ -47,7 +48,7 @@ impl Service {
     }
 
     /// What a descriptor asks for. A path names a table.
-    fn command(descriptor: &FlightDescriptor) -> Result<Wanted, Status> {
+    fn command(&self, descriptor: &FlightDescriptor) -> Result<Wanted, Status> {
         if descriptor.r#type() == DescriptorType::Path {
             let quoted: Vec<_> = descriptor.path.iter().map(|part| quoted(part)).collect();
             return Ok(Wanted::Statement(format!("SELECT * FROM {}", quoted.join("."))));
@@ -55,14 +56,14 @@ impl Service {
         Ok(match decode_command(&descriptor.cmd)? {
             Command::CommandStatementQuery(query) => Wanted::Statement(query.query),
             Command::CommandPreparedStatementQuery(query) => {
-                Wanted::Prepared(Handle::decode(&query.prepared_statement_handle)?)
+                Wanted::Prepared(Handle::decode(&query.prepared_statement_handle, &self.seal)?)
             }
             other => Wanted::Metadata(other),
         })
     }
 
     async fn info(&self, descriptor: FlightDescriptor, settings: Settings) -> Result<FlightInfo, Status> {
-        let info = match Self::command(&descriptor)? {
+        let info = match self.command(&descriptor)? {
             Wanted::Statement(sql) => self.statement_info(Handle::new(sql, settings)).await?,
             Wanted::Prepared(handle) => self.statement_info(handle).await?,
             Wanted::Metadata(command) => {
@@ -77,7 +78,11 @@ impl Service {
 
     /// Metadata goes out as arrow-flight builds it: clients know these schemas by heart.
     fn metadata_rows(batch: RecordBatch) -> Result<Messages<FlightData>, Status> {
-        wire::encode(batch.schema(), &Profile::default(), stream::once(async move { Ok(batch) }))
+        wire::encode(
+            batch.schema(),
+            &Profile::default(),
+            stream::once(async move { Ok(wire::Piece::Rows(batch)) }),
+        )
     }
 
     fn table_info(table: &Table) -> Result<FlightInfo, Status> {
@@ -130,7 +135,7 @@ impl FlightService for Service {
     /// Plans and runs nothing.
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answered<SchemaResult> {
         let settings = self.session(&request).settings();
-        let schema = match Self::command(request.get_ref())? {
+        let schema = match self.command(request.get_ref())? {
             Wanted::Statement(sql) => self.statement_schema(&Handle::new(sql, settings)).await?,
             Wanted::Prepared(handle) => self.statement_schema(&handle).await?,
             Wanted::Metadata(command) => {
@@ -141,13 +146,18 @@ impl FlightService for Service {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answered<Self::DoGetStream> {
+        let call = self.session(&request).call();
         let rows = match decode_command(&request.get_ref().ticket)? {
             Command::TicketStatementQuery(ticket) => {
-                self.statement_rows(Handle::decode(&ticket.statement_handle)?).await?
+                self.statement_rows(Handle::decode(&ticket.statement_handle, &self.seal)?).await?
             }
             command => Self::metadata_rows(metadata::answer(&*self.backend, command).await?)?,
         };
-        Ok(Response::new(rows))
+        let until_the_last = move |message| {
+            let _call = &call;
+            message
+        };
+        Ok(Response::new(rows.map(until_the_last).boxed()))
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answered<Self::DoPutStream> {
@@ -165,7 +175,7 @@ impl FlightService for Service {
                 self.update_result(Handle::new(update.query, settings)).await?
             }
             Command::CommandPreparedStatementUpdate(update) => {
-                let mut handle = Handle::decode(&update.prepared_statement_handle)?;
+                let mut handle = Handle::decode(&update.prepared_statement_handle, &self.seal)?;
                 let parameters = bind::read_if_any(messages).await?;
                 if !parameters.is_empty() {
                     handle.parameters = parameters;
@@ -173,9 +183,9 @@ impl FlightService for Service {
                 self.update_result(handle).await?
             }
             Command::CommandPreparedStatementQuery(query) => {
-                let mut handle = Handle::decode(&query.prepared_statement_handle)?;
+                let mut handle = Handle::decode(&query.prepared_statement_handle, &self.seal)?;
                 handle.parameters = bind::read_if_any(messages).await?;
-                let prepared_statement_handle = Some(handle.encode());
+                let prepared_statement_handle = Some(handle.encode(&self.seal));
                 DoPutPreparedStatementResult { prepared_statement_handle }.encode_to_vec()
             }
             Command::CommandStatementIngest(_) => {

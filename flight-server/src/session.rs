@@ -4,17 +4,12 @@
 //! connection among clients, qualify the names instead.)
 
 use std::collections::HashMap;
-use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tonic::Extensions;
-use tonic::transport::server::Connected;
 
 use crate::backend::Scope;
+use crate::connections::{Call, Life};
 use crate::wire::Profile;
 
 /// The options of one connection, as they are now.
@@ -25,7 +20,11 @@ pub(crate) struct Settings {
 }
 
 #[derive(Clone)]
-pub(crate) struct Session(Arc<Mutex<Settings>>);
+pub(crate) struct Session {
+    settings: Arc<Mutex<Settings>>,
+    /// Of its connection, if it has one.
+    life: Option<Arc<Life>>,
+}
 
 /// Why an option was not set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +35,17 @@ pub(crate) enum Unset {
 
 impl Session {
     pub fn new(defaults: Scope) -> Self {
-        Session(Arc::new(Mutex::new(Settings { scope: defaults, profile: Profile::default() })))
+        let settings = Settings { scope: defaults, profile: Profile::default() };
+        Session { settings: Arc::new(Mutex::new(settings)), life: None }
+    }
+
+    pub fn of_connection(self, life: Arc<Life>) -> Self {
+        Session { life: Some(life), ..self }
+    }
+
+    /// Its connection is at work as long as this is kept.
+    pub fn call(&self) -> Option<Call> {
+        self.life.as_ref().map(Life::call)
     }
 
     /// The session of the connection that a request came by.
@@ -96,56 +105,6 @@ impl Session {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Settings> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A TCP connection that carries its session to every request that comes by it.
-pub(crate) struct Connection {
-    pub stream: TcpStream,
-    pub session: Session,
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Session;
-
-    fn connect_info(&self) -> Session {
-        self.session.clone()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        ctx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(ctx, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, ctx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(ctx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(ctx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(ctx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        ctx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(ctx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,6 +12,7 @@ use arrow_flight::{FlightData, FlightEndpoint, FlightInfo, Ticket};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use prost::Message;
+use thalweg_sql::travel::Form;
 use tonic::Status;
 use uuid::Uuid;
 
@@ -19,7 +20,7 @@ use crate::backend::{Answer, Backend, Prepared};
 use crate::bind;
 use crate::handle::Handle;
 use crate::service::Service;
-use crate::wire;
+use crate::wire::{self, Piece};
 
 /// Longer texts are refused before they are parsed.
 const STATEMENT_BYTES_MAX: usize = 64 * 1024;
@@ -27,16 +28,16 @@ const STATEMENT_BYTES_MAX: usize = 64 * 1024;
 impl Service {
     /// Plans a query and gives a ticket for its rows; runs anything else.
     pub async fn statement_info(&self, mut handle: Handle) -> Result<FlightInfo, Status> {
-        let Prepared { rows, is_endless, .. } = self.plan(&handle).await?;
+        let Prepared { rows, .. } = self.plan(&handle).await?;
         let Some(rows) = rows else {
             let message = self.run_for_effect(&handle).await?;
             let schema = wire::schema_bytes(&Schema::empty())?;
             return Ok(FlightInfo { schema, ..FlightInfo::new() }.with_app_metadata(message));
         };
-        handle.is_endless = is_endless;
         handle.advertised = wire::schema_bytes(&wire::wire_schema(&rows, &handle.profile()))?;
         handle.query = Bytes::copy_from_slice(Uuid::new_v4().as_bytes());
-        let ticket = TicketStatementQuery { statement_handle: handle.encode() }.as_any().encode_to_vec();
+        let ticket =
+            TicketStatementQuery { statement_handle: handle.encode(&self.seal) }.as_any().encode_to_vec();
         Ok(FlightInfo { schema: handle.advertised, ..FlightInfo::new() }
             .with_ordered(true)
             .with_endpoint(FlightEndpoint::new().with_ticket(Ticket::new(ticket))))
@@ -56,7 +57,7 @@ impl Service {
                 handle.sql.len()
             )));
         }
-        let parameters = bind::rows(&handle.parameters)?.into_iter().next().flatten();
+        let parameters = bind::rows(&handle.parameters)?.next().transpose()?.flatten();
         Ok(self.backend.prepare(&handle.scope(), &handle.sql, parameters.as_ref()).await?)
     }
 
@@ -67,7 +68,7 @@ impl Service {
     ) -> Result<BoxStream<'static, Result<FlightData, Status>>, Status> {
         let schema = wire::schema_from_bytes(&handle.advertised)?;
         let opening = self.open(&handle, &schema);
-        let rows = self.running.track(handle.query.clone(), handle.is_endless, opening).await?;
+        let rows = self.running.track(handle.query.clone(), opening).await?;
         wire::encode(schema, &handle.profile(), rows)
     }
 
@@ -76,9 +77,9 @@ impl Service {
         &self,
         handle: &Handle,
         advertised: &SchemaRef,
-    ) -> Result<BoxStream<'static, Result<RecordBatch, Status>>, Status> {
-        let mut parameters = bind::rows(&handle.parameters)?.into_iter();
-        let first = match parameters.next() {
+    ) -> Result<BoxStream<'static, Result<Piece, Status>>, Status> {
+        let mut parameters = bind::rows(&handle.parameters)?;
+        let first = match parameters.next().transpose()? {
             Some(row) => Some(run_for_rows(&self.backend, handle, row, advertised).await?),
             None => None,
         };
@@ -87,7 +88,7 @@ impl Service {
         let others = stream::iter(parameters).then(move |row| {
             let (backend, handle, advertised) =
                 (Arc::clone(&backend), handle.clone(), Arc::clone(&advertised));
-            async move { run_for_rows(&backend, &handle, row, &advertised).await }
+            async move { run_for_rows(&backend, &handle, row?, &advertised).await }
         });
         Ok(stream::iter(first.map(Ok)).chain(others).try_flatten().boxed())
     }
@@ -107,9 +108,11 @@ impl Service {
     async fn run_for_effect(&self, handle: &Handle) -> Result<String, Status> {
         let mut messages = Vec::new();
         for row in bind::rows(&handle.parameters)? {
-            match self.backend.execute(&handle.scope(), &handle.sql, row.as_ref()).await? {
+            let executed =
+                self.backend.execute(&handle.scope(), &handle.sql, row?.as_ref(), &Form::default()).await?;
+            match executed {
                 Answer::Done(message) => messages.push(message),
-                Answer::Rows(_) => {
+                Answer::Rows(_) | Answer::Encoded { .. } => {
                     return Err(Status::internal(
                         "the statement was planned without rows, and answered with some",
                     ));
@@ -125,21 +128,29 @@ async fn run_for_rows(
     handle: &Handle,
     parameters: Option<RecordBatch>,
     advertised: &SchemaRef,
-) -> Result<BoxStream<'static, Result<RecordBatch, Status>>, Status> {
-    let rows = match backend.execute(&handle.scope(), &handle.sql, parameters.as_ref()).await? {
-        Answer::Rows(rows) => rows,
+) -> Result<BoxStream<'static, Result<Piece, Status>>, Status> {
+    let form = Form { schema: Some(Arc::clone(advertised)), compression: handle.profile().compression() };
+    let answer = backend.execute(&handle.scope(), &handle.sql, parameters.as_ref(), &form).await?;
+    let planned = match &answer {
+        Answer::Rows(rows) => rows.schema(),
+        Answer::Encoded { planned, .. } => Arc::clone(planned),
         Answer::Done(_) => {
             return Err(Status::invalid_argument("this ticket is for a statement without rows"));
         }
     };
-    let now = wire::wire_schema(&rows.schema(), &handle.profile());
-    if !same_columns(&now, advertised) {
+    if !same_columns(&wire::wire_schema(&planned, &handle.profile()), advertised) {
         return Err(Status::failed_precondition(
             "the columns have changed since this statement was planned; run it again",
         ));
     }
     let backend = Arc::clone(backend);
-    Ok(rows.map_err(move |error| backend.explain(error).into()).boxed())
+    Ok(match answer {
+        Answer::Rows(rows) => {
+            rows.map_ok(Piece::Rows).map_err(move |error| backend.explain(error).into()).boxed()
+        }
+        Answer::Encoded { messages, .. } => messages.map_ok(Piece::Encoded).map_err(Status::from).boxed(),
+        Answer::Done(_) => stream::empty().boxed(),
+    })
 }
 
 /// Names and types are compared; nullability is the advertised one's to say.

@@ -9,5 +9,6 @@ pub mod plain;
 pub mod plan;
 pub mod session;
 pub mod tables;
+pub mod travel;
 
 pub use error::{Error, Position, Result};

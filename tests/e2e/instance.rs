@@ -66,6 +66,14 @@ fn binary() -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// Every test can be run through processes that run queries: `THALWEG_READERS=1`. A test that says how many is left alone.
+fn readers(flags: &[String]) -> Option<[String; 2]> {
+    if flags.iter().any(|flag| flag == "--readers") {
+        return None;
+    }
+    std::env::var("THALWEG_READERS").ok().map(|count| ["--readers".to_owned(), count])
+}
+
 impl Launch {
     /// The same data, and no file of SQL.
     pub fn without_script(&self) -> Launch {
@@ -94,9 +102,10 @@ impl Launch {
             .args(["--data", &self.data, "--flight", "127.0.0.1:0"])
             .args(epoch)
             .args(&self.flags)
+            .args(readers(&self.flags).into_iter().flatten())
             .args(more)
             .envs(self.environment.iter().cloned())
-            .env("RUST_LOG", "warn,thalweg=info,thalweg_engine=info")
+            .env("RUST_LOG", "warn,thalweg=info,thalweg_engine=info,thalweg_readers=info")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr)
@@ -258,6 +267,22 @@ impl Instance {
         let status = Command::new("prlimit").args(["--pid", &pid, limit]).status().await;
         ensure!(status.context("prlimit, of util-linux")?.success(), "cannot set {limit}");
         Ok(())
+    }
+
+    /// The processes that it runs queries in, as they are now.
+    pub fn readers(&self) -> Result<Vec<u32>> {
+        let pid = self.child.id().context("it has ended")?;
+        let mut readers = vec![];
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            let children = std::fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
+            readers.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        }
+        Ok(readers)
+    }
+
+    /// How often its log says that one of them has ended.
+    pub fn readers_ended(&self) -> Result<usize> {
+        Ok(std::fs::read_to_string(&self.log)?.matches("a reader has ended").count())
     }
 
     /// The most that was ever resident.

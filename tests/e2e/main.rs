@@ -5,6 +5,7 @@ mod collect;
 mod commit_steps;
 mod create_stream;
 mod failures;
+mod hostile;
 mod http;
 mod instance;
 mod kill_loop;

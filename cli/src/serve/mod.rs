@@ -3,9 +3,11 @@
 //! Owns: putting the parts together, the order of starting and stopping. A start claims the data, plans again what the
 //! manifest names, resumes, runs the given files, and only then listens. A stop goes the other way round.
 
+mod descriptors;
 mod memory;
 mod options;
 mod progress;
+mod query_options;
 mod trade;
 
 use std::io::{IsTerminal, Write};
@@ -21,7 +23,8 @@ use thalweg_engine::clock::{Clock, SystemClock};
 use thalweg_engine::job::{Engine, Opened, Settings};
 use thalweg_engine::source::Logs;
 use thalweg_flight_server::Limits;
-use thalweg_sql::session::{Client, Database, Settings as QuerySettings};
+use thalweg_readers::Readers;
+use thalweg_sql::session::{Client, Database};
 use thalweg_web::Front;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -143,7 +146,7 @@ fn tell(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-fn log(default: &str) {
+pub fn log(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let colours = std::io::stderr().is_terminal();
@@ -171,6 +174,12 @@ struct Starting {
 
 async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watched: bool) -> Result<()> {
     let common = &starting.common;
+    let limits = (Limits::default(), thalweg_web::Limits::default());
+    let connections = descriptors::raised(limits.0.connections_max, limits.1.connections_max);
+    let limits = (
+        Limits { connections_max: connections.flight, ..limits.0 },
+        thalweg_web::Limits { connections_max: connections.http, ..limits.1 },
+    );
     // The address is taken first: a port in use should not cost a claim.
     let listener = TcpListener::bind(&common.flight).await.with_context(|| {
         format!("cannot listen on {}; choose another with --flight HOST:PORT", common.flight)
@@ -187,10 +196,9 @@ async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watch
     let web_address = web_listener.as_ref().map(TcpListener::local_addr).transpose()?;
     // It is there from the start, and says that it is no use yet.
     let web = web_listener.map(|listener| {
-        let limits = thalweg_web::Limits::default();
         let (close, closed) = tokio::sync::oneshot::channel::<()>();
         let closed = async move { _ = closed.await };
-        (tokio::spawn(thalweg_web::serve(listener, Arc::clone(&front), limits, closed)), close)
+        (tokio::spawn(thalweg_web::serve(listener, Arc::clone(&front), limits.1, closed)), close)
     });
     let (engine, database) = tokio::select! {
         biased;
@@ -211,8 +219,7 @@ async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watch
     // The demo is what greets.
     let trading = is_demo.then(|| tokio::spawn(trade::trade(database.clone())));
     let backend = Arc::new(database);
-    let server =
-        tokio::spawn(thalweg_flight_server::serve(listener, backend, Limits::default(), stop.clone()));
+    let server = tokio::spawn(thalweg_flight_server::serve(listener, backend, limits.0, stop.clone()));
     let reporting = watched.then(|| tokio::spawn(progress::report(engine.clone())));
     let outcome = tokio::select! {
         biased;
@@ -252,8 +259,11 @@ async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watch
 async fn start(starting: &Starting) -> Result<(Engine, Database)> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let engine = start_engine(starting, Arc::clone(&clock)).await?;
-    let (queries, settings) = (starting.queries.clone(), QuerySettings::default());
+    let (queries, settings) = (starting.queries.clone(), starting.common.queries.settings());
     let database = Database::new(Arc::new(engine.clone()), clock, queries, settings)?;
+    if let Some((count, launch)) = starting.common.readers()? {
+        database.run_elsewhere(Arc::new(Readers::start(count, launch, Arc::new(engine.clone()))?));
+    }
     for script in &starting.scripts {
         if let Err(error) = run_script(&database, script).await {
             engine.stop().await.ok();

@@ -9,12 +9,17 @@ use thalweg_engine::ids::Offset;
 use thalweg_engine::job::Settings;
 use thalweg_engine::secrets::Secrets;
 use thalweg_engine::source::FilesRoots;
+use thalweg_readers::Launch;
 use thalweg_sql::plan::values;
 
 use super::memory;
+use super::query_options::QueryOptions;
+use crate::reader;
 
 /// With less the shares of what passes through would hold up the reading.
 const MEMORY_LEAST: usize = 64 << 20;
+/// The stacks of its threads, and what planning takes.
+const READER_MEMORY_LEAST: usize = 256 << 20;
 
 #[derive(clap::Args)]
 pub struct ServeArguments {
@@ -92,6 +97,9 @@ pub struct Common {
     #[arg(long, value_name = "DIR")]
     pub files_root: Vec<PathBuf>,
 
+    #[command(flatten)]
+    pub queries: QueryOptions,
+
     /// Push aside an instance that seems to be alive on the same data; it stops at its next commit
     #[arg(long)]
     pub takeover: bool,
@@ -156,6 +164,26 @@ impl Common {
             files_roots: FilesRoots::below(&folders)?,
             ..Settings::default()
         })
+    }
+
+    /// How many processes run queries, and how each is started; none where queries run beside ingest.
+    pub fn readers(&self) -> Result<Option<(usize, Launch)>> {
+        let count = self.queries.readers();
+        let memory_bytes = self.queries.reader_memory(memory::available());
+        ensure!(
+            memory_bytes >= READER_MEMORY_LEAST,
+            "--reader-memory is at least {} MiB",
+            READER_MEMORY_LEAST >> 20
+        );
+        let settings = self.queries.settings();
+        let arguments = reader::Arguments {
+            data: self.data.clone(),
+            parent: std::process::id(),
+            threads: settings.parallelism.max(2),
+            query_memory: settings.query_memory_bytes.min(memory_bytes / 2),
+            query_seconds: settings.query_deadline.as_secs().max(1) * 2,
+        };
+        Ok((count > 0).then(|| (count, Launch { arguments: arguments.line(), memory_bytes })))
     }
 
     pub fn failpoints(&self) -> Result<Failpoints> {

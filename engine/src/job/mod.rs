@@ -61,7 +61,7 @@ use crate::status::Status;
 use crate::{Error, Result};
 
 pub(crate) use intake::Intake;
-pub(crate) use refused::RefusedRows;
+pub(crate) use refused::{RefusedRows, system_view};
 
 use catalog::Request;
 use coordinator::Command;

@@ -86,6 +86,12 @@ impl RefusedTable {
     }
 }
 
+/// The table of that identity.
+pub fn system_view(id: Uuid) -> Option<ViewSpec> {
+    let both = [RefusedTable::RejectedRecords, RefusedTable::LateRows];
+    both.into_iter().find(|table| table.id() == id).map(RefusedTable::spec)
+}
+
 /// One record, or a run of them, on its way to a table.
 #[derive(Debug, Clone)]
 pub struct RefusedRow {

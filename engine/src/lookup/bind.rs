@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::common::internal_datafusion_err;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::content::Content;
@@ -39,6 +39,28 @@ impl Contents {
             }
         }
         Ok(shape)
+    }
+
+    /// What the plans of a view are over.
+    pub fn bound_in(view: &ViewSpec) -> Result<Contents> {
+        let mut contents = Contents::default();
+        let mut look = |plan: &Arc<dyn ExecutionPlan>| {
+            plan.apply(|node| {
+                if let Some(lookup) = (node.as_ref() as &dyn Any).downcast_ref::<LookupExec>() {
+                    contents.0.insert(lookup.table().to_owned(), Arc::clone(lookup.content()));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+            .map(|_| ())
+        };
+        match &view.shape {
+            ViewShape::Copy { lowers } => lowers.iter().try_for_each(&mut look)?,
+            ViewShape::Units { cuts, upper, .. } => {
+                let lowers = cuts.iter().flat_map(|cut| &cut.lowers);
+                lowers.map(|lower| &lower.plan).chain([&upper.plan]).try_for_each(&mut look)?;
+            }
+        }
+        Ok(contents)
     }
 
     fn of_plan(&self, plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {

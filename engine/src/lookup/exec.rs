@@ -60,6 +60,10 @@ impl LookupExec {
         &self.table
     }
 
+    pub fn content(&self) -> &Arc<Content> {
+        &self.content
+    }
+
     /// The same over another content.
     pub fn over(&self, content: Arc<Content>) -> LookupExec {
         LookupExec { content, ..self.with_input(Arc::clone(&self.input)) }

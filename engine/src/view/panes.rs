@@ -105,6 +105,14 @@ impl Panes {
         self.count();
     }
 
+    /// As a reader sees them: what is open, whatever of it is durable.
+    pub fn restore_open(&mut self, parts: Vec<Part>, closed_through: Option<Micros>, left: Left) {
+        self.filed = BTreeMap::from([(Epoch::default(), vec![Arc::new(parts)])]);
+        self.closed_through = closed_through;
+        self.left = left;
+        self.count();
+    }
+
     /// A watermark was set by a statement, and the legs have come to an instant: what ends behind it is open, but for the
     /// windows that have left.
     pub fn set_back(&mut self, through: Micros) {

@@ -6,12 +6,17 @@
 //! INV-2: a partition's watermark and a stream's frontier never fall, but where a statement sets them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, TimestampMicrosecondArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array,
+};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 
 use crate::ids::{END_OF_TIME, Micros};
 use crate::view::Extent;
 use crate::view::left::Left;
+use crate::{Error, Result};
 
 /// The event time of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +71,26 @@ impl Observed {
         assert_eq!(times.null_count(), 0, "rows without an event time are rejected before");
         assert_eq!(times.len(), before.len(), "each row met a watermark");
         Observed { times, before }
+    }
+
+    /// For whoever takes it elsewhere.
+    pub fn as_batch(&self) -> Result<RecordBatch> {
+        let before = Int64Array::from(self.before.clone());
+        Ok(RecordBatch::try_from_iter([
+            ("time", Arc::new(self.times.clone()) as ArrayRef),
+            ("before", Arc::new(before)),
+        ])?)
+    }
+
+    /// What [`Observed::as_batch`] made.
+    pub fn of_batch(batch: &RecordBatch) -> Result<Observed> {
+        let times =
+            batch.columns().first().and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
+        let before = batch.columns().get(1).and_then(|before| before.as_primitive_opt::<Int64Type>());
+        match (times, before) {
+            (Some(times), Some(before)) => Ok(Observed::new(times.clone(), before.values().to_vec())),
+            _ => Err(Error::Internal("times and watermarks are not what they were".into())),
+        }
     }
 
     pub fn concat<'a>(pieces: impl Iterator<Item = &'a Observed>) -> Observed {

@@ -15,6 +15,8 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
 
+use thalweg_sql::travel::Form;
+
 use super::{Answer, Backend, Prepared, Refusal, Scope, Table};
 
 pub struct PlainBackend(SessionContext);
@@ -100,7 +102,7 @@ impl Backend for PlainBackend {
             .collect();
         fields.sort_by(|a, b| a.name().cmp(b.name()));
         let rows = (!is_ddl(&plan)).then(|| Arc::clone(plan.schema().inner()));
-        Ok(Prepared { rows, parameters: Arc::new(Schema::new(fields)), is_endless: false })
+        Ok(Prepared { rows, parameters: Arc::new(Schema::new(fields)) })
     }
 
     async fn execute(
@@ -108,6 +110,7 @@ impl Backend for PlainBackend {
         scope: &Scope,
         sql: &str,
         parameters: Option<&RecordBatch>,
+        _: &Form,
     ) -> Result<Answer, Refusal> {
         let (ctx, plan) = self.plan(scope, sql, parameters).await?;
         let done = is_ddl(&plan);

@@ -32,6 +32,8 @@ pub enum Statement {
     DropEndpoint(DropEndpoint),
     Restart(Restart),
     SetWatermark(SetWatermark),
+    /// `KILL QUERY 12`
+    Kill(u64),
     Show(Shown),
     /// `SHOW WHY view`
     ShowWhy(Name),
@@ -134,6 +136,9 @@ pub(super) fn statement(parser: &mut Parser) -> Result<Statement> {
         drop_statement(parser)
     } else if take_words(parser, &["ALTER"]) {
         alter(parser)
+    } else if take_words(parser, &["KILL"]) {
+        take_words(parser, &["QUERY"]);
+        Ok(Statement::Kill(parser.parse_literal_uint()?))
     } else if take_words(parser, &["SHOW"]) {
         show(parser)
     } else if take_words(parser, &["DESCRIBE"]) || take_words(parser, &["DESC"]) {
@@ -148,7 +153,7 @@ pub(super) fn statement(parser: &mut Parser) -> Result<Statement> {
     } else {
         let found = parser.peek_token().token;
         Err(Error::invalid(format!("expected a statement, found {found}")).at(here(parser)).hint(
-            "statements are SELECT, SUBSCRIBE, CREATE STREAM, CREATE TABLE, CREATE MATERIALIZED VIEW, CREATE VIEW, CREATE ENDPOINT, ALTER, DROP, SHOW, DESCRIBE and EXPLAIN; \
+            "statements are SELECT, SUBSCRIBE, CREATE STREAM, CREATE TABLE, CREATE MATERIALIZED VIEW, CREATE VIEW, CREATE ENDPOINT, ALTER, DROP, SHOW, DESCRIBE, EXPLAIN and KILL QUERY; \
              nothing is inserted: rows come from streams, files and topics",
         ))
     }

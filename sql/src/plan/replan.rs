@@ -1,9 +1,11 @@
 //! What a manifest names, planned again: a restart keeps statements, never plans.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use thalweg_engine::job::{CatalogEntry, Replanned};
 use thalweg_engine::spec::{KeptStatement, LookupSpec, StreamSpec, ViewSpec};
+use uuid::Uuid;
 
 use crate::parse::{self, PlainViews, Statement};
 use crate::plan::view::{Inputs, plan_known_view, relations};
@@ -17,6 +19,18 @@ pub async fn replan(
     views: &[CatalogEntry],
     kept: &[KeptStatement],
 ) -> (Vec<StreamSpec>, Vec<LookupSpec>, Vec<Replanned>) {
+    replan_some(streams, tables, views, kept, &[], |_| true).await
+}
+
+/// The same of some views, and of those that they read, where others are planned already.
+pub async fn replan_some(
+    streams: &[CatalogEntry],
+    tables: &[CatalogEntry],
+    views: &[CatalogEntry],
+    kept: &[KeptStatement],
+    planned_views: &[Arc<ViewSpec>],
+    is_wanted: impl Fn(Uuid) -> bool,
+) -> (Vec<StreamSpec>, Vec<LookupSpec>, Vec<Replanned>) {
     let plain = PlainViews::of(kept);
     let unplanned = |entry: &CatalogEntry, error: Error| {
         StreamSpec::unplanned(entry.id, entry.name.clone(), entry.sql.clone(), error.to_string())
@@ -29,9 +43,22 @@ pub async fn replan(
     let table = |entry| Arc::new(replan_table(entry).unwrap_or_else(|error| unplanned(entry, error)));
     let tables: Vec<Arc<LookupSpec>> = tables.iter().map(table).collect();
     let mut replanned: Vec<Replanned> = vec![];
-    let mut known: Vec<Arc<ViewSpec>> = vec![];
+    let mut known: Vec<Arc<ViewSpec>> = planned_views.to_vec();
+    let unknown = views.iter().filter(|entry| planned_views.iter().all(|view| view.id != entry.id));
     let mut left: Vec<(&CatalogEntry, Vec<String>)> =
-        views.iter().map(|entry| (entry, read_by(entry, &plain))).collect();
+        unknown.map(|entry| (entry, read_by(entry, &plain))).collect();
+    let mut wanted: BTreeSet<String> =
+        left.iter().filter(|(entry, _)| is_wanted(entry.id)).map(|(entry, _)| entry.name.clone()).collect();
+    loop {
+        let reads =
+            left.iter().filter(|(entry, _)| wanted.contains(&entry.name)).flat_map(|(_, reads)| reads);
+        let more: Vec<String> = reads.filter(|read| !wanted.contains(*read)).cloned().collect();
+        if more.is_empty() {
+            break;
+        }
+        wanted.extend(more);
+    }
+    left.retain(|(entry, _)| wanted.contains(&entry.name));
     while !left.is_empty() {
         // A view after those that it reads.
         let waits = |(entry, reads): &(&CatalogEntry, Vec<String>)| {

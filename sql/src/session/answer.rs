@@ -1,25 +1,32 @@
 //! Rows on their way to a client: a query's task on one side of a short queue, the client's stream on the other.
 //!
-//! Dropping the stream aborts the task. The deadline is watched on the client's side, since a plan that computes for
-//! minutes within one poll would not notice it. A task that ends without having said so has panicked, and the client
-//! is told: an answer is never cut short in silence.
+//! Dropping the stream aborts the task. A keeper beside it watches the deadline, whoever stops it and a client that takes
+//! nothing, and gives its slot back whether the stream is polled or not. A task that ends without having said so has
+//! panicked, and the client is told: an answer is never cut short in silence.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::DataFusionError;
-use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
-use futures::{FutureExt, Stream, StreamExt};
+use datafusion::common::runtime::trace_future;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::stream::BoxStream;
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
-use super::registry::Ticket;
+use super::registry::{self, Ticket};
+use super::settings::Settings;
 use crate::tables::stamp;
+use crate::travel::Encoded;
 use crate::{Error, Result};
 
 /// Batches that wait for a slow client; then the query pauses.
@@ -36,31 +43,44 @@ pub enum Answer {
 /// What a running query may use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    pub deadline: Instant,
-    /// From the start to the deadline.
+    /// Of computing.
     pub time: Duration,
     pub memory_bytes: usize,
+    pub rows_max: Option<u64>,
     /// How long the client may take nothing of what is there.
-    pub stalled: Option<Duration>,
+    pub stalled: Duration,
+    /// It is a subscription.
+    pub rows_are_changes: bool,
 }
 
 impl Bounds {
+    /// Of a query.
+    pub fn of(settings: &Settings) -> Bounds {
+        Bounds {
+            time: settings.query_deadline,
+            memory_bytes: settings.query_memory_bytes,
+            rows_max: settings.query_rows_max,
+            stalled: settings.client_patience,
+            rows_are_changes: false,
+        }
+    }
+
     /// Says which bound was passed, where DataFusion names an operator of the plan.
     pub(crate) fn explain(&self, error: DataFusionError) -> Error {
         if !matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) {
             return Error::from(error);
         }
         Error::invalid(format!("the query needs more memory than it may. limit_bytes={}", self.memory_bytes))
-            .hint("read less: name a time range in WHERE, group by fewer keys, or sort fewer rows")
+            .hint("read less: name a time range in WHERE, group by fewer keys, or sort fewer rows; --query-memory allows more")
     }
 }
 
-/// A task that ends when nobody waits for it any more.
+/// A task that ends when nobody waits for it any more. Whoever traces what DataFusion spawns traces it too.
 pub(crate) struct Task<T>(JoinHandle<T>);
 
 impl<T: Send + 'static> Task<T> {
     pub fn spawn(runtime: &Handle, work: impl Future<Output = T> + Send + 'static) -> Task<T> {
-        Task(runtime.spawn(work))
+        Task(runtime.spawn(trace_future(work)))
     }
 
     /// A panic of the task is an error of the statement, not of the server.
@@ -88,100 +108,178 @@ pub(crate) fn start(
     bounds: Bounds,
     ticket: Ticket,
 ) -> SendableRecordBatchStream {
-    let (tx, rx) = mpsc::channel(QUEUE_BATCHES);
-    let task = Task::spawn(runtime, drive(rows, SchemaRef::clone(&schema), tx, bounds.stalled));
-    let sleep = Box::pin(tokio::time::sleep_until(bounds.deadline));
-    Box::pin(AnswerStream { schema, rx, task, sleep, bounds, ticket, ended: false })
+    let promised = SchemaRef::clone(&schema);
+    let stamped = rows.map(move |batch| {
+        let batch = batch.and_then(|batch| stamp::batch(&promised, &batch));
+        batch.map_err(|error| bounds.explain(error))
+    });
+    let kept = keep(runtime, stamped.boxed(), |batch: &RecordBatch| batch.num_rows() as u64, bounds, ticket);
+    Box::pin(RecordBatchStreamAdapter::new(schema, kept.map_err(DataFusionError::from)))
 }
 
-async fn drive(
-    mut rows: SendableRecordBatchStream,
-    schema: SchemaRef,
-    tx: mpsc::Sender<Result<RecordBatch, DataFusionError>>,
-    stalled: Option<Duration>,
-) -> Result<()> {
-    while let Some(batch) = rows.next().await {
-        let batch = batch.and_then(|batch| stamp::batch(&schema, &batch));
-        let failed = batch.is_err();
-        let sent = match stalled {
-            None => tx.send(batch).await,
-            Some(limit) => match tokio::time::timeout(limit, tx.send(batch)).await {
-                Ok(sent) => sent,
-                Err(_) => return Err(left(limit)),
-            },
-        };
-        // A receiver that is gone has aborted this task already.
-        if sent.is_err() || failed {
-            break;
-        }
-    }
-    Ok(())
-}
-
-fn left(limit: Duration) -> Error {
-    Error::invalid(format!("the client took nothing of what it was told for {limit:?}"))
-        .hint("SUBSCRIBE again, AFTER the last token that came")
-}
-
-struct AnswerStream {
-    schema: SchemaRef,
-    rx: mpsc::Receiver<Result<RecordBatch, DataFusionError>>,
-    task: Task<Result<()>>,
-    sleep: Pin<Box<Sleep>>,
+/// Hands messages on that another process makes.
+pub(crate) fn start_away(
+    messages: BoxStream<'static, Result<Encoded>>,
     bounds: Bounds,
     ticket: Ticket,
+) -> BoxStream<'static, Result<Encoded>> {
+    keep(&Handle::current(), messages, |message| message.rows, bounds, ticket).boxed()
+}
+
+fn keep<T: Send + 'static>(
+    runtime: &Handle,
+    items: BoxStream<'static, Result<T>>,
+    rows_of: fn(&T) -> u64,
+    bounds: Bounds,
+    ticket: Ticket,
+) -> AnswerStream<T> {
+    let (tx, rx) = mpsc::channel(QUEUE_BATCHES);
+    let (say, end) = oneshot::channel();
+    let pauses = Arc::new(Pauses::default());
+    let driver = Driver { tx: tx.clone(), rows_of, bounds, pauses: Arc::clone(&pauses), sent: ticket.rows() };
+    let worker = Task::spawn(runtime, driver.drive(items));
+    let stopped = ticket.stopped();
+    let ticket = Arc::new(Mutex::new(Some(ticket)));
+    let held = Arc::clone(&ticket);
+    // Among the threads of whoever asks: those of queries may all be within some long computation.
+    tokio::spawn(async move {
+        let outcome = tokio::select! {
+            biased;
+            () = tx.closed() => return,
+            () = stopped => Err(registry::stopped()),
+            () = pauses.computed(bounds.time) => Err(deadline_passed(bounds.time)),
+            ended = worker.join() => ended.flatten(),
+        };
+        if let Some(mut ticket) = take(&held) {
+            ticket.finish(outcome.as_ref().copied());
+        }
+        _ = say.send(outcome);
+    });
+    AnswerStream { rx, end: Some(end), ticket, ended: false }
+}
+
+fn take(ticket: &Mutex<Option<Ticket>>) -> Option<Ticket> {
+    ticket.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// How long a query has waited for its client.
+#[derive(Default)]
+struct Pauses {
+    micros: AtomicU64,
+}
+
+impl Pauses {
+    /// Resolves when a query has computed for so long since now, or has taken twice as long with all its pauses.
+    async fn computed(&self, limit: Duration) {
+        let begun = Instant::now();
+        loop {
+            let paused = Duration::from_micros(self.micros.load(Ordering::Relaxed)).min(limit);
+            let due = begun + limit + paused;
+            if Instant::now() >= due {
+                return;
+            }
+            tokio::time::sleep_until(due).await;
+        }
+    }
+}
+
+struct Driver<T> {
+    tx: mpsc::Sender<T>,
+    rows_of: fn(&T) -> u64,
+    bounds: Bounds,
+    pauses: Arc<Pauses>,
+    sent: Arc<AtomicU64>,
+}
+
+impl<T: Send> Driver<T> {
+    async fn drive(self, mut items: BoxStream<'static, Result<T>>) -> Result<()> {
+        while let Some(item) = items.next().await {
+            let item = item?;
+            let rows = (self.rows_of)(&item);
+            if let Some(most) = self.bounds.rows_max
+                && self.sent.load(Ordering::Relaxed) + rows > most
+            {
+                return Err(Error::invalid(format!(
+                    "the query answers with more rows than it may. most={most}"
+                ))
+                .hint("read less: LIMIT, or a time range in WHERE; --query-rows allows more"));
+            }
+            let permit = match self.tx.try_reserve() {
+                Ok(permit) => permit,
+                Err(_) => {
+                    let begun = Instant::now();
+                    let waited = tokio::time::timeout(self.bounds.stalled, self.tx.reserve()).await;
+                    let paused = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+                    self.pauses.micros.fetch_add(paused, Ordering::Relaxed);
+                    match waited {
+                        Ok(Ok(permit)) => permit,
+                        // A receiver that is gone has aborted this task already.
+                        Ok(Err(_)) => return Ok(()),
+                        Err(_) => return Err(left(&self.bounds)),
+                    }
+                }
+            };
+            permit.send(item);
+            self.sent.fetch_add(rows, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+fn left(bounds: &Bounds) -> Error {
+    let limit = bounds.stalled;
+    let error = Error::invalid(format!("the client took nothing of what was there for it for {limit:?}"));
+    error.hint(match bounds.rows_are_changes {
+        true => "SUBSCRIBE again, AFTER the last token that came",
+        false => "ask again, and take the rows as they come; --client-patience allows for more",
+    })
+}
+
+struct AnswerStream<T> {
+    rx: mpsc::Receiver<T>,
+    /// What became of it, until that is known to be good.
+    end: Option<oneshot::Receiver<Result<()>>>,
+    ticket: Arc<Mutex<Option<Ticket>>>,
     ended: bool,
 }
 
-impl AnswerStream {
-    fn fail(&mut self, error: Error) -> Option<Result<RecordBatch, DataFusionError>> {
-        self.ended = true;
-        self.task.0.abort();
-        self.ticket.finish(Err(&error));
-        Some(Err(DataFusionError::from(error)))
+impl<T> Drop for AnswerStream<T> {
+    /// Its place is free at once; the task hears of it by the queue.
+    fn drop(&mut self) {
+        drop(take(&self.ticket));
     }
 }
 
-impl Stream for AnswerStream {
-    type Item = Result<RecordBatch, DataFusionError>;
+impl<T> Stream for AnswerStream<T> {
+    type Item = Result<T>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.ended {
             return Poll::Ready(None);
         }
-        if self.sleep.poll_unpin(cx).is_ready() {
-            let limit = self.bounds.time;
-            return Poll::Ready(self.fail(deadline_passed(limit)));
+        // What went wrong is told before what waits.
+        if let Some(end) = &mut self.end
+            && let Poll::Ready(outcome) = end.poll_unpin(cx)
+        {
+            self.end = None;
+            let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("the query was given up")));
+            if let Err(error) = outcome {
+                self.ended = true;
+                return Poll::Ready(Some(Err(error)));
+            }
         }
         match ready!(self.rx.poll_recv(cx)) {
-            Some(Ok(batch)) => {
-                self.ticket.sent(batch.num_rows());
-                Poll::Ready(Some(Ok(batch)))
+            Some(item) => Poll::Ready(Some(Ok(item))),
+            None if self.end.is_some() => Poll::Pending,
+            None => {
+                self.ended = true;
+                Poll::Ready(None)
             }
-            Some(Err(error)) => {
-                let error = self.bounds.explain(error);
-                Poll::Ready(self.fail(error))
-            }
-            None => match ready!(self.task.0.poll_unpin(cx)) {
-                Ok(Ok(())) => {
-                    self.ended = true;
-                    self.ticket.finish(Ok(()));
-                    Poll::Ready(None)
-                }
-                Ok(Err(error)) => Poll::Ready(self.fail(error)),
-                Err(error) => Poll::Ready(self.fail(panicked(&error))),
-            },
         }
-    }
-}
-
-impl RecordBatchStream for AnswerStream {
-    fn schema(&self) -> SchemaRef {
-        SchemaRef::clone(&self.schema)
     }
 }
 
 pub(crate) fn deadline_passed(limit: Duration) -> Error {
     Error::invalid(format!("the query took longer than it may. limit={limit:?}"))
-        .hint("read less: name a time range in WHERE, or fewer columns")
+        .hint("read less: name a time range in WHERE, or fewer columns; --query-time allows more")
 }

@@ -1,7 +1,7 @@
 //! What all sessions share: the job, the bounds, the runtime that queries run on, and the list of queries.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::cache::cache_manager::CacheManagerConfig;
@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use super::elsewhere::Elsewhere;
 use super::endpoint::{Endpoint, Read};
 use super::engine::Engine;
 use super::registry::{QueryStatus, Registry};
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     pub changes: Mutex<()>,
     pub read: Read,
     pub feeds: Feeds,
+    /// Where queries run, if not here.
+    pub elsewhere: OnceLock<Arc<dyn Elsewhere>>,
     /// By the stream's identity.
     pub collectors: std::sync::Mutex<BTreeMap<Uuid, Arc<Collector>>>,
     /// Of this process, for what must not outlive it.
@@ -73,7 +76,7 @@ impl Database {
             .with_cache_manager(CacheManagerConfig::default().with_metadata_cache_limit(FOOTERS_BYTES_MAX))
             .with_disk_manager_builder(no_disk())
             .build_arc()?;
-        let registry = Arc::new(Registry::new(clock, settings.queries_max));
+        let registry = Arc::new(Registry::new(clock, &settings));
         let template = template(&settings);
         let shared = Shared {
             engine,
@@ -83,6 +86,7 @@ impl Database {
             changes: Mutex::new(()),
             read: Read::default(),
             feeds: Feeds::default(),
+            elsewhere: OnceLock::new(),
             collectors: std::sync::Mutex::default(),
             nonce: Uuid::new_v4(),
             template,

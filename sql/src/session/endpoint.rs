@@ -22,13 +22,14 @@ use super::answer::Answer;
 use super::change;
 use super::collect::Collect;
 use super::database::{Database, Shared};
-use super::registry::Kind;
+use super::elsewhere::What;
 use super::{Prepared, Session};
 use crate::error::suggestion;
 use crate::parse::{
     self, CreateEndpoint, DropEndpoint, EndpointWork, ParameterDeclaration, Statement, walk_mut,
 };
 use crate::plan::{scalar_type, type_text};
+use crate::travel::Form;
 use crate::{Error, Position, Result};
 
 /// A declared endpoint.
@@ -76,7 +77,7 @@ impl Parameter {
 }
 
 impl Endpoint {
-    fn of(spec: &KeptStatement) -> Result<Endpoint> {
+    pub(super) fn of(spec: &KeptStatement) -> Result<Endpoint> {
         match parse::statement(&spec.sql)?.statement {
             Statement::CreateEndpoint(create) => planned(&create, spec),
             _ => Err(Error::internal(format!("the catalog's text of {} is no endpoint", spec.name))),
@@ -99,11 +100,20 @@ impl Endpoint {
         }
     }
 
-    fn query(&self) -> Result<Box<Query>> {
+    pub(super) fn query(&self) -> Result<Box<Query>> {
         match &self.work {
             Work::Ask(query) => Ok(query.clone()),
             Work::Collect(_) => Err(Error::invalid(format!("{} takes events, and answers none", self.path))),
         }
+    }
+
+    /// The views that all of its answer comes from, where that is known by now.
+    pub(super) fn reads(&self) -> Option<BTreeSet<String>> {
+        self.reads.get().cloned().flatten()
+    }
+
+    fn what(&self) -> What {
+        What::Endpoint { path: self.path.clone(), sql: self.sql.clone() }
     }
 
     /// `minutes INT DEFAULT 5, country STRING`
@@ -291,13 +301,21 @@ impl Session {
         // With values, for what does not fit is found once types are settled.
         let value = |it: &Parameter| it.default.clone().map_or_else(|| ScalarValue::try_from(&it.kind), Ok);
         let values = endpoint.parameters.iter().map(value).collect::<Result<Vec<_>, _>>()?;
-        self.prepare_query(endpoint.query()?, None, Some(&values)).await
+        self.prepare_query(endpoint.query()?, None, Some(&values), endpoint.what()).await
     }
 
     /// Runs the endpoint's query with values by position.
     pub async fn ask(&self, endpoint: &Endpoint, values: &[ScalarValue]) -> Result<Answer> {
-        let mut ticket = self.shared.registry.enter(Kind::Query, &endpoint.sql, &self.client)?;
-        match self.request(endpoint.query()?, None).plan(Some(values.to_vec())).await {
+        let query = endpoint.query()?;
+        let mut ticket = self.shared.registry.enter(self.wants(&query), &endpoint.sql, &self.client).await?;
+        if let Some(elsewhere) = self.elsewhere() {
+            let asked = self.asked(endpoint.what(), &query, Some(values));
+            let away = self.run_away(elsewhere, asked, Form::default(), ticket).await?;
+            endpoint.reads.get_or_init(|| away.reads.clone());
+            return Ok(Answer::Rows(away.into_rows()));
+        }
+        let planning = self.request(query, None).plan(Some(values.to_vec()));
+        match ticket.unless_stopped(planning).await {
             Ok(planned) => {
                 endpoint.reads.get_or_init(|| planned.reads.clone());
                 planned.start(&self.shared, ticket).await

@@ -11,7 +11,8 @@
 //!                        └─ describe: SHOW, DESCRIBE, EXPLAIN of a view ─► rows
 //! ```
 //! Every execution plans anew over the snapshot of its moment, also of a prepared statement; so the only state of a
-//! session is the schema in which bare names are looked up.
+//! session is the schema in which bare names are looked up. Where other processes run queries ([`Elsewhere`]), what is
+//! between the slot and the rows happens there.
 
 mod answer;
 mod change;
@@ -19,6 +20,7 @@ mod collect;
 mod database;
 mod describe;
 mod difference;
+mod elsewhere;
 mod endpoint;
 mod engine;
 mod limits;
@@ -28,6 +30,7 @@ mod query;
 mod references;
 mod registry;
 mod settings;
+mod slots;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -35,6 +38,7 @@ mod tests;
 pub use answer::Answer;
 pub use collect::{Collect, Fill};
 pub use database::{Database, Table, TableKind};
+pub use elsewhere::{Answered, Asked, Away, Elsewhere, Seen, What};
 pub use endpoint::{Endpoint, Parameter};
 pub use engine::Engine;
 pub use parameters::of_batch as parameters_of_batch;
@@ -50,12 +54,14 @@ use datafusion::sql::sqlparser::ast::Query;
 
 use crate::error::suggestion;
 use crate::parse::{self, Explain, Explained, Statement, Subscribe};
-use crate::tables::{PUBLIC, SCHEMAS};
+use crate::tables::{PUBLIC, Pinned, SCHEMAS};
+use crate::travel::Form;
 use crate::{Error, Result, plan};
 use database::Shared;
 use describe::Lines;
 use query::Request;
 use references::Names;
+use slots::Wants;
 
 /// Cheap to make and to clone.
 #[derive(Clone)]
@@ -63,6 +69,8 @@ pub struct Session {
     shared: Arc<Shared>,
     client: Client,
     schema: String,
+    /// What all of its statements see; without it each sees the tables of its moment.
+    pinned: Option<Arc<Pinned>>,
 }
 
 /// What a statement will answer and needs to know.
@@ -72,13 +80,11 @@ pub struct Prepared {
     pub rows: Option<SchemaRef>,
     /// One field per bind parameter, in order; of type `Null` where the statement does not say.
     pub parameters: SchemaRef,
-    /// The answer goes on until somebody ends it.
-    pub is_endless: bool,
 }
 
 impl Session {
     fn new(shared: Arc<Shared>, client: Client) -> Session {
-        Session { shared, client, schema: PUBLIC.to_owned() }
+        Session { shared, client, schema: PUBLIC.to_owned(), pinned: None }
     }
 
     /// Where bare names are looked up.
@@ -102,14 +108,14 @@ impl Session {
     pub async fn prepare(&self, sql: &str, values: Option<&[ScalarValue]>) -> Result<Prepared> {
         limits::check_text(sql)?;
         let statement = parse::statement(sql)?.statement;
-        let is_endless = matches!(statement, Statement::Subscribe(_));
+        let what = || What::Statement(sql.to_owned());
         let rows = match statement {
-            Statement::Query(query) => return self.prepare_query(query, None, values).await,
+            Statement::Query(query) => return self.prepare_query(query, None, values, what()).await,
             Statement::Explain(Explain { analyze, verbose, what: Explained::Statement(inner) }) => {
                 match *inner {
                     Statement::Query(query) => {
                         return self
-                            .prepare_query(query, Some(explain_option(analyze, verbose)), values)
+                            .prepare_query(query, Some(explain_option(analyze, verbose)), values, what())
                             .await;
                     }
                     _ => Some(explained().schema()),
@@ -130,9 +136,10 @@ impl Session {
             | Statement::Drop(_)
             | Statement::DropEndpoint(_)
             | Statement::Restart(_)
-            | Statement::SetWatermark(_) => None,
+            | Statement::SetWatermark(_)
+            | Statement::Kill(_) => None,
         };
-        Ok(Prepared { rows, parameters: Arc::new(Schema::empty()), is_endless })
+        Ok(Prepared { rows, parameters: Arc::new(Schema::empty()) })
     }
 
     async fn prepare_query(
@@ -140,23 +147,89 @@ impl Session {
         query: Box<Query>,
         explain: Option<ExplainOption>,
         values: Option<&[ScalarValue]>,
+        what: What,
     ) -> Result<Prepared> {
+        let _slot = self.shared.registry.planning(self.wants(&query)).await?;
+        if let Some(elsewhere) = self.elsewhere() {
+            limits::check_query(&query)?;
+            let limit = self.shared.settings.query_deadline;
+            let preparing = elsewhere.prepare(self.asked(what, &query, values)?);
+            let prepared = tokio::time::timeout(limit, preparing).await;
+            return prepared.map_err(|_| answer::deadline_passed(limit))?;
+        }
         let planned = self.request(query, explain).plan(values.map(<[_]>::to_vec)).await?;
-        Ok(Prepared { rows: Some(planned.rows), parameters: planned.parameters, is_endless: false })
+        Ok(Prepared { rows: Some(planned.rows), parameters: planned.parameters })
     }
 
     /// Carries a statement out. `values` are those of the bind parameters, by position.
     pub async fn execute(&self, sql: &str, values: &[ScalarValue]) -> Result<Answer> {
+        self.carry_out(self.parsed(sql, values)?, values).await
+    }
+
+    /// The same for whoever can hand messages on as they are.
+    pub async fn execute_for(&self, sql: &str, values: &[ScalarValue], form: &Form) -> Result<Answered> {
+        let parsed = self.parsed(sql, values)?;
+        if let Some(away) = self.away(&parsed, values, form).await {
+            let Away { planned, messages, .. } = away?;
+            return Ok(Answered::Encoded { planned, messages });
+        }
+        Ok(match self.carry_out(parsed, values).await? {
+            Answer::Rows(rows) => Answered::Rows(rows),
+            Answer::Done(message) => Answered::Done(message),
+        })
+    }
+
+    fn parsed(&self, sql: &str, values: &[ScalarValue]) -> Result<parse::Parsed> {
         limits::check_text(sql)?;
         let parsed = parse::statement(sql)?;
         if !matches!(parsed.statement, Statement::Query(_) | Statement::Explain(_)) && !values.is_empty() {
             return Err(Error::invalid("only queries have parameters"));
         }
-        self.carry_out(parsed, values).await
+        Ok(parsed)
+    }
+
+    /// Runs it elsewhere, if that is where it runs.
+    async fn away(
+        &self,
+        parsed: &parse::Parsed,
+        values: &[ScalarValue],
+        form: &Form,
+    ) -> Option<Result<Away>> {
+        let elsewhere = self.elsewhere()?;
+        let named;
+        let query = match &parsed.statement {
+            Statement::Query(query) => query,
+            Statement::Explain(Explain { what: Explained::Statement(statement), .. }) => match &**statement {
+                Statement::Query(query) => query,
+                _ => return None,
+            },
+            Statement::Explain(Explain { what: Explained::Name(name), .. }) => {
+                self.shared.plain_views().text(&name.to_string())?;
+                match parse::statement(&format!("SELECT * FROM {name}")).ok()?.statement {
+                    Statement::Query(query) => named = query,
+                    _ => return None,
+                }
+                &named
+            }
+            _ => return None,
+        };
+        if let Err(error) = limits::check_query(query) {
+            return Some(Err(error));
+        }
+        let registry = &self.shared.registry;
+        let ticket = match registry.enter(self.wants(query), &parsed.text, &self.client).await {
+            Ok(ticket) => ticket,
+            Err(error) => return Some(Err(error)),
+        };
+        let asked = self.asked(What::Statement(elsewhere::in_place(parsed)), query, Some(values));
+        Some(self.run_away(elsewhere, asked, form.clone(), ticket).await)
     }
 
     /// A statement of a file, whose place in the file its errors tell.
     pub async fn carry_out(&self, parsed: parse::Parsed, values: &[ScalarValue]) -> Result<Answer> {
+        if let Some(away) = self.away(&parsed, values, &Form::default()).await {
+            return Ok(Answer::Rows(away?.into_rows()));
+        }
         match parsed.statement {
             Statement::Query(query) => self.run(query, None, values, &parsed.text).await,
             Statement::Explain(explain) => self.explain(explain, values, &parsed.text).await,
@@ -177,6 +250,10 @@ impl Session {
             Statement::DropEndpoint(drop) => endpoint::drop(&self.shared, &drop).await.map(Answer::Done),
             Statement::Restart(restart) => change::restart(&self.shared, &restart).await.map(Answer::Done),
             Statement::SetWatermark(set) => change::set_watermark(&self.shared, &set).await.map(Answer::Done),
+            Statement::Kill(id) => {
+                self.shared.registry.stop(id)?;
+                Ok(Answer::Done(format!("query {id} was stopped")))
+            }
             Statement::Show(shown) => describe::show(shown, &self.shared, &self.tables()).answer(),
             Statement::ShowWhy(view) => describe::why(&view, &self.shared)?.answer(),
             Statement::Subscribe(subscribe) => self.subscribe(&subscribe, &parsed.text).await,
@@ -198,8 +275,9 @@ impl Session {
         values: &[ScalarValue],
         text: &str,
     ) -> Result<Answer> {
-        let mut ticket = self.shared.registry.enter(Kind::Query, text, &self.client)?;
-        match self.request(query, explain).plan(Some(values.to_vec())).await {
+        let mut ticket = self.shared.registry.enter(self.wants(&query), text, &self.client).await?;
+        let planning = self.request(query, explain).plan(Some(values.to_vec()));
+        match ticket.unless_stopped(planning).await {
             Ok(planned) => planned.start(&self.shared, ticket).await,
             Err(error) => {
                 ticket.finish(Err(&error));
@@ -209,7 +287,7 @@ impl Session {
     }
 
     async fn subscribe(&self, subscribe: &Subscribe, text: &str) -> Result<Answer> {
-        let mut ticket = self.shared.registry.enter(Kind::Subscription, text, &self.client)?;
+        let mut ticket = self.shared.registry.subscribe(text, &self.client)?;
         match subscribe::plan(&self.shared, &self.schema, subscribe).await {
             Ok(planned) => planned.start(&self.shared, ticket),
             Err(error) => {
@@ -250,8 +328,21 @@ impl Session {
         lines.answer()
     }
 
+    fn wants(&self, query: &Query) -> Wants {
+        match references::reads_system_alone(query, &self.schema) {
+            true => Wants::System,
+            false => Wants::Any,
+        }
+    }
+
     fn request(&self, query: Box<Query>, explain: Option<ExplainOption>) -> Request {
-        Request { shared: Arc::clone(&self.shared), schema: self.schema.clone(), query: *query, explain }
+        Request {
+            shared: Arc::clone(&self.shared),
+            schema: self.schema.clone(),
+            query: *query,
+            explain,
+            pinned: self.pinned.clone(),
+        }
     }
 
     fn tables(&self) -> Vec<Table> {

@@ -9,9 +9,8 @@ use uuid::Uuid;
 use super::answer::Task;
 use super::change;
 use super::database::Shared;
-use super::query::Request;
+use super::{Client, Session, What};
 use crate::parse::{self, CreatePlainView, PlainViews, Relation, Statement};
-use crate::tables::PUBLIC;
 use crate::{Error, Result, plan};
 
 impl Shared {
@@ -49,15 +48,14 @@ async fn columns(shared: &Arc<Shared>, create: &CreatePlainView) -> Result<Schem
         };
         return Task::spawn(&shared.runtime, planning).join().await?;
     }
-    let request =
-        Request { shared: Arc::clone(shared), schema: PUBLIC.to_owned(), query: *query, explain: None };
-    let planned = request.plan(None).await?;
+    let session = Session::new(Arc::clone(shared), Client::default());
+    let planned = session.prepare_query(query, None, None, What::View(create.text.clone())).await?;
     if !planned.parameters.fields().is_empty() {
         return Err(Error::invalid("a view has no parameters")
             .at(create.name.position)
             .hint("CREATE ENDPOINT has, and a query that reads the view"));
     }
-    Ok(planned.rows)
+    planned.rows.ok_or_else(|| Error::internal("a query was planned without rows"))
 }
 
 /// Those that a query can read, with their columns: what reads a stream is for materialized views.

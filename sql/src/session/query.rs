@@ -12,13 +12,13 @@ use datafusion::logical_expr::{ExplainOption, Expr, LogicalPlan, LogicalPlanBuil
 use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::sqlparser::ast::{Expr as Expression, Ident, Query, SelectItem, SetExpr, Statement};
-use tokio::time::Instant;
 
 use super::answer::{self, Answer, Bounds, Task};
 use super::database::Shared;
 use super::references::Names;
 use super::registry::Ticket;
 use super::{limits, parameters};
+use crate::tables::Pinned;
 use crate::{Error, Result, plan};
 
 /// A query, and where it is asked.
@@ -29,6 +29,8 @@ pub(crate) struct Request {
     pub schema: String,
     pub query: Query,
     pub explain: Option<ExplainOption>,
+    /// What it sees; without it the tables of this instant.
+    pub pinned: Option<Arc<Pinned>>,
 }
 
 /// A query as it is now: over the tables of this instant.
@@ -62,7 +64,7 @@ impl Request {
         }
         let count = parameters::number(&mut self.query)?;
         name_casts(&mut self.query);
-        let pinned = self.shared.pin();
+        let pinned = self.pinned.unwrap_or_else(|| self.shared.pin());
         let state = self.shared.state(&pinned, &self.schema)?;
         let query = Box::new(self.query);
         let statement = Statement::Query(query.clone());
@@ -132,14 +134,8 @@ fn answer_schema(state: &SessionState, plan: &LogicalPlan, has_open_parameters: 
 impl Planned {
     /// Starts the query on the queries' runtime.
     pub async fn start(self, shared: &Shared, mut ticket: Ticket) -> Result<Answer> {
-        let settings = &shared.settings;
-        let time = settings.query_deadline;
-        let bounds = Bounds {
-            deadline: Instant::now() + time,
-            time,
-            memory_bytes: settings.query_memory_bytes,
-            stalled: None,
-        };
+        let bounds = Bounds::of(&shared.settings);
+        let time = bounds.time;
         let rows = Arc::clone(&self.rows);
         let starting = Task::spawn(&shared.runtime, async move {
             let physical = self.state.create_physical_plan(&self.plan).await;
@@ -147,10 +143,13 @@ impl Planned {
                 physical.map_err(|error| plan::at_name(bounds.explain(error), &self.query, &self.state))?;
             Ok::<_, Error>(execute_stream(physical, self.state.task_ctx())?)
         });
-        let started = match tokio::time::timeout_at(bounds.deadline, starting.join()).await {
-            Ok(joined) => joined.flatten(),
-            Err(_) => Err(answer::deadline_passed(time)),
+        let starting = async {
+            match tokio::time::timeout(time, starting.join()).await {
+                Ok(joined) => joined.flatten(),
+                Err(_) => Err(answer::deadline_passed(time)),
+            }
         };
+        let started = ticket.unless_stopped(starting).await;
         match started {
             Ok(stream) => Ok(Answer::Rows(answer::start(&shared.runtime, rows, stream, bounds, ticket))),
             Err(error) => {

@@ -8,7 +8,7 @@ use datafusion::common::{ResolvedTableReference, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::resolve::resolve_table_references;
-use datafusion::sql::sqlparser::ast::{ObjectName, Spanned, Statement, Visitor};
+use datafusion::sql::sqlparser::ast::{ObjectName, Query, Spanned, Statement, Visitor};
 use thalweg_engine::ErrorKind;
 
 use super::engine::Engine;
@@ -130,6 +130,14 @@ impl Names<'_> {
             error.hint(suggestion(&table.table, "tables are", known))
         })
     }
+}
+
+/// Whether a query reads tables of `system` and nothing else, functions that make rows included.
+pub(crate) fn reads_system_alone(query: &Query, schema: &str) -> bool {
+    let statement = DataFusionStatement::Statement(Box::new(Statement::Query(Box::new(query.clone()))));
+    let Ok((tables, _)) = resolve_table_references(&statement, true) else { return false };
+    let is_system = |table: TableReference| &*table.resolve(CATALOG, schema).schema == "system";
+    !tables.is_empty() && tables.into_iter().all(is_system)
 }
 
 fn unreadable(stream: &str) -> Error {

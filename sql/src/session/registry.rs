@@ -1,4 +1,5 @@
-//! The queries that run now, and the last ones that ran: the ground of `system.queries`.
+//! The queries that run now, and the last ones that ran: the ground of `system.queries`; and how one is stopped by its
+//! number.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,8 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thalweg_engine::clock::Clock;
 use thalweg_engine::ids::Micros;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::settings::Client;
+use super::settings::{Client, Settings};
+use super::slots::{Slots, Wants};
 use crate::{Error, Result};
 
 /// Queries that have ended and are still listed; as many subscriptions.
@@ -16,6 +19,12 @@ const FINISHED_MAX: usize = 100;
 const SUBSCRIPTIONS_MAX: usize = 10_000;
 /// Longer texts are cut in the listing.
 const LISTED_SQL_BYTES_MAX: usize = 4096;
+
+const STOPPED: &str = "the query was stopped by KILL QUERY";
+
+pub(crate) fn stopped() -> Error {
+    Error::new(thalweg_engine::ErrorKind::Unavailable, STOPPED)
+}
 
 /// One line of `system.queries`.
 #[derive(Debug, Clone)]
@@ -63,7 +72,7 @@ impl QueryState {
 
 pub(crate) struct Registry {
     clock: Arc<dyn Clock>,
-    running_max: usize,
+    slots: Slots,
     entries: Mutex<Entries>,
 }
 
@@ -77,36 +86,57 @@ struct Entries {
 struct Running {
     status: QueryStatus,
     rows: Arc<AtomicU64>,
+    stop: watch::Sender<bool>,
 }
 
-/// A query's place in the registry. Relation before [`finish`](Ticket::finish), the query counts as cancelled.
+/// A query's place in the registry, and its slot. Dropped before [`finish`](Ticket::finish), the query counts as cancelled.
 pub(crate) struct Ticket {
     registry: Arc<Registry>,
     id: u64,
     rows: Arc<AtomicU64>,
+    stopped: watch::Receiver<bool>,
     finished: bool,
+    _slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Registry {
-    pub fn new(clock: Arc<dyn Clock>, running_max: usize) -> Registry {
-        Registry { clock, running_max, entries: Mutex::default() }
+    pub fn new(clock: Arc<dyn Clock>, settings: &Settings) -> Registry {
+        Registry { clock, slots: Slots::new(settings), entries: Mutex::default() }
     }
 
-    /// Enters a query or a subscription, unless too many run already.
-    pub fn enter(self: &Arc<Registry>, kind: Kind, sql: &str, client: &Client) -> Result<Ticket> {
-        let mut entries = self.entries();
-        let running = entries.running.values().filter(|running| running.status.kind == kind).count();
-        let (most, what) = match kind {
-            Kind::Query => (self.running_max, "queries"),
-            Kind::Subscription => (SUBSCRIPTIONS_MAX, "subscriptions"),
-        };
-        if running >= most {
+    /// The right to plan what is not to run yet.
+    pub async fn planning(&self, wants: Wants) -> Result<OwnedSemaphorePermit> {
+        self.slots.planning(wants).await
+    }
+
+    /// Enters a query, as soon as there is a slot for it.
+    pub async fn enter(self: &Arc<Registry>, wants: Wants, sql: &str, client: &Client) -> Result<Ticket> {
+        let slot = self.slots.running(wants).await?;
+        Ok(self.listed(Kind::Query, sql, client, Some(slot)))
+    }
+
+    /// Enters a subscription, unless there are too many already.
+    pub fn subscribe(self: &Arc<Registry>, sql: &str, client: &Client) -> Result<Ticket> {
+        let is_one = |running: &&Running| running.status.kind == Kind::Subscription;
+        let running = self.entries().running.values().filter(is_one).count();
+        if running >= SUBSCRIPTIONS_MAX {
             return Err(Error::new(
                 thalweg_engine::ErrorKind::Unavailable,
-                format!("too many {what} run already. running={running}, most={most}"),
+                format!("too many subscriptions run already. running={running}, most={SUBSCRIPTIONS_MAX}"),
             )
-            .hint(format!("try again when one has ended; SELECT * FROM system.{what} lists them")));
+            .hint("try again when one has ended; SELECT * FROM system.subscriptions lists them"));
         }
+        Ok(self.listed(Kind::Subscription, sql, client, None))
+    }
+
+    fn listed(
+        self: &Arc<Registry>,
+        kind: Kind,
+        sql: &str,
+        client: &Client,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Ticket {
+        let mut entries = self.entries();
         entries.last_id += 1;
         let id = entries.last_id;
         let rows = Arc::new(AtomicU64::new(0));
@@ -122,8 +152,21 @@ impl Registry {
             state: QueryState::Running,
             error: None,
         };
-        entries.running.insert(id, Running { status, rows: Arc::clone(&rows) });
-        Ok(Ticket { registry: Arc::clone(self), id, rows, finished: false })
+        let (stop, stopped) = watch::channel(false);
+        entries.running.insert(id, Running { status, rows: Arc::clone(&rows), stop });
+        Ticket { registry: Arc::clone(self), id, rows, stopped, finished: false, _slot: slot }
+    }
+
+    /// Stops what runs under a number, whoever asked it.
+    pub fn stop(&self, id: u64) -> Result<()> {
+        match self.entries().running.get(&id) {
+            Some(running) => {
+                running.stop.send_replace(true);
+                Ok(())
+            }
+            None => Err(Error::invalid(format!("no query {id} is running"))
+                .hint("SELECT id, sql FROM system.queries WHERE state = 'running' lists them")),
+        }
     }
 
     /// Running queries first, then those that have ended, newest first.
@@ -161,8 +204,29 @@ impl Registry {
 }
 
 impl Ticket {
-    pub fn sent(&self, rows: usize) {
-        self.rows.fetch_add(rows as u64, Ordering::Relaxed);
+    /// To be raised by the rows that are handed on.
+    pub fn rows(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.rows)
+    }
+
+    /// Resolves when somebody stops the query by its number.
+    pub fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopped = self.stopped.clone();
+        async move {
+            if stopped.wait_for(|stopped| *stopped).await.is_err() {
+                // Nobody can stop it any more.
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Gives up when somebody stops the query by its number.
+    pub async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = self.stopped() => Err(stopped()),
+            done = work => done,
+        }
     }
 
     pub fn finish(&mut self, outcome: Result<(), &Error>) {
@@ -171,6 +235,7 @@ impl Ticket {
         }
         let (state, error) = match outcome {
             Ok(()) => (QueryState::Done, None),
+            Err(error) if error.message == STOPPED => (QueryState::Cancelled, Some(error.to_string())),
             Err(error) => (QueryState::Failed, Some(error.to_string())),
         };
         self.registry.leave(self.id, state, error);

@@ -7,9 +7,15 @@ use std::time::Duration;
 pub struct Settings {
     /// Memory of one query's operators; one that needs more fails.
     pub query_memory_bytes: usize,
-    /// Wall time from the start of a query until its last row was taken.
+    /// How long a query may compute; that its client takes its time counts up to as much again.
     pub query_deadline: Duration,
+    /// Rows that a query may answer with.
+    pub query_rows_max: Option<u64>,
+    /// How long a client may take nothing of what is there for it.
+    pub client_patience: Duration,
     pub queries_max: usize,
+    /// How long one more waits for its turn.
+    pub queue_time: Duration,
     /// Parts in which one query's work is cut. Half of the cores, so that ingest keeps the other half.
     pub parallelism: usize,
 }
@@ -20,7 +26,10 @@ impl Default for Settings {
         Settings {
             query_memory_bytes: 512 << 20,
             query_deadline: Duration::from_secs(600),
+            query_rows_max: None,
+            client_patience: Duration::from_secs(60),
             queries_max: 64,
+            queue_time: Duration::from_secs(5),
             parallelism: cores.div_ceil(2),
         }
     }

@@ -85,8 +85,9 @@ impl SchemaProvider for StatementSchema {
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let (table, part) = match self.tables {
             SchemaTables::Views(part) => {
-                if let Some(content) = self.pinned.lookups.get(name).filter(|_| part == Part::Whole) {
-                    return Ok(Some(Arc::new(ContentTable { content: Arc::clone(content) })));
+                if part == Part::Whole && self.pinned.lookups.contains_key(name) {
+                    let pinned = Arc::clone(&self.pinned);
+                    return Ok(Some(Arc::new(ContentTable { pinned, name: name.to_owned() })));
                 }
                 (self.pinned.views.get(name), part)
             }

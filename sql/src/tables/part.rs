@@ -12,10 +12,9 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
-use thalweg_engine::lookup::Content;
 
-use super::parquet_scan;
 use super::pinned::PinnedTable;
+use super::{Pinned, parquet_scan};
 
 /// Which parts of a table a schema shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,13 +75,14 @@ impl TableProvider for PartTable {
 /// What a table holds that views look up.
 #[derive(Debug)]
 pub(crate) struct ContentTable {
-    pub content: Arc<Content>,
+    pub pinned: Arc<Pinned>,
+    pub name: String,
 }
 
 #[async_trait]
 impl TableProvider for ContentTable {
     fn schema(&self) -> SchemaRef {
-        self.content.rows.schema()
+        self.pinned.lookups[&self.name].rows.schema()
     }
 
     fn table_type(&self) -> TableType {
@@ -96,7 +96,8 @@ impl TableProvider for ContentTable {
         _: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let rows = vec![self.content.rows.clone()];
+        let content = self.pinned.lookup(&self.name).transpose()?;
+        let rows = content.map(|content| content.rows.clone()).into_iter().collect();
         memory_scan(self.schema(), rows, projection, session.config().batch_size())
     }
 }

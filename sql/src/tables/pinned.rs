@@ -1,14 +1,16 @@
 //! What one statement sees: a snapshot of the views and, once somebody asks for it, one of the job's status.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use thalweg_engine::Error;
 use thalweg_engine::lookup::Content;
+use thalweg_engine::mirror::{Missing, WantedParts};
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot};
 use thalweg_engine::status::Status;
 use thalweg_engine::view::{Room, shared_bytes};
@@ -34,6 +36,9 @@ pub(crate) struct Pinned {
     pub system: BTreeMap<String, Arc<PinnedTable>>,
     /// What tables hold that views look up.
     pub lookups: BTreeMap<String, Arc<Content>>,
+    missing_lookups: BTreeSet<String>,
+    /// Tables of `system`, where they were made by another process.
+    facts: Option<BTreeMap<String, RecordBatch>>,
     source: Arc<dyn StatusSource>,
     status: OnceLock<Status>,
     queries: OnceLock<Vec<QueryStatus>>,
@@ -44,8 +49,10 @@ pub(crate) struct Pinned {
 pub(crate) struct PinnedTable {
     pub name: String,
     pub snapshot: Arc<TableSnapshot>,
-    /// Names the table's object store within the statement.
+    /// Names the table's object store.
     pub store: usize,
+    /// Nobody may take for empty what was not asked for when the snapshot was told to this process.
+    missing: WantedParts,
     live: OnceCell<Live>,
 }
 
@@ -57,23 +64,78 @@ struct Live {
 
 impl Pinned {
     pub fn new(snapshot: &Snapshot, source: Arc<dyn StatusSource>) -> Pinned {
-        let pin = |(store, (name, table)): (usize, (&String, &Arc<TableSnapshot>))| {
-            let pinned =
-                PinnedTable { name: name.clone(), snapshot: Arc::clone(table), store, live: OnceCell::new() };
+        Pinned::of_another(snapshot, &Missing::default(), source)
+    }
+
+    /// A snapshot of another process, which has not sent all of it.
+    pub fn of_another(snapshot: &Snapshot, missing: &Missing, source: Arc<dyn StatusSource>) -> Pinned {
+        /// So that no two tables are read from one another's store, whichever statements they are of.
+        static STORES: AtomicUsize = AtomicUsize::new(0);
+        let pin = |(name, table): (&String, &Arc<TableSnapshot>)| {
+            let missing =
+                WantedParts { open: missing.open.contains(name), closed: missing.closed.contains(name) };
+            let store = STORES.fetch_add(1, Ordering::Relaxed);
+            let snapshot = Arc::clone(table);
+            let pinned = PinnedTable { name: name.clone(), snapshot, store, missing, live: OnceCell::new() };
             (name.clone(), Arc::new(pinned))
         };
-        let views = snapshot.views.iter().enumerate().map(pin).collect::<BTreeMap<_, _>>();
-        let first = views.len();
-        let system = snapshot.system.iter().enumerate().map(|(i, entry)| pin((first + i, entry))).collect();
         Pinned {
-            views,
-            system,
+            views: snapshot.views.iter().map(pin).collect(),
+            system: snapshot.system.iter().map(pin).collect(),
             lookups: snapshot.lookups.clone(),
+            missing_lookups: missing.lookups.clone(),
+            facts: None,
             source,
             status: OnceLock::new(),
             queries: OnceLock::new(),
             endpoints: OnceLock::new(),
         }
+    }
+
+    /// The same tables for one statement.
+    pub fn with_facts(&self, facts: BTreeMap<String, RecordBatch>) -> Pinned {
+        Pinned { facts: Some(facts), ..self.again() }
+    }
+
+    /// The same, with what finished rows another has of tables that are the same.
+    pub fn sharing(&self, other: &Pinned, same: impl Fn(&str) -> bool) -> Pinned {
+        let shared = |(name, table): (&String, &Arc<PinnedTable>)| {
+            let known = other.views.get(name).or_else(|| other.system.get(name)).filter(|_| same(name));
+            (name.clone(), Arc::clone(known.unwrap_or(table)))
+        };
+        Pinned {
+            views: self.views.iter().map(shared).collect(),
+            system: self.system.iter().map(shared).collect(),
+            ..self.again()
+        }
+    }
+
+    fn again(&self) -> Pinned {
+        Pinned {
+            views: self.views.clone(),
+            system: self.system.clone(),
+            lookups: self.lookups.clone(),
+            missing_lookups: self.missing_lookups.clone(),
+            facts: self.facts.clone(),
+            source: Arc::clone(&self.source),
+            status: OnceLock::new(),
+            queries: OnceLock::new(),
+            endpoints: OnceLock::new(),
+        }
+    }
+
+    /// A table of `system` that another process has made.
+    pub fn fact(&self, table: &str) -> Option<Result<RecordBatch>> {
+        let facts = self.facts.as_ref()?;
+        Some(facts.get(table).cloned().ok_or_else(|| not_sent(table)))
+    }
+
+    pub fn lookup(&self, name: &str) -> Option<Result<Arc<Content>>> {
+        let content = self.lookups.get(name)?;
+        Some(match self.missing_lookups.contains(name) {
+            true => Err(not_sent(name)),
+            false => Ok(Arc::clone(content)),
+        })
     }
 
     pub fn status(&self) -> &Status {
@@ -103,6 +165,9 @@ impl fmt::Debug for Pinned {
 impl PinnedTable {
     /// The provisional rows of the open windows, with the table's schema; what that takes is the query's.
     pub async fn live(&self, pool: &Arc<dyn MemoryPool>) -> Result<&[RecordBatch]> {
+        if self.missing.open {
+            return Err(not_sent(&self.name));
+        }
         let live = self
             .live
             .get_or_try_init(|| async {
@@ -118,8 +183,15 @@ impl PinnedTable {
 
     /// Closed rows that are not in Parquet yet.
     pub fn tail(&self) -> Result<Vec<RecordBatch>> {
+        if self.missing.closed {
+            return Err(not_sent(&self.name));
+        }
         self.snapshot.tail.iter().map(|closed| stamp::batch(&self.snapshot.schema, &closed.rows)).collect()
     }
+}
+
+fn not_sent(table: &str) -> DataFusionError {
+    internal_datafusion_err!("a statement reads what it was not seen to read. table={table}")
 }
 
 /// That memory was lacking is to be told apart.

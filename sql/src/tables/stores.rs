@@ -3,6 +3,7 @@
 //! A table's store is known to DataFusion by a URL of our own, `thalweg://table-<n>/`. No file system, no bucket and no
 //! web address resolves, whatever a statement names.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::common::{Result, exec_err};
@@ -11,18 +12,18 @@ use datafusion::object_store::ObjectStore;
 use url::Url;
 
 use super::Pinned;
+use super::pinned::PinnedTable;
 
 #[derive(Debug)]
 pub(crate) struct PinnedStores {
-    stores: Vec<Arc<dyn ObjectStore>>,
+    /// By the table's number.
+    stores: BTreeMap<usize, Arc<dyn ObjectStore>>,
 }
 
 impl PinnedStores {
     pub fn new(pinned: &Pinned) -> PinnedStores {
-        // `Pinned` numbers the tables in this order.
-        PinnedStores {
-            stores: pinned.tables().map(|table| Arc::clone(&table.snapshot.history.store)).collect(),
-        }
+        let store = |table: &Arc<PinnedTable>| (table.store, Arc::clone(&table.snapshot.history.store));
+        PinnedStores { stores: pinned.tables().map(store).collect() }
     }
 
     pub fn url(store: usize) -> Result<ObjectStoreUrl> {
@@ -41,7 +42,7 @@ impl ObjectStoreRegistry for PinnedStores {
             "thalweg" => url.host_str().and_then(|host| host.strip_prefix("table-")),
             _ => None,
         };
-        match number.and_then(|number| number.parse::<usize>().ok()).and_then(|n| self.stores.get(n)) {
+        match number.and_then(|number| number.parse::<usize>().ok()).and_then(|n| self.stores.get(&n)) {
             Some(store) => Ok(Arc::clone(store)),
             None => exec_err!("a query reads tables only, not {url}"),
         }

@@ -103,7 +103,10 @@ impl SystemTable {
         Arc::clone(&SCHEMAS[self as usize])
     }
 
-    fn rows(self, pinned: &Pinned) -> Result<RecordBatch> {
+    pub(crate) fn rows(self, pinned: &Pinned) -> Result<RecordBatch> {
+        if let Some(fact) = pinned.fact(self.name()) {
+            return fact;
+        }
         let columns = match self {
             SystemTable::Streams => streams(&pinned.status().streams),
             SystemTable::Partitions => partitions(&pinned.status().partitions),

@@ -1,7 +1,7 @@
 //! Questions: an endpoint by its path, or any `SELECT` by `POST /api/sql`.
 //!
-//! A question takes one of the places that queries have, whichever wire it came by; when all are taken it is answered
-//! 503 at once. An endpoint's answer is tagged: by the version of the views that it comes from where that is all, so
+//! A question takes one of the places that queries have, whichever wire it came by; when none becomes free in time it is
+//! answered 503. An endpoint's answer is tagged: by the version of the views that it comes from where that is all, so
 //! that *is it still the same* is answered without a query, or else by its bytes.
 
 mod body;

@@ -91,6 +91,7 @@ pub(crate) async fn plan(shared: &Arc<Shared>, schema: &str, subscribe: &Subscri
         schema: schema.to_owned(),
         query: (*subscribe.query).clone(),
         explain: None,
+        pinned: None,
     };
     let planned = request.plan(None).await?;
     if !planned.parameters.fields().is_empty() {
@@ -148,12 +149,8 @@ impl Planned {
         });
         let rows = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
         let memory_bytes = shared.settings.query_memory_bytes;
-        let bounds = Bounds {
-            deadline: Instant::now() + ENDLESS,
-            time: ENDLESS,
-            memory_bytes,
-            stalled: Some(STALLED),
-        };
+        let bounds =
+            Bounds { time: ENDLESS, memory_bytes, rows_max: None, stalled: STALLED, rows_are_changes: true };
         Ok(Answer::Rows(answer::start(&shared.runtime, schema, rows, bounds, ticket)))
     }
 }

@@ -3,6 +3,7 @@
 mod answers;
 mod endpoints;
 mod hostile;
+mod limits;
 mod subscribe;
 
 use std::sync::Arc;
@@ -69,6 +70,9 @@ async fn number(session: &Session, sql: &str) -> i64 {
         other => panic!("{sql}: {other}"),
     }
 }
+
+/// It would take hours, and gives no row before.
+const ENDLESS: &str = "SELECT count(*) FROM generate_series(1, 1000000000000) AS t(x) WHERE x % 2 = 3";
 
 const CREATE_STREAM: &str = "CREATE STREAM clicks (\n  kind STRING,\n  price DOUBLE,\n  at TIMESTAMP(3),\n  \
     WATERMARK FOR at AS at - INTERVAL '5' SECOND\n) WITH (connector = 'generator', seed = '1')";
@@ -470,8 +474,7 @@ async fn what_the_job_knows_are_tables() {
 async fn a_dropped_answer_stops_its_query() {
     let (database, _) = database().await;
     let session = database.session(Client::default());
-    let endless = "SELECT count(*) FROM generate_series(1, 1000000000000) AS t(x) WHERE x % 2 = 3";
-    let answer = session.execute(endless, &[]).await.unwrap();
+    let answer = session.execute(ENDLESS, &[]).await.unwrap();
     assert_eq!(database.queries()[0].state, QueryState::Running);
     drop(answer);
     assert_eq!(database.queries()[0].state, QueryState::Cancelled);
@@ -480,27 +483,6 @@ async fn a_dropped_answer_stops_its_query() {
     while alive() > 0 {
         tokio::task::yield_now().await;
     }
-}
-
-#[tokio::test]
-async fn a_query_has_a_deadline_and_a_number_of_neighbours() {
-    let settings = Settings {
-        query_deadline: Duration::from_millis(50),
-        queries_max: 1,
-        parallelism: 1,
-        ..Settings::default()
-    };
-    let (database, _) = with_settings(settings).await;
-    let session = database.session(Client::default());
-    let endless = "SELECT count(*) FROM generate_series(1, 1000000000000) AS t(x) WHERE x % 2 = 3";
-    let first = session.execute(endless, &[]).await.unwrap();
-    let second = session.execute("SELECT 1", &[]).await.err().unwrap().to_string();
-    assert!(second.contains("too many queries run already. running=1, most=1"), "{second}");
-    let Answer::Rows(stream) = first else { panic!() };
-    let error = Error::from(stream.try_collect::<Vec<_>>().await.unwrap_err()).to_string();
-    assert!(error.contains("longer than it may. limit=50ms"), "{error}");
-    assert_eq!(database.queries()[0].state, QueryState::Failed);
-    assert_eq!(number(&session, "SELECT 1").await, 1);
 }
 
 #[tokio::test]

@@ -1,0 +1,28 @@
+//! Readers: processes of this binary in which statements are planned and run, and can die (docs/decisions/readers.md).
+//!
+//! ```text
+//! the engine's process                                        a reader
+//! pool       which reader, whom to repeat, whom to refuse
+//! process    starts one, hears its last words
+//! control    catalog, pieces, snapshots, in one order ──────► mirror    plans views again, puts snapshots together
+//! statement  one question and its answer ◄──────────────────► answer    plans, runs, encodes
+//!                                                             watch     whose poll is it, and does it end
+//! ```
+//! Owns: processes, their sockets and their limits. Leaves to others: SQL (`thalweg-sql`), what a snapshot is made of
+//! (`thalweg_engine::mirror`).
+
+mod answer;
+mod control;
+mod frame;
+mod ipc;
+mod message;
+mod mirror;
+mod pool;
+mod process;
+mod reader;
+mod statement;
+mod watch;
+
+pub use pool::Readers;
+pub use process::Launch;
+pub use reader::{Reader, serve};
