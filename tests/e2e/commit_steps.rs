@@ -61,7 +61,7 @@ async fn every_step(place: &str, at: impl Fn(Step, &str) -> Result<Place>) -> Re
 async fn die_and_go_on(step: Step, hit: u64, at: impl Fn(&str) -> Result<Place>) -> Result<()> {
     // The first windows are due for closing at once, and the clicks last some seconds; until a table has several files, more.
     let clicks = match step {
-        Step::CompactedAbsent | Step::CompactedDurable | Step::CompactionTold => 10_000,
+        Step::CompactedAbsent | Step::CompactedDurable | Step::CompactionTold => 15_000,
         _ => 5_000,
     };
     let shop = Paced::since(Duration::from_secs(7), u64::from(step.number()), 500.0, clicks)?;
