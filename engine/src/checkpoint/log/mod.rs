@@ -72,6 +72,7 @@ impl ManifestLog {
     /// Reads the newest manifest. `nonce` is this instance's own; nothing is claimed yet: the caller commits a claim
     /// before it polls or touches a table. The newest `keep` manifests stay.
     pub async fn open(root: DataRoot, nonce: Uuid, keep: usize) -> Result<(ManifestLog, Option<Manifest>)> {
+        refuse_lost_links(&root)?;
         let (kept, found) = newest(&root).await?;
         let (newest, catalog, catalog_file) = match found {
             Some(found) => (Some(found.manifest), found.catalog, found.catalog_file),
@@ -232,6 +233,18 @@ pub(in crate::checkpoint) struct Found {
     pub manifest: Manifest,
     catalog: Catalog,
     catalog_file: Option<String>,
+}
+
+/// A link that leads nowhere is in no listing, and yet its name is taken: a put would wait for it to be seen.
+fn refuse_lost_links(root: &DataRoot) -> Result<()> {
+    let folder = root.local().map(|local| local.join(names::MANIFESTS));
+    let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten();
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if path.is_symlink() && !path.exists() {
+            return Err(bad(&path.display().to_string(), "it is a link to what is not there"));
+        }
+    }
+    Ok(())
 }
 
 /// All epochs, ascending, and the manifest of the last. Whoever lives on this data may retire what is about to be read, but

@@ -262,3 +262,18 @@ fn pending_commits_must_be_a_chain() {
     check(vec![pending(2, Some(2))], false);
     check(vec![pending(10, Some(2))], false);
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_manifest_that_is_a_link_to_nowhere_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = DataRoot::open(folder.path().to_str().unwrap(), &Default::default()).unwrap();
+    let (mut log, _) = ManifestLog::open(root.clone(), US, 2).await.unwrap();
+    log.commit(manifest(0, US, vec![])).await.unwrap();
+    let path = folder.path().join("manifests/00000000000000000000.json");
+    std::fs::rename(&path, folder.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("lost"), &path).unwrap();
+    let error = ManifestLog::open(root, US, 2).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadData);
+    assert!(error.to_string().contains("00000000000000000000.json"), "{error}");
+}

@@ -183,7 +183,7 @@ impl Lake {
                 let (id, files) = (table.spec.id, table.history.files.len());
                 let work = match self.looked.insert(id, files) {
                     Some(before) if before == files => None,
-                    _ => self.to_do(table),
+                    _ => self.due_of(table),
                 };
                 if let Some(work) = work {
                     // There may be more.
@@ -215,7 +215,7 @@ impl Lake {
     }
 
     /// What its files are due for.
-    fn to_do(&mut self, table: &Table) -> Option<Work> {
+    fn due_of(&mut self, table: &Table) -> Option<Work> {
         let expired = table.spec.retention.map_or(vec![], |retention| expired(&table.history, retention));
         if !expired.is_empty() {
             return Some(Work::Expire { files: expired });
