@@ -1,5 +1,5 @@
 //! IPC messages of a client: what they declare is checked before any of it is decoded, so that a length is never
-//! believed that is not there.
+//! believed that is not there (INV-27).
 //!
 //! Arrow's reader allocates what a compressed buffer says it will become, and slices where a message says its buffers lie.
 //! Here all of that is held against the bytes that have come. What is left for Arrow to find is an error.

@@ -1,4 +1,5 @@
-//! Readers: processes of this binary in which statements are planned and run, and can die (docs/decisions/readers.md).
+//! Readers: processes of this binary in which statements are planned and run, and can die, so that
+//! none ends the engine's (INV-26; docs/decisions/readers.md).
 //!
 //! ```text
 //! the engine's process                                        a reader

@@ -1,5 +1,5 @@
 //! How a manifest lies on the store: all of it, or what has changed since the one before. A chain of changes begins with a
-//! whole one, and all in it are of one instance, for a claim is whole.
+//! whole one, and all in it are of one instance, for a claim is whole (INV-C13).
 //!
 //! What statements there are, and what plans their states were written by, lies in a catalog beside the manifests, which is
 //! written when it changes: most of what is known of a table is its text.

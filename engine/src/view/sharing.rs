@@ -1,4 +1,5 @@
-//! Finishes windows that share panes, many of them or one, so that what is read for a window does not grow with its panes.
+//! Finishes windows that share panes, many of them or one, so that what is read for a window does not grow with its panes,
+//! and which rows count in it does not change (INV-24).
 //!
 //! Windows one after the other have most of their panes in common. What those have is merged once, then what the windows
 //! of either half have in common beside it, and so on down to a few windows, which take what has been merged and the panes

@@ -126,6 +126,7 @@ pub(crate) fn start_away(
     keep(&Handle::current(), messages, |message| message.rows, bounds, ticket).boxed()
 }
 
+/// INV-25: the slot is free when the answer has ended, however it does.
 fn keep<T: Send + 'static>(
     runtime: &Handle,
     items: BoxStream<'static, Result<T>>,
