@@ -165,42 +165,35 @@ impl Lake {
     /// One table at a time is made fewer files, or rid of those that are none of it any more.
     fn keep_in_order(&mut self) {
         let now = self.clock.elapsed();
-        let shared = Arc::clone(&self.shared);
-        let chosen = {
-            let tables = shared.lock();
+        let is_due = |last: Option<&Duration>| now >= last.map_or(VACUUM_FIRST, |last| *last + VACUUM_EVERY);
+        let at_rest: Vec<(Arc<ViewSpec>, Arc<HistoryFiles>)> = {
+            let tables = self.shared.lock();
             let at_rest = tables.tables.values().filter(|table| {
                 // The files of a commit that is on record as pending are named again by a start.
                 let is_told = |written: &Arc<TableState>| written.delta.pending.is_empty();
-                table.delta.pending.is_empty()
+                let (id, files) = (&table.spec.id, table.history.files.len());
+                (self.looked.get(id) != Some(&files) || is_due(self.vacuumed.get(id)))
+                    && files > 0
+                    && table.delta.pending.is_empty()
                     && table.written.as_ref().is_some_and(is_told)
                     && table.failure.is_none()
-                    && !table.history.files.is_empty()
-                    && !self.busy.contains_key(&table.spec.id)
+                    && !self.busy.contains_key(id)
             });
-            let at_rest: Vec<&Table> = at_rest.collect();
-            let mut chosen = None;
-            for table in at_rest {
-                let (id, files) = (table.spec.id, table.history.files.len());
-                let work = match self.looked.insert(id, files) {
-                    Some(before) if before == files => None,
-                    _ => self.due_of(table),
-                };
-                if let Some(work) = work {
-                    // There may be more.
-                    self.looked.remove(&id);
-                    chosen = Some((Arc::clone(&table.spec), work));
-                    break;
-                }
-                let next = self.vacuumed.get(&id).map_or(VACUUM_FIRST, |last| *last + VACUUM_EVERY);
-                if now >= next {
-                    self.vacuumed.insert(id, now);
-                    let work = Work::Vacuum { older_than: self.vacuum };
-                    chosen = Some((Arc::clone(&table.spec), work));
-                    break;
-                }
-            }
-            chosen
+            at_rest.map(|table| (Arc::clone(&table.spec), Arc::clone(&table.history))).collect()
         };
+        let chosen = at_rest.into_iter().find_map(|(spec, history)| {
+            if self.looked.insert(spec.id, history.files.len()) != Some(history.files.len())
+                && let Some(work) = self.due_of(&spec, &history)
+            {
+                // There may be more.
+                self.looked.remove(&spec.id);
+                return Some((spec, work));
+            }
+            is_due(self.vacuumed.get(&spec.id)).then(|| {
+                self.vacuumed.insert(spec.id, now);
+                (spec, Work::Vacuum { older_than: self.vacuum })
+            })
+        });
         let Some((spec, work)) = chosen else { return };
         let (sink, root, clock) = (self.begin(&spec), self.root.clone(), Arc::clone(&self.clock));
         let memory = Arc::clone(self.shared.memory());
@@ -215,16 +208,16 @@ impl Lake {
     }
 
     /// What its files are due for.
-    fn due_of(&mut self, table: &Table) -> Option<Work> {
-        let expired = table.spec.retention.map_or(vec![], |retention| expired(&table.history, retention));
+    fn due_of(&mut self, spec: &ViewSpec, history: &HistoryFiles) -> Option<Work> {
+        let expired = spec.retention.map_or(vec![], |retention| expired(history, retention));
         if !expired.is_empty() {
             return Some(Work::Expire { files: expired });
         }
-        let compaction = compaction_due(&table.history, self.compact_files)?;
+        let compaction = compaction_due(history, self.compact_files)?;
         let epochs = compaction.files.iter().filter_map(|file| part_epoch(file.path.filename()?));
         let epoch = epochs.max().unwrap_or_default();
         self.made += 1;
-        let path = compacted_part(table.spec.id, epoch, self.nonce, self.made, compaction.date);
+        let path = compacted_part(spec.id, epoch, self.nonce, self.made, compaction.date);
         Some(Work::Compact { compaction, path })
     }
 
