@@ -17,6 +17,9 @@ use crate::{Error, Result};
 /// Tables that are looked at, and objects that are read, at a time.
 const AT_ONCE: usize = 16;
 
+/// At a root that goes on meanwhile, where something seems wrong.
+const LOOKS: usize = 5;
+
 #[derive(Debug, Clone, Default)]
 pub struct Inspection {
     /// None of a root without a manifest.
@@ -71,13 +74,34 @@ pub struct TableSeen {
     pub lake: Option<LakeTable>,
 }
 
+/// Of a root on which somebody runs, what goes between two looks is no fault: then it is looked at again.
 pub async fn inspect(root: &DataRoot) -> Result<Inspection> {
+    for _ in 0..LOOKS {
+        let seen = once(root).await?;
+        let epoch = seen.newest.as_ref().map(|newest| newest.epoch);
+        let newest = newest_manifest(root).await.ok().flatten().map(|manifest| manifest.epoch);
+        if seen.wrong.is_empty() || newest == epoch {
+            return Ok(seen);
+        }
+    }
+    once(root).await
+}
+
+async fn once(root: &DataRoot) -> Result<Inspection> {
     let mut seen = Inspection::default();
     let listed = listed(root).await?;
     seen.folders = ["manifests", "catalog", "state", "tables"].map(|name| folder(name, &listed)).to_vec();
     let manifest = match newest_manifest(root).await {
         Ok(Some(manifest)) => manifest,
-        Ok(None) => return Ok(seen),
+        Ok(None) => {
+            if seen.folders.iter().any(|folder| folder.objects > 0) {
+                seen.wrong.push(
+                    "there is no manifest, and yet there are files that one has named; a start begins afresh"
+                        .to_owned(),
+                );
+            }
+            return Ok(seen);
+        }
         Err(error) if error.is_of_store() => return Err(error),
         Err(error) => {
             seen.wrong.push(format!("{error}; nothing can start on this data"));
@@ -105,13 +129,16 @@ pub async fn inspect(root: &DataRoot) -> Result<Inspection> {
         (state.needed, state.needed_bytes) = (needed.len() as u64, needed.values().sum());
     }
     seen.wrong.extend(unreadable_sections(root, &manifest).await?);
-    let looking = manifest.tables.iter().map(async |table| look(root, table, &listed).await);
+    let looking = manifest.tables.iter().map(async |table| look(root, table).await);
     let mut looked = stream::iter(looking).buffered(AT_ONCE);
     while let Some((table, wrong)) = looked.try_next().await? {
         seen.tables.push(table);
         seen.wrong.extend(wrong);
     }
     drop(looked);
+    // What a table has was there when its log said so, and goes long after it has been taken out of that.
+    let now = self::listed(root).await?;
+    seen.wrong.extend(seen.tables.iter().flat_map(|table| missing(table, &now)));
     if let Some(tables) = seen.folders.iter_mut().find(|folder| folder.name == "tables") {
         let lakes = || seen.tables.iter().filter_map(|table| table.lake.as_ref());
         tables.needed = lakes().map(|lake| lake.files.len() as u64).sum();
@@ -158,11 +185,7 @@ async fn unreadable_sections(root: &DataRoot, manifest: &Manifest) -> Result<Vec
     read.try_filter_map(|wrong| std::future::ready(Ok(wrong))).try_collect().await
 }
 
-async fn look(
-    root: &DataRoot,
-    state: &TableState,
-    listed: &BTreeMap<Path, u64>,
-) -> Result<(TableSeen, Vec<String>)> {
+async fn look(root: &DataRoot, state: &TableState) -> Result<(TableSeen, Vec<String>)> {
     let mut wrong = vec![];
     let lake = match look_at(root, &state.name, state.id).await {
         Ok(lake) => lake,
@@ -172,24 +195,13 @@ async fn look(
             None
         }
     };
-    if let Some(lake) = &lake {
-        for file in &lake.files {
-            match listed.get(&file.path) {
-                None => wrong.push(format!(
-                    "a file of a table is missing. table={:?}, file={}",
-                    state.name, file.path
-                )),
-                Some(bytes) if *bytes != file.bytes => wrong.push(format!(
-                    "a file of a table is cut, or another. table={:?}, file={}, bytes={bytes}, expected={}",
-                    state.name, file.path, file.bytes
-                )),
-                Some(_) => {}
-            }
-        }
-        if lake.confirmed < state.delta.confirmed {
-            let error = Error::BadData("it lacks what manifests say that it was told".into());
-            wrong.push(lost(state, &error));
-        }
+    let confirmed = lake.as_ref().and_then(|lake| lake.confirmed);
+    if wrong.is_empty() && confirmed < state.delta.confirmed {
+        wrong.push(lost(state, &Error::BadData("it lacks what manifests say that it was told".into())));
+    }
+    if confirmed > state.delta.last() {
+        let error = "it has what no manifest knows, so manifests are lost, or were put back";
+        wrong.push(lost(state, &Error::BadData(error.into())));
     }
     let closed_through = match &state.kind {
         TableKind::View { closed_through, .. } => *closed_through,
@@ -207,6 +219,20 @@ async fn look(
         lake,
     };
     Ok((table, wrong))
+}
+
+/// Files of a table that are not as its log has them.
+fn missing(table: &TableSeen, listed: &BTreeMap<Path, u64>) -> Vec<String> {
+    let files = table.lake.iter().flat_map(|lake| &lake.files);
+    let wrong = files.filter_map(|file| match listed.get(&file.path) {
+        None => Some(format!("a file of a table is missing. table={:?}, file={}", table.name, file.path)),
+        Some(bytes) if *bytes != file.bytes => Some(format!(
+            "a file of a table is cut, or another. table={:?}, file={}, bytes={bytes}, expected={}",
+            table.name, file.path, file.bytes
+        )),
+        Some(_) => None,
+    });
+    wrong.collect()
 }
 
 fn lost(state: &TableState, error: &Error) -> String {

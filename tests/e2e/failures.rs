@@ -225,7 +225,11 @@ async fn a_view_whose_table_is_gone_fails_alone() -> Result<()> {
     let now = instance.number(epoch).await?;
     instance.until(epoch, WITHIN, |epoch| epoch > now + 5).await?;
     instance.terminate().await?;
+    let (is_well, said) = place.launch.doctor().await?;
+    ensure!(is_well && said.contains("nothing is wrong") && said.contains("copied"), "{said}");
     std::fs::remove_dir_all(std::path::Path::new(&place.launch.data).join("tables/sound"))?;
+    let (is_well, said) = place.launch.doctor().await?;
+    ensure!(!is_well && said.contains("table=\"sound\"") && said.contains("that it was told"), "{said}");
     let instance = place.launch.start(&[]).await?;
     let expected = told(&[("brittle", "failed"), ("copied", "running"), ("sound", "failed")]);
     assert_eq!(states(&instance).await?, expected);

@@ -116,6 +116,14 @@ impl Launch {
         Ok(Instance { child, log, address: String::new(), http, client: None })
     }
 
+    /// What `thalweg doctor` says of the data, and whether it finds nothing wrong.
+    pub async fn doctor(&self) -> Result<(bool, String)> {
+        let mut command = Command::new(binary()?);
+        let told = command.arg("doctor").arg(&self.data).envs(self.environment.iter().cloned());
+        let told = timeout(QUERY_MAX, told.output()).await??;
+        Ok((told.status.success(), String::from_utf8(told.stdout)?))
+    }
+
     /// Starts the process and waits until it serves.
     pub async fn start(&self, more: &[&str]) -> Result<Instance> {
         let mut instance = self.spawn(more)?;

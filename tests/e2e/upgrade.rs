@@ -81,6 +81,32 @@ async fn goes_on(format: u32, views: &[&str]) -> Result<()> {
     instance.terminate().await
 }
 
+/// Nothing has come since the older version left it.
+async fn stays(format: u32, records: usize) -> Result<()> {
+    let place = place(format)?;
+    copy(&fixture(format).join("data"), Path::new(&place.launch.data))?;
+    let clicks = place.launch.script.with_file_name("clicks.ndjson");
+    let lines = std::fs::read_to_string(&clicks)?;
+    let lines: Vec<&str> = lines.lines().take(records).collect();
+    std::fs::write(&clicks, lines.join("\n") + "\n")?;
+    for _ in 0..2 {
+        let instance = place.launch.start(&[]).await?;
+        let failed = instance.query("SELECT view, reason FROM system.views WHERE state <> 'running'").await?;
+        ensure!(failed.is_empty(), "{failed:?}");
+        instance.terminate().await?;
+    }
+    for _ in 0..2 {
+        place.launch.start(&[]).await?.kill().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_of_an_older_format_in_which_nothing_comes_starts_again_and_again() -> Result<()> {
+    stays(5, 260).await?;
+    stays(1, 250).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_root_of_format_1_goes_on_and_is_written_anew() -> Result<()> {
     goes_on(1, &FIRST).await

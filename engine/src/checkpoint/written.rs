@@ -290,9 +290,11 @@ impl Catalog {
         let lookups = now.lookups.iter().map(|lookup| (lookup.id, Some(Text::of(&lookup.sql))));
         let known: BTreeMap<Uuid, &Arc<TableState>> =
             before.tables.iter().map(|table| (table.id, table)).collect();
-        // The text of what has not changed is the same.
+        // The text of what has not changed is the same, where there is one: a manifest of an older format had no catalog.
         let tables = now.tables.iter().map(|table| match known.get(&table.id) {
-            Some(known) if Arc::ptr_eq(known, table) => (table.id, None),
+            Some(known) if Arc::ptr_eq(known, table) && self.texts.contains_key(&table.id) => {
+                (table.id, None)
+            }
             _ => (table.id, Text::of_table(table)),
         });
         let (mut texts, mut differs) = (BTreeMap::new(), false);

@@ -205,6 +205,7 @@ async fn restored_history(
     if !copied && (state.delta.confirmed.is_some() || !state.delta.pending.is_empty()) {
         let sink = DeltaSink::open(root, &spec.name, spec.id, &spec.schema).await?;
         sink.has_kept(state.delta.confirmed).await?;
+        sink.is_not_ahead(state.delta.last()).await?;
         history = Arc::new(sink.history()?);
         for commit in &state.delta.pending {
             history = with_files(&history, spec, &commit.files)?;

@@ -302,6 +302,22 @@ impl DeltaSink {
         )))
     }
 
+    /// A table that has commits of epochs after those that the manifests know of it: they were lost, or put back to what they
+    /// were, or another instance has gone on.
+    pub async fn is_not_ahead(&self, known: Option<Epoch>) -> Result<()> {
+        let seen = self.seen().await?;
+        if seen <= known {
+            return Ok(());
+        }
+        Err(Error::BadData(format!(
+            "a Delta table has commits that no manifest knows: bring back the manifests that were there, or DROP its view. \
+             table=\"{}\", txn={}, expected={} at most",
+            self.name,
+            text(seen),
+            text(known)
+        )))
+    }
+
     fn actions(&self, pending: &PendingCommit) -> Result<Vec<Action>> {
         let mut actions: Vec<Action> = Vec::new();
         if pending.replace {

@@ -277,3 +277,22 @@ async fn a_manifest_that_is_a_link_to_nowhere_is_refused_by_name() {
     assert_eq!(error.kind(), ErrorKind::BadData);
     assert!(error.to_string().contains("00000000000000000000.json"), "{error}");
 }
+
+/// Of which nothing changes afterwards.
+#[tokio::test]
+async fn a_manifest_without_a_catalog_gets_one_with_all_texts() {
+    let root = root();
+    let old = Manifest { tables: vec![view(vec![], 5)], ..manifest(3, US, vec![]) };
+    let TableKind::View { sql, fingerprint, .. } = &old.tables[0].kind else { panic!() };
+    let inline =
+        format!("\"view\":{{\"sql\":\"{sql}\",\"inputs\":[\"s\"],\"fingerprint\":\"{fingerprint}\",");
+    let written = text(&old).replace("\"format\":6", "\"format\":5").replace("\"view\":{", &inline);
+    root.put(&names::manifest(Epoch(3)), Bytes::from(written)).await.unwrap();
+    let (mut log, found) = opened(&root, THEM).await;
+    assert_eq!(found.as_ref(), Some(&old));
+    let claim = Manifest { epoch: Epoch(4), nonce: THEM, kind: ManifestKind::Claim, ..old };
+    log.commit(claim.clone()).await.unwrap();
+    log.commit(Manifest { epoch: Epoch(5), kind: ManifestKind::Epoch, ..claim.clone() }).await.unwrap();
+    let found = opened(&root, US).await.1.unwrap();
+    assert_eq!(found.tables, claim.tables);
+}

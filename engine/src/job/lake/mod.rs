@@ -291,7 +291,7 @@ impl Lake {
 
 /// Files of dates that lie further back from the newest than rows are kept.
 fn expired(history: &HistoryFiles, retention: Micros) -> Vec<HistoryFile> {
-    let days = retention / DAY;
+    let days = (retention + DAY - 1) / DAY;
     let newest = history.files.iter().map(|file| file.date).max();
     let first = newest.and_then(|newest| newest.checked_sub_days(chrono::Days::new(days as u64)));
     let Some(first) = first else { return vec![] };
