@@ -11,7 +11,6 @@ use crate::checkpoint::manifest::{Manifest, StateFile, TableKind, TableState};
 use crate::checkpoint::{DataRoot, StateFiles, newest_manifest, table_folder};
 use crate::ids::{Epoch, Micros};
 use crate::sink::{LakeTable, look_at};
-use crate::spec::KeptStatement;
 use crate::{Error, Result};
 
 /// Tables that are looked at, and objects that are read, at a time.
@@ -27,8 +26,6 @@ pub struct Inspection {
     pub folders: Vec<Folder>,
     pub streams: Vec<StreamSeen>,
     pub tables: Vec<TableSeen>,
-    /// Statements that are kept: plain views and endpoints.
-    pub kept: Vec<KeptStatement>,
     /// Each with its place and what it means; nothing of it may be there.
     pub wrong: Vec<String>,
 }
@@ -120,7 +117,6 @@ async fn once(root: &DataRoot) -> Result<Inspection> {
             frontier: stream.frontier,
         })
         .collect();
-    seen.kept = manifest.kept.iter().map(|kept| kept.spec()).collect();
     let needed: BTreeMap<&str, u64> = manifest.state_files().fold(BTreeMap::new(), |mut needed, file| {
         *needed.entry(file.path.as_str()).or_default() += file.bytes;
         needed

@@ -40,11 +40,8 @@ impl FilesInUse {
 
     /// Goes on from the manifest `before` to the one after it. Gives the files that are not in use any more.
     pub fn go_on(&mut self, before: &Manifest, now: &Manifest) -> Result<Vec<String>, String> {
-        let by_id = |manifest: &'_ Manifest| -> BTreeMap<Uuid, Arc<TableState>> {
-            manifest.tables.iter().map(|table| (table.id, Arc::clone(table))).collect()
-        };
-        let (old, new) = (by_id(before), by_id(now));
-        let changed = |table: &Arc<TableState>, others: &BTreeMap<Uuid, Arc<TableState>>| {
+        let (old, new) = (before.tables_by_id(), now.tables_by_id());
+        let changed = |table: &Arc<TableState>, others: &BTreeMap<Uuid, &Arc<TableState>>| {
             others.get(&table.id).is_none_or(|other| !Arc::ptr_eq(other, table))
         };
         let left = before.tables.iter().filter(|table| changed(table, &new));
@@ -71,15 +68,18 @@ impl FilesInUse {
         Ok(touched.into_iter().collect())
     }
 
-    /// Those with the least in use, where there are many.
-    pub fn to_empty(&self) -> BTreeSet<String> {
+    /// Those with the least in use, where there are many. What a table holds that is looked up has a file of its own, and
+    /// stays in it.
+    pub fn to_empty(&self, newest: &Manifest) -> BTreeSet<String> {
         let more = self.0.len().saturating_sub(FILES);
         if more == 0 {
             return BTreeSet::new();
         }
+        let apart = newest.lookups.iter().filter_map(|lookup| Some(lookup.file.as_ref()?.path.as_str()));
+        let apart: BTreeSet<&str> = apart.collect();
         let weigh = |(path, sections): (&String, &Sections)| (sections.values().sum::<u64>(), path.clone());
         let mut files: Vec<(u64, String)> = self.0.iter().map(weigh).collect();
-        files.retain(|(bytes, _)| *bytes <= MOVED_BYTES);
+        files.retain(|(bytes, path)| *bytes <= MOVED_BYTES && !apart.contains(path.as_str()));
         files.sort_unstable();
         files.into_iter().take(more.min(MOVED)).map(|(_, path)| path).collect()
     }

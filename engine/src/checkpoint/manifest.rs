@@ -4,7 +4,7 @@
 //! newer version adds must change `FORMAT`; an unknown field is refused, never ignored. Older formats are read, and written
 //! anew.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -66,6 +66,10 @@ impl Manifest {
             let read = self.tables.iter().find(|table| table.name == *input && table.id != view.id);
             streams.contains(&input.as_str()) || read.is_some_and(|read| self.reads_only(read, streams))
         })
+    }
+
+    pub(super) fn tables_by_id(&self) -> BTreeMap<Uuid, &Arc<TableState>> {
+        self.tables.iter().map(|table| (table.id, table)).collect()
     }
 
     /// All files under `state/` that the manifest makes real: runs, tails, and what tables hold that are looked up.

@@ -88,13 +88,11 @@ impl Written {
             let known = before.streams.iter().find(|known| known.id == stream.id);
             stream_change(known, stream)
         });
-        let known: BTreeMap<Uuid, &Arc<TableState>> =
-            before.tables.iter().map(|table| (table.id, table)).collect();
+        let known = before.tables_by_id();
         let changed = now.tables.iter().filter(|table| {
             known.get(&table.id).is_none_or(|known| !Arc::ptr_eq(known, table) && known != table)
         });
         let tables = changed.map(|table| WrittenTable::of(known.get(&table.id).copied(), table));
-        let differ = |changed: bool| changed.then_some(());
         Written {
             format: FORMAT,
             epoch: now.epoch,
@@ -106,12 +104,11 @@ impl Written {
             streams: streams.collect(),
             tables: tables.collect(),
             gone: gone(before, now),
-            kept: differ(before.kept != now.kept).map(|()| now.kept.iter().map(without_text).collect()),
-            lookups: differ(before.lookups != now.lookups)
-                .map(|()| now.lookups.iter().map(lookup_without_text).collect()),
+            kept: (before.kept != now.kept).then(|| now.kept.iter().map(without_text).collect()),
+            lookups: (before.lookups != now.lookups)
+                .then(|| now.lookups.iter().map(lookup_without_text).collect()),
             ledger: now.ledger.clone(),
-            interventions: differ(before.interventions != now.interventions)
-                .map(|()| now.interventions.clone()),
+            interventions: (before.interventions != now.interventions).then(|| now.interventions.clone()),
         }
     }
 
@@ -152,8 +149,8 @@ impl Written {
 fn gone(before: &Manifest, now: &Manifest) -> Vec<Uuid> {
     let streams = before.streams.iter().map(|stream| stream.id);
     let streams = streams.filter(|id| now.streams.iter().all(|stream| stream.id != *id));
-    let there: std::collections::BTreeSet<Uuid> = now.tables.iter().map(|table| table.id).collect();
-    let tables = before.tables.iter().map(|table| table.id).filter(|id| !there.contains(id));
+    let there = now.tables_by_id();
+    let tables = before.tables.iter().map(|table| table.id).filter(|id| !there.contains_key(id));
     streams.chain(tables).collect()
 }
 
@@ -288,8 +285,7 @@ impl Catalog {
         let streams = now.streams.iter().map(|stream| (stream.id, Some(Text::of(&stream.sql))));
         let kept = now.kept.iter().map(|kept| (kept.id, Some(Text::of(&kept.sql))));
         let lookups = now.lookups.iter().map(|lookup| (lookup.id, Some(Text::of(&lookup.sql))));
-        let known: BTreeMap<Uuid, &Arc<TableState>> =
-            before.tables.iter().map(|table| (table.id, table)).collect();
+        let known = before.tables_by_id();
         // The text of what has not changed is the same, where there is one: a manifest of an older format had no catalog.
         let tables = now.tables.iter().map(|table| match known.get(&table.id) {
             Some(known) if Arc::ptr_eq(known, table) && self.texts.contains_key(&table.id) => {

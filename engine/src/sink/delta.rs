@@ -65,7 +65,6 @@ pub struct DeltaSink {
 /// A table of the lake as its log has it.
 #[derive(Debug, Clone)]
 pub struct LakeTable {
-    pub version: u64,
     /// `txn` of the newest commit of its view.
     pub confirmed: Option<Epoch>,
     pub files: Vec<HistoryFile>,
@@ -82,9 +81,8 @@ pub async fn look_at(root: &DataRoot, name: &str, id: Uuid) -> Result<Option<Lak
     table.load().await?;
     let schema = table.snapshot()?.snapshot().schema().as_ref().clone();
     let sink = DeltaSink { root: root.clone(), name: name.to_string(), folder, id, schema, table };
-    let version = sink.snapshot()?.version();
-    let files = HistoryFiles::clone(&sink.history()?).files.as_ref().clone();
-    Ok(Some(LakeTable { version, confirmed: sink.seen().await?, files }))
+    let files = sink.history()?.files.as_ref().clone();
+    Ok(Some(LakeTable { confirmed: sink.seen().await?, files }))
 }
 
 impl DeltaSink {

@@ -105,7 +105,7 @@ impl ManifestLog {
 
     /// Files that hold so little of what is in use that it had better be written anew.
     pub fn to_empty(&self) -> BTreeSet<String> {
-        self.in_use.to_empty()
+        self.newest.as_ref().map(|newest| self.in_use.to_empty(newest)).unwrap_or_default()
     }
 
     /// What killed runs have left, as of the claim that this instance has just committed.
