@@ -45,7 +45,8 @@ async fn every_step_of_a_commit_may_be_the_last_in_a_bucket() -> Result<()> {
 async fn every_step(place: &str, at: impl Fn(Step, &str) -> Result<Place>) -> Result<()> {
     let mut hits = 0;
     println!("{:<8} {:<24} {:>4}", "place", "step", "hit");
-    for step in Step::ALL {
+    let steps = Step::ALL.into_iter().filter(|step| !Step::OF_SINKS.contains(step));
+    for step in steps {
         let hit = fatal_hit(step);
         die_and_go_on(step, hit, |script| at(step, script)).await.with_context(|| step.to_string())?;
         println!(
@@ -54,7 +55,7 @@ async fn every_step(place: &str, at: impl Fn(Step, &str) -> Result<Place>) -> Re
         );
         hits += 1;
     }
-    ensure!(hits == Step::ALL.len(), "{hits} steps were hit");
+    ensure!(hits == Step::ALL.len() - Step::OF_SINKS.len(), "{hits} steps were hit");
     Ok(())
 }
 

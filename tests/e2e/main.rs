@@ -20,6 +20,7 @@ mod scripts;
 mod settings;
 mod shop;
 mod simulation;
+mod sinks;
 mod soak;
 mod source_files;
 mod source_kafka;

@@ -24,6 +24,7 @@ use thalweg_engine::job::{Engine, Opened, Settings};
 use thalweg_engine::source::Logs;
 use thalweg_flight_server::Limits;
 use thalweg_readers::Readers;
+use thalweg_sinks::{Sinks, World};
 use thalweg_sql::session::{Client, Database};
 use thalweg_web::Front;
 use tokio::net::TcpListener;
@@ -35,7 +36,7 @@ pub use options::{Common, DemoArguments, ServeArguments};
 
 /// The files of `queries/`, so that the demo needs nothing but the binary. Its clicks come over HTTP, so the stream is
 /// another.
-const DEMO: [(&str, &str); 10] = [
+const DEMO: [(&str, &str); 11] = [
     ("00_clicks.sql", include_str!("clicks.sql")),
     ("10_kpis.sql", include_str!("../../../queries/10_kpis.sql")),
     ("20_conversion.sql", include_str!("../../../queries/20_conversion.sql")),
@@ -45,6 +46,7 @@ const DEMO: [(&str, &str); 10] = [
     ("60_archive.sql", include_str!("../../../queries/60_archive.sql")),
     ("65_rollups.sql", include_str!("../../../queries/65_rollups.sql")),
     ("70_daily_report.sql", include_str!("../../../queries/70_daily_report.sql")),
+    ("75_alerts.sql", include_str!("../../../queries/75_alerts.sql")),
     ("80_endpoints.sql", include_str!("../../../queries/80_endpoints.sql")),
 ];
 
@@ -200,7 +202,7 @@ async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watch
         let closed = async move { _ = closed.await };
         (tokio::spawn(thalweg_web::serve(listener, Arc::clone(&front), limits.1, closed)), close)
     });
-    let (engine, database) = tokio::select! {
+    let (engine, database, sinks) = tokio::select! {
         biased;
         () = stop.clone() => bail!("stopped before it had started"),
         started = start(&starting) => started?,
@@ -226,6 +228,7 @@ async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watch
         outcome = engine.ended() => outcome.map_err(|error| anyhow!(error)),
         () = stop => {
             front.leave();
+            sinks.stop().await;
             trading.iter().for_each(tokio::task::JoinHandle::abort);
             tokio::select! {
                 biased;
@@ -256,11 +259,16 @@ async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watch
 }
 
 /// The engine with all that the files ask for, reading.
-async fn start(starting: &Starting) -> Result<(Engine, Database)> {
+async fn start(starting: &Starting) -> Result<(Engine, Database, Arc<Sinks>)> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let engine = start_engine(starting, Arc::clone(&clock)).await?;
+    let root = DataRoot::open(&starting.common.data, &Default::default())?
+        .with_failpoints(starting.common.failpoints()?);
+    let engine = start_engine(starting, root.clone(), Arc::clone(&clock)).await?;
     let (queries, settings) = (starting.queries.clone(), starting.common.queries.settings());
-    let database = Database::new(Arc::new(engine.clone()), clock, queries, settings)?;
+    let database = Database::new(Arc::new(engine.clone()), Arc::clone(&clock), queries.clone(), settings)?;
+    let secrets = starting.settings.secrets.clone();
+    let world = World { root, secrets, clock, webhooks: starting.common.webhooks.clone(), runtime: queries };
+    let sinks = Sinks::start(database.clone(), world).await.map_err(|error| anyhow!(error))?;
     if let Some((count, launch)) = starting.common.readers()? {
         database.run_elsewhere(Arc::new(Readers::start(count, launch, Arc::new(engine.clone()))?));
     }
@@ -272,7 +280,7 @@ async fn start(starting: &Starting) -> Result<(Engine, Database)> {
     }
     // Only now, so that every view of the files sees its stream from the first record on.
     engine.begin();
-    Ok((engine, database))
+    Ok((engine, database, sinks))
 }
 
 /// From the signal on: resolves when the store has left something unanswered for most of the time in which an instance
@@ -293,9 +301,7 @@ fn left_without_the_store(engine: &Engine) -> anyhow::Error {
     )
 }
 
-async fn start_engine(starting: &Starting, clock: Arc<dyn Clock>) -> Result<Engine> {
-    let common = &starting.common;
-    let root = DataRoot::open(&common.data, &Default::default())?.with_failpoints(common.failpoints()?);
+async fn start_engine(starting: &Starting, root: DataRoot, clock: Arc<dyn Clock>) -> Result<Engine> {
     let logs = Logs::below(root.folder().map(|folder| folder.join(LOGS)));
     let opened = Opened::claim(Settings { logs, ..starting.settings.clone() }, root, clock).await?;
     let (tables, views, kept) = (opened.lookups(), opened.views(), opened.kept());

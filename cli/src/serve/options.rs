@@ -11,6 +11,7 @@ use thalweg_engine::secrets::Secrets;
 use thalweg_engine::source::FilesRoots;
 use thalweg_readers::Launch;
 use thalweg_sql::plan::values;
+use url::Url;
 
 use super::memory;
 use super::query_options::QueryOptions;
@@ -96,6 +97,11 @@ pub struct Common {
     /// folders of the SQL files]
     #[arg(long, value_name = "DIR")]
     pub files_root: Vec<PathBuf>,
+
+    /// Where CREATE SINK … INTO WEBHOOK may post rows to: this address and what lies below it; may be given several times
+    /// [default: nowhere]
+    #[arg(long, value_name = "URL")]
+    pub webhooks: Vec<Url>,
 
     #[command(flatten)]
     pub queries: QueryOptions,

@@ -6,7 +6,7 @@ use reedline::{Completer, CompletionResult, Span, Suggestion};
 
 use super::client::Table;
 
-const KEYWORDS: [&str; 68] = [
+const KEYWORDS: [&str; 71] = [
     "SELECT",
     "FROM",
     "WHERE",
@@ -53,15 +53,18 @@ const KEYWORDS: [&str; 68] = [
     "CREATE STREAM",
     "CREATE MATERIALIZED VIEW",
     "CREATE ENDPOINT",
+    "CREATE SINK",
     "ALTER STREAM",
     "ALTER VIEW",
     "DROP STREAM",
     "DROP VIEW",
     "DROP ENDPOINT",
+    "DROP SINK",
     "SHOW STREAMS",
     "SHOW VIEWS",
     "SHOW TABLES",
     "SHOW ENDPOINTS",
+    "SHOW SINKS",
     "DESCRIBE",
     "EXPLAIN",
     "SUBSCRIBE TO",

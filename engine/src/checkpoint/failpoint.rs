@@ -33,10 +33,13 @@ pub enum Step {
     CompactionTold = 19,
     RetiredStateFile = 20,
     RetiredManifest = 21,
+    SinkSent = 22,
+    SinkConfirmed = 23,
+    SinkNoted = 24,
 }
 
 impl Step {
-    pub const ALL: [Step; 21] = [
+    pub const ALL: [Step; 24] = [
         Step::OwnerTaken,
         Step::DeltaTableMissing,
         Step::DeltaTableCreated,
@@ -58,7 +61,13 @@ impl Step {
         Step::CompactionTold,
         Step::RetiredStateFile,
         Step::RetiredManifest,
+        Step::SinkSent,
+        Step::SinkConfirmed,
+        Step::SinkNoted,
     ];
+
+    /// Those of what is sent on, which come behind a commit.
+    pub const OF_SINKS: [Step; 3] = [Step::SinkSent, Step::SinkConfirmed, Step::SinkNoted];
 
     pub fn number(self) -> u8 {
         self as u8
@@ -87,6 +96,9 @@ impl Step {
             Step::CompactionTold => "compaction-told",
             Step::RetiredStateFile => "retired-state-file",
             Step::RetiredManifest => "retired-manifest",
+            Step::SinkSent => "sink-sent",
+            Step::SinkConfirmed => "sink-confirmed",
+            Step::SinkNoted => "sink-noted",
         }
     }
 }
@@ -180,7 +192,7 @@ mod tests {
             assert_eq!(step.name().parse(), Ok(step));
             assert_eq!(step.number().to_string().parse(), Ok(step));
         }
-        assert!("22".parse::<Step>().is_err());
+        assert!("25".parse::<Step>().is_err());
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use epoch_file::{EpochFile, StateFiles};
 pub use failpoint::{Failpoints, Step};
 pub use garbage::{Garbage, Orphans};
 pub use log::{ManifestLog, newest_manifest};
-pub use names::{FileNames, compacted_part, part_epoch, table_folder};
+pub use names::{FileNames, compacted_part, part_epoch, part_number, table_folder};
 pub use owner::Owner;
 pub use state_file::{read_batches, write_batches};
 pub use watch::Watch;

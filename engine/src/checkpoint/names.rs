@@ -50,6 +50,12 @@ pub fn part_epoch(file_name: &str) -> Option<Epoch> {
     (digits.len() == 20).then(|| digits.parse().ok().map(Epoch))?
 }
 
+/// Which of its epoch's data files it is, by its name.
+pub fn part_number(file_name: &str) -> Option<u64> {
+    let number = file_name.strip_suffix(".parquet")?.rsplit('-').next()?;
+    number.trim_start_matches('c').parse().ok()
+}
+
 /// The folder of a table, relative to the data's root. Whatever an object store or a URL could read otherwise is
 /// spelled in hex, so that different names never share a folder.
 pub fn table_folder(name: &str) -> String {
@@ -113,6 +119,7 @@ mod tests {
             assert_eq!(part_epoch(part.rsplit('/').next().unwrap()), Some(Epoch(epoch)));
             let made = compacted_part(table, Epoch(epoch), nonce, 0, NaiveDate::default());
             assert_eq!(part_epoch(made.rsplit('/').next().unwrap()), Some(Epoch(epoch)));
+            assert_eq!([&part, &made].map(|it| part_number(it)), [Some(1), Some(0)]);
             assert_ne!(made, part);
         }
     }

@@ -1,15 +1,23 @@
 //! In which epoch rows closed: whoever has been told those of an epoch goes on with those of the next.
 //!
 //! The rows of a file lie epoch by epoch, and its metadata says how many each has; so what closed after an epoch is the
-//! end of a file.
+//! end of a file, and what closed in one a stretch of it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use parquet::file::metadata::KeyValue;
 
+use super::stored::StoredFile;
 use super::{HistoryFile, HistoryFiles};
-use crate::checkpoint::part_epoch;
+use crate::checkpoint::{part_epoch, part_number};
 use crate::ids::Epoch;
 use crate::{Error, Result};
 
@@ -57,6 +65,11 @@ impl HistoryFile {
     pub fn may_hold_after(&self, epoch: Epoch) -> bool {
         self.path.filename().and_then(part_epoch).is_none_or(|written| written > epoch)
     }
+
+    /// Which of those that were written in one epoch it is.
+    pub fn number(&self) -> Option<u64> {
+        self.path.filename().and_then(part_number)
+    }
 }
 
 impl HistoryFiles {
@@ -85,9 +98,102 @@ impl HistoryFiles {
     }
 }
 
+/// How many rows of each epoch a file has, in their order.
+pub type Runs = Arc<[(Epoch, usize)]>;
+
+/// Footers that are read at a time.
+const FOOTERS: usize = 16;
+
+impl HistoryFiles {
+    /// When the rows of files closed, as their footers say. Those of a file that was written before that was told closed when
+    /// it was.
+    pub async fn runs_of(&self, files: Vec<HistoryFile>) -> Result<Vec<(HistoryFile, Runs)>> {
+        let runs = async |file: HistoryFile| {
+            let mut reader = self.reader(&file);
+            let footer = ArrowReaderMetadata::load_async(&mut reader, Default::default()).await?;
+            let told = runs(footer.metadata().file_metadata().key_value_metadata());
+            let written = file.path.filename().and_then(part_epoch);
+            let runs = match (told, written) {
+                (Some(told), _) => told,
+                (None, Some(written)) => vec![(written, file.rows as usize)],
+                (None, None) => {
+                    return Err(Error::BadData(format!(
+                        "a file does not say when its rows closed. file={}",
+                        file.path
+                    )));
+                }
+            };
+            Ok((file, Runs::from(runs)))
+        };
+        stream::iter(files).map(runs).buffered(FOOTERS).try_collect().await
+    }
+
+    /// The rows of a file that closed after an epoch, to be taken in their order.
+    pub async fn rows_after(&self, file: &HistoryFile, runs: &Runs, after: Epoch) -> Result<FileRows> {
+        let skipped = runs.iter().filter(|(closed, _)| *closed <= after).map(|(_, rows)| rows).sum();
+        let left = runs.iter().filter(|(closed, _)| *closed > after).copied().collect();
+        let builder = ParquetRecordBatchStreamBuilder::new(self.reader(file)).await?;
+        let rows = builder.with_batch_size(BATCH_ROWS).with_offset(skipped).build()?;
+        Ok(FileRows { rows, left, read: None })
+    }
+
+    fn reader(&self, file: &HistoryFile) -> StoredFile {
+        StoredFile { store: Arc::clone(&self.store), path: file.path.clone(), bytes: file.bytes }
+    }
+}
+
+/// A file that is read on as far as is wanted.
+pub struct FileRows {
+    rows: ParquetRecordBatchStream<StoredFile>,
+    /// What of each epoch is left.
+    left: VecDeque<(Epoch, usize)>,
+    /// Read, and not taken.
+    read: Option<RecordBatch>,
+}
+
+impl FileRows {
+    /// In which epoch the next rows closed.
+    pub fn next_epoch(&self) -> Option<Epoch> {
+        self.left.front().map(|(epoch, _)| *epoch)
+    }
+
+    /// The next rows, if they closed by an epoch; all of one.
+    pub async fn next(&mut self, through: Epoch) -> Result<Option<ClosedRows>> {
+        let Some((epoch, left)) = self.left.front_mut().filter(|(epoch, _)| *epoch <= through) else {
+            return Ok(None);
+        };
+        let rows = match self.read.take() {
+            Some(rows) => rows,
+            None => match self.rows.try_next().await? {
+                Some(rows) => rows,
+                None => return Err(Error::BadData("a file has fewer rows than it says had closed".into())),
+            },
+        };
+        let taken = rows.num_rows().min(*left);
+        if taken < rows.num_rows() {
+            self.read = Some(rows.slice(taken, rows.num_rows() - taken));
+        }
+        let closed = ClosedRows { epoch: *epoch, rows: rows.slice(0, taken) };
+        *left -= taken;
+        if *left == 0 {
+            self.left.pop_front();
+        }
+        Ok(Some(closed))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use arrow::array::{ArrayRef, AsArray, Int64Array, TimestampMicrosecondArray};
+    use arrow::datatypes::Int64Type;
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+    use uuid::Uuid;
+
     use super::*;
+    use crate::checkpoint::FileNames;
+    use crate::sink::encode_parts;
+    use crate::spec::TIME_COLUMN;
 
     #[test]
     fn a_file_says_how_much_of_it_had_closed() {
@@ -99,5 +205,44 @@ mod tests {
         assert_eq!(closed_by(Epoch(7), Some(&vec![])), None);
         let damaged = vec![KeyValue::new(KEY.to_owned(), "7".to_owned())];
         assert_eq!(closed_by(Epoch(7), Some(&damaged)), None);
+    }
+
+    fn rows(epoch: u64, numbers: &[i64]) -> ClosedRows {
+        let times = TimestampMicrosecondArray::from(vec![5; numbers.len()]).with_timezone("UTC");
+        let numbers: ArrayRef = Arc::new(Int64Array::from(numbers.to_vec()));
+        let columns = [("n", numbers), (TIME_COLUMN, Arc::new(times) as _)];
+        ClosedRows { epoch: Epoch(epoch), rows: RecordBatch::try_from_iter(columns).unwrap() }
+    }
+
+    /// Which rows of which epoch come, as far as one.
+    async fn taken(file: &mut FileRows, through: u64) -> Vec<(u64, Vec<i64>)> {
+        let mut all = vec![];
+        while let Some(closed) = file.next(Epoch(through)).await.unwrap() {
+            let numbers = closed.rows.column(0).as_primitive::<Int64Type>().values().to_vec();
+            all.push((closed.epoch.0, numbers));
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_on_epoch_by_epoch() {
+        let closed = [rows(6, &[1, 2]), rows(7, &[3]), rows(9, &[4, 5, 6])];
+        let mut names = FileNames::new(Uuid::from_u128(1), Epoch(9), Uuid::from_u128(2));
+        let part = encode_parts(&closed, &mut names).unwrap().remove(0);
+        let files = HistoryFiles { store: Arc::new(InMemory::new()), files: Arc::default(), is_lost: false };
+        let path = Path::from(part.file.path.as_str());
+        files.store.put(&path, part.bytes.into()).await.unwrap();
+        let (bytes, rows, date) = (part.file.bytes, part.file.rows, part.file.date);
+        let file = HistoryFile { path, bytes, rows, date, instants: vec![] };
+        let known = files.runs_of(vec![file]).await.unwrap();
+        let (file, runs) = &known[0];
+        assert_eq!(**runs, [(Epoch(6), 2), (Epoch(7), 1), (Epoch(9), 3)]);
+        let mut reading = files.rows_after(file, runs, Epoch(6)).await.unwrap();
+        assert_eq!(reading.next_epoch(), Some(Epoch(7)));
+        assert_eq!(taken(&mut reading, 8).await, [(7, vec![3])]);
+        assert_eq!(taken(&mut reading, 9).await, [(9, vec![4, 5, 6])]);
+        assert_eq!(reading.next_epoch(), None);
+        let mut all = files.rows_after(file, runs, Epoch(0)).await.unwrap();
+        assert_eq!(taken(&mut all, 99).await, [(6, vec![1, 2]), (7, vec![3]), (9, vec![4, 5, 6])]);
     }
 }

@@ -9,6 +9,7 @@ mod delta;
 mod lake_schema;
 mod parquet;
 mod stats;
+mod stored;
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,7 @@ use object_store::path::Path;
 
 use crate::ids::Micros;
 
-pub use closed::ClosedRows;
+pub use closed::{ClosedRows, FileRows, Runs};
 pub use compact::{Compaction, due as compaction_due, write as write_compacted};
 pub use delta::{DeltaSink, LakeTable, look_at};
 pub use lake_schema::lake_schema;

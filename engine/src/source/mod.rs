@@ -20,8 +20,8 @@ mod zipf;
 
 pub use files::FilesRoots;
 pub(crate) use files::{WholeFiles, folder};
-pub use kafka::Outgoing;
 pub(crate) use kafka::Producer;
+pub use kafka::{Outgoing, Sending, Transactions};
 pub(crate) use log::Log;
 pub use log::Logs;
 pub use records::{Records, Span};

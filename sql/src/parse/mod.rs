@@ -7,6 +7,7 @@ mod dialect;
 mod endpoint;
 mod interval;
 mod plain_view;
+mod sink;
 mod source_text;
 mod statement;
 mod stream;
@@ -21,6 +22,7 @@ pub use endpoint::{CreateEndpoint, DropEndpoint, EndpointWork, ParameterDeclarat
 pub(crate) use interval::has_months;
 pub use interval::{Length, interval, interval_micros};
 pub use plain_view::{CreatePlainView, PlainViews};
+pub use sink::{AlterSink, CreateSink, DropSink, Order, Target};
 pub use statement::{
     CreateView, Drop, Explain, Explained, Parsed, Relation, Restart, SetWatermark, Shown, Statement,
 };

@@ -35,9 +35,9 @@ pub struct PlainViews(BTreeMap<String, String>);
 impl PlainViews {
     pub const NONE: &PlainViews = &PlainViews(BTreeMap::new());
 
-    /// Among what is kept; endpoints, which are kept beside them, are known by paths.
+    /// Among what is kept; endpoints and sinks, which are kept beside them, are known by paths.
     pub fn of<'a>(kept: impl IntoIterator<Item = &'a KeptStatement>) -> PlainViews {
-        let named = kept.into_iter().filter(|it| !it.name.starts_with('/'));
+        let named = kept.into_iter().filter(|it| !it.name.contains('/'));
         PlainViews(named.map(|it| (it.name.clone(), it.sql.clone())).collect())
     }
 

@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::endpoint::{CreateEndpoint, DropEndpoint, create_endpoint, drop_endpoint};
 use super::plain_view::CreatePlainView;
+use super::sink::{AlterSink, CreateSink, DropSink, alter_sink, create_sink, drop_sink};
 use super::stream::{CreateStream, create_stream};
 use super::subscribe::{Subscribe, subscribe};
 use super::table::{CreateTable, create_table};
@@ -28,8 +29,11 @@ pub enum Statement {
     CreateView(CreateView),
     CreatePlainView(CreatePlainView),
     CreateEndpoint(CreateEndpoint),
+    CreateSink(CreateSink),
     Drop(Drop),
     DropEndpoint(DropEndpoint),
+    DropSink(DropSink),
+    AlterSink(AlterSink),
     Restart(Restart),
     SetWatermark(SetWatermark),
     /// `KILL QUERY 12`
@@ -96,6 +100,7 @@ pub enum Shown {
     Views,
     Tables,
     Endpoints,
+    Sinks,
 }
 
 #[derive(Debug, Clone)]
@@ -120,6 +125,7 @@ impl Statement {
             Statement::CreateView(create) => create.text = text.to_owned(),
             Statement::CreatePlainView(create) => create.text = text.to_owned(),
             Statement::CreateEndpoint(create) => create.text = text.to_owned(),
+            Statement::CreateSink(create) => create.text = text.to_owned(),
             Statement::Explain(Explain { what: Explained::Statement(inner), .. }) => {
                 // What is explained is planned as if it stood alone; its text is only shown.
                 inner.set_text(text);
@@ -153,7 +159,7 @@ pub(super) fn statement(parser: &mut Parser) -> Result<Statement> {
     } else {
         let found = parser.peek_token().token;
         Err(Error::invalid(format!("expected a statement, found {found}")).at(here(parser)).hint(
-            "statements are SELECT, SUBSCRIBE, CREATE STREAM, CREATE TABLE, CREATE MATERIALIZED VIEW, CREATE VIEW, CREATE ENDPOINT, ALTER, DROP, SHOW, DESCRIBE, EXPLAIN and KILL QUERY; \
+            "statements are SELECT, SUBSCRIBE, CREATE STREAM, CREATE TABLE, CREATE MATERIALIZED VIEW, CREATE VIEW, CREATE ENDPOINT, CREATE SINK, ALTER, DROP, SHOW, DESCRIBE, EXPLAIN and KILL QUERY; \
              nothing is inserted: rows come from streams, files and topics",
         ))
     }
@@ -186,13 +192,16 @@ fn create(parser: &mut Parser) -> Result<Statement> {
     if take_words(parser, &["ENDPOINT"]) {
         return create_endpoint(parser).map(Statement::CreateEndpoint);
     }
+    if take_words(parser, &["SINK"]) {
+        return create_sink(parser).map(Statement::CreateSink);
+    }
     if take_words(parser, &["VIEW"]) {
         return create_plain_view(parser).map(Statement::CreatePlainView);
     }
     if take_words(parser, &["TABLE"]) {
         return create_table(parser).map(Statement::CreateTable);
     }
-    expected(parser, "STREAM, TABLE, MATERIALIZED VIEW, VIEW or ENDPOINT")
+    expected(parser, "STREAM, TABLE, MATERIALIZED VIEW, VIEW, ENDPOINT or SINK")
 }
 
 fn create_view(parser: &mut Parser) -> Result<CreateView> {
@@ -235,6 +244,9 @@ fn relation(parser: &mut Parser) -> Result<Relation> {
 }
 
 fn alter(parser: &mut Parser) -> Result<Statement> {
+    if take_words(parser, &["SINK"]) {
+        return alter_sink(parser).map(Statement::AlterSink);
+    }
     let position = here(parser);
     let what = relation(parser)?;
     let name = tokens::name(parser)?;
@@ -282,6 +294,9 @@ fn drop_statement(parser: &mut Parser) -> Result<Statement> {
     if take_words(parser, &["ENDPOINT"]) {
         return drop_endpoint(parser).map(Statement::DropEndpoint);
     }
+    if take_words(parser, &["SINK"]) {
+        return drop_sink(parser).map(Statement::DropSink);
+    }
     let what = relation(parser)?;
     let if_exists = take_words(parser, &["IF", "EXISTS"]);
     Ok(Statement::Drop(Drop { what, if_exists, name: tokens::name(parser)? }))
@@ -298,8 +313,10 @@ fn show(parser: &mut Parser) -> Result<Statement> {
         Ok(Statement::Show(Shown::Tables))
     } else if take_words(parser, &["ENDPOINTS"]) {
         Ok(Statement::Show(Shown::Endpoints))
+    } else if take_words(parser, &["SINKS"]) {
+        Ok(Statement::Show(Shown::Sinks))
     } else {
-        expected(parser, "STREAMS, VIEWS, TABLES, ENDPOINTS or WHY")
+        expected(parser, "STREAMS, VIEWS, TABLES, ENDPOINTS, SINKS or WHY")
     }
 }
 

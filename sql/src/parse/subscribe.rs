@@ -1,4 +1,4 @@
-//! `SUBSCRIBE TO view [WHERE …]`, or `TO (SELECT … FROM view …)`, `[WITH (options)] [AFTER 'token']`.
+//! `SUBSCRIBE TO view [WHERE …]`, or `TO (SELECT … FROM view …)`, `[WITH (options)] [AFTER 'token'] [UP TO 'instant']`.
 
 use datafusion::sql::sqlparser::ast::{Query, SetExpr};
 use datafusion::sql::sqlparser::parser::Parser;
@@ -16,6 +16,8 @@ pub struct Subscribe {
     pub options: Vec<OptionEntry>,
     /// The token to go on from, with its place.
     pub after: Option<(String, Option<Position>)>,
+    /// The instant that it ends at, with its place.
+    pub up_to: Option<(String, Option<Position>)>,
 }
 
 pub(super) fn subscribe(parser: &mut Parser) -> Result<Subscribe> {
@@ -30,14 +32,17 @@ pub(super) fn subscribe(parser: &mut Parser) -> Result<Subscribe> {
         false => of_view(parser)?,
     };
     let options = tokens::with_options(parser)?;
-    let after = match take_words(parser, &["AFTER"]) {
-        true => {
-            let position = here(parser);
-            Some((parser.parse_literal_string()?, position))
-        }
-        false => None,
-    };
-    Ok(Subscribe { query, options, after })
+    let after = text_behind(parser, &["AFTER"])?;
+    let up_to = text_behind(parser, &["UP", "TO"])?;
+    Ok(Subscribe { query, options, after, up_to })
+}
+
+fn text_behind(parser: &mut Parser, words: &[&str]) -> Result<Option<(String, Option<Position>)>> {
+    if !take_words(parser, words) {
+        return Ok(None);
+    }
+    let position = here(parser);
+    Ok(Some((parser.parse_literal_string()?, position)))
 }
 
 /// All columns of a view, and of its rows those that are wanted.

@@ -106,10 +106,12 @@ pub(super) fn relation_name(parser: &mut Parser) -> Result<Name> {
 
 /// `WITH (key = 'value', …)`, or nothing.
 pub(super) fn with_options(parser: &mut Parser) -> Result<Vec<OptionEntry>> {
+    if take_words(parser, &["WITH"]) { options(parser) } else { Ok(vec![]) }
+}
+
+/// `(key = 'value', …)`
+pub(super) fn options(parser: &mut Parser) -> Result<Vec<OptionEntry>> {
     let mut options = vec![];
-    if !take_words(parser, &["WITH"]) {
-        return Ok(options);
-    }
     expect(parser, Token::LParen)?;
     while !parser.consume_token(&Token::RParen) {
         let option = option_entry(parser)?;

@@ -30,7 +30,7 @@ pub(crate) use not_in::heed_nulls;
 pub(crate) use replan::replan_view;
 pub use replan::{replan, replan_some};
 pub use stream::plan_stream;
-pub(crate) use stream::start as stream_start;
+pub(crate) use stream::{check_format, properties, required, start as stream_start};
 pub(crate) use subscribed::{CARRIED, RowByRow, carrying};
 pub use table::plan_table;
 pub(crate) use values::moment;

@@ -225,7 +225,7 @@ fn log(given: &mut Options<'_>, id: Uuid) -> Result<LogSpec> {
     })
 }
 
-pub(super) fn check_format(given: &mut Options<'_>) -> Result<()> {
+pub(crate) fn check_format(given: &mut Options<'_>) -> Result<()> {
     let only_json = |text: &str| match text.to_lowercase().as_str() {
         "json" => Ok(()),
         _ => Err("the only format is json".to_owned()),
@@ -233,7 +233,7 @@ pub(super) fn check_format(given: &mut Options<'_>) -> Result<()> {
     given.parsed("format", only_json).map(|_| ())
 }
 
-pub(super) fn required(name: &Name, given: &mut Options<'_>, key: &str) -> Result<String> {
+pub(crate) fn required(name: &Name, given: &mut Options<'_>, key: &str) -> Result<String> {
     let Some(entry) = given.take(key) else {
         return Err(Error::invalid(format!("{} lacks the option \"{key}\"", name.value))
             .at(name.position)
@@ -242,7 +242,7 @@ pub(super) fn required(name: &Name, given: &mut Options<'_>, key: &str) -> Resul
     value_of(entry, |text| if text.is_empty() { Err("it is empty".into()) } else { Ok(text.to_owned()) })
 }
 
-pub(super) fn properties(given: &mut Options<'_>) -> Result<BTreeMap<String, String>> {
+pub(crate) fn properties(given: &mut Options<'_>) -> Result<BTreeMap<String, String>> {
     let property = |(key, entry): (String, &OptionEntry)| {
         if secrets::is_secret(&key) && secrets::reference(&entry.value).is_none() {
             return Err(Error::invalid(format!("option \"{}\" holds a secret in the open", entry.key))

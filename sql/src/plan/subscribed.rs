@@ -29,11 +29,18 @@ pub(crate) struct RowByRow {
 }
 
 impl RowByRow {
-    pub async fn of(plan: LogicalPlan, public: &str, state: &SessionState) -> Result<RowByRow> {
-        let view = the_view(&plan, public)?;
+    /// `what` is what is to be told of its rows.
+    pub async fn of(plan: LogicalPlan, public: &str, state: &SessionState, what: &str) -> Result<RowByRow> {
+        let view = the_view(&plan, public, what)?;
         let carrying = plan.transform_up(carry)?.data;
         let plan = state.create_physical_plan(&carrying).await?;
         Ok(RowByRow { view, schema: plan.schema(), plan })
+    }
+
+    /// Its columns alone.
+    pub fn columns(&self) -> SchemaRef {
+        let fields = self.schema.fields();
+        Arc::new(Schema::new(fields[..fields.len() - CARRIED.len()].to_vec()))
     }
 
     /// What becomes of some of the view's rows, which have the columns that are carried.
@@ -53,10 +60,10 @@ pub(crate) fn carrying(view: &Schema) -> SchemaRef {
 }
 
 /// The view that a query reads row by row; an error if it is anything else.
-fn the_view(plan: &LogicalPlan, public: &str) -> Result<String> {
+fn the_view(plan: &LogicalPlan, public: &str, told: &str) -> Result<String> {
     let refused = |what: &str| {
-        Error::invalid(format!("{what}: a subscription is to one view, row by row"))
-            .hint("make the query a materialized view, and subscribe to that")
+        Error::invalid(format!("{what}: {told} is of one view, row by row"))
+            .hint("make the query a materialized view, and read that")
     };
     let mut view = None;
     plan.apply(|node| {
@@ -88,7 +95,7 @@ fn the_view(plan: &LogicalPlan, public: &str) -> Result<String> {
                 }
                 (schema, None) => Some(
                     Error::invalid(format!("the rows of schema {schema} are not told as they change"))
-                        .hint("subscribe to the view itself; WITH (live = false) tells its final rows alone"),
+                        .hint("read the view itself; a subscription WITH (live = false) is told its final rows alone"),
                 ),
             },
             LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {

@@ -64,10 +64,18 @@ pub(crate) fn value_of<T>(entry: &OptionEntry, parse: impl FnOnce(&str) -> Resul
     })
 }
 
-pub(super) fn number<T: FromStr + PartialOrd + Display>(text: &str, least: T, most: T) -> Result<T, String> {
+pub(crate) fn number<T: FromStr + PartialOrd + Display>(text: &str, least: T, most: T) -> Result<T, String> {
     match text.parse::<T>() {
         Ok(number) if number >= least && number <= most => Ok(number),
         _ => Err(format!("it is a number from {least} to {most}")),
+    }
+}
+
+pub fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("it is true or false".to_owned()),
     }
 }
 

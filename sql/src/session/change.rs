@@ -114,6 +114,13 @@ pub(crate) async fn drop(shared: &Shared, drop: &Drop) -> Result<String> {
             .at(drop.name.position)
             .hint(format!("drop them first: DROP VIEW {reader}")));
     }
+    let sinks = shared.sinks_of(name);
+    if let Some(sink) = sinks.first() {
+        let text = format!("{what} \"{name}\" is read by sinks: {}", sinks.join(", "));
+        return Err(Error::invalid(text)
+            .at(drop.name.position)
+            .hint(format!("drop them first: DROP SINK {sink}")));
+    }
     let change = match drop.what {
         Relation::Stream => CatalogChange::DropStream(name.clone()),
         Relation::Table => CatalogChange::DropLookup(name.clone()),

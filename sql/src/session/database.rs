@@ -24,6 +24,7 @@ use super::endpoint::{Endpoint, Read};
 use super::engine::Engine;
 use super::registry::{QueryStatus, Registry};
 use super::settings::{Client, Settings};
+use super::sink::{DeadLetter, Sending, SinkStatus};
 use super::subscribe::Feeds;
 use super::{Session, plain_view};
 use crate::plan::CheckedArithmetic;
@@ -53,6 +54,8 @@ pub(super) struct Shared {
     pub feeds: Feeds,
     /// Where queries run, if not here.
     pub elsewhere: OnceLock<Arc<dyn Elsewhere>>,
+    /// By whom sinks are sent on, if anybody.
+    pub sending: OnceLock<Arc<dyn Sending>>,
     /// By the stream's identity.
     pub collectors: std::sync::Mutex<BTreeMap<Uuid, Arc<Collector>>>,
     /// Of this process, for what must not outlive it.
@@ -87,6 +90,7 @@ impl Database {
             read: Read::default(),
             feeds: Feeds::default(),
             elsewhere: OnceLock::new(),
+            sending: OnceLock::new(),
             collectors: std::sync::Mutex::default(),
             nonce: Uuid::new_v4(),
             template,
@@ -214,6 +218,14 @@ impl StatusSource for Shared {
 
     fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         Shared::endpoints(self)
+    }
+
+    fn sinks(&self) -> Vec<SinkStatus> {
+        self.sending.get().map(|sending| sending.status()).unwrap_or_default()
+    }
+
+    fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.sending.get().map(|sending| sending.dead_letters()).unwrap_or_default()
     }
 }
 

@@ -116,6 +116,20 @@ pub(crate) fn show(shown: Shown, shared: &Shared, tables: &[Table]) -> Lines {
             }
             lines
         }
+        Shown::Sinks => {
+            let mut lines = Lines::new(&["sink", "view", "into", "target", "state"]);
+            for sink in shared.sending.get().map(|sending| sending.status()).unwrap_or_default() {
+                let state = Some(sink.state.name().to_owned());
+                lines.push([
+                    Some(sink.sink),
+                    Some(sink.view),
+                    Some(sink.into.to_owned()),
+                    Some(sink.target),
+                    state,
+                ]);
+            }
+            lines
+        }
         Shown::Tables => {
             let mut lines = Lines::new(&["schema", "table", "kind"]);
             for table in tables {

@@ -263,7 +263,8 @@ impl Shared {
                 None
             }
         };
-        self.engine.kept().into_iter().filter_map(read).collect()
+        let kept = self.engine.kept().into_iter().filter(|spec| spec.name.starts_with('/'));
+        kept.filter_map(read).collect()
     }
 }
 

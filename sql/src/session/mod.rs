@@ -30,6 +30,7 @@ mod query;
 mod references;
 mod registry;
 mod settings;
+mod sink;
 mod slots;
 mod subscribe;
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub use engine::Engine;
 pub use parameters::of_batch as parameters_of_batch;
 pub use registry::{Kind, QueryState, QueryStatus};
 pub use settings::{Client, Settings};
+pub use sink::{DeadLetter, Follower, Into, Sending, Sink, SinkState, SinkStatus, Unit, Webhook, holes};
 
 use std::sync::Arc;
 
@@ -133,8 +135,11 @@ impl Session {
             | Statement::CreateView(_)
             | Statement::CreatePlainView(_)
             | Statement::CreateEndpoint(_)
+            | Statement::CreateSink(_)
             | Statement::Drop(_)
             | Statement::DropEndpoint(_)
+            | Statement::DropSink(_)
+            | Statement::AlterSink(_)
             | Statement::Restart(_)
             | Statement::SetWatermark(_)
             | Statement::Kill(_) => None,
@@ -248,6 +253,9 @@ impl Session {
             Statement::CreateEndpoint(create) => endpoint::create(self, &create).await.map(Answer::Done),
             Statement::Drop(drop) => change::drop(&self.shared, &drop).await.map(Answer::Done),
             Statement::DropEndpoint(drop) => endpoint::drop(&self.shared, &drop).await.map(Answer::Done),
+            Statement::CreateSink(create) => sink::create(&self.shared, &create).await.map(Answer::Done),
+            Statement::DropSink(drop) => sink::drop(&self.shared, &drop).await.map(Answer::Done),
+            Statement::AlterSink(alter) => sink::alter(&self.shared, &alter).await.map(Answer::Done),
             Statement::Restart(restart) => change::restart(&self.shared, &restart).await.map(Answer::Done),
             Statement::SetWatermark(set) => change::set_watermark(&self.shared, &set).await.map(Answer::Done),
             Statement::Kill(id) => {

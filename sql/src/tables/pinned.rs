@@ -17,7 +17,7 @@ use thalweg_engine::view::{Room, shared_bytes};
 use tokio::sync::OnceCell;
 
 use super::stamp;
-use crate::session::{Kind, QueryStatus};
+use crate::session::{DeadLetter, Kind, QueryStatus, SinkStatus};
 
 /// Of what is open, this much is finished at a time.
 const PIECE_BYTES: usize = 32 << 20;
@@ -27,6 +27,8 @@ pub(crate) trait StatusSource: Send + Sync {
     fn status(&self) -> Status;
     fn queries(&self) -> Vec<QueryStatus>;
     fn endpoints(&self) -> Vec<Arc<crate::session::Endpoint>>;
+    fn sinks(&self) -> Vec<SinkStatus>;
+    fn dead_letters(&self) -> Vec<DeadLetter>;
 }
 
 /// All tables of one statement at one instant.
@@ -144,6 +146,14 @@ impl Pinned {
 
     pub fn endpoints(&self) -> &[Arc<crate::session::Endpoint>] {
         self.endpoints.get_or_init(|| self.source.endpoints())
+    }
+
+    pub fn sinks(&self) -> Vec<SinkStatus> {
+        self.source.sinks()
+    }
+
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.source.dead_letters()
     }
 
     pub fn running(&self, kind: Kind) -> Vec<QueryStatus> {

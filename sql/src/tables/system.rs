@@ -26,7 +26,7 @@ use thalweg_engine::status::{
 use super::Pinned;
 use super::part::memory_scan;
 use super::waits::sentence;
-use crate::session::{Endpoint, Kind, QueryStatus};
+use crate::session::{DeadLetter, Endpoint, Kind, QueryStatus, SinkStatus};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SystemTable {
@@ -43,10 +43,12 @@ pub enum SystemTable {
     Memory,
     Interventions,
     Endpoints,
+    Sinks,
+    DeadLetters,
 }
 
 impl SystemTable {
-    pub const ALL: [SystemTable; 13] = [
+    pub const ALL: [SystemTable; 15] = [
         SystemTable::Streams,
         SystemTable::Partitions,
         SystemTable::Views,
@@ -60,6 +62,8 @@ impl SystemTable {
         SystemTable::Memory,
         SystemTable::Interventions,
         SystemTable::Endpoints,
+        SystemTable::Sinks,
+        SystemTable::DeadLetters,
     ];
 
     pub fn name(self) -> &'static str {
@@ -77,11 +81,13 @@ impl SystemTable {
             SystemTable::Memory => "memory",
             SystemTable::Interventions => "interventions",
             SystemTable::Endpoints => "endpoints",
+            SystemTable::Sinks => "sinks",
+            SystemTable::DeadLetters => "dead_letters",
         }
     }
 
     pub fn schema(self) -> SchemaRef {
-        static SCHEMAS: LazyLock<[SchemaRef; 13]> = LazyLock::new(|| {
+        static SCHEMAS: LazyLock<[SchemaRef; 15]> = LazyLock::new(|| {
             SystemTable::ALL.map(|table| {
                 let columns = match table {
                     SystemTable::Streams => streams(&[]),
@@ -96,6 +102,8 @@ impl SystemTable {
                     SystemTable::Memory => memory(&[]),
                     SystemTable::Interventions => interventions(&[]),
                     SystemTable::Endpoints => endpoints(&[]),
+                    SystemTable::Sinks => sinks(&[]),
+                    SystemTable::DeadLetters => dead_letters(&[]),
                 };
                 Arc::new(Schema::new(columns.iter().map(Column::field).collect::<Vec<_>>()))
             })
@@ -121,6 +129,8 @@ impl SystemTable {
             SystemTable::Memory => memory(&pinned.status().memory),
             SystemTable::Interventions => interventions(&pinned.status().interventions),
             SystemTable::Endpoints => endpoints(pinned.endpoints()),
+            SystemTable::Sinks => sinks(&pinned.sinks()),
+            SystemTable::DeadLetters => dead_letters(&pinned.dead_letters()),
         };
         let arrays = columns.into_iter().map(|column| column.values).collect();
         Ok(RecordBatch::try_new(self.schema(), arrays)?)
@@ -370,6 +380,35 @@ fn endpoints(rows: &[Arc<Endpoint>]) -> Vec<Column> {
         text("method", rows, |row| row.method()),
         Column::of("parameters", false, StringArray::from_iter_values(signatures)),
         text("sql", rows, |row| &row.sql),
+    ]
+}
+
+fn sinks(rows: &[SinkStatus]) -> Vec<Column> {
+    vec![
+        text("sink", rows, |row| &row.sink),
+        text("view", rows, |row| &row.view),
+        text("into", rows, |row| row.into),
+        text("target", rows, |row| &row.target),
+        text("state", rows, |row| row.state.name()),
+        count("confirmed_epoch", rows, |row| row.confirmed.0),
+        count("lag_epochs", rows, |row| row.epoch.0.saturating_sub(row.confirmed.0)),
+        count("rows", rows, |row| row.rows),
+        count("deliveries", rows, |row| row.deliveries),
+        count("retries", rows, |row| row.retries),
+        count("dead_letters", rows, |row| row.dead_letters),
+        text_or_null("last_error", rows, |row| row.last_error.as_deref()),
+        instant_or_null("last_error_at", rows, |row| row.last_error_at),
+    ]
+}
+
+fn dead_letters(rows: &[DeadLetter]) -> Vec<Column> {
+    vec![
+        text("sink", rows, |row| &row.sink),
+        text("delivery", rows, |row| &row.delivery),
+        count("epoch", rows, |row| row.epoch.0),
+        instant("refused_at", rows, |row| row.at),
+        text("reason", rows, |row| &row.reason),
+        text("body", rows, |row| &row.body),
     ]
 }
 

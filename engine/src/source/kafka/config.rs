@@ -121,8 +121,7 @@ pub(super) fn client_config(
 const CONNECTION: [&str; 7] = ["security.", "sasl.", "ssl.", "socket.", "broker.", "client.", "reconnect."];
 
 /// What a record waits for others to go with it, and for a broker that does not answer.
-const PRODUCER: [(&str, &str); 7] = [
-    ("client.id", "thalweg"),
+const PRODUCER: [(&str, &str); 6] = [
     ("enable.idempotence", "true"),
     ("acks", "all"),
     ("compression.type", "lz4"),
@@ -135,16 +134,33 @@ const PRODUCER: [(&str, &str); 7] = [
 pub(super) fn producer_config(spec: &KafkaSpec) -> Result<ClientConfig> {
     // What a reader refuses, a writer does.
     client_config(spec, 0, 0)?;
-    let mut config = ClientConfig::new();
-    config.set_log_level(RDKafkaLogLevel::Warning);
-    config.set("bootstrap.servers", &spec.brokers);
+    let mut config = connection_config(spec);
     for (key, value) in PRODUCER {
         config.set(key, value);
     }
+    Ok(config)
+}
+
+/// How a broker is reached, and no more.
+pub(super) fn connection_config(spec: &KafkaSpec) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set_log_level(RDKafkaLogLevel::Warning);
+    config.set("bootstrap.servers", &spec.brokers).set("client.id", "thalweg");
     let connects = |key: &str| CONNECTION.iter().any(|prefix| key.starts_with(prefix));
     for (key, value) in spec.properties.iter().filter(|(key, _)| connects(key)) {
         config.set(key, value);
     }
+    config
+}
+
+/// For a client that writes to the topic by transactions under a name of its own.
+pub(super) fn transactions_config(spec: &KafkaSpec, id: &str) -> Result<ClientConfig> {
+    let mut config = producer_config(spec)?;
+    config.set("transactional.id", id);
+    // What a writer that died has begun holds up those who read committed records for so long, if nobody takes over.
+    config.set("transaction.timeout.ms", "300000").set("message.timeout.ms", "60000");
+    // A transaction is many records at once.
+    config.set("linger.ms", "5").set("batch.size", "1000000");
     Ok(config)
 }
 

@@ -10,6 +10,7 @@ mod producer;
 mod reader;
 mod sorter;
 mod timestamps;
+mod transactions;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use native::Consumer;
 pub use producer::Outgoing;
 pub(crate) use producer::Producer;
 use reader::KafkaReader;
+pub use transactions::{Sending, Transactions};
 
 /// How long a broker may take to answer before it counts as unreachable.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

@@ -32,13 +32,13 @@ pub(crate) struct Feeds(Mutex<BTreeMap<Kind, Weak<Feed>>>);
 /// One of a view with its open rows, and one without for those who want final ones alone.
 type Kind = (Uuid, bool);
 
-pub(super) struct Feed {
+pub(crate) struct Feed {
     pub news: watch::Receiver<News>,
     _task: Task<()>,
 }
 
 #[derive(Clone)]
-pub(super) enum News {
+pub(crate) enum News {
     /// Nothing has been looked at yet.
     None,
     State(Arc<State>),
@@ -47,7 +47,7 @@ pub(super) enum News {
 }
 
 /// A view at one instant.
-pub(super) struct State {
+pub(crate) struct State {
     pub number: u64,
     /// All that had closed by then is told.
     pub epoch: Epoch,
@@ -58,7 +58,7 @@ pub(super) struct State {
 }
 
 impl Feeds {
-    pub(super) fn of(&self, shared: &Arc<Shared>, view: &str, live: bool) -> Result<Arc<Feed>> {
+    pub(crate) fn of(&self, shared: &Arc<Shared>, view: &str, live: bool) -> Result<Arc<Feed>> {
         let snapshot = shared.engine.snapshot();
         let table = snapshot.views.get(view).ok_or_else(|| gone(view))?;
         let id = table.version.view;

@@ -25,14 +25,15 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::DataFusionError;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use thalweg_engine::ids::Epoch;
+use thalweg_engine::ids::{Epoch, Micros};
 use thalweg_engine::sink::HistoryFile;
+use thalweg_engine::spec::{Unit, ViewShape, ViewSpec};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 pub(crate) use self::feed::Feeds;
-use self::feed::{Feed, News, State};
+pub(crate) use self::feed::{Feed, News, State};
 use super::answer::{self, Answer, Bounds};
 use super::database::Shared;
 use super::query::Request;
@@ -68,6 +69,8 @@ struct Wanted {
     /// No more often.
     every: Duration,
     after: Option<(Uuid, Epoch)>,
+    /// It ends once all that ends by this instant is told for good.
+    up_to: Option<Micros>,
 }
 
 pub(crate) async fn plan(shared: &Arc<Shared>, schema: &str, subscribe: &Subscribe) -> Result<Planned> {
@@ -81,10 +84,15 @@ pub(crate) async fn plan(shared: &Arc<Shared>, schema: &str, subscribe: &Subscri
         })
     });
     let wanted = Wanted {
-        snapshot: options.parsed("snapshot", boolean)?.unwrap_or(true),
-        live: options.parsed("live", boolean)?.unwrap_or(true),
+        snapshot: options.parsed("snapshot", values::boolean)?.unwrap_or(true),
+        live: options.parsed("live", values::boolean)?.unwrap_or(true),
         every: options.parsed("every", values::duration)?.unwrap_or(Duration::ZERO),
         after: after.transpose()?,
+        up_to: subscribe
+            .up_to
+            .as_ref()
+            .map(|(text, place)| values::moment(text).map_err(|reason| Error::invalid(reason).at(*place)))
+            .transpose()?,
     };
     let request = Request {
         shared: Arc::clone(shared),
@@ -93,17 +101,38 @@ pub(crate) async fn plan(shared: &Arc<Shared>, schema: &str, subscribe: &Subscri
         explain: None,
         pinned: None,
     };
-    let planned = request.plan(None).await?;
-    if !planned.parameters.fields().is_empty() {
-        return Err(Error::invalid("a subscription has no parameters").hint("write the value itself"));
-    }
-    let rows = RowByRow::of(planned.plan, schema, &planned.state).await?;
-    if planned.reads.is_none() {
-        return Err(Error::invalid("a row would be told once, and be another one later: the query looks at the clock, at chance, or at other tables")
-            .hint("subscribe to rows of one view by what they hold"));
+    let rows = row_by_row(request, "a subscription").await?;
+    if let Some((_, place)) = &subscribe.up_to {
+        let views = shared.engine.views();
+        let closes = |view: &&Arc<ViewSpec>| {
+            matches!(&view.shape, ViewShape::Units { unit: Unit::Window(_) | Unit::Session(_), .. })
+        };
+        if !views.iter().filter(closes).any(|view| view.name == rows.view) {
+            return Err(Error::invalid(format!(
+                "view {} has no windows, so it comes up to no instant",
+                rows.view
+            ))
+            .at(*place)
+            .hint("leave out UP TO, and end the subscription when you have seen enough"));
+        }
     }
     let schema = schema_of(&rows.schema)?;
     Ok(Planned { rows, wanted, schema })
+}
+
+/// The query as what becomes of each row of its view, for ever the same.
+pub(crate) async fn row_by_row(request: Request, what: &str) -> Result<RowByRow> {
+    let schema = request.schema.clone();
+    let planned = request.plan(None).await?;
+    if !planned.parameters.fields().is_empty() {
+        return Err(Error::invalid(format!("{what} has no parameters")).hint("write the value itself"));
+    }
+    let rows = RowByRow::of(planned.plan, &schema, &planned.state, what).await?;
+    if planned.reads.is_none() {
+        return Err(Error::invalid("a row would be told once, and be another one later: the query looks at the clock, at chance, or at other tables")
+            .hint("read rows of one view by what they hold"));
+    }
+    Ok(rows)
 }
 
 /// The columns that are told of a query's.
@@ -138,12 +167,13 @@ impl Planned {
             _feed: feed,
             at: None,
             marked: Instant::now(),
+            is_told: false,
             work: VecDeque::new(),
         };
         let rows = futures::stream::unfold(Some(subscriber), |subscriber| async move {
             let mut subscriber = subscriber?;
             match subscriber.next().await {
-                Ok(rows) => Some((Ok(rows), Some(subscriber))),
+                Ok(rows) => rows.map(|rows| (Ok(rows), Some(subscriber))),
                 Err(error) => Some((Err(DataFusionError::from(error)), None)),
             }
         });
@@ -165,6 +195,8 @@ struct Subscriber {
     at: Option<Arc<State>>,
     /// When the last mark was told.
     marked: Instant,
+    /// It has come as far as was wanted.
+    is_told: bool,
     work: VecDeque<Work>,
 }
 
@@ -179,13 +211,13 @@ enum Work {
 }
 
 impl Subscriber {
-    async fn next(&mut self) -> Result<RecordBatch> {
-        loop {
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        while !self.is_told {
             match self.work.pop_front() {
                 Some(Work::Rows(rows)) => {
                     let rows = told(&self.rows, &self.schema, rows).await?;
                     if rows.num_rows() > 0 {
-                        return Ok(rows);
+                        return Ok(Some(rows));
                     }
                 }
                 Some(Work::File(state, file, after)) => {
@@ -199,10 +231,11 @@ impl Subscriber {
                         self.work.push_front(Work::Rows(rows));
                     }
                 }
-                Some(Work::Mark(state)) => return self.mark(&state),
+                Some(Work::Mark(state)) => return self.mark(&state).map(Some),
                 None => self.look().await?,
             }
         }
+        Ok(None)
     }
 
     /// Waits for another state, and sets out what is to be told of it.
@@ -305,6 +338,8 @@ impl Subscriber {
     /// All rows so far are what the view was.
     fn mark(&mut self, state: &State) -> Result<RecordBatch> {
         self.marked = Instant::now();
+        let through = state.table.version.closed_through;
+        self.is_told = self.wanted.up_to.is_some_and(|up_to| through.is_some_and(|through| through >= up_to));
         let token = format!("{}-{}", state.table.version.view.simple(), state.epoch.0);
         let told: [ArrayRef; 4] = [
             Arc::new(Int32Array::from(vec![0])),
@@ -330,12 +365,4 @@ async fn told(plan: &RowByRow, schema: &SchemaRef, rows: RecordBatch) -> Result<
 fn token(text: &str) -> Option<(Uuid, Epoch)> {
     let (view, epoch) = text.trim().split_once('-')?;
     Some((Uuid::parse_str(view).ok()?, Epoch(epoch.parse().ok()?)))
-}
-
-fn boolean(text: &str) -> Result<bool, String> {
-    match text.to_lowercase().as_str() {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err("it is true or false".to_owned()),
-    }
 }

@@ -199,3 +199,30 @@ async fn what_is_no_subscription_says_why() {
           hint: make the query a materialized view, and subscribe to that
     "#]].assert_eq(&told.concat());
 }
+
+#[tokio::test]
+async fn a_subscription_ends_at_an_instant() {
+    let (database, engine) = database().await;
+    let session = database.session(Client::default());
+    let closed_through = |minutes: i64, mut table: TableSnapshot| {
+        table.version.closed_through = Some(minutes * 60_000_000);
+        table
+    };
+    rendered(&session, CREATE_STREAM).await;
+    rendered(&session, CREATE_VIEW).await;
+    engine.publish("per_minute", closed_through(1, view(&[1], &[(1, &[7])]).await));
+    let sql = "SUBSCRIBE TO per_minute UP TO '1970-01-01T00:02:00Z'";
+    let (mut told, mut sum) = (subscribe(&session, sql).await, Bag::new());
+    follow(&mut told, &mut sum, 1).await;
+    engine.publish("per_minute", closed_through(2, view(&[2], &[(1, &[7]), (2, &[1])]).await));
+    follow(&mut told, &mut sum, 2).await;
+    assert_eq!(sum, bag(&[1, 2, 7]));
+    assert!(timeout(WITHIN, told.next()).await.expect("it ends").is_none());
+    for (sql, said) in [
+        ("SUBSCRIBE TO per_minute UP TO 'noon'", "line 1, column 32: it is a moment"),
+        ("SUBSCRIBE TO counts UP TO '1970-01-01T00:02:00Z'", "has no windows"),
+    ] {
+        let told = rendered(&session, sql).await;
+        assert!(told.contains(said), "{told}");
+    }
+}

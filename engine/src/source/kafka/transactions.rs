@@ -1,0 +1,218 @@
+//! Writes records to a topic by transactions, each with the place that its writer has come to. Who reads committed records
+//! sees those of a transaction all or not at all, and who opens the writer anew is told the place of the last one.
+//!
+//! The place is an offset that is committed to a group of the writer's own, for partition 0 of the topic. It is a number of
+//! the writer's, and none of the topic.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{
+    BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
+};
+use rdkafka::{ClientContext, Offset as Place, TopicPartitionList};
+
+use super::config::{connection_config, transactions_config};
+use crate::secrets::Secrets;
+use crate::spec::KafkaSpec;
+use crate::{Error, Result};
+
+/// How long a broker may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long a record waits for room in the queue of those on their way.
+const ROOM_LOOKED_FOR_EVERY: Duration = Duration::from_millis(2);
+
+/// One writer of a topic. All of its calls wait for a broker, so they are made on threads that may.
+pub struct Transactions {
+    topic: String,
+    producer: ThreadedProducer<Sent>,
+    consumer: BaseConsumer<Sent>,
+    fate: Arc<Fate>,
+}
+
+/// A record on its way out.
+pub struct Sending<'a> {
+    pub key: Option<&'a [u8]>,
+    pub value: &'a [u8],
+    pub headers: &'a BTreeMap<&'static str, String>,
+}
+
+/// What became of the records of the transaction that runs.
+#[derive(Default)]
+struct Fate {
+    failed: AtomicUsize,
+    reason: Mutex<Option<String>>,
+    /// What the client said last of its brokers.
+    said: Mutex<Option<String>>,
+}
+
+#[derive(Clone)]
+struct Sent(Arc<Fate>);
+
+/// What it says is told where it matters: in the reason why rows were not taken.
+impl ClientContext for Sent {
+    fn log(&self, level: RDKafkaLogLevel, _: &str, message: &str) {
+        tracing::debug!(?level, message, "a writer of transactions");
+    }
+
+    fn error(&self, _: KafkaError, reason: &str) {
+        *self.0.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+    }
+}
+
+impl ConsumerContext for Sent {}
+
+impl ProducerContext for Sent {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, delivered: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = delivered {
+            self.0.failed.fetch_add(1, Ordering::AcqRel);
+            let mut reason = self.0.reason.lock().unwrap_or_else(PoisonError::into_inner);
+            reason.get_or_insert_with(|| error.to_string());
+        }
+    }
+}
+
+impl Transactions {
+    /// Refuses what no broker need be asked for.
+    pub fn check(spec: &KafkaSpec, secrets: &Secrets, id: &str) -> Result<()> {
+        transactions_config(&resolved(spec, secrets)?, id)?
+            .create_native_config()
+            .map(drop)
+            .map_err(|error| refused(&error))
+    }
+
+    /// Takes over from whoever wrote under this name: what they have not committed is undone, and they can commit no more.
+    /// Gives the place that the last transaction came to.
+    pub fn open(spec: &KafkaSpec, secrets: &Secrets, id: &str) -> Result<(Transactions, Option<i64>)> {
+        let spec = resolved(spec, secrets)?;
+        let config = transactions_config(&spec, id)?;
+        let fate = Arc::new(Fate::default());
+        let producer: ThreadedProducer<Sent> =
+            config.create_with_context(Sent(Arc::clone(&fate))).map_err(|error| refused(&error))?;
+        let quiet = Sent(Arc::clone(&fate));
+        let mut reading = connection_config(&spec);
+        reading.set("group.id", id).set("isolation.level", "read_committed");
+        let consumer: BaseConsumer<Sent> =
+            reading.create_with_context(quiet).map_err(|error| refused(&error))?;
+        let topic = spec.topic.clone();
+        let transactions = Transactions { topic, producer, consumer, fate };
+        transactions
+            .producer
+            .init_transactions(ANSWER_WITHIN)
+            .map_err(|error| transactions.failed(&error))?;
+        let place = transactions.place()?;
+        Ok((transactions, place))
+    }
+
+    fn place(&self) -> Result<Option<i64>> {
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition(&self.topic, 0);
+        let told =
+            self.consumer.committed_offsets(asked, ANSWER_WITHIN).map_err(|error| self.failed(&error))?;
+        Ok(told.elements().first().and_then(|told| match told.offset() {
+            Place::Offset(place) => Some(place),
+            _ => None,
+        }))
+    }
+
+    pub fn begin(&self) -> Result<()> {
+        self.fate.failed.store(0, Ordering::Release);
+        self.producer.begin_transaction().map_err(|error| self.failed(&error))
+    }
+
+    /// Waits for room, as long as records leave.
+    pub fn send(&self, record: &Sending<'_>) -> Result<()> {
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (key, value) in record.headers {
+            headers = headers.insert(Header { key, value: Some(value.as_bytes()) });
+        }
+        let mut outgoing = BaseRecord::<[u8], [u8]>::to(&self.topic).payload(record.value).headers(headers);
+        if let Some(key) = record.key {
+            outgoing = outgoing.key(key);
+        }
+        loop {
+            match self.producer.send(outgoing) {
+                Ok(()) => return Ok(()),
+                Err((error, back)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
+                    self.look()?;
+                    outgoing = back;
+                    std::thread::sleep(ROOM_LOOKED_FOR_EVERY);
+                }
+                Err((error, _)) => return Err(self.failed(&error)),
+            }
+        }
+    }
+
+    /// All that was sent since it began, and the place that this comes to, are there or are not.
+    pub fn commit(&self, place: i64) -> Result<()> {
+        let group: ConsumerGroupMetadata = self
+            .consumer
+            .group_metadata()
+            .ok_or_else(|| Error::Internal("a group has no metadata".into()))?;
+        let mut places = TopicPartitionList::new();
+        places
+            .add_partition_offset(&self.topic, 0, Place::Offset(place))
+            .map_err(|error| self.failed(&error))?;
+        self.producer.flush(ANSWER_WITHIN * 4).map_err(|error| self.failed(&error))?;
+        self.look()?;
+        let failed = |error: KafkaError| self.failed(&error);
+        self.producer.send_offsets_to_transaction(&places, &group, ANSWER_WITHIN).map_err(failed)?;
+        self.producer.commit_transaction(ANSWER_WITHIN).map_err(failed)
+    }
+
+    /// Whether all of it has arrived so far.
+    fn look(&self) -> Result<()> {
+        if self.fate.failed.load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        let reason = self.fate.reason.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Err(self.unavailable(&reason.unwrap_or_else(|| "a record was not taken".into())))
+    }
+
+    fn failed(&self, error: &KafkaError) -> Error {
+        let waited = match error {
+            KafkaError::Transaction(error) => error.code() == RDKafkaErrorCode::OperationTimedOut,
+            error => error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut),
+        };
+        let said = self.fate.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.unavailable(&match (error, said) {
+            (_, Some(said)) if waited => format!("no answer in time: {said}"),
+            _ if waited => "no answer in time".to_owned(),
+            (KafkaError::Transaction(error), _) => error.to_string(),
+            (error, _) => error.to_string(),
+        })
+    }
+
+    fn unavailable(&self, reason: &str) -> Error {
+        Error::Unavailable(format!("Kafka did not take the rows. topic={:?}, reason={reason:?}", self.topic))
+    }
+}
+
+impl Drop for Transactions {
+    /// What is not committed is undone by whoever opens it next.
+    fn drop(&mut self) {
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+    }
+}
+
+fn resolved(spec: &KafkaSpec, secrets: &Secrets) -> Result<KafkaSpec> {
+    Ok(KafkaSpec { properties: secrets.resolve(&spec.properties)?, ..spec.clone() })
+}
+
+/// The value stays out of the text, for it may be a secret.
+fn refused(error: &KafkaError) -> Error {
+    Error::Invalid(match error {
+        KafkaError::ClientConfig(_, reason, key, _) => {
+            format!("a Kafka property is refused. key={key:?}; {}", reason.to_lowercase())
+        }
+        error => format!("the Kafka properties are refused by a writer. {error}"),
+    })
+}

@@ -1,0 +1,200 @@
+//! What is kept of a sink below DATA, at `sinks/<id>/`: how far it has come, whether it is paused, and what was refused.
+//!
+//! One writer a file: the place and dead letters are written by the sink's task, the pause by whoever says so. Another
+//! instance that does not know yet that it was replaced may set a place back; then rows are sent again that were there, under
+//! the keys that they had, and a topic knows its place by itself.
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+use thalweg_engine::checkpoint::{DataRoot, Step};
+use thalweg_engine::ids::{Epoch, Micros};
+use thalweg_sql::session::DeadLetter;
+use thalweg_sql::{Error, Result};
+use uuid::Uuid;
+
+/// How far a sink has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Place {
+    /// All that closed by it is there.
+    pub after: Epoch,
+    /// Of an epoch behind it, so many deliveries are there.
+    pub begun: Option<(Epoch, usize)>,
+}
+
+impl Place {
+    pub fn behind(after: Epoch) -> Place {
+        Place { after, begun: None }
+    }
+
+    /// How many deliveries of an epoch are there.
+    pub fn sent_of(&self, epoch: Epoch) -> usize {
+        self.begun.filter(|(begun, _)| *begun == epoch).map_or(0, |(_, sent)| sent)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct PlaceFile {
+    after: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    begun: Option<(u64, usize)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LetterFile {
+    delivery: String,
+    epoch: u64,
+    at: Micros,
+    reason: String,
+    body: String,
+}
+
+/// Dead letters that are read at a time.
+const READING: usize = 16;
+
+/// The folder of one sink.
+pub struct Keep {
+    root: DataRoot,
+    folder: String,
+}
+
+impl Keep {
+    pub fn of(root: &DataRoot, sink: Uuid) -> Keep {
+        Keep { root: root.clone(), folder: format!("sinks/{}", sink.simple()) }
+    }
+
+    /// From the beginning, where nothing was noted.
+    pub async fn place(&self) -> Result<Place> {
+        let Some(bytes) = self.get("place.json").await? else { return Ok(Place::default()) };
+        let PlaceFile { after, begun } = self.read("place.json", &bytes)?;
+        Ok(Place { after: Epoch(after), begun: begun.map(|(epoch, sent)| (Epoch(epoch), sent)) })
+    }
+
+    pub async fn note(&self, place: Place) -> Result<()> {
+        let begun = place.begun.map(|(epoch, sent)| (epoch.0, sent));
+        let file = PlaceFile { after: place.after.0, begun };
+        self.put("place.json", serde_json::to_vec(&file)).await?;
+        self.root.failpoints().hit(Step::SinkNoted);
+        Ok(())
+    }
+
+    pub async fn is_paused(&self) -> Result<bool> {
+        Ok(self.get("paused").await?.is_some())
+    }
+
+    pub async fn pause(&self) -> Result<()> {
+        self.put("paused", Ok(vec![])).await
+    }
+
+    pub async fn resume(&self) -> Result<()> {
+        self.delete(&self.path("paused")).await
+    }
+
+    /// In the order in which they were to be delivered.
+    pub async fn dead_letters(&self, sink: &str) -> Result<Vec<DeadLetter>> {
+        let found = self.root.objects().list(Some(&self.path("dead")));
+        let found = found.map_ok(|meta| meta.location).try_collect::<Vec<_>>().await.map_err(of_store)?;
+        let read = async |path: Path| {
+            let bytes =
+                self.root.objects().get(&path).await.map_err(of_store)?.bytes().await.map_err(of_store)?;
+            let letter: LetterFile = self.read(path.as_ref(), &bytes)?;
+            Ok::<_, Error>(DeadLetter {
+                sink: sink.to_owned(),
+                delivery: letter.delivery,
+                epoch: Epoch(letter.epoch),
+                at: letter.at,
+                reason: letter.reason,
+                body: letter.body,
+            })
+        };
+        let mut letters: Vec<DeadLetter> =
+            futures::stream::iter(found).map(read).buffered(READING).try_collect().await?;
+        letters.sort_by_key(|letter| (letter.epoch, number_of(&letter.delivery)));
+        Ok(letters)
+    }
+
+    pub async fn bury(&self, letter: &DeadLetter) -> Result<()> {
+        let file = LetterFile {
+            delivery: letter.delivery.clone(),
+            epoch: letter.epoch.0,
+            at: letter.at,
+            reason: letter.reason.clone(),
+            body: letter.body.clone(),
+        };
+        self.put(&dead(&letter.delivery), serde_json::to_vec(&file)).await
+    }
+
+    pub async fn dig_up(&self, letter: &DeadLetter) -> Result<()> {
+        self.delete(&self.path(&dead(&letter.delivery))).await
+    }
+
+    /// What sinks have left that are none, because making or dropping them was cut off.
+    pub async fn sweep(root: &DataRoot, there: &[Uuid]) -> Result<()> {
+        let found = root.objects().list_with_delimiter(Some(&Path::from("sinks"))).await.map_err(of_store)?;
+        for folder in found.common_prefixes {
+            let id = folder.filename().and_then(|name| Uuid::try_parse(name).ok());
+            if let Some(id) = id.filter(|id| !there.contains(id)) {
+                Keep::of(root, id).forget().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The sink is no more.
+    pub async fn forget(&self) -> Result<()> {
+        let found = self.root.objects().list(Some(&Path::from(self.folder.as_str())));
+        let found = found.map_ok(|meta| meta.location).try_collect::<Vec<_>>().await.map_err(of_store)?;
+        for path in found {
+            self.delete(&path).await?;
+        }
+        Ok(())
+    }
+
+    fn path(&self, name: &str) -> Path {
+        Path::from(format!("{}/{name}", self.folder))
+    }
+
+    async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        match self.root.get(&format!("{}/{name}", self.folder)).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(of_store(error)),
+        }
+    }
+
+    async fn put(&self, name: &str, bytes: serde_json::Result<Vec<u8>>) -> Result<()> {
+        let bytes = bytes.map_err(|error| Error::internal(format!("a note can't be written: {error}")))?;
+        Ok(self.root.put(&format!("{}/{name}", self.folder), Bytes::from(bytes)).await?)
+    }
+
+    async fn delete(&self, path: &Path) -> Result<()> {
+        match self.root.objects().delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(of_store(error)),
+        }
+    }
+
+    fn read<'a, T: Deserialize<'a>>(&self, name: &str, bytes: &'a [u8]) -> Result<T> {
+        serde_json::from_slice(bytes).map_err(|error| {
+            Error::invalid(format!(
+                "what a sink has noted can't be read. file=\"{}/{name}\": {error}",
+                self.folder
+            ))
+        })
+    }
+}
+
+fn dead(delivery: &str) -> String {
+    format!("dead/{delivery}.json")
+}
+
+/// Of an epoch's deliveries.
+fn number_of(delivery: &str) -> Option<u64> {
+    delivery.rsplit('-').next()?.parse().ok()
+}
+
+fn of_store(error: object_store::Error) -> Error {
+    thalweg_engine::Error::from(error).into()
+}

@@ -1,0 +1,416 @@
+//! One sink: it follows its view, sends what has closed, and waits for whoever does not take it.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use thalweg_engine::ErrorKind;
+use thalweg_engine::checkpoint::Step;
+use thalweg_engine::ids::Epoch;
+use thalweg_sql::session::{
+    Database, DeadLetter, Follower, Into, Sink, SinkState, SinkStatus, Unit, Webhook,
+};
+use thalweg_sql::{Error, Result};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::World;
+use crate::json;
+use crate::keep::{Keep, Place};
+use crate::topic::{self, Topic};
+use crate::webhook::{Answer, Delivery, Poster};
+
+/// Between attempts.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// A topic knows its place by itself, as long as it has it.
+const NOTED_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(1)];
+/// More than these, or than these bytes, are more than somebody would look through.
+const DEAD_LETTERS_MAX: usize = 10_000;
+const DEAD_BYTES_MAX: usize = 64 << 20;
+
+/// What a sink was told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted {
+    pub paused: bool,
+    pub leaves: bool,
+    /// How often it was told to go on, and to send again what was refused.
+    pub resumed: u64,
+    pub resent: u64,
+}
+
+/// What others see of a sink.
+pub struct Board(Mutex<(SinkStatus, Vec<DeadLetter>)>);
+
+impl Board {
+    pub fn new(sink: &Sink, confirmed: Epoch, dead: Vec<DeadLetter>) -> Board {
+        let status = SinkStatus {
+            sink: sink.name.clone(),
+            view: sink.view(),
+            into: sink.into_text(),
+            target: sink.target(),
+            state: SinkState::Running,
+            confirmed,
+            epoch: confirmed,
+            rows: 0,
+            deliveries: 0,
+            retries: 0,
+            dead_letters: 0,
+            last_error: None,
+            last_error_at: None,
+        };
+        Board(Mutex::new((status, dead)))
+    }
+
+    pub fn status(&self) -> SinkStatus {
+        let board = self.lock();
+        SinkStatus { dead_letters: board.1.len() as u64, ..board.0.clone() }
+    }
+
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.lock().1.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (SinkStatus, Vec<DeadLetter>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub struct Running {
+    database: Database,
+    world: Arc<World>,
+    sink: Arc<Sink>,
+    keep: Keep,
+    board: Arc<Board>,
+    wanted: watch::Receiver<Wanted>,
+    place: Place,
+    noted: (Place, Instant),
+    /// The order to send again that was last carried out.
+    resent: u64,
+}
+
+/// Why it does not go on just now.
+enum Stop {
+    /// It was told something.
+    Told,
+    Failed(Error),
+    /// Trying again would change nothing.
+    Ever(Error),
+}
+
+/// What became of a delivery.
+enum Outcome {
+    Taken,
+    Buried,
+}
+
+/// The data is older than what was sent of it.
+fn ahead(place: Epoch, epoch: Epoch) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        format!("the topic has rows of epoch {place}, and this data is at epoch {epoch}: it was set back"),
+    )
+    .hint("DROP SINK and CREATE it again, with snapshot = false if the topic has what closed so far")
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Failed(error)
+    }
+}
+
+impl Running {
+    pub fn new(
+        database: &Database,
+        world: &Arc<World>,
+        sink: &Arc<Sink>,
+        place: Place,
+        board: Arc<Board>,
+        wanted: watch::Receiver<Wanted>,
+    ) -> Running {
+        Running {
+            database: database.clone(),
+            world: Arc::clone(world),
+            sink: Arc::clone(sink),
+            keep: Keep::of(&world.root, sink.id),
+            board,
+            wanted,
+            place,
+            noted: (place, Instant::now()),
+            resent: 0,
+        }
+    }
+
+    pub async fn run(mut self) {
+        let mut failures = 0;
+        loop {
+            let wanted = *self.wanted.borrow_and_update();
+            if wanted.leaves {
+                break;
+            }
+            if wanted.paused {
+                self.set_state(SinkState::Paused);
+                if self.wanted.changed().await.is_err() {
+                    break;
+                }
+                continue;
+            }
+            let before = self.place;
+            let Err(stop) = self.go_on().await;
+            if self.place != before {
+                failures = 0;
+            }
+            let noting = self.note(true).await;
+            match stop {
+                Stop::Told => failures = 0,
+                Stop::Failed(error) => {
+                    self.failed(&error, SinkState::Retrying);
+                    let wait = FIRST_WAIT.saturating_mul(1 << failures.min(16)).min(LONGEST_WAIT);
+                    failures += 1;
+                    // Whatever it is told, it tries at once.
+                    let _ = tokio::time::timeout(wait, self.wanted.changed()).await;
+                }
+                Stop::Ever(error) => {
+                    self.failed(&error, SinkState::Failed);
+                    if self.wanted.changed().await.is_err() {
+                        break;
+                    }
+                }
+            }
+            if let Err(error) = noting {
+                tracing::warn!(sink = self.sink.name, %error, "how far a sink has come can't be noted");
+            }
+        }
+        if let Err(error) = self.note(true).await {
+            tracing::warn!(sink = self.sink.name, %error, "how far a sink has come is not noted");
+        }
+    }
+
+    async fn go_on(&mut self) -> Result<Infallible, Stop> {
+        let sink = Arc::clone(&self.sink);
+        let mut follower = self.database.follow(&sink).await?;
+        let view = follower.view().to_owned();
+        self.board.lock().0.view.clone_from(&view);
+        match &sink.into {
+            Into::Kafka { topic, key } => {
+                let opening =
+                    Topic::open(&sink, (topic, key.as_deref()), &view, &self.world.secrets, &self.world.root);
+                let (topic, place) = opening.await?;
+                let known = place.unwrap_or_default().max(self.place.after);
+                if known > self.database.epoch() {
+                    return Err(Stop::Ever(ahead(known, self.database.epoch())));
+                }
+                self.place = Place::behind(known);
+                self.into_topic(&mut follower, &topic).await
+            }
+            Into::Webhook(webhook) => {
+                let poster = Poster::new(&sink, webhook, &view, &self.world).map_err(Stop::Ever)?;
+                self.to_address(&mut follower, webhook, &poster).await
+            }
+        }
+    }
+
+    async fn into_topic(&mut self, follower: &mut Follower, topic: &Topic) -> Result<Infallible, Stop> {
+        loop {
+            let mut unit = self.next_unit(follower, topic::ROWS).await?;
+            let rows = topic.send(follower, &mut unit).await?;
+            self.place = Place::behind(unit.through);
+            self.arrived(rows);
+            self.note(false).await?;
+        }
+    }
+
+    async fn to_address(
+        &mut self,
+        follower: &mut Follower,
+        webhook: &Webhook,
+        poster: &Poster,
+    ) -> Result<Infallible, Stop> {
+        self.send_again(poster).await?;
+        loop {
+            // One epoch at a time, for its deliveries are counted.
+            let mut unit = self.next_unit(follower, 1).await?;
+            let mut number = 0;
+            let mut waiting: Vec<Bytes> = vec![];
+            loop {
+                let more = follower.rows(&mut unit).await?;
+                let is_last = more.is_none();
+                if let Some((_, rows)) = more {
+                    waiting.extend(json::objects(&rows)?);
+                }
+                let ready =
+                    |waiting: &[Bytes]| waiting.len() >= webhook.batch || is_last && !waiting.is_empty();
+                while ready(&waiting) {
+                    let rows: Vec<Bytes> = waiting.drain(..webhook.batch.min(waiting.len())).collect();
+                    if number >= self.place.sent_of(unit.through) {
+                        let delivery = poster.delivery(&self.sink, unit.through, number, &rows)?;
+                        let outcome = self.deliver(poster, &delivery).await?;
+                        self.place.begun = Some((unit.through, number + 1));
+                        match outcome {
+                            Outcome::Taken => self.arrived(rows.len() as u64),
+                            Outcome::Buried => self.stop_at_too_many()?,
+                        }
+                        self.note(false).await?;
+                    }
+                    number += 1;
+                }
+                if is_last {
+                    break;
+                }
+            }
+            self.place = Place::behind(unit.through);
+            self.note(false).await?;
+        }
+    }
+
+    /// What closed next, once something has; until then all that had is sent.
+    async fn next_unit(&mut self, follower: &mut Follower, rows: usize) -> Result<Unit, Stop> {
+        loop {
+            self.heed()?;
+            if let Some(unit) = follower.next(self.place.after, rows).await? {
+                return Ok(unit);
+            }
+            if follower.epoch() > self.place.after {
+                self.place = Place::behind(follower.epoch());
+            }
+            {
+                let mut board = self.board.lock();
+                board.0.state = SinkState::Running;
+                board.0.confirmed = self.place.after;
+            }
+            self.note(false).await?;
+            tokio::select! {
+                waited = follower.wait() => waited?,
+                _ = self.wanted.changed() => return Err(Stop::Told),
+            }
+        }
+    }
+
+    fn heed(&mut self) -> Result<(), Stop> {
+        match self.wanted.has_changed() {
+            Ok(false) => Ok(()),
+            _ => Err(Stop::Told),
+        }
+    }
+
+    /// Until it is taken, or refused for good and kept as a dead letter.
+    async fn deliver(&mut self, poster: &Poster, delivery: &Delivery) -> Result<Outcome, Stop> {
+        let Some(reason) = self.post(poster, &delivery.key, &delivery.body).await? else {
+            return Ok(Outcome::Taken);
+        };
+        let letter = DeadLetter {
+            sink: self.sink.name.clone(),
+            delivery: delivery.key.clone(),
+            epoch: delivery.epoch,
+            at: self.world.clock.wall(),
+            reason,
+            body: delivery.body.clone(),
+        };
+        self.keep.bury(&letter).await?;
+        let letters = &mut self.board.lock().1;
+        letters.retain(|known| known.delivery != letter.delivery);
+        letters.push(letter);
+        Ok(Outcome::Buried)
+    }
+
+    fn stop_at_too_many(&self) -> Result<(), Stop> {
+        let letters = &self.board.lock().1;
+        let (count, bytes) = (letters.len(), letters.iter().map(|it| it.body.len()).sum::<usize>());
+        if count < DEAD_LETTERS_MAX && bytes < DEAD_BYTES_MAX {
+            return Ok(());
+        }
+        let text = format!("{count} deliveries were refused for good");
+        Err(Stop::Ever(
+            Error::new(ErrorKind::Unavailable, text)
+                .hint("see system.dead_letters; ALTER SINK … RESEND sends them again once they are taken"),
+        ))
+    }
+
+    /// Until it is taken, or refused for good for the reason that is given.
+    async fn post(&mut self, poster: &Poster, key: &str, body: &str) -> Result<Option<String>, Stop> {
+        let mut failures = 0;
+        loop {
+            let answer = tokio::select! {
+                answer = poster.post(key, body, self.world.clock.wall()) => answer,
+                _ = self.wanted.changed() => return Err(Stop::Told),
+            };
+            let (reason, wait) = match answer {
+                Answer::Taken => {
+                    self.world.root.failpoints().hit(Step::SinkSent);
+                    let mut board = self.board.lock();
+                    (board.0.state, board.0.deliveries) = (SinkState::Running, board.0.deliveries + 1);
+                    return Ok(None);
+                }
+                Answer::Refused(reason) => return Ok(Some(reason)),
+                Answer::Later(reason, wait) => (reason, wait),
+            };
+            self.failed(&Error::new(ErrorKind::Unavailable, reason), SinkState::Retrying);
+            let own = FIRST_WAIT.saturating_mul(1 << failures.min(16));
+            let wait = wait.unwrap_or_default().max(own).min(LONGEST_WAIT);
+            failures += 1;
+            if tokio::time::timeout(wait, self.wanted.changed()).await.is_ok() {
+                return Err(Stop::Told);
+            }
+        }
+    }
+
+    /// What was refused, if that was asked for: what is taken now is dead no more.
+    async fn send_again(&mut self, poster: &Poster) -> Result<(), Stop> {
+        let asked = self.wanted.borrow().resent;
+        if asked == self.resent {
+            return Ok(());
+        }
+        for letter in self.board.dead_letters() {
+            if let Some(reason) = self.post(poster, &letter.delivery, &letter.body).await? {
+                tracing::warn!(sink = self.sink.name, delivery = letter.delivery, reason, "refused again");
+                continue;
+            }
+            self.keep.dig_up(&letter).await?;
+            self.board.lock().1.retain(|known| known.delivery != letter.delivery);
+        }
+        self.resent = asked;
+        Ok(())
+    }
+
+    fn arrived(&self, rows: u64) {
+        let mut board = self.board.lock();
+        board.0.state = SinkState::Running;
+        board.0.rows += rows;
+        if matches!(self.sink.into, Into::Kafka { .. }) {
+            board.0.deliveries += 1;
+            board.0.confirmed = self.place.after;
+        }
+    }
+
+    /// INV-30: how far it has come, where that is due.
+    async fn note(&mut self, now: bool) -> Result<()> {
+        let (place, at) = self.noted;
+        let every = match self.sink.into {
+            Into::Kafka { .. } => NOTED_EVERY[0],
+            Into::Webhook(_) => NOTED_EVERY[1],
+        };
+        if place == self.place || !now && at.elapsed() < every {
+            return Ok(());
+        }
+        self.keep.note(self.place).await?;
+        self.noted = (self.place, Instant::now());
+        self.board.lock().0.confirmed = self.place.after;
+        Ok(())
+    }
+
+    fn failed(&self, error: &Error, state: SinkState) {
+        let mut board = self.board.lock();
+        if board.0.state != state {
+            tracing::warn!(sink = self.sink.name, %error, "a sink can't send on");
+        }
+        board.0.state = state;
+        board.0.retries += u64::from(state == SinkState::Retrying);
+        board.0.last_error = Some(error.to_string());
+        board.0.last_error_at = Some(self.world.clock.wall());
+    }
+
+    fn set_state(&self, state: SinkState) {
+        self.board.lock().0.state = state;
+    }
+}

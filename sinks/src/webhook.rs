@@ -1,0 +1,264 @@
+//! Rows to an address: deliveries in order, each with a key that it has again when it is sent again, signed as the Standard
+//! Webhooks say (<https://www.standardwebhooks.com>), so that receivers can take a library of their language.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{Client, StatusCode, redirect};
+use ring::hmac;
+use serde_json::Value;
+use thalweg_engine::ids::{Epoch, Micros};
+use thalweg_engine::secrets::Secrets;
+use thalweg_sql::session::{Sink, Webhook, holes};
+use thalweg_sql::{Error, Result};
+use url::Url;
+
+use crate::World;
+
+/// Of an answer that refuses, so much is told.
+const REASON_BYTES_MAX: usize = 500;
+
+pub struct Poster {
+    client: Client,
+    webhook: Webhook,
+    key: Option<hmac::Key>,
+    sink: String,
+    view: String,
+}
+
+/// A body on its way.
+pub struct Delivery {
+    pub key: String,
+    pub epoch: Epoch,
+    pub body: String,
+}
+
+/// What the other side said.
+pub enum Answer {
+    Taken,
+    /// It may take it later; not before this time, if it says so.
+    Later(String, Option<Duration>),
+    /// It will never take it.
+    Refused(String),
+}
+
+/// Refuses what may not be posted to, and what can't be posted.
+pub fn check(webhook: &Webhook, world: &World) -> Result<()> {
+    if !world.webhooks.iter().any(|allowed| is_below(&webhook.url, allowed)) {
+        let origin = webhook.url.origin().ascii_serialization();
+        return Err(Error::invalid(format!("rows may not be posted to {origin}"))
+            .hint(format!("whoever starts the server says where to: --webhooks {}", webhook.url)));
+    }
+    if let Some(template) = &webhook.template {
+        if let Err(error) = serde_json::from_str::<Value>(&filled(template, |_| "0".into())) {
+            return Err(Error::invalid(format!("the template is no JSON: {error}")).hint(
+                "text has quotes around its braces: '{\"text\": \"{{product}} sold {{units}} times\"}'",
+            ));
+        }
+        if holes(template).next().is_none() {
+            return Err(Error::invalid("the template names no column")
+                .hint("a column stands in two braces: {{revenue}}"));
+        }
+    }
+    signing_key(webhook, &world.secrets).map(drop)
+}
+
+/// The address itself, or one that lies below it.
+fn is_below(url: &Url, allowed: &Url) -> bool {
+    let (path, below) = (url.path(), allowed.path().trim_end_matches('/'));
+    let same_place = url.scheme() == allowed.scheme()
+        && url.host() == allowed.host()
+        && url.port_or_known_default() == allowed.port_or_known_default();
+    same_place && path.strip_prefix(below).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn signing_key(webhook: &Webhook, secrets: &Secrets) -> Result<Option<hmac::Key>> {
+    let Some(reference) = &webhook.secret else { return Ok(None) };
+    let resolved = secrets.resolve(&BTreeMap::from([("secret".to_owned(), reference.clone())]))?;
+    let secret = &resolved["secret"];
+    let bytes = match secret.strip_prefix("whsec_") {
+        Some(coded) => STANDARD
+            .decode(coded)
+            .map_err(|_| Error::invalid("the secret begins with whsec_, and what follows is no base64"))?,
+        None => secret.as_bytes().to_vec(),
+    };
+    Ok(Some(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
+}
+
+impl Poster {
+    pub fn new(sink: &Sink, webhook: &Webhook, view: &str, world: &World) -> Result<Poster> {
+        // An older server may have been allowed more.
+        check(webhook, world)?;
+        let client = Client::builder()
+            .timeout(webhook.timeout)
+            .redirect(redirect::Policy::none())
+            .user_agent(concat!("thalweg/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| Error::internal(format!("no HTTP client: {error}")))?;
+        Ok(Poster {
+            client,
+            webhook: webhook.clone(),
+            key: signing_key(webhook, &world.secrets)?,
+            sink: sink.name.clone(),
+            view: view.to_owned(),
+        })
+    }
+
+    /// Rows, each an object, as they are delivered.
+    pub fn delivery(&self, sink: &Sink, epoch: Epoch, number: usize, rows: &[Bytes]) -> Result<Delivery> {
+        let key = format!("{}-{}-{number}", sink.id.simple(), epoch.0);
+        let body = match (&self.webhook.template, rows) {
+            (Some(template), [row]) => {
+                let row: Value = serde_json::from_slice(row)
+                    .map_err(|error| Error::internal(format!("a row is no JSON: {error}")))?;
+                filled(template, |column| text_of(&row[column]))
+            }
+            _ => {
+                let (sink, view) = (Value::from(self.sink.as_str()), Value::from(self.view.as_str()));
+                let rows: Vec<_> = rows.iter().map(|row| String::from_utf8_lossy(row)).collect();
+                format!(
+                    "{{\"sink\":{sink},\"view\":{view},\"delivery\":\"{key}\",\"epoch\":{},\"rows\":[{}]}}",
+                    epoch.0,
+                    rows.join(",")
+                )
+            }
+        };
+        Ok(Delivery { key, epoch, body })
+    }
+
+    pub async fn post(&self, key: &str, body: &str, now: Micros) -> Answer {
+        let seconds = now.div_euclid(1_000_000);
+        let mut request = self
+            .client
+            .post(self.webhook.url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header("webhook-id", key)
+            .header("webhook-timestamp", seconds.to_string());
+        if let Some(signing) = &self.key {
+            request = request.header("webhook-signature", signature(signing, key, seconds, body));
+        }
+        let answer = match request.body(body.to_owned()).send().await {
+            Ok(answer) => answer,
+            Err(error) => return Answer::Later(said(&error), None),
+        };
+        let status = answer.status();
+        if status.is_success() {
+            return Answer::Taken;
+        }
+        let later = status.is_server_error()
+            || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS]
+                .contains(&status);
+        let wait = answer.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok()?.parse().ok());
+        let text = answer.text().await.unwrap_or_default();
+        let text: String = text.trim().chars().take(REASON_BYTES_MAX).collect();
+        let reason = if text.is_empty() { status.to_string() } else { format!("{status}: {text}") };
+        match later {
+            true => Answer::Later(reason, wait.map(Duration::from_secs)),
+            false => Answer::Refused(reason),
+        }
+    }
+}
+
+/// `v1,` and the code of `id.timestamp.body`.
+fn signature(key: &hmac::Key, id: &str, seconds: i64, body: &str) -> String {
+    let signed = hmac::sign(key, format!("{id}.{seconds}.{body}").as_bytes());
+    format!("v1,{}", STANDARD.encode(signed))
+}
+
+/// Without the address, of which a part may be a secret.
+fn said(error: &reqwest::Error) -> String {
+    let mut text = match () {
+        () if error.is_timeout() => "no answer in time".to_owned(),
+        () if error.is_connect() => "no connection".to_owned(),
+        () => "the request failed".to_owned(),
+    };
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if std::error::Error::source(error).is_none() {
+            text = format!("{text}: {error}");
+        }
+        cause = std::error::Error::source(error);
+    }
+    text
+}
+
+/// The template with something in place of each column.
+fn filled(template: &str, mut value: impl FnMut(&str) -> String) -> String {
+    let mut parts = template.split("{{");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once("}}") {
+            Some((column, rest)) => {
+                text.push_str(&value(column.trim()));
+                text.push_str(rest);
+            }
+            None => {
+                text.push_str("{{");
+                text.push_str(part);
+            }
+        }
+    }
+    text
+}
+
+/// A value within JSON: of a text what stands between its quotes.
+fn text_of(value: &Value) -> String {
+    let text = value.to_string();
+    match value {
+        Value::String(_) => text[1..text.len() - 1].to_owned(),
+        // In a text it would have quotes of its own.
+        Value::Array(_) | Value::Object(_) => {
+            let quoted = Value::from(text).to_string();
+            quoted[1..quoted.len() - 1].to_owned()
+        }
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of the specification.
+    #[test]
+    fn deliveries_are_signed_as_receivers_expect() {
+        let secret = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+        let body = r#"{"test": 2432232314}"#;
+        assert_eq!(
+            signature(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body),
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+        );
+    }
+
+    #[test]
+    fn a_template_is_filled_with_what_json_needs() {
+        let row: Value = serde_json::from_str(r#"{"product":"a \"b\"","n":3,"at":null}"#).unwrap();
+        let template = r#"{"text": "{{ product }} × {{n}} {{at}} {{", "n": {{n}}}"#;
+        assert_eq!(
+            filled(template, |column| text_of(&row[column])),
+            r#"{"text": "a \"b\" × 3 null {{", "n": 3}"#
+        );
+    }
+
+    #[test]
+    fn addresses_below_an_allowed_one_are_allowed() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        for (at, allowed, is) in [
+            ("https://a.example/x/y", "https://a.example", true),
+            ("https://a.example/x/y", "https://a.example/x/", true),
+            ("https://a.example/x", "https://a.example/x", true),
+            ("https://a.example/xy", "https://a.example/x", false),
+            ("https://a.example.org/x", "https://a.example", false),
+            ("http://a.example/x", "https://a.example", false),
+            ("https://a.example:444/x", "https://a.example", false),
+            ("https://a.example:443/x", "https://a.example", true),
+        ] {
+            assert_eq!(is_below(&url(at), &url(allowed)), is, "{at} below {allowed}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What closes of a view, as the rows of a query, to be sent on: epoch by epoch, from any epoch on.
+//!
+//! The rows of an epoch come in one order wherever they lie by then, in memory, in a file or in one that it was compacted
+//! into: by date, and within one as they closed. So whoever died in the middle of an epoch goes on with the same rows.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::object_store::path::Path;
+use thalweg_engine::ids::Epoch;
+use thalweg_engine::sink::{ClosedRows, FileRows, HistoryFile, Runs};
+use tokio::sync::watch;
+
+use crate::plan::RowByRow;
+use crate::session::database::Shared;
+use crate::session::subscribe::{Feed, News, State};
+use crate::{Error, Result};
+
+/// Files that are read on from where they were left.
+const FILES_OPEN: usize = 8;
+
+/// One that has failed is done with: what it has open is somewhere in the middle.
+pub struct Follower {
+    rows: RowByRow,
+    schema: SchemaRef,
+    news: watch::Receiver<News>,
+    _feed: Arc<Feed>,
+    /// The newest state that was looked at.
+    state: Option<Arc<State>>,
+    /// When the rows of files closed.
+    runs: BTreeMap<Path, Runs>,
+    reading: BTreeMap<Path, FileRows>,
+}
+
+/// Rows that belong together: all that closed after one epoch and by another.
+pub struct Unit {
+    pub through: Epoch,
+    after: Epoch,
+    state: Arc<State>,
+    left: VecDeque<Piece>,
+}
+
+enum Piece {
+    File(HistoryFile),
+    Closed(ClosedRows),
+}
+
+impl Follower {
+    pub(super) fn new(shared: &Arc<Shared>, rows: RowByRow) -> Result<Follower> {
+        let feed = shared.feeds.of(shared, &rows.view, false)?;
+        Ok(Follower {
+            schema: rows.columns(),
+            news: feed.news.clone(),
+            _feed: feed,
+            rows,
+            state: None,
+            runs: BTreeMap::new(),
+            reading: BTreeMap::new(),
+        })
+    }
+
+    /// Of the rows that it gives.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub fn view(&self) -> &str {
+        &self.rows.view
+    }
+
+    /// The newest epoch that it has looked at.
+    pub fn epoch(&self) -> Epoch {
+        self.state.as_ref().map_or(Epoch(0), |state| state.epoch)
+    }
+
+    /// Waits for another state of the view than it has looked at.
+    pub async fn wait(&mut self) -> Result<()> {
+        let seen = self.state.as_ref().map(|state| state.number);
+        loop {
+            match self.news.borrow_and_update().clone() {
+                News::State(state) if Some(state.number) != seen => {
+                    self.state = Some(state);
+                    return Ok(());
+                }
+                News::Ended(error) => return Err(error),
+                News::State(_) | News::None => {}
+            }
+            self.news.changed().await.map_err(|_| Error::internal("a view is told of no more"))?;
+        }
+    }
+
+    /// What closed after an epoch, of as many epochs as it takes for so many rows; `None` where nothing has, as far as is looked.
+    pub async fn next(&mut self, after: Epoch, rows: usize) -> Result<Option<Unit>> {
+        let Some(state) = self.state.clone() else { return Ok(None) };
+        let files = self.files_after(&state, after).await?;
+        let mut counts: BTreeMap<Epoch, usize> = BTreeMap::new();
+        let in_files = files.iter().flat_map(|(_, runs)| runs.iter().copied());
+        let in_tail = state.table.tail.iter().map(|closed| (closed.epoch, closed.rows.num_rows()));
+        for (epoch, rows) in in_files.chain(in_tail).filter(|(epoch, _)| *epoch > after) {
+            *counts.entry(epoch).or_default() += rows;
+        }
+        let mut sum = 0;
+        let mut through = None;
+        for (epoch, count) in counts {
+            through = Some(epoch);
+            sum += count;
+            if sum >= rows {
+                break;
+            }
+        }
+        let Some(through) = through else { return Ok(None) };
+        let is_in = |epoch: Epoch| epoch > after && epoch <= through;
+        let files = files.into_iter().filter(|(_, runs)| runs.iter().any(|(epoch, _)| is_in(*epoch)));
+        let closed = state.table.tail.iter().filter(|closed| is_in(closed.epoch)).cloned();
+        let left = files.map(|(file, _)| Piece::File(file)).chain(closed.map(Piece::Closed)).collect();
+        Ok(Some(Unit { through, after, state, left }))
+    }
+
+    /// The next rows of a unit, of one epoch.
+    pub async fn rows(&mut self, unit: &mut Unit) -> Result<Option<(Epoch, RecordBatch)>> {
+        while let Some(piece) = unit.left.pop_front() {
+            let closed = match piece {
+                Piece::Closed(closed) => closed,
+                Piece::File(file) => match self.next_of(&file, unit).await? {
+                    Some(closed) => {
+                        unit.left.push_front(Piece::File(file));
+                        closed
+                    }
+                    None => continue,
+                },
+            };
+            let made = self.rows.run(unit.state.closed(&closed.rows)?).await?;
+            let columns = (0..self.schema.fields().len()).collect::<Vec<_>>();
+            let made = concat_batches(&self.rows.schema, &made)?;
+            if made.num_rows() > 0 {
+                return Ok(Some((closed.epoch, made.project(&columns)?)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Goes on in a file from where the unit before has left it, where that is open still.
+    async fn next_of(&mut self, file: &HistoryFile, unit: &Unit) -> Result<Option<ClosedRows>> {
+        let is_there = |it: &FileRows| it.next_epoch().is_none_or(|next| next > unit.after);
+        if !self.reading.get(&file.path).is_some_and(is_there) {
+            if self.reading.len() >= FILES_OPEN {
+                self.reading.pop_first();
+            }
+            let opened =
+                unit.state.table.history.rows_after(file, &self.runs[&file.path], unit.after).await?;
+            self.reading.insert(file.path.clone(), opened);
+        }
+        match self.reading.get_mut(&file.path) {
+            Some(reading) => Ok(reading.next(unit.through).await?),
+            None => Ok(None),
+        }
+    }
+
+    /// Files with rows that closed after an epoch, in the order in which they are told.
+    async fn files_after(&mut self, state: &State, after: Epoch) -> Result<Vec<(HistoryFile, Runs)>> {
+        let files = &state.table.history.files;
+        let may_hold: Vec<_> = files.iter().filter(|file| file.may_hold_after(after)).collect();
+        self.runs.retain(|path, _| may_hold.iter().any(|file| file.path == *path));
+        self.reading.retain(|path, _| may_hold.iter().any(|file| file.path == *path));
+        let unknown = may_hold.iter().filter(|file| !self.runs.contains_key(&file.path));
+        let unknown = unknown.map(|file| HistoryFile::clone(file)).collect();
+        for (file, runs) in state.table.history.runs_of(unknown).await? {
+            self.runs.insert(file.path, runs);
+        }
+        let mut files: Vec<_> =
+            may_hold.into_iter().map(|file| (file.clone(), Arc::clone(&self.runs[&file.path]))).collect();
+        files.retain(|(_, runs)| runs.iter().any(|(epoch, _)| *epoch > after));
+        files.sort_by_key(|(file, runs)| {
+            (file.date, runs.first().map(|(epoch, _)| *epoch), file.number(), file.path.clone())
+        });
+        Ok(files)
+    }
+}
