@@ -119,7 +119,7 @@ mod tests {
             assert_eq!(part_epoch(part.rsplit('/').next().unwrap()), Some(Epoch(epoch)));
             let made = compacted_part(table, Epoch(epoch), nonce, 0, NaiveDate::default());
             assert_eq!(part_epoch(made.rsplit('/').next().unwrap()), Some(Epoch(epoch)));
-            assert_eq!([&part, &made].map(|it| part_number(it)), [Some(1), Some(0)]);
+            assert_eq!([&part, &made].map(|it| part_number(it)), [Some(2), Some(0)]);
             assert_ne!(made, part);
         }
     }

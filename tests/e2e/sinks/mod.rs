@@ -176,10 +176,9 @@ async fn whoever_dies_at_a_step_of_sending_sends_nothing_twice() -> Result<()> {
         for topic in topics {
             topic::create(&kafka, topic, 2).await?;
         }
-        let shop = Paced::since(Duration::from_secs(8), 29, 500.0, 6_000)?;
+        let shop = Paced::since(Duration::from_secs(8), 29, 500.0, 10_000)?;
         let place = Place::folder(&with_topics(&shop, &kafka, topics)?, &FLAGS)?;
-        // Both are noted before anything is sent.
-        let mut doomed = place.launch.spawn(&["--failpoint", &format!("{}:3", step.name())])?;
+        let mut doomed = place.launch.spawn(&["--failpoint", &format!("{}:2", step.name())])?;
         let status = doomed.ended().await.with_context(|| format!("it never reached {step}"))?;
         ensure!(!status.success(), "{step}: {status}\n{}", doomed.logged());
         let instance = place.launch.start(&["--takeover"]).await?;

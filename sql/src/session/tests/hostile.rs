@@ -32,7 +32,7 @@ async fn hostile_text_is_an_error_and_no_death() {
         ("EXPLAIN ANALYZE COPY counts TO '/tmp/x.csv'".to_owned(), ""),
         (
             "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'".to_owned(),
-            "STREAM, TABLE, MATERIALIZED VIEW, VIEW or ENDPOINT",
+            "STREAM, TABLE, MATERIALIZED VIEW, VIEW, ENDPOINT or SINK",
         ),
         ("SELECT * FROM '/etc/passwd'".to_owned(), "no table"),
         ("SELECT * FROM read_csv('/etc/passwd')".to_owned(), ""),

@@ -275,7 +275,7 @@ async fn names_that_are_wrong_are_answered_with_the_right_ones() {
     .await;
     check(&session, "SELECT * FROM system.partition", expect![[r#"
         error: line 1, column 15: no table "system.partition"
-        hint: did you mean "partitions"? tables are: streams, partitions, views, tables, checkpoints, ledger, queries, subscriptions, store, compactions, memory, interventions, endpoints"#]]).await;
+        hint: did you mean "partitions"? tables are: streams, partitions, views, tables, checkpoints, ledger, queries, subscriptions, store, compactions, memory, interventions, endpoints, sinks, dead_letters"#]]).await;
 }
 
 #[tokio::test]
@@ -343,12 +343,14 @@ async fn streams_and_views_come_and_go() {
             | public  | per_minute    | view         |
             | system  | checkpoints   | system table |
             | system  | compactions   | system table |
+            | system  | dead_letters  | system table |
             | system  | endpoints     | system table |
             | system  | interventions | system table |
             | system  | ledger        | system table |
             | system  | memory        | system table |
             | system  | partitions    | system table |
             | system  | queries       | system table |
+            | system  | sinks         | system table |
             | system  | store         | system table |
             | system  | streams       | system table |
             | system  | subscriptions | system table |

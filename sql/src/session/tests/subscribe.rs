@@ -155,10 +155,10 @@ async fn what_is_no_subscription_says_why() {
           hint: tables are: counts
         SUBSCRIBE TO system.views
           error: the rows of schema system are not told as they change
-          hint: subscribe to the view itself; WITH (live = false) tells its final rows alone
+          hint: read the view itself; a subscription WITH (live = false) is told its final rows alone
         SUBSCRIBE TO live.counts
           error: the rows of schema live are not told as they change
-          hint: subscribe to the view itself; WITH (live = false) tells its final rows alone
+          hint: read the view itself; a subscription WITH (live = false) is told its final rows alone
         SUBSCRIBE TO counts WITH (evry = '1s')
           error: line 1, column 27: unknown option "evry"
           hint: did you mean "every"? options are: every, live, snapshot
@@ -171,23 +171,23 @@ async fn what_is_no_subscription_says_why() {
           error: the token is of another view, or of one of the same name that was dropped
           hint: leave out AFTER: all there is is told
         SUBSCRIBE TO (SELECT kind, sum(n) FROM counts GROUP BY kind)
-          error: aggregate looks at several rows: a subscription is to one view, row by row
-          hint: make the query a materialized view, and subscribe to that
+          error: aggregate looks at several rows: a subscription is of one view, row by row
+          hint: make the query a materialized view, and read that
         SUBSCRIBE TO (SELECT DISTINCT kind FROM counts)
-          error: distinct looks at several rows: a subscription is to one view, row by row
-          hint: make the query a materialized view, and subscribe to that
+          error: distinct looks at several rows: a subscription is of one view, row by row
+          hint: make the query a materialized view, and read that
         SUBSCRIBE TO (SELECT n FROM counts ORDER BY n LIMIT 1)
-          error: limit looks at several rows: a subscription is to one view, row by row
-          hint: make the query a materialized view, and subscribe to that
+          error: limit looks at several rows: a subscription is of one view, row by row
+          hint: make the query a materialized view, and read that
         SUBSCRIBE TO (SELECT a.n FROM counts a JOIN counts b ON a.n = b.n)
-          error: a join looks at several rows: a subscription is to one view, row by row
-          hint: make the query a materialized view, and subscribe to that
+          error: a join looks at several rows: a subscription is of one view, row by row
+          hint: make the query a materialized view, and read that
         SUBSCRIBE TO (SELECT n FROM counts WHERE n IN (SELECT n FROM counts))
-          error: a subquery looks at other rows: a subscription is to one view, row by row
-          hint: make the query a materialized view, and subscribe to that
+          error: a subquery looks at other rows: a subscription is of one view, row by row
+          hint: make the query a materialized view, and read that
         SUBSCRIBE TO (SELECT n FROM counts WHERE window_start > now())
           error: a row would be told once, and be another one later: the query looks at the clock, at chance, or at other tables
-          hint: subscribe to rows of one view by what they hold
+          hint: read rows of one view by what they hold
         SUBSCRIBE TO (SELECT n AS change FROM counts)
           error: a subscription has a column change of its own
           hint: give the query's another name, such as change_of_view, with AS
@@ -195,8 +195,8 @@ async fn what_is_no_subscription_says_why() {
           error: a subscription has no parameters
           hint: write the value itself
         SUBSCRIBE TO (SELECT 1 AS n)
-          error: the query reads no view: a subscription is to one view, row by row
-          hint: make the query a materialized view, and subscribe to that
+          error: the query reads no view: a subscription is of one view, row by row
+          hint: make the query a materialized view, and read that
     "#]].assert_eq(&told.concat());
 }
 
@@ -214,8 +214,8 @@ async fn a_subscription_ends_at_an_instant() {
     let sql = "SUBSCRIBE TO per_minute UP TO '1970-01-01T00:02:00Z'";
     let (mut told, mut sum) = (subscribe(&session, sql).await, Bag::new());
     follow(&mut told, &mut sum, 1).await;
-    engine.publish("per_minute", closed_through(2, view(&[2], &[(1, &[7]), (2, &[1])]).await));
-    follow(&mut told, &mut sum, 2).await;
+    engine.publish("per_minute", closed_through(2, view(&[2], &[(1, &[7]), (4, &[1])]).await));
+    follow(&mut told, &mut sum, 4).await;
     assert_eq!(sum, bag(&[1, 2, 7]));
     assert!(timeout(WITHIN, told.next()).await.expect("it ends").is_none());
     for (sql, said) in [
