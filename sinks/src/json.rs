@@ -31,13 +31,18 @@ pub fn objects(rows: &RecordBatch) -> Result<Vec<Bytes>> {
     }
 }
 
-/// The text of a column, a row each.
-pub fn texts(rows: &RecordBatch, column: &str) -> Result<Vec<Option<String>>> {
+/// The bytes of a column, or its text, a row each.
+pub fn keys(rows: &RecordBatch, column: &str) -> Result<Vec<Option<Vec<u8>>>> {
     let column = rows.column_by_name(column);
     let column = column.ok_or_else(|| Error::internal("the column of keys is gone"))?;
-    let texts = cast(column, &DataType::Utf8)?;
-    let texts = texts.as_string::<i32>();
-    Ok(texts.iter().map(|text| text.map(str::to_owned)).collect())
+    let column = match column.data_type() {
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            Arc::clone(column)
+        }
+        _ => cast(column, &DataType::Utf8)?,
+    };
+    let bytes = cast(&column, &DataType::Binary)?;
+    Ok(bytes.as_binary::<i32>().iter().map(|key| key.map(<[u8]>::to_vec)).collect())
 }
 
 #[cfg(test)]
@@ -60,7 +65,7 @@ mod tests {
                 br#"{"k":null,"at":"1970-01-01T00:00:01.500Z","n":2}"#
             ]
         );
-        assert_eq!(super::texts(&rows, "n").unwrap(), [Some("1".to_owned()), Some("2".to_owned())]);
-        assert_eq!(super::texts(&rows, "k").unwrap(), [Some("a\n\"b\"".to_owned()), None]);
+        assert_eq!(keys(&rows, "n").unwrap(), [Some(b"1".to_vec()), Some(b"2".to_vec())]);
+        assert_eq!(keys(&rows, "k").unwrap(), [Some(b"a\n\"b\"".to_vec()), None]);
     }
 }

@@ -9,17 +9,18 @@ use thalweg_engine::ErrorKind;
 use thalweg_engine::checkpoint::Step;
 use thalweg_engine::ids::Epoch;
 use thalweg_sql::session::{
-    Database, DeadLetter, Follower, Into, Sink, SinkState, SinkStatus, Unit, Webhook,
+    Changed, Database, DeadLetter, Follower, Into, Sink, SinkState, SinkStatus, Unit, Webhook,
 };
 use thalweg_sql::{Error, Result};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::World;
 use crate::json;
 use crate::keep::{Keep, Place};
 use crate::topic::{self, Topic};
-use crate::webhook::{Answer, Delivery, Poster};
+use crate::webhook::{self, Answer, Delivery, Poster};
 
 /// Between attempts.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -115,8 +116,12 @@ fn ahead(place: Epoch, epoch: Epoch) -> Error {
 }
 
 impl From<Error> for Stop {
+    /// A row that is as it is for good fails each time.
     fn from(error: Error) -> Stop {
-        Stop::Failed(error)
+        match error.kind() {
+            ErrorKind::BadData => Stop::Ever(error),
+            _ => Stop::Failed(error),
+        }
     }
 }
 
@@ -196,13 +201,13 @@ impl Running {
             Into::Kafka { topic, key } => {
                 let opening =
                     Topic::open(&sink, (topic, key.as_deref()), &view, &self.world.secrets, &self.world.root);
-                let (topic, place) = opening.await?;
+                let (mut topic, place) = opening.await?;
                 let known = place.unwrap_or_default().max(self.place.after);
                 if known > self.database.epoch() {
                     return Err(Stop::Ever(ahead(known, self.database.epoch())));
                 }
                 self.place = Place::behind(known);
-                self.into_topic(&mut follower, &topic).await
+                self.into_topic(&mut follower, &mut topic).await
             }
             Into::Webhook(webhook) => {
                 let poster = Poster::new(&sink, webhook, &view, &self.world).map_err(Stop::Ever)?;
@@ -211,11 +216,23 @@ impl Running {
         }
     }
 
-    async fn into_topic(&mut self, follower: &mut Follower, topic: &Topic) -> Result<Infallible, Stop> {
+    async fn into_topic(&mut self, follower: &mut Follower, topic: &mut Topic) -> Result<Infallible, Stop> {
+        if self.sink.live {
+            topic.begin_anew(self.place.after).await?;
+        }
         loop {
-            let mut unit = self.next_unit(follower, topic::ROWS).await?;
-            let rows = topic.send(follower, &mut unit).await?;
-            self.place = Place::behind(unit.through);
+            self.heed()?;
+            let unit = follower.next(self.place.after, topic::ROWS).await?;
+            // What is open is told with the last of what has closed by then: so all that was told adds up.
+            let is_last = unit.as_ref().is_none_or(|unit| unit.is_last());
+            let changes = if self.sink.live && is_last { follower.changes().await? } else { vec![] };
+            if unit.is_none() && changes.is_empty() {
+                self.rest(follower).await?;
+                continue;
+            }
+            let through = unit.as_ref().map_or(self.place.after, |unit| unit.through);
+            let rows = topic.send(follower, changes, unit, through).await?;
+            self.place = Place::behind(through);
             self.arrived(rows);
             self.note(false).await?;
         }
@@ -228,62 +245,102 @@ impl Running {
         poster: &Poster,
     ) -> Result<Infallible, Stop> {
         self.send_again(poster).await?;
+        let mut begun = None;
         loop {
+            self.heed()?;
             // One epoch at a time, for its deliveries are counted.
-            let mut unit = self.next_unit(follower, 1).await?;
-            let mut number = 0;
-            let mut waiting: Vec<Bytes> = vec![];
-            loop {
-                let more = follower.rows(&mut unit).await?;
-                let is_last = more.is_none();
-                if let Some((_, rows)) = more {
-                    waiting.extend(json::objects(&rows)?);
-                }
-                let ready =
-                    |waiting: &[Bytes]| waiting.len() >= webhook.batch || is_last && !waiting.is_empty();
-                while ready(&waiting) {
-                    let rows: Vec<Bytes> = waiting.drain(..webhook.batch.min(waiting.len())).collect();
-                    if number >= self.place.sent_of(unit.through) {
-                        let delivery = poster.delivery(&self.sink, unit.through, number, &rows)?;
-                        let outcome = self.deliver(poster, &delivery).await?;
-                        self.place.begun = Some((unit.through, number + 1));
-                        match outcome {
-                            Outcome::Taken => self.arrived(rows.len() as u64),
-                            Outcome::Buried => self.stop_at_too_many()?,
-                        }
-                        self.note(false).await?;
-                    }
-                    number += 1;
-                }
-                if is_last {
-                    break;
-                }
+            if let Some(unit) = follower.next(self.place.after, 1).await? {
+                self.send_closed(follower, unit, webhook, poster).await?;
+                continue;
             }
-            self.place = Place::behind(unit.through);
-            self.note(false).await?;
+            let changes = if self.sink.live { follower.changes().await? } else { vec![] };
+            if changes.is_empty() {
+                self.rest(follower).await?;
+                continue;
+            }
+            let begun = begun.get_or_insert_with(|| Uuid::new_v4().simple().to_string());
+            self.send_changes(follower.epoch(), changes, begun, webhook, poster).await?;
         }
     }
 
-    /// What closed next, once something has; until then all that had is sent.
-    async fn next_unit(&mut self, follower: &mut Follower, rows: usize) -> Result<Unit, Stop> {
+    async fn send_closed(
+        &mut self,
+        follower: &mut Follower,
+        mut unit: Unit,
+        webhook: &Webhook,
+        poster: &Poster,
+    ) -> Result<(), Stop> {
+        let mut number = 0;
+        let mut waiting: Vec<Bytes> = vec![];
         loop {
-            self.heed()?;
-            if let Some(unit) = follower.next(self.place.after, rows).await? {
-                return Ok(unit);
+            let more = follower.rows(&mut unit).await?;
+            let is_last = more.is_none();
+            if let Some((_, rows)) = more {
+                waiting.extend(json::objects(&rows)?);
             }
-            if follower.epoch() > self.place.after {
-                self.place = Place::behind(follower.epoch());
+            let ready = |waiting: &[Bytes]| waiting.len() >= webhook.batch || is_last && !waiting.is_empty();
+            while ready(&waiting) {
+                let rows: Vec<Bytes> = waiting.drain(..webhook.batch.min(waiting.len())).collect();
+                if number >= self.place.sent_of(unit.through) {
+                    let delivery = poster.delivery(&self.sink, unit.through, number, &rows)?;
+                    let outcome = self.deliver(poster, &delivery).await?;
+                    self.place.begun = Some((unit.through, number + 1));
+                    match outcome {
+                        Outcome::Taken => self.arrived(rows.len() as u64),
+                        Outcome::Buried => self.stop_at_too_many()?,
+                    }
+                    self.note(false).await?;
+                }
+                number += 1;
             }
-            {
-                let mut board = self.board.lock();
-                board.0.state = SinkState::Running;
-                board.0.confirmed = self.place.after;
+            if is_last {
+                break;
             }
-            self.note(false).await?;
-            tokio::select! {
-                waited = follower.wait() => waited?,
-                _ = self.wanted.changed() => return Err(Stop::Told),
+        }
+        self.place = Place::behind(unit.through);
+        self.note(false).await?;
+        Ok(())
+    }
+
+    /// Of open rows nothing is kept: whoever refuses what becomes of them is told all of them anew, and later.
+    async fn send_changes(
+        &mut self,
+        epoch: Epoch,
+        changes: Vec<Changed>,
+        begun: &str,
+        webhook: &Webhook,
+        poster: &Poster,
+    ) -> Result<(), Stop> {
+        let mut all = vec![];
+        for Changed { come, rows } in changes {
+            let sum = if come { 1 } else { -1 };
+            all.extend(json::objects(&rows)?.iter().map(|row| webhook::change(sum, false, row)));
+        }
+        for some in all.chunks(webhook.batch) {
+            let key = format!("{}-live-{}", self.sink.id.simple(), Uuid::new_v4().simple());
+            let delivery = poster.of_changes(key, epoch, Some(begun), some);
+            if let Some(reason) = self.post(poster, &delivery.key, &delivery.body).await? {
+                return Err(Stop::Failed(Error::new(ErrorKind::Unavailable, reason)));
             }
+            self.arrived(some.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// All that has closed is sent: waits for more.
+    async fn rest(&mut self, follower: &mut Follower) -> Result<(), Stop> {
+        if follower.epoch() > self.place.after {
+            self.place = Place::behind(follower.epoch());
+        }
+        {
+            let mut board = self.board.lock();
+            board.0.state = SinkState::Running;
+            board.0.confirmed = self.place.after;
+        }
+        self.note(false).await?;
+        tokio::select! {
+            waited = follower.wait() => Ok(waited?),
+            _ = self.wanted.changed() => Err(Stop::Told),
         }
     }
 

@@ -12,13 +12,18 @@ use thalweg_engine::ids::Epoch;
 use thalweg_engine::secrets::Secrets;
 use thalweg_engine::source::{Sending, Transactions};
 use thalweg_engine::spec::KafkaSpec;
-use thalweg_sql::session::{Follower, Sink, Unit};
+use thalweg_sql::session::{Changed, Follower, Sink, Unit};
 use thalweg_sql::{Error, Result};
+
+use uuid::Uuid;
 
 use crate::json;
 
 /// Rows of a transaction, if an epoch does not close more.
 pub const ROWS: usize = 50_000;
+
+/// The header, and the key of the record, that says since when open rows are told.
+const BEGUN: &str = "thalweg-begun";
 
 /// The name by which a broker knows who writes, and the group in which the place is.
 pub fn name_of(sink: &Sink) -> String {
@@ -30,10 +35,12 @@ pub struct Topic {
     root: DataRoot,
     key: Option<String>,
     view: String,
+    /// Since when open rows are told: what is told of them earlier is to be forgotten.
+    begun: Option<String>,
 }
 
 struct Record {
-    key: Option<String>,
+    key: Option<Vec<u8>>,
     value: Bytes,
 }
 
@@ -53,41 +60,85 @@ impl Topic {
             root: root.clone(),
             key: key.map(str::to_owned),
             view: view.to_owned(),
+            begun: None,
         };
         Ok((topic, place.and_then(|place| u64::try_from(place).ok()).map(Epoch)))
     }
 
-    /// Gives how many rows there were, once they and their place are there.
-    pub async fn send(&self, follower: &mut Follower, unit: &mut Unit) -> Result<u64> {
+    /// What has become of open rows, and then what has closed, in one transaction. Gives how many rows there were, once they
+    /// and the place are there.
+    pub async fn send(
+        &self,
+        follower: &mut Follower,
+        changes: Vec<Changed>,
+        unit: Option<Unit>,
+        place: Epoch,
+    ) -> Result<u64> {
         let writer = Arc::clone(&self.writer);
         waiting(move || writer.begin()).await?;
         let mut count = 0;
-        while let Some((epoch, rows)) = follower.rows(unit).await? {
-            count += rows.num_rows() as u64;
-            let records = self.records(&rows)?;
-            let headers =
-                BTreeMap::from([("thalweg-view", self.view.clone()), ("thalweg-epoch", epoch.0.to_string())]);
-            let writer = Arc::clone(&self.writer);
-            waiting(move || {
-                records.iter().try_for_each(|Record { key, value }| {
-                    let key = key.as_deref().map(str::as_bytes);
-                    writer.send(&Sending { key, value, headers: &headers })
-                })
-            })
-            .await?;
+        for Changed { come, rows } in changes {
+            let (change, is_final) = (if come { "1" } else { "-1" }, "false");
+            count += self.send_rows(&rows, follower.epoch(), Some((change, is_final))).await?;
+        }
+        if let Some(mut unit) = unit {
+            while let Some((epoch, rows)) = follower.rows(&mut unit).await? {
+                count += self.send_rows(&rows, epoch, self.begun.as_ref().map(|_| ("1", "true"))).await?;
+            }
         }
         self.root.failpoints().hit(Step::SinkSent);
-        let place = i64::try_from(unit.through.0).unwrap_or(i64::MAX);
+        let place = i64::try_from(place.0).unwrap_or(i64::MAX);
         let writer = Arc::clone(&self.writer);
         waiting(move || writer.commit(place)).await?;
         self.root.failpoints().hit(Step::SinkConfirmed);
         Ok(count)
     }
 
+    /// Has readers forget the rows that were not final, in each partition.
+    pub async fn begin_anew(&mut self, place: Epoch) -> Result<()> {
+        let begun = Uuid::new_v4().simple().to_string();
+        let headers = BTreeMap::from([("thalweg-view", self.view.clone()), (BEGUN, begun.clone())]);
+        self.begun = Some(begun);
+        let place = i64::try_from(place.0).unwrap_or(i64::MAX);
+        let writer = Arc::clone(&self.writer);
+        waiting(move || {
+            writer.begin()?;
+            for partition in 0..writer.partitions()? {
+                // A compacted topic takes no record without a key.
+                let key = Some(BEGUN.as_bytes());
+                let partition = Some(partition);
+                writer.send(&Sending { partition, key, value: None, headers: &headers })?;
+            }
+            writer.commit(place)
+        })
+        .await
+    }
+
+    async fn send_rows(&self, rows: &RecordBatch, epoch: Epoch, change: Option<(&str, &str)>) -> Result<u64> {
+        let records = self.records(rows)?;
+        let count = records.len() as u64;
+        let mut headers =
+            BTreeMap::from([("thalweg-view", self.view.clone()), ("thalweg-epoch", epoch.0.to_string())]);
+        if let (Some((change, is_final)), Some(begun)) = (change, &self.begun) {
+            headers.insert("thalweg-change", change.to_owned());
+            headers.insert("thalweg-final", is_final.to_owned());
+            headers.insert(BEGUN, begun.clone());
+        }
+        let writer = Arc::clone(&self.writer);
+        waiting(move || {
+            records.iter().try_for_each(|Record { key, value }| {
+                let (key, value) = (key.as_deref(), Some(&value[..]));
+                writer.send(&Sending { partition: None, key, value, headers: &headers })
+            })
+        })
+        .await?;
+        Ok(count)
+    }
+
     fn records(&self, rows: &RecordBatch) -> Result<Vec<Record>> {
         let values = json::objects(rows)?;
         let keys = match &self.key {
-            Some(column) => json::texts(rows, column)?,
+            Some(column) => json::keys(rows, column)?,
             None => vec![None; values.len()],
         };
         Ok(keys.into_iter().zip(values).map(|(key, value)| Record { key, value }).collect())

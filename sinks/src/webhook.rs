@@ -70,6 +70,11 @@ pub fn check(webhook: &Webhook, world: &World) -> Result<()> {
 /// The address itself, or one that lies below it.
 fn is_below(url: &Url, allowed: &Url) -> bool {
     let (path, below) = (url.path(), allowed.path().trim_end_matches('/'));
+    // The other side may read these as another place than they seem to be.
+    let hidden = path.to_ascii_lowercase();
+    if ["%2f", "%5c", "\\", "..", ";"].iter().any(|part| hidden.contains(part)) {
+        return false;
+    }
     let same_place = url.scheme() == allowed.scheme()
         && url.host() == allowed.host()
         && url.port_or_known_default() == allowed.port_or_known_default();
@@ -108,9 +113,13 @@ impl Poster {
         })
     }
 
-    /// Rows, each an object, as they are delivered.
+    /// Of rows that are final, each an object.
     pub fn delivery(&self, sink: &Sink, epoch: Epoch, number: usize, rows: &[Bytes]) -> Result<Delivery> {
         let key = format!("{}-{}-{number}", sink.id.simple(), epoch.0);
+        if sink.live {
+            let changes: Vec<String> = rows.iter().map(|row| change(1, true, row)).collect();
+            return Ok(self.of_changes(key, epoch, None, &changes));
+        }
         let body = match (&self.webhook.template, rows) {
             (Some(template), [row]) => {
                 let row: Value = serde_json::from_slice(row)
@@ -128,6 +137,18 @@ impl Poster {
             }
         };
         Ok(Delivery { key, epoch, body })
+    }
+
+    /// Of what becomes of rows; what was told of open ones before `begun` was is to be forgotten.
+    pub fn of_changes(&self, key: String, epoch: Epoch, begun: Option<&str>, changes: &[String]) -> Delivery {
+        let (sink, view) = (Value::from(self.sink.as_str()), Value::from(self.view.as_str()));
+        let begun = begun.map_or(String::new(), |begun| format!("\"begun\":\"{begun}\","));
+        let body = format!(
+            "{{\"sink\":{sink},\"view\":{view},\"delivery\":\"{key}\",\"epoch\":{},{begun}\"changes\":[{}]}}",
+            epoch.0,
+            changes.join(",")
+        );
+        Delivery { key, epoch, body }
     }
 
     pub async fn post(&self, key: &str, body: &str, now: Micros) -> Answer {
@@ -153,14 +174,31 @@ impl Poster {
             || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS]
                 .contains(&status);
         let wait = answer.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok()?.parse().ok());
-        let text = answer.text().await.unwrap_or_default();
-        let text: String = text.trim().chars().take(REASON_BYTES_MAX).collect();
+        let text = beginning(answer).await;
         let reason = if text.is_empty() { status.to_string() } else { format!("{status}: {text}") };
         match later {
             true => Answer::Later(reason, wait.map(Duration::from_secs)),
             false => Answer::Refused(reason),
         }
     }
+}
+
+/// Of what the other side has to say, for it may never end.
+async fn beginning(mut answer: reqwest::Response) -> String {
+    let mut bytes = vec![];
+    while bytes.len() < REASON_BYTES_MAX {
+        match answer.chunk().await {
+            Ok(Some(more)) => bytes.extend_from_slice(&more[..more.len().min(REASON_BYTES_MAX)]),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    bytes.truncate(REASON_BYTES_MAX);
+    String::from_utf8_lossy(&bytes).trim().to_owned()
+}
+
+/// What becomes of a row, which is an object.
+pub fn change(change: i32, is_final: bool, row: &[u8]) -> String {
+    format!("{{\"change\":{change},\"final\":{is_final},\"row\":{}}}", String::from_utf8_lossy(row))
 }
 
 /// `v1,` and the code of `id.timestamp.body`.
@@ -257,6 +295,10 @@ mod tests {
             ("http://a.example/x", "https://a.example", false),
             ("https://a.example:444/x", "https://a.example", false),
             ("https://a.example:443/x", "https://a.example", true),
+            ("https://a.example/x/../y", "https://a.example/x", false),
+            ("https://a.example/x/..%2fy", "https://a.example/x", false),
+            ("https://a.example/x/%2e%2e/y", "https://a.example/x", false),
+            ("https://a.example/x/..;/y", "https://a.example/x", false),
         ] {
             assert_eq!(is_below(&url(at), &url(allowed)), is, "{at} below {allowed}");
         }

@@ -45,7 +45,9 @@ pub use engine::Engine;
 pub use parameters::of_batch as parameters_of_batch;
 pub use registry::{Kind, QueryState, QueryStatus};
 pub use settings::{Client, Settings};
-pub use sink::{DeadLetter, Follower, Into, Sending, Sink, SinkState, SinkStatus, Unit, Webhook, holes};
+pub use sink::{
+    Changed, DeadLetter, Follower, Into, Sending, Sink, SinkState, SinkStatus, Unit, Webhook, holes,
+};
 
 use std::sync::Arc;
 

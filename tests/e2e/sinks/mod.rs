@@ -216,6 +216,63 @@ CREATE MATERIALIZED VIEW again AS SELECT at, country, events, many FROM handed;"
     instance.terminate().await
 }
 
+/// What changes of open rows comes too, and is taken back: a partition's records add up to what is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_still_change_adds_up_and_is_forgotten_by_who_begins_anew() -> Result<()> {
+    let kills = set("THALWEG_KILLS", 6)? / 2;
+    let mut random = random()?;
+    let kafka = Kafka::shared()?;
+    topic::create(&kafka, "still-changing", 2).await?;
+    let shop = Paced::since(Duration::from_secs(8), 53, 500.0, 500 * (10 + kills * 2))?;
+    let script = format!(
+        "{}
+CREATE SINK changing INTO KAFKA (brokers = '{}', topic = 'still-changing', key = 'country') ON LIVE
+AS SELECT window_start, country, events FROM by_second;",
+        shop.script()?,
+        kafka.bootstrap
+    );
+    let place = Place::folder(&script, &FLAGS)?;
+    let instance = kill_again_and_again(&place.launch, &mut random, kills).await?;
+    await_all_sent(&instance, &shop).await?;
+    let told = topic::committed(&kafka, "still-changing").await?;
+    let (mut closed, mut taken_back, mut begun) = (Bag::new(), 0, 0);
+    // Open rows by partition, since they were last begun.
+    let mut open: BTreeMap<i32, (String, Bag)> = BTreeMap::new();
+    for record in &told {
+        let since = &record.headers["thalweg-begun"];
+        if record.json.is_null() {
+            open.insert(record.partition, (since.clone(), Bag::new()));
+            begun += 1;
+            continue;
+        }
+        let text = |column: &str| {
+            record.json[column].as_str().map_or(record.json[column].to_string(), str::to_owned)
+        };
+        let row = ["window_start", "country", "events"].map(text).join("|");
+        let change: i64 = record.headers["thalweg-change"].parse()?;
+        if record.headers["thalweg-final"] == "true" {
+            ensure!(change == 1, "{row} was taken back for good");
+            *closed.entry(row).or_default() += 1;
+            continue;
+        }
+        let (known, rows) =
+            open.get_mut(&record.partition).context("open rows came before they were begun")?;
+        ensure!(since == known, "rows of an earlier beginning come behind a later one");
+        taken_back += i64::from(change < 0);
+        let count = rows.entry(row).or_default();
+        *count += change;
+        ensure!(*count >= 0, "a row was taken back that was not there");
+    }
+    same("what is final", &closed, &seconds(&instance).await?)?;
+    ensure!(
+        open.values().all(|(_, rows)| rows.values().all(|count| *count == 0)),
+        "open rows are left: {open:?}"
+    );
+    ensure!(taken_back > 10 && begun >= 4, "{taken_back} taken back, begun {begun} times");
+    println!("{} records: {taken_back} taken back, begun {begun} times", told.len());
+    instance.terminate().await
+}
+
 fn with_webhook(shop: &Paced, receiver: &Receiver) -> Result<(String, Vec<String>)> {
     let script = format!(
         "{}

@@ -66,7 +66,8 @@ fn read(bootstrap: &str, topic: &str) -> Result<Vec<Record>> {
                 records.push(Record {
                     partition: message.partition(),
                     key: message.key().map(text),
-                    json: serde_json::from_slice(message.payload().context("a record has a value")?)?,
+                    // One without a value says that what was open is to be forgotten.
+                    json: message.payload().map_or(Ok(Value::Null), serde_json::from_slice)?,
                     headers: headers
                         .map(|header| (header.key.to_owned(), text(header.value.unwrap_or_default())))
                         .collect(),

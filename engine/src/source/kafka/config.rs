@@ -153,14 +153,37 @@ pub(super) fn connection_config(spec: &KafkaSpec) -> ClientConfig {
     config
 }
 
+/// Of the user's properties, those that say how records are sent.
+const SENDING: [&str; 6] = [
+    "compression.",
+    "message.max.bytes",
+    "message.copy.max.bytes",
+    "linger.ms",
+    "batch.",
+    "queue.buffering.",
+];
+
 /// For a client that writes to the topic by transactions under a name of its own.
 pub(super) fn transactions_config(spec: &KafkaSpec, id: &str) -> Result<ClientConfig> {
+    let begins = |key: &str, with: &[&str]| with.iter().any(|prefix| key.starts_with(prefix));
+    let of_no_use = |key: &&String| !begins(key, &CONNECTION) && !begins(key, &SENDING);
+    if let Some(key) = spec.properties.keys().find(of_no_use) {
+        return Err(Error::Invalid(format!(
+            "a Kafka property cannot be set for what is sent. key={key:?}; those that begin with {} can, and those of the \
+             connection: {}",
+            SENDING.join(", "),
+            CONNECTION.join(", ")
+        )));
+    }
     let mut config = producer_config(spec)?;
     config.set("transactional.id", id);
     // What a writer that died has begun holds up those who read committed records for so long, if nobody takes over.
     config.set("transaction.timeout.ms", "300000").set("message.timeout.ms", "60000");
     // A transaction is many records at once.
     config.set("linger.ms", "5").set("batch.size", "1000000");
+    for (key, value) in spec.properties.iter().filter(|(key, _)| begins(key, &SENDING)) {
+        config.set(key, value);
+    }
     Ok(config)
 }
 

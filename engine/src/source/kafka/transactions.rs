@@ -38,8 +38,10 @@ pub struct Transactions {
 
 /// A record on its way out.
 pub struct Sending<'a> {
+    /// By its key, without it.
+    pub partition: Option<i32>,
     pub key: Option<&'a [u8]>,
-    pub value: &'a [u8],
+    pub value: Option<&'a [u8]>,
     pub headers: &'a BTreeMap<&'static str, String>,
 }
 
@@ -128,13 +130,21 @@ impl Transactions {
         self.producer.begin_transaction().map_err(|error| self.failed(&error))
     }
 
+    pub fn partitions(&self) -> Result<i32> {
+        let told = self.producer.client().fetch_metadata(Some(&self.topic), ANSWER_WITHIN);
+        let told = told.map_err(|error| self.failed(&error))?;
+        Ok(told.topics().first().map_or(0, |topic| topic.partitions().len()) as i32)
+    }
+
     /// Waits for room, as long as records leave.
     pub fn send(&self, record: &Sending<'_>) -> Result<()> {
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (key, value) in record.headers {
             headers = headers.insert(Header { key, value: Some(value.as_bytes()) });
         }
-        let mut outgoing = BaseRecord::<[u8], [u8]>::to(&self.topic).payload(record.value).headers(headers);
+        let mut outgoing = BaseRecord::<[u8], [u8]>::to(&self.topic).headers(headers);
+        outgoing.payload = record.value;
+        outgoing.partition = record.partition;
         if let Some(key) = record.key {
             outgoing = outgoing.key(key);
         }

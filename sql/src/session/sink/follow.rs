@@ -6,17 +6,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{FieldRef, Int32Type, SchemaRef};
+use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::object_store::path::Path;
+use thalweg_engine::ErrorKind;
 use thalweg_engine::ids::Epoch;
 use thalweg_engine::sink::{ClosedRows, FileRows, HistoryFile, Runs};
 use tokio::sync::watch;
 
-use crate::plan::RowByRow;
+use crate::plan::{CARRIED, RowByRow};
 use crate::session::database::Shared;
-use crate::session::subscribe::{Feed, News, State};
+use crate::session::subscribe::{Change, Feed, News, State};
 use crate::{Error, Result};
 
 /// Files that are read on from where they were left.
@@ -30,6 +32,8 @@ pub struct Follower {
     _feed: Arc<Feed>,
     /// The newest state that was looked at.
     state: Option<Arc<State>>,
+    /// The one whose open rows are told.
+    told: Option<Arc<State>>,
     /// When the rows of files closed.
     runs: BTreeMap<Path, Runs>,
     reading: BTreeMap<Path, FileRows>,
@@ -38,9 +42,17 @@ pub struct Follower {
 /// Rows that belong together: all that closed after one epoch and by another.
 pub struct Unit {
     pub through: Epoch,
+    is_last: bool,
     after: Epoch,
     state: Arc<State>,
     left: VecDeque<Piece>,
+}
+
+/// What has become of open rows.
+pub struct Changed {
+    /// They are there now, or not any more.
+    pub come: bool,
+    pub rows: RecordBatch,
 }
 
 enum Piece {
@@ -48,15 +60,24 @@ enum Piece {
     Closed(ClosedRows),
 }
 
+impl Unit {
+    /// Nothing has closed behind it, as far as is looked.
+    pub fn is_last(&self) -> bool {
+        self.is_last
+    }
+}
+
 impl Follower {
-    pub(super) fn new(shared: &Arc<Shared>, rows: RowByRow) -> Result<Follower> {
-        let feed = shared.feeds.of(shared, &rows.view, false)?;
+    /// With open rows, if they are wanted.
+    pub(super) fn new(shared: &Arc<Shared>, rows: RowByRow, live: bool) -> Result<Follower> {
+        let feed = shared.feeds.of(shared, &rows.view, live)?;
         Ok(Follower {
             schema: rows.columns(),
             news: feed.news.clone(),
             _feed: feed,
             rows,
             state: None,
+            told: None,
             runs: BTreeMap::new(),
             reading: BTreeMap::new(),
         })
@@ -102,6 +123,7 @@ impl Follower {
         for (epoch, rows) in in_files.chain(in_tail).filter(|(epoch, _)| *epoch > after) {
             *counts.entry(epoch).or_default() += rows;
         }
+        let newest = counts.keys().next_back().copied();
         let mut sum = 0;
         let mut through = None;
         for (epoch, count) in counts {
@@ -112,11 +134,12 @@ impl Follower {
             }
         }
         let Some(through) = through else { return Ok(None) };
+        let is_last = newest == Some(through);
         let is_in = |epoch: Epoch| epoch > after && epoch <= through;
         let files = files.into_iter().filter(|(_, runs)| runs.iter().any(|(epoch, _)| is_in(*epoch)));
         let closed = state.table.tail.iter().filter(|closed| is_in(closed.epoch)).cloned();
         let left = files.map(|(file, _)| Piece::File(file)).chain(closed.map(Piece::Closed)).collect();
-        Ok(Some(Unit { through, after, state, left }))
+        Ok(Some(Unit { through, is_last, after, state, left }))
     }
 
     /// The next rows of a unit, of one epoch.
@@ -132,7 +155,7 @@ impl Follower {
                     None => continue,
                 },
             };
-            let made = self.rows.run(unit.state.closed(&closed.rows)?).await?;
+            let made = made_of(&self.rows, unit.state.closed(&closed.rows)?).await?;
             let columns = (0..self.schema.fields().len()).collect::<Vec<_>>();
             let made = concat_batches(&self.rows.schema, &made)?;
             if made.num_rows() > 0 {
@@ -140,6 +163,26 @@ impl Follower {
             }
         }
         Ok(None)
+    }
+
+    /// What has become of the open rows since this was last asked for, up to the state that is looked at; all of them at first.
+    pub async fn changes(&mut self) -> Result<Vec<Changed>> {
+        let Some(state) = self.state.clone() else { return Ok(vec![]) };
+        let changes = match self.told.replace(Arc::clone(&state)) {
+            Some(told) => state.changes_since(&told)?,
+            None => state.live.iter().map(|rows| Change::Come.of(rows)).collect::<Result<_>>()?,
+        };
+        let columns = (0..self.schema.fields().len()).collect::<Vec<_>>();
+        let mut changed = vec![];
+        for rows in changes {
+            let made = concat_batches(&self.rows.schema, &made_of(&self.rows, rows).await?)?;
+            if made.num_rows() > 0 {
+                // Each batch has one kind.
+                let come = made.column(columns.len()).as_primitive::<Int32Type>().value(0) > 0;
+                changed.push(Changed { come, rows: made.project(&columns)? });
+            }
+        }
+        Ok(changed)
     }
 
     /// Goes on in a file from where the unit before has left it, where that is open still.
@@ -178,4 +221,32 @@ impl Follower {
         });
         Ok(files)
     }
+}
+
+/// What the query makes of some rows; the row that it can't take is told.
+async fn made_of(query: &RowByRow, rows: RecordBatch) -> Result<Vec<RecordBatch>> {
+    let failure = match query.run(rows.clone()).await {
+        Ok(made) => return Ok(made),
+        Err(failure) => failure,
+    };
+    for row in 0..rows.num_rows() {
+        if let Err(failure) = query.run(rows.slice(row, 1)).await {
+            return Err(told_of(&rows, row, failure));
+        }
+    }
+    Err(failure)
+}
+
+/// With the row, as far as it can be shown.
+fn told_of(rows: &RecordBatch, row: usize, failure: Error) -> Error {
+    let shown = rows.columns().len() - CARRIED.len();
+    let value = |(column, field): (&ArrayRef, &FieldRef)| {
+        let value = array_value_to_string(column, row).unwrap_or_else(|_| "?".into());
+        format!("{}={value}", field.name())
+    };
+    let values: Vec<_> =
+        rows.columns().iter().zip(rows.schema_ref().fields()).take(shown).map(value).collect();
+    Error { kind: ErrorKind::BadData, ..failure }.detail(format!("the row: {}", values.join(", "))).hint(
+        "DROP the sink and CREATE it with an expression that takes such a row, or a WHERE that leaves it out",
+    )
 }

@@ -8,15 +8,15 @@ mod follow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::Schema;
+use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::sql::sqlparser::ast::Query;
 use thalweg_engine::ids::{Epoch, Micros};
 use thalweg_engine::secrets;
-use thalweg_engine::spec::{CatalogChange, KafkaSpec, KeptStatement};
+use thalweg_engine::spec::{CatalogChange, KafkaSpec, KeptStatement, Unit as Shape, ViewShape, ViewSpec};
 use url::Url;
 use uuid::Uuid;
 
-pub use self::follow::{Follower, Unit};
+pub use self::follow::{Changed, Follower, Unit};
 use super::change;
 use super::database::{Database, Shared};
 use super::query::Request;
@@ -46,6 +46,8 @@ pub struct Sink {
     pub into: Into,
     /// What has closed before it was created is sent too.
     pub snapshot: bool,
+    /// Rows that may be taken back are sent, too.
+    pub live: bool,
     query: Box<Query>,
 }
 
@@ -148,11 +150,6 @@ pub struct DeadLetter {
 
 impl Sink {
     fn of(create: &CreateSink, id: Uuid) -> Result<Sink> {
-        if create.live {
-            return Err(Error::invalid("a sink sends rows that are final, and no others yet")
-                .at(create.name.position)
-                .hint("leave out ON LIVE; SUBSCRIBE tells rows that may still change"));
-        }
         let mut options = Options::new(&create.options);
         let known = match create.target {
             Target::Kafka => KAFKA,
@@ -172,8 +169,15 @@ impl Sink {
             }
             Target::Webhook => Into::Webhook(webhook(create, &mut options)?),
         };
+        if let (true, Into::Webhook(Webhook { template: Some(_), .. })) = (create.live, &into) {
+            return Err(Error::invalid("a template can't say of a row that it is taken back")
+                .at(create.name.position)
+                .hint(
+                    "leave out ON LIVE, or the template: without it a delivery says what becomes of each row",
+                ));
+        }
         let (name, sql) = (create.name.value.clone(), create.text.clone());
-        Ok(Sink { id, name, sql, into, snapshot, query: create.query.clone() })
+        Ok(Sink { id, name, sql, into, snapshot, live: create.live, query: create.query.clone() })
     }
 
     fn kept(spec: &KeptStatement) -> Result<Sink> {
@@ -233,7 +237,17 @@ impl Sink {
             }
         };
         match &self.into {
-            Into::Kafka { key: Some(key), .. } => named("key", key),
+            Into::Kafka { key: Some(key), .. } => {
+                named("key", key)?;
+                let is_plain = |column: &Field| !column.data_type().is_nested();
+                match columns.field_with_name(key).is_ok_and(is_plain) {
+                    true => Ok(()),
+                    false => Err(Error::invalid(format!(
+                        "\"{key}\" can't be the key of a record: it is made of several values"
+                    ))
+                    .hint("take a column with one value, or a part of it: device['type'] AS device_type")),
+                }
+            }
             Into::Webhook(Webhook { template: Some(template), .. }) => {
                 holes(template).try_for_each(|column| named("template", column))
             }
@@ -345,7 +359,7 @@ impl Database {
     }
 
     pub async fn follow(&self, sink: &Sink) -> Result<Follower> {
-        Follower::new(&self.shared, sink.planned(&self.shared).await?)
+        Follower::new(&self.shared, sink.planned(&self.shared).await?, sink.live)
     }
 }
 
@@ -359,6 +373,14 @@ pub(super) async fn create(shared: &Arc<Shared>, create: &CreateSink) -> Result<
     let sending = shared.sending()?;
     let planned = sink.planned(shared).await?;
     sink.check_columns(create, &planned.columns())?;
+    let never_final = |view: &&Arc<ViewSpec>| {
+        view.name == planned.view && matches!(view.shape, ViewShape::Units { unit: Shape::Ever(_), .. })
+    };
+    if !sink.live && shared.engine.views().iter().any(|view| never_final(&view)) {
+        return Err(Error::invalid(format!("the rows of view {} are never final", planned.view))
+            .at(create.name.position)
+            .hint("ON LIVE sends them as they change; a view with a window has rows that are final"));
+    }
     sending.check(&sink).map_err(|error| error.at(create.name.position))?;
     let after = if sink.snapshot { Epoch(0) } else { shared.engine.snapshot().epoch };
     sending.begin(&sink, after).await?;

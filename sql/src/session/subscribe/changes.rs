@@ -13,7 +13,7 @@ use crate::plan;
 
 /// What is told of rows of a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// They are there now, and may still be taken back.
     Come,
     /// They were told, and are no more.

@@ -32,6 +32,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+pub(crate) use self::changes::Change;
 pub(crate) use self::feed::Feeds;
 pub(crate) use self::feed::{Feed, News, State};
 use super::answer::{self, Answer, Bounds};
@@ -309,7 +310,7 @@ impl Subscriber {
         }
         if self.wanted.live {
             for rows in &state.live {
-                self.work.push_back(Work::Rows(changes::Change::Come.of(rows)?));
+                self.work.push_back(Work::Rows(Change::Come.of(rows)?));
             }
         }
         Ok(())
