@@ -80,6 +80,15 @@ impl Keep {
         Ok(())
     }
 
+    /// Others have sent on from this data before it was put in the place of theirs.
+    pub async fn was_set_back(&self) -> Result<bool> {
+        Ok(self.get("set-back").await?.is_some())
+    }
+
+    pub async fn note_set_back(&self) -> Result<()> {
+        self.put("set-back", Ok(vec![])).await
+    }
+
     pub async fn is_paused(&self) -> Result<bool> {
         Ok(self.get("paused").await?.is_some())
     }
@@ -190,9 +199,9 @@ fn dead(delivery: &str) -> String {
     format!("dead/{delivery}.json")
 }
 
-/// Of an epoch's deliveries.
+/// Of an epoch's deliveries: a key is the sink, the epoch, this, and a digest.
 fn number_of(delivery: &str) -> Option<u64> {
-    delivery.rsplit('-').next()?.parse().ok()
+    delivery.split('-').nth(2)?.parse().ok()
 }
 
 fn of_store(error: object_store::Error) -> Error {

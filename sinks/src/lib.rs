@@ -44,6 +44,10 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// Addresses that rows may be posted to: these, and what lies below them.
     pub webhooks: Vec<Url>,
+    /// Of this process, by which it knows what it has written itself.
+    pub instance: Uuid,
+    /// The newest epoch when it began: no other can have sent what closed later.
+    pub since: Epoch,
     /// Where rows are made and sent, apart from the threads of ingest.
     pub runtime: Handle,
 }

@@ -106,13 +106,11 @@ enum Outcome {
     Buried,
 }
 
-/// The data is older than what was sent of it.
-fn ahead(place: Epoch, epoch: Epoch) -> Error {
-    Error::new(
-        ErrorKind::Unavailable,
-        format!("the topic has rows of epoch {place}, and this data is at epoch {epoch}: it was set back"),
+/// The data is older than what was sent of it: what closes now closes in epochs that others had.
+fn set_back() -> Error {
+    Error::new(ErrorKind::BadData, "the topic has rows that this data does not know: the data was set back").hint(
+        "DROP SINK and CREATE it again, with snapshot = false if the topic has all that has closed so far",
     )
-    .hint("DROP SINK and CREATE it again, with snapshot = false if the topic has what closed so far")
 }
 
 impl From<Error> for Stop {
@@ -199,13 +197,19 @@ impl Running {
         self.board.lock().0.view.clone_from(&view);
         match &sink.into {
             Into::Kafka { topic, key } => {
-                let opening =
-                    Topic::open(&sink, (topic, key.as_deref()), &view, &self.world.secrets, &self.world.root);
-                let (mut topic, place) = opening.await?;
-                let known = place.unwrap_or_default().max(self.place.after);
-                if known > self.database.epoch() {
-                    return Err(Stop::Ever(ahead(known, self.database.epoch())));
+                if self.keep.was_set_back().await? {
+                    return Err(Stop::Ever(set_back()));
                 }
+                let opening = Topic::open(&sink, (topic, key.as_deref()), &view, &self.world);
+                let (mut topic, written) = opening.await?;
+                let place = written.and_then(|written| u64::try_from(written.place).ok()).unwrap_or_default();
+                let is_ours = written.is_some_and(|written| written.by == Some(self.world.instance));
+                // Whoever was here before can't have sent what was not durable when we took over.
+                if !is_ours && Epoch(place) > self.world.since {
+                    self.keep.note_set_back().await?;
+                    return Err(Stop::Ever(set_back()));
+                }
+                let known = Epoch(place).max(self.place.after);
                 self.place = Place::behind(known);
                 self.into_topic(&mut follower, &mut topic).await
             }

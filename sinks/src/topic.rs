@@ -9,15 +9,14 @@ use bytes::Bytes;
 use thalweg_engine::ErrorKind;
 use thalweg_engine::checkpoint::{DataRoot, Step};
 use thalweg_engine::ids::Epoch;
-use thalweg_engine::secrets::Secrets;
-use thalweg_engine::source::{Sending, Transactions};
+use thalweg_engine::source::{Sending, Transactions, Written};
 use thalweg_engine::spec::KafkaSpec;
 use thalweg_sql::session::{Changed, Follower, Sink, Unit};
 use thalweg_sql::{Error, Result};
 
 use uuid::Uuid;
 
-use crate::json;
+use crate::{World, json};
 
 /// Rows of a transaction, if an epoch does not close more.
 pub const ROWS: usize = 50_000;
@@ -50,19 +49,19 @@ impl Topic {
         sink: &Sink,
         (spec, key): (&KafkaSpec, Option<&str>),
         view: &str,
-        secrets: &Secrets,
-        root: &DataRoot,
-    ) -> Result<(Topic, Option<Epoch>)> {
-        let (spec, secrets, name) = (spec.clone(), secrets.clone(), name_of(sink));
-        let (writer, place) = waiting(move || Transactions::open(&spec, &secrets, &name)).await?;
+        world: &World,
+    ) -> Result<(Topic, Option<Written>)> {
+        let (spec, secrets, name) = (spec.clone(), world.secrets.clone(), name_of(sink));
+        let instance = world.instance;
+        let (writer, written) = waiting(move || Transactions::open(&spec, &secrets, &name, instance)).await?;
         let topic = Topic {
             writer: Arc::new(writer),
-            root: root.clone(),
+            root: world.root.clone(),
             key: key.map(str::to_owned),
             view: view.to_owned(),
             begun: None,
         };
-        Ok((topic, place.and_then(|place| u64::try_from(place).ok()).map(Epoch)))
+        Ok((topic, written))
     }
 
     /// What has become of open rows, and then what has closed, in one transaction. Gives how many rows there were, once they

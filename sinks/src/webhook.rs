@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, StatusCode, redirect};
-use ring::hmac;
+use ring::{digest, hmac};
 use serde_json::Value;
 use thalweg_engine::ids::{Epoch, Micros};
 use thalweg_engine::secrets::Secrets;
@@ -115,7 +115,11 @@ impl Poster {
 
     /// Of rows that are final, each an object.
     pub fn delivery(&self, sink: &Sink, epoch: Epoch, number: usize, rows: &[Bytes]) -> Result<Delivery> {
-        let key = format!("{}-{}-{number}", sink.id.simple(), epoch.0);
+        // In data that was set back the same place may hold other rows, which are no repetition.
+        let mut digest = digest::Context::new(&digest::SHA256);
+        rows.iter().for_each(|row| digest.update(row));
+        let digest = u64::from_be_bytes(std::array::from_fn(|byte| digest.clone().finish().as_ref()[byte]));
+        let key = format!("{}-{}-{number}-{digest:016x}", sink.id.simple(), epoch.0);
         if sink.live {
             let changes: Vec<String> = rows.iter().map(|row| change(1, true, row)).collect();
             return Ok(self.of_changes(key, epoch, None, &changes));

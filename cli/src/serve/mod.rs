@@ -29,6 +29,7 @@ use thalweg_sql::session::{Client, Database};
 use thalweg_web::Front;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use uuid::Uuid;
 
 use crate::threads;
 
@@ -267,7 +268,15 @@ async fn start(starting: &Starting) -> Result<(Engine, Database, Arc<Sinks>)> {
     let (queries, settings) = (starting.queries.clone(), starting.common.queries.settings());
     let database = Database::new(Arc::new(engine.clone()), Arc::clone(&clock), queries.clone(), settings)?;
     let secrets = starting.settings.secrets.clone();
-    let world = World { root, secrets, clock, webhooks: starting.common.webhooks.clone(), runtime: queries };
+    let world = World {
+        root,
+        secrets,
+        clock,
+        webhooks: starting.common.webhooks.clone(),
+        instance: Uuid::new_v4(),
+        since: database.epoch(),
+        runtime: queries,
+    };
     let sinks = Sinks::start(database.clone(), world).await.map_err(|error| anyhow!(error))?;
     if let Some((count, launch)) = starting.common.readers()? {
         database.run_elsewhere(Arc::new(Readers::start(count, launch, Arc::new(engine.clone()))?));

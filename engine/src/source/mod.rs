@@ -21,7 +21,7 @@ mod zipf;
 pub use files::FilesRoots;
 pub(crate) use files::{WholeFiles, folder};
 pub(crate) use kafka::Producer;
-pub use kafka::{Outgoing, Sending, Transactions};
+pub use kafka::{Outgoing, Sending, Transactions, Written};
 pub(crate) use log::Log;
 pub use log::Logs;
 pub use records::{Records, Span};

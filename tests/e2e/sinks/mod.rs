@@ -273,6 +273,44 @@ AS SELECT window_start, country, events FROM by_second;",
     instance.terminate().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn data_that_was_set_back_sends_nothing_under_others_epochs() -> Result<()> {
+    let kafka = Kafka::shared()?;
+    let topics = ["set-back-seconds", "set-back-archive"];
+    for topic in topics {
+        topic::create(&kafka, topic, 1).await?;
+    }
+    let shop = Paced::since(Duration::from_secs(8), 59, 200.0, 100_000)?;
+    let place = Place::folder(&with_topics(&shop, &kafka, topics)?, &FLAGS)?;
+    let sent = "SELECT min(rows) FROM system.sinks";
+    let instance = place.launch.start(&[]).await?;
+    instance.until(sent, WITHIN, |rows| rows > 0).await?;
+    instance.kill().await?;
+    let copy = format!("{}-copy", place.launch.data);
+    let copied = std::process::Command::new("cp").args(["-r", &place.launch.data, &copy]).status()?;
+    ensure!(copied.success());
+    let instance = place.launch.start(&["--takeover"]).await?;
+    instance.until(sent, WITHIN, |rows| rows > 0).await?;
+    instance.kill().await?;
+    std::fs::remove_dir_all(&place.launch.data)?;
+    std::fs::rename(&copy, &place.launch.data)?;
+    let instance = place.launch.start(&["--takeover"]).await?;
+    let told =
+        "SELECT count(*) FROM system.sinks WHERE state = 'failed' AND last_error LIKE '%was set back%'";
+    instance.until(told, WITHIN, |sinks| sinks == 2).await?;
+    // Once its epochs are beyond those of the others, they are still not the same.
+    instance
+        .until("SELECT coalesce(max(epoch), 0) FROM system.checkpoints", WITHIN, |epoch| epoch > 150)
+        .await?;
+    instance.command("ALTER SINK seconds RESUME").await?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    ensure!(instance.number(told).await? == 2, "{:?}", instance.query("SELECT * FROM system.sinks").await?);
+    instance.kill().await?;
+    let instance = place.launch.start(&["--takeover"]).await?;
+    instance.until(told, WITHIN, |sinks| sinks == 2).await?;
+    instance.terminate().await
+}
+
 fn with_webhook(shop: &Paced, receiver: &Receiver) -> Result<(String, Vec<String>)> {
     let script = format!(
         "{}
@@ -410,6 +448,19 @@ async fn what_a_sink_can_not_be_is_said_with_its_place() -> Result<()> {
             "looks at the clock",
         ),
         ("CREATE SINK s INTO KAFKA (brokers = 'b:1', topic = 'x') AS SELECT * FROM clicks", "clicks"),
+        ("CREATE SINK s INTO KAFKA (brokers = 'b:1', topic = 'x') AS SELECT * FROM totals", "never final"),
+        (
+            "CREATE SINK s INTO KAFKA (brokers = 'b:1', topic = 'x', 'properties.acks' = '1') AS SELECT * FROM by_second",
+            "\"acks\"",
+        ),
+        (
+            "CREATE SINK s INTO KAFKA (brokers = 'b:1', topic = 'x', key = 'k') AS SELECT make_array(country) AS k FROM by_second",
+            "several values",
+        ),
+        (
+            "CREATE SINK s INTO WEBHOOK (url = 'https://hooks.example/shop', template = '{\"a\": {{events}}}') ON LIVE AS SELECT * FROM by_second",
+            "taken back",
+        ),
         ("ALTER SINK s PAUSE", "no sink \"s\""),
         ("DROP SINK s", "no sink \"s\""),
     ] {

@@ -135,7 +135,7 @@ impl Receiver {
             let taken = self.inner.taken.lock().unwrap_or_else(PoisonError::into_inner);
             let mut known: Vec<(u64, u64)> = vec![];
             for (key, _) in taken.iter() {
-                let mut parts = key.rsplit('-');
+                let mut parts = key.rsplit('-').skip(1);
                 let mut number = || {
                     parts.next().context("a key ends in numbers")?.parse::<u64>().map_err(anyhow::Error::from)
                 };

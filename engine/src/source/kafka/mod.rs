@@ -25,7 +25,7 @@ use native::Consumer;
 pub use producer::Outgoing;
 pub(crate) use producer::Producer;
 use reader::KafkaReader;
-pub use transactions::{Sending, Transactions};
+pub use transactions::{Sending, Transactions, Written};
 
 /// How long a broker may take to answer before it counts as unreachable.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

@@ -17,14 +17,16 @@ use rdkafka::producer::{
     BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
 };
 use rdkafka::{ClientContext, Offset as Place, TopicPartitionList};
+use uuid::Uuid;
 
 use super::config::{connection_config, transactions_config};
 use crate::secrets::Secrets;
 use crate::spec::KafkaSpec;
 use crate::{Error, Result};
 
-/// How long a broker may take to answer.
+/// How long a broker may take to answer, and at first.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a record waits for room in the queue of those on their way.
 const ROOM_LOOKED_FOR_EVERY: Duration = Duration::from_millis(2);
 
@@ -33,7 +35,15 @@ pub struct Transactions {
     topic: String,
     producer: ThreadedProducer<Sent>,
     consumer: BaseConsumer<Sent>,
+    instance: Uuid,
     fate: Arc<Fate>,
+}
+
+/// How far a topic has come, and which instance wrote that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    pub place: i64,
+    pub by: Option<Uuid>,
 }
 
 /// A record on its way out.
@@ -49,7 +59,7 @@ pub struct Sending<'a> {
 #[derive(Default)]
 struct Fate {
     failed: AtomicUsize,
-    reason: Mutex<Option<String>>,
+    reason: Mutex<Option<(String, bool)>>,
     /// What the client said last of its brokers.
     said: Mutex<Option<String>>,
 }
@@ -75,9 +85,10 @@ impl ProducerContext for Sent {
 
     fn delivery(&self, delivered: &DeliveryResult<'_>, (): ()) {
         if let Err((error, _)) = delivered {
-            self.0.failed.fetch_add(1, Ordering::AcqRel);
+            // Those behind it fail since it did.
             let mut reason = self.0.reason.lock().unwrap_or_else(PoisonError::into_inner);
-            reason.get_or_insert_with(|| error.to_string());
+            reason.get_or_insert_with(|| (error.to_string(), is_of_the_record(error)));
+            self.0.failed.fetch_add(1, Ordering::AcqRel);
         }
     }
 }
@@ -93,7 +104,12 @@ impl Transactions {
 
     /// Takes over from whoever wrote under this name: what they have not committed is undone, and they can commit no more.
     /// Gives the place that the last transaction came to.
-    pub fn open(spec: &KafkaSpec, secrets: &Secrets, id: &str) -> Result<(Transactions, Option<i64>)> {
+    pub fn open(
+        spec: &KafkaSpec,
+        secrets: &Secrets,
+        id: &str,
+        instance: Uuid,
+    ) -> Result<(Transactions, Option<Written>)> {
         let spec = resolved(spec, secrets)?;
         let config = transactions_config(&spec, id)?;
         let fate = Arc::new(Fate::default());
@@ -105,22 +121,22 @@ impl Transactions {
         let consumer: BaseConsumer<Sent> =
             reading.create_with_context(quiet).map_err(|error| refused(&error))?;
         let topic = spec.topic.clone();
-        let transactions = Transactions { topic, producer, consumer, fate };
+        let transactions = Transactions { topic, producer, consumer, instance, fate };
         transactions
             .producer
-            .init_transactions(ANSWER_WITHIN)
+            .init_transactions(FIRST_ANSWER_WITHIN)
             .map_err(|error| transactions.failed(&error))?;
         let place = transactions.place()?;
         Ok((transactions, place))
     }
 
-    fn place(&self) -> Result<Option<i64>> {
+    fn place(&self) -> Result<Option<Written>> {
         let mut asked = TopicPartitionList::new();
         asked.add_partition(&self.topic, 0);
         let told =
             self.consumer.committed_offsets(asked, ANSWER_WITHIN).map_err(|error| self.failed(&error))?;
         Ok(told.elements().first().and_then(|told| match told.offset() {
-            Place::Offset(place) => Some(place),
+            Place::Offset(place) => Some(Written { place, by: Uuid::try_parse(told.metadata()).ok() }),
             _ => None,
         }))
     }
@@ -171,6 +187,9 @@ impl Transactions {
         places
             .add_partition_offset(&self.topic, 0, Place::Offset(place))
             .map_err(|error| self.failed(&error))?;
+        if let Some(mut place) = places.find_partition(&self.topic, 0) {
+            place.set_metadata(self.instance.simple().to_string());
+        }
         self.producer.flush(ANSWER_WITHIN * 4).map_err(|error| self.failed(&error))?;
         self.look()?;
         let failed = |error: KafkaError| self.failed(&error);
@@ -180,14 +199,35 @@ impl Transactions {
 
     /// Whether all of it has arrived so far.
     fn look(&self) -> Result<()> {
-        if self.fate.failed.load(Ordering::Acquire) == 0 {
-            return Ok(());
+        match self.fate.failed.load(Ordering::Acquire) {
+            0 => Ok(()),
+            _ => Err(self.not_taken().unwrap_or_else(|| self.unavailable("a record was not taken"))),
         }
-        let reason = self.fate.reason.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Err(self.unavailable(&reason.unwrap_or_else(|| "a record was not taken".into())))
+    }
+
+    /// Why a record did not arrive, if one did not.
+    fn not_taken(&self) -> Option<Error> {
+        let reason = self.fate.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        reason.map(|(reason, is_of_the_record)| match is_of_the_record {
+            false => self.unavailable(&reason),
+            true => Error::BadData(format!(
+                "a row can't be a record of the topic. topic={:?}, reason={reason:?}; a larger one needs \
+                 'properties.message.max.bytes' and the topic's max.message.bytes, a compacted topic needs a key",
+                self.topic
+            )),
+        })
     }
 
     fn failed(&self, error: &KafkaError) -> Error {
+        // What comes behind that says less.
+        if let Some(error) = self.not_taken() {
+            return error;
+        }
+        if is_of_the_record(error) {
+            *self.fate.reason.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((error.to_string(), true));
+            return self.not_taken().unwrap_or_else(|| self.unavailable(&error.to_string()));
+        }
         let waited = match error {
             KafkaError::Transaction(error) => error.code() == RDKafkaErrorCode::OperationTimedOut,
             error => error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut),
@@ -204,6 +244,16 @@ impl Transactions {
     fn unavailable(&self, reason: &str) -> Error {
         Error::Unavailable(format!("Kafka did not take the rows. topic={:?}, reason={reason:?}", self.topic))
     }
+}
+
+/// Another attempt with the same record would fail, too.
+fn is_of_the_record(error: &KafkaError) -> bool {
+    let of_records = [
+        RDKafkaErrorCode::MessageSizeTooLarge,
+        RDKafkaErrorCode::InvalidMessageSize,
+        RDKafkaErrorCode::InvalidRecord,
+    ];
+    error.rdkafka_error_code().is_some_and(|code| of_records.contains(&code))
 }
 
 impl Drop for Transactions {

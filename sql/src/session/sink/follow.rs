@@ -1,7 +1,7 @@
 //! What closes of a view, as the rows of a query, to be sent on: epoch by epoch, from any epoch on.
 //!
-//! The rows of an epoch come in one order wherever they lie by then, in memory, in a file or in one that it was compacted
-//! into: by date, and within one as they closed. So whoever died in the middle of an epoch goes on with the same rows.
+//! INV-28: the rows of an epoch come in one order wherever they lie by then, in memory, in a file or in one that it was
+//! compacted into: by date, and within one as they closed. So whoever died in the middle of an epoch goes on with the same rows.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::session::subscribe::{Change, Feed, News, State};
 use crate::{Error, Result};
 
 /// Files that are read on from where they were left.
-const FILES_OPEN: usize = 8;
+const FILES_OPEN: usize = 32;
 
 /// One that has failed is done with: what it has open is somewhere in the middle.
 pub struct Follower {
@@ -43,7 +43,6 @@ pub struct Follower {
 pub struct Unit {
     pub through: Epoch,
     is_last: bool,
-    after: Epoch,
     state: Arc<State>,
     left: VecDeque<Piece>,
 }
@@ -56,7 +55,8 @@ pub struct Changed {
 }
 
 enum Piece {
-    File(HistoryFile),
+    /// Its rows of one epoch.
+    File(HistoryFile, Epoch),
     Closed(ClosedRows),
 }
 
@@ -136,10 +136,17 @@ impl Follower {
         let Some(through) = through else { return Ok(None) };
         let is_last = newest == Some(through);
         let is_in = |epoch: Epoch| epoch > after && epoch <= through;
-        let files = files.into_iter().filter(|(_, runs)| runs.iter().any(|(epoch, _)| is_in(*epoch)));
+        let in_files = files.iter().flat_map(|(file, runs)| {
+            let epochs = runs.iter().map(|(epoch, _)| *epoch).filter(|epoch| is_in(*epoch));
+            epochs.map(|epoch| (epoch, Piece::File(file.clone(), epoch)))
+        });
         let closed = state.table.tail.iter().filter(|closed| is_in(closed.epoch)).cloned();
-        let left = files.map(|(file, _)| Piece::File(file)).chain(closed.map(Piece::Closed)).collect();
-        Ok(Some(Unit { through, is_last, after, state, left }))
+        let in_tail = closed.map(|closed| (closed.epoch, Piece::Closed(closed)));
+        let mut pieces: Vec<(Epoch, Piece)> = in_files.chain(in_tail).collect();
+        // Those of an epoch stay in their order.
+        pieces.sort_by_key(|(epoch, _)| *epoch);
+        let left = pieces.into_iter().map(|(_, piece)| piece).collect();
+        Ok(Some(Unit { through, is_last, state, left }))
     }
 
     /// The next rows of a unit, of one epoch.
@@ -147,9 +154,9 @@ impl Follower {
         while let Some(piece) = unit.left.pop_front() {
             let closed = match piece {
                 Piece::Closed(closed) => closed,
-                Piece::File(file) => match self.next_of(&file, unit).await? {
+                Piece::File(file, epoch) => match self.next_of(&file, epoch, &unit.state).await? {
                     Some(closed) => {
-                        unit.left.push_front(Piece::File(file));
+                        unit.left.push_front(Piece::File(file, epoch));
                         closed
                     }
                     None => continue,
@@ -185,19 +192,24 @@ impl Follower {
         Ok(changed)
     }
 
-    /// Goes on in a file from where the unit before has left it, where that is open still.
-    async fn next_of(&mut self, file: &HistoryFile, unit: &Unit) -> Result<Option<ClosedRows>> {
-        let is_there = |it: &FileRows| it.next_epoch().is_none_or(|next| next > unit.after);
+    /// The next rows of an epoch: goes on in a file from where it was left, where that is open still.
+    async fn next_of(
+        &mut self,
+        file: &HistoryFile,
+        epoch: Epoch,
+        state: &State,
+    ) -> Result<Option<ClosedRows>> {
+        let is_there = |it: &FileRows| it.next_epoch().is_none_or(|next| next >= epoch);
         if !self.reading.get(&file.path).is_some_and(is_there) {
             if self.reading.len() >= FILES_OPEN {
                 self.reading.pop_first();
             }
-            let opened =
-                unit.state.table.history.rows_after(file, &self.runs[&file.path], unit.after).await?;
+            let before = Epoch(epoch.0.saturating_sub(1));
+            let opened = state.table.history.rows_after(file, &self.runs[&file.path], before).await?;
             self.reading.insert(file.path.clone(), opened);
         }
         match self.reading.get_mut(&file.path) {
-            Some(reading) => Ok(reading.next(unit.through).await?),
+            Some(reading) => Ok(reading.next(epoch).await?),
             None => Ok(None),
         }
     }
