@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# What takes clicks over HTTP can do on one core: as fast as it goes, and 20,000 a second from 1,000 connections.
+#   collect.sh THALWEG LOAD kafka | away | log       for figures the binaries of `make release` and
+#                                                    `cargo build --release -p thalweg-load`
+# `kafka` has a broker behind it, `away` kills that for a minute meanwhile, `log` is the server's own log.
+# RATE events a second, CONNECTIONS, SECONDS for each figure; the server has core 0, the load and the broker have the others.
+set -euo pipefail
+thalweg=$(realpath "$1") load=$(realpath "$2") what=$3
+servers=$(realpath "$(dirname "$0")/../servers")
+rate=${RATE:-20000} connections=${CONNECTIONS:-1000} seconds=${SECONDS_EACH:-30}
+others=1-$(($(nproc) - 1))
+work=$(mktemp -d)
+server= broker=
+leave() {
+    [ -z "$server" ] || kill -9 "$server" || true
+    [ -z "$broker" ] || "$servers/kafka.sh" stop "$work/kafka"
+    rm -rf "$work"
+}
+trap leave EXIT
+cd "$work"
+ulimit -n 16384
+
+connector="'log', partitions = 4, size_max = '4GiB'"
+if [ "$what" != log ]; then
+    bootstrap=$(THALWEG_KAFKA_JAVA_OPTIONS=${THALWEG_KAFKA_JAVA_OPTIONS:--Xmx1g -XX:+UseG1GC} \
+        taskset -c "$others" "$servers/kafka.sh" start "$work/kafka" | sed -n 's/^bootstrap=//p')
+    broker=yes
+    home=$(ls -d "${THALWEG_CACHE:-$HOME/.cache/thalweg}"/kafka-[0-9]* | head -1)
+    java -cp "$home/libs/*" org.apache.kafka.tools.TopicCommand --bootstrap-server "$bootstrap" --create --topic clicks \
+        --partitions 4 >/dev/null 2>&1
+    connector="'kafka', brokers = '$bootstrap', topic = 'clicks'"
+fi
+cat >clicks.sql <<SQL
+CREATE STREAM clicks (
+  event_id STRING, event_type STRING, event_ts TIMESTAMP(3), user_id STRING, session_id STRING, product_id STRING,
+  price DOUBLE, quantity INT, country STRING, device STRUCT<type STRING, os STRING>, utm STRUCT<source STRING>,
+  WATERMARK FOR event_ts AS event_ts - INTERVAL '5' SECOND
+) WITH (connector = $connector);
+CREATE MATERIALIZED VIEW per_minute AS
+SELECT window_start, window_end, event_type, count(*) AS events FROM TUMBLE(clicks, event_ts, INTERVAL '1 minute')
+GROUP BY window_start, window_end, event_type;
+CREATE ENDPOINT '/api/events' INTO clicks WITH (key = 'user_id');
+SQL
+taskset -c 0 "$thalweg" serve clicks.sql --data data --flight 127.0.0.1:0 --http 127.0.0.1:0 >out 2>log &
+server=$!
+until grep -qs "HTTP listens" out; do sleep 0.1; kill -0 "$server" || { cat log >&2; exit 1; }; done
+http=$(sed -n 's/^HTTP listens on //p' out)
+until curl -fs "$http/health/ready" >/dev/null; do sleep 0.1; done
+flight=$(sed -n 's/^Flight SQL listens on //p' out)
+
+used() { awk -v ticks="$(getconf CLK_TCK)" '{ print ($14 + $15) / ticks }' "/proc/$server/stat"; }
+bring() { # arguments of the load
+    local before after
+    before=$(used)
+    taskset -c "$others" "$load" events --to "$http/api/events" --connections "$connections" "$@"
+    after=$(used)
+    awk -v a="$after" -v b="$before" 'BEGIN { printf "the server took %.1f CPU-seconds\n", a - b }'
+}
+sent() { curl -fs "$http/metrics" | sed -n 's/^thalweg_collect_events_total{.*outcome="taken"} //p'; }
+# All that was answered is in the view, once.
+check() {
+    local taken counted
+    taken=$(sent)
+    for _ in $(seq 600); do
+        counted=$("$thalweg" sql --connect "$flight" --output csv -c 'SELECT sum(events) FROM per_minute' | tail -1)
+        [ "$counted" = "$taken" ] && { echo "$taken taken, $counted counted"; return; }
+        sleep 0.1
+    done
+    echo "$taken taken, and $counted counted" >&2
+    return 1
+}
+
+if [ "$what" = away ]; then
+    echo "== $rate events/s from $connections connections; after 15 s the broker is killed for a minute"
+    bring --rate "$rate" --seconds 100 --warm-up 5 --each-second >told &
+    bringing=$!
+    sleep 20
+    kill -9 "$(cat "$work/kafka/pid")"
+    sleep 60
+    taskset -c "$others" "$servers/kafka.sh" start "$work/kafka" >/dev/null
+    wait "$bringing"
+    grep -v "^second" told
+    echo "seconds whose longest answer took more than 100 ms:"
+    awk '/^second/ && $(NF - 1) > 100' told
+    begun=$(date +%s%N)
+    until [ "$(curl -fs "$http/metrics" | sed -n 's/^thalweg_spool_records{.*} //p')" = 0 ]; do sleep 0.05; done
+    echo "the spool was empty $((($(date +%s%N) - begun) / 1000000)) ms after the last event"
+    check
+    exit
+fi
+echo "== as fast as it goes, an event a request, $connections connections"
+bring --seconds "$seconds"
+echo "== as fast as it goes, 50 events a request, 32 connections"
+connections=32 bring --batch 50 --seconds "$seconds"
+echo "== $rate events/s, an event a request, $connections connections"
+bring --rate "$rate" --seconds "$seconds"
+check
