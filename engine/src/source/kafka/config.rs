@@ -148,6 +148,23 @@ pub(super) fn producer_config(spec: &KafkaSpec) -> Result<ClientConfig> {
     Ok(config)
 }
 
+/// For a client that sends on what waited while the broker was away, under a name of its own.
+pub(super) fn courier_config(spec: &KafkaSpec, id: &str) -> Result<ClientConfig> {
+    let mut config = producer_config(spec)?;
+    config.set("transactional.id", id);
+    // What one that died has begun holds up those who read committed records for so long, if nobody takes over.
+    config.set("transaction.timeout.ms", "10000");
+    Ok(config)
+}
+
+/// For a client that asks how far it came.
+pub(super) fn ledger_config(spec: &KafkaSpec, id: &str) -> Result<ClientConfig> {
+    let mut config = producer_config(spec)?;
+    PRODUCER.iter().filter(|(key, _)| *key != "client.id").for_each(|(key, _)| _ = config.remove(key));
+    config.set("group.id", id).set("isolation.level", "read_committed").set("enable.auto.commit", "false");
+    Ok(config)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
