@@ -3,11 +3,11 @@
 #   collect.sh THALWEG LOAD kafka | away | log       for figures the binaries of `make release` and
 #                                                    `cargo build --release -p thalweg-load`
 # `kafka` has a broker behind it, `away` kills that for a minute meanwhile, `log` is the server's own log.
-# RATE events a second, CONNECTIONS, SECONDS for each figure; the server has core 0, the load and the broker have the others.
+# RATE events a second, CONNECTIONS, SECONDS_EACH for each figure, AWAY so many seconds; the server has core 0, the load and the broker have the others.
 set -euo pipefail
 thalweg=$(realpath "$1") load=$(realpath "$2") what=$3
 servers=$(realpath "$(dirname "$0")/../servers")
-rate=${RATE:-20000} connections=${CONNECTIONS:-1000} seconds=${SECONDS_EACH:-30}
+rate=${RATE:-20000} connections=${CONNECTIONS:-1000} seconds=${SECONDS_EACH:-30} away=${AWAY:-60}
 others=1-$(($(nproc) - 1))
 work=$(mktemp -d)
 server= broker=
@@ -25,10 +25,9 @@ if [ "$what" != log ]; then
     bootstrap=$(THALWEG_KAFKA_JAVA_OPTIONS=${THALWEG_KAFKA_JAVA_OPTIONS:--Xmx1g -XX:+UseG1GC} \
         taskset -c "$others" "$servers/kafka.sh" start "$work/kafka" | sed -n 's/^bootstrap=//p')
     broker=yes
-    home=$(ls -d "${THALWEG_CACHE:-$HOME/.cache/thalweg}"/kafka-[0-9]* | head -1)
-    java -cp "$home/libs/*" org.apache.kafka.tools.TopicCommand --bootstrap-server "$bootstrap" --create --topic clicks \
-        --partitions 4 >/dev/null 2>&1
-    connector="'kafka', brokers = '$bootstrap', topic = 'clicks'"
+    # It makes the topic, with a few clicks that are not read here.
+    "$thalweg" bench --from kafka --brokers "$bootstrap" --rows 1000 --file first.ndjson >/dev/null 2>&1
+    connector="'kafka', brokers = '$bootstrap', topic = 'clicks', start = 'latest'"
 fi
 cat >clicks.sql <<SQL
 CREATE STREAM clicks (
@@ -56,6 +55,7 @@ bring() { # arguments of the load
     after=$(used)
     awk -v a="$after" -v b="$before" 'BEGIN { printf "the server took %.1f CPU-seconds\n", a - b }'
 }
+waiting() { curl -fs "$http/metrics" | sed -n 's/^thalweg_spool_records{.*} //p'; }
 sent() { curl -fs "$http/metrics" | sed -n 's/^thalweg_collect_events_total{.*outcome="taken"} //p'; }
 # All that was answered is in the view, once.
 check() {
@@ -71,19 +71,20 @@ check() {
 }
 
 if [ "$what" = away ]; then
-    echo "== $rate events/s from $connections connections; after 15 s the broker is killed for a minute"
-    bring --rate "$rate" --seconds 100 --warm-up 5 --each-second >told &
+    echo "== $rate events/s from $connections connections; after 15 s the broker is killed for $away s"
+    bring --rate "$rate" --seconds $((away + 40)) --warm-up 5 --each-second >told &
     bringing=$!
     sleep 20
     kill -9 "$(cat "$work/kafka/pid")"
-    sleep 60
+    sleep "$away"
+    echo "$(waiting) events wait in the spool"
     taskset -c "$others" "$servers/kafka.sh" start "$work/kafka" >/dev/null
     wait "$bringing"
     grep -v "^second" told
     echo "seconds whose longest answer took more than 100 ms:"
     awk '/^second/ && $(NF - 1) > 100' told
     begun=$(date +%s%N)
-    until [ "$(curl -fs "$http/metrics" | sed -n 's/^thalweg_spool_records{.*} //p')" = 0 ]; do sleep 0.05; done
+    until [ "$(waiting)" = 0 ]; do sleep 0.05; done
     echo "the spool was empty $((($(date +%s%N) - begun) / 1000000)) ms after the last event"
     check
     exit

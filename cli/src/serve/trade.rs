@@ -15,7 +15,7 @@ const CLICKS_PER_SECOND: f64 = 1000.0;
 const CROWDS: i32 = 4;
 /// Each is a commit of the log.
 const EVERY: Duration = Duration::from_millis(100);
-const BEFORE: Duration = Duration::from_secs(180);
+const BEFORE: Duration = Duration::from_secs(3600);
 const REST: Duration = Duration::from_secs(1);
 
 /// Until it is aborted. What happened while nobody ran is not made up for.

@@ -12,6 +12,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::clock::Clock;
 use crate::ids::{Micros, PartitionId};
 use crate::source::{Courier, Log, Outgoing, Producer, Sent};
@@ -37,6 +39,8 @@ pub(super) struct Way {
     spool: Option<Spool>,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
+    /// Told when nothing need wait for the spool any more.
+    opened: watch::Sender<()>,
 }
 
 struct Spool {
@@ -53,6 +57,10 @@ struct State {
     direct: usize,
     /// Calls on their way into the spool.
     spooling: usize,
+    /// How the last one on the direct way ended: with an acknowledgement.
+    answers: bool,
+    /// The spool is about to be empty, and who comes waits for that.
+    is_closing: bool,
     has_courier: bool,
 }
 
@@ -80,7 +88,8 @@ impl Way {
             .transpose()?;
         let producer = Producer::new(&spec)?;
         let (stream, state) = (stream.name.clone(), Mutex::default());
-        let way = Arc::new(Way { stream, spec, producer, spool, clock, state });
+        let opened = watch::Sender::new(());
+        let way = Arc::new(Way { stream, spec, producer, spool, clock, state, opened });
         if way.spool().is_some_and(|spool| spool.records > 0) {
             way.state().is_away = true;
             way.send_on();
@@ -90,7 +99,10 @@ impl Way {
 
     /// Returns when all of them are durable. After an error some may be, and others not.
     pub async fn put(self: &Arc<Self>, records: Vec<Outgoing>, now: Micros) -> Result<()> {
-        let Some(direct) = self.enter() else { return self.into_spool(records, now).await };
+        let direct = match self.enter().await {
+            Entry::Direct(direct) => direct,
+            Entry::Spool(spooling) => return self.into_spool(spooling, records, now).await,
+        };
         let mut sending = std::pin::pin!(self.producer.send(records, now));
         let sent = match tokio::time::timeout(PATIENCE, &mut sending).await {
             Ok(sent) => sent?,
@@ -99,10 +111,14 @@ impl Way {
                 sending.await?
             }
         };
+        self.state().answers = matches!(sent, Sent::All);
         drop(direct);
         match sent {
             Sent::All => Ok(()),
-            Sent::Kept { records, .. } if self.spool.is_some() => self.into_spool(records, now).await,
+            Sent::Kept { records, .. } if self.spool.is_some() => {
+                let spooling = self.spooling(&mut self.state());
+                self.into_spool(spooling, records, now).await
+            }
             Sent::Kept { reason, .. } | Sent::Unsure(reason) => Err(Error::Unavailable(format!(
                 "Kafka did not take the records. topic={:?}, reason={reason:?}",
                 self.producer.topic()
@@ -115,6 +131,7 @@ impl Way {
         if self.spool.is_none() {
             return;
         }
+        self.state().answers = false;
         self.tell_away();
         self.send_on();
     }
@@ -125,27 +142,48 @@ impl Way {
         }
     }
 
-    /// A place on the direct way, unless Kafka is away.
-    fn enter(self: &Arc<Self>) -> Option<Direct> {
-        let mut state = self.state();
-        if state.is_away {
-            return None;
+    /// A place on the direct way, or one into the spool while Kafka is away. Where the spool is about to be empty this waits
+    /// for that, but not for long.
+    async fn enter(self: &Arc<Self>) -> Entry {
+        let mut opened = self.opened.subscribe();
+        if let Some(entry) = self.entry(false) {
+            return entry;
         }
-        state.direct += 1;
-        Some(Direct(Arc::clone(self)))
+        let _ = tokio::time::timeout(PATIENCE, opened.changed()).await;
+        self.entry(true).expect("who does not wait is given one")
     }
 
-    async fn into_spool(self: &Arc<Self>, records: Vec<Outgoing>, now: Micros) -> Result<()> {
-        self.state().spooling += 1;
+    /// `None`: wait, and ask again; who does not wait any more has the spool stay in use.
+    fn entry(self: &Arc<Self>, at_once: bool) -> Option<Entry> {
+        let mut state = self.state();
+        if !state.is_away {
+            state.direct += 1;
+            return Some(Entry::Direct(Direct(Arc::clone(self))));
+        }
+        if state.is_closing && !at_once {
+            return None;
+        }
+        state.is_closing = false;
+        Some(Entry::Spool(self.spooling(&mut state)))
+    }
+
+    fn spooling(self: &Arc<Self>, state: &mut State) -> Spooling {
+        state.spooling += 1;
+        Spooling(Arc::clone(self))
+    }
+
+    async fn into_spool(
+        self: &Arc<Self>,
+        spooling: Spooling,
+        records: Vec<Outgoing>,
+        now: Micros,
+    ) -> Result<()> {
         self.tell_away();
-        let way = Arc::clone(self);
         // It ends, though whoever waits for it may go.
         let put = tokio::spawn(async move {
+            let way = &spooling.0;
             let spool = way.spool.as_ref().expect("only what has a spool comes here");
-            let put = spool.log.put(records, now).await;
-            way.state().spooling -= 1;
-            way.send_on();
-            put
+            spool.log.put(records, now).await
         });
         let put = put.await.map_err(|error| Error::Internal(format!("a spool panicked: {error}")))?;
         put.map_err(|error| {
@@ -173,8 +211,9 @@ impl Way {
             std::thread::sleep(LOOK_AGAIN);
             return Ok(false);
         }
-        // Nothing has come into it: Kafka was slow, and no more.
-        if carrying.is_none() && self.opens(spool) {
+        // Kafka was slow, and no more: nothing has come into the spool.
+        let was_slow = carrying.is_none() && self.state().answers;
+        if was_slow && self.opens(spool) {
             return Ok(true);
         }
         let Carrying { courier, next } = match carrying {
@@ -189,6 +228,10 @@ impl Way {
             }
             return Ok(opens);
         }
+        if parcels.len() < CARRIED_RECORDS {
+            // Nearly there. As long as others come it is never empty, so they wait for this one.
+            self.state().is_closing = true;
+        }
         let place = *next + parcels.len() as i64;
         courier.carry(&parcels, place)?;
         *next = place;
@@ -202,7 +245,8 @@ impl Way {
         let opens =
             state.spooling == 0 && spool.log.range(PartitionId(0)).is_ok_and(|range| range.is_empty());
         if opens {
-            (state.is_away, state.has_courier) = (false, false);
+            (state.is_away, state.is_closing, state.has_courier) = (false, false, false);
+            self.opened.send_replace(());
         }
         opens
     }
@@ -246,6 +290,8 @@ fn carry(way: &Weak<Way>) {
             Ok(false) => {}
             Err(error) => {
                 carrying = None;
+                way.state().is_closing = false;
+                way.opened.send_replace(());
                 let now = way.clock.elapsed();
                 if warned.is_none_or(|warned| now.saturating_sub(warned) > WARN_EVERY) {
                     warned = Some(now);
@@ -258,11 +304,26 @@ fn carry(way: &Weak<Way>) {
     }
 }
 
+enum Entry {
+    Direct(Direct),
+    Spool(Spooling),
+}
+
 /// Somebody on the direct way, who may stop waiting at any time.
 struct Direct(Arc<Way>);
 
 impl Drop for Direct {
     fn drop(&mut self) {
         self.0.state().direct -= 1;
+    }
+}
+
+/// Somebody on their way into the spool; once they are there, they are sent on.
+struct Spooling(Arc<Way>);
+
+impl Drop for Spooling {
+    fn drop(&mut self) {
+        self.0.state().spooling -= 1;
+        self.0.send_on();
     }
 }
