@@ -26,7 +26,8 @@ if [ "$what" != log ]; then
         taskset -c "$others" "$servers/kafka.sh" start "$work/kafka" | sed -n 's/^bootstrap=//p')
     broker=yes
     # It makes the topic, with a few clicks that are not read here.
-    "$thalweg" bench --from kafka --brokers "$bootstrap" --rows 1000 --file first.ndjson >/dev/null 2>&1
+    "$thalweg" bench --from kafka --brokers "$bootstrap" --rows 1000 --file first.ndjson >first.log 2>&1 ||
+        { cat first.log >&2; exit 1; }
     connector="'kafka', brokers = '$bootstrap', topic = 'clicks', start = 'latest'"
 fi
 cat >clicks.sql <<SQL
@@ -35,9 +36,7 @@ CREATE STREAM clicks (
   price DOUBLE, quantity INT, country STRING, device STRUCT<type STRING, os STRING>, utm STRUCT<source STRING>,
   WATERMARK FOR event_ts AS event_ts - INTERVAL '5' SECOND
 ) WITH (connector = $connector);
-CREATE MATERIALIZED VIEW per_minute AS
-SELECT window_start, window_end, event_type, count(*) AS events FROM TUMBLE(clicks, event_ts, INTERVAL '1 minute')
-GROUP BY window_start, window_end, event_type;
+CREATE MATERIALIZED VIEW by_type AS SELECT event_type, count(*) AS events FROM clicks GROUP BY event_type;
 CREATE ENDPOINT '/api/events' INTO clicks WITH (key = 'user_id');
 SQL
 taskset -c 0 "$thalweg" serve clicks.sql --data data --flight 127.0.0.1:0 --http 127.0.0.1:0 >out 2>log &
@@ -57,13 +56,13 @@ bring() { # arguments of the load
 }
 waiting() { curl -fs "$http/metrics" | sed -n 's/^thalweg_spool_records{.*} //p'; }
 sent() { curl -fs "$http/metrics" | sed -n 's/^thalweg_collect_events_total{.*outcome="taken"} //p'; }
-# All that was answered is in the view, once.
+# All that was answered 202 is in the view; of what was answered 503 some may be.
 check() {
     local taken counted
     taken=$(sent)
     for _ in $(seq 600); do
-        counted=$("$thalweg" sql --connect "$flight" --output csv -c 'SELECT sum(events) FROM per_minute' | tail -1)
-        [ "$counted" = "$taken" ] && { echo "$taken taken, $counted counted"; return; }
+        counted=$("$thalweg" sql --connect "$flight" --output csv -c 'SELECT sum(events) FROM by_type' | tail -1)
+        [ "${counted:-0}" -ge "$taken" ] && { echo "$taken taken, $counted counted"; return; }
         sleep 0.1
     done
     echo "$taken taken, and $counted counted" >&2

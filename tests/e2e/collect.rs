@@ -347,7 +347,7 @@ async fn a_full_spool_is_told_and_what_it_holds_arrives() -> Result<()> {
         ensure!(begun.elapsed() < WITHIN, "it stays full");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let wanted = i64::try_from(taken + 1)?;
+    let wanted = i64::from(taken) + 1;
     instance.until("SELECT count(*) FROM clicked", WITHIN, |rows| rows == wanted).await?;
     assert_eq!(instance.number("SELECT count(DISTINCT n) FROM clicked").await?, wanted - 1);
     instance.terminate().await

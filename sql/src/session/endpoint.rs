@@ -52,7 +52,7 @@ pub struct Endpoint {
 enum Work {
     /// With `CAST($1 AS INT)` where the text says `$minutes`.
     Ask(Box<Query>),
-    Collect(Collect),
+    Collect(Box<Collect>),
 }
 
 #[derive(Debug, Clone)]
@@ -99,7 +99,7 @@ impl Endpoint {
     pub fn collect(&self) -> Option<&Collect> {
         match &self.work {
             Work::Ask(_) => None,
-            Work::Collect(collect) => Some(collect),
+            Work::Collect(collect) => Some(&**collect),
         }
     }
 
@@ -184,7 +184,7 @@ fn planned(create: &CreateEndpoint, spec: &KeptStatement) -> Result<Endpoint> {
     let (declared, query) = match &create.work {
         EndpointWork::Ask { parameters, query } => (parameters, query),
         EndpointWork::Collect { stream, options } => {
-            let work = Work::Collect(Collect::of(stream, options)?);
+            let work = Work::Collect(Box::new(Collect::of(stream, options)?));
             return Ok(Endpoint {
                 id: spec.id,
                 path,

@@ -27,8 +27,10 @@ pub(super) fn sender(
         return Err(refused(format!("{} needs a key", endpoint.path)));
     };
     // All are compared, and each to its end, so that the time tells nothing of them.
-    let found =
-        keys.iter().enumerate().filter(|(_, key)| is_same(key, &given)).map(|(index, _)| index).last();
+    let found = keys.iter().enumerate().fold(None, |found, (index, key)| match is_same(key, &given) {
+        true => Some(index),
+        false => found,
+    });
     found.map(Some).ok_or_else(|| refused(format!("this is no key of {}", endpoint.path)))
 }
 

@@ -6,9 +6,12 @@
 
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, PurgeConfig, ThreadedProducer};
+use rdkafka::producer::{
+    BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
+};
 use rdkafka::{Offset as Place, TopicPartitionList};
 
 use super::config::{courier_config, ledger_config};
@@ -21,8 +24,26 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 pub(crate) struct Courier {
     topic: String,
-    producer: ThreadedProducer<DefaultProducerContext>,
+    producer: ThreadedProducer<Quiet>,
     group: ConsumerGroupMetadata,
+}
+
+/// That Kafka is away is told once, by who has the courier.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "a courier has lost touch with its broker");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+impl ProducerContext for Quiet {
+    type DeliveryOpaque = ();
+
+    /// A commit fails when one was not taken.
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
 /// A record as it was put into the spool.
@@ -40,9 +61,10 @@ impl Courier {
         let refused = |error: KafkaError| {
             Error::Invalid(format!("the Kafka properties are refused by a producer. {error}"))
         };
-        let producer: ThreadedProducer<DefaultProducerContext> =
-            courier_config(spec, id)?.create().map_err(refused)?;
-        let ledger: BaseConsumer = ledger_config(spec, id)?.create().map_err(refused)?;
+        let producer: ThreadedProducer<Quiet> =
+            courier_config(spec, id)?.create_with_context(Quiet).map_err(refused)?;
+        let ledger: BaseConsumer<Quiet> =
+            ledger_config(spec, id)?.create_with_context(Quiet).map_err(refused)?;
         let group = ledger.group_metadata();
         let group = group.ok_or_else(|| Error::Internal("a consumer has no group".into()))?;
         let courier = Courier { topic: spec.topic.clone(), producer, group };
