@@ -88,6 +88,6 @@ mod tests {
         assert!(enter(3, 10.0, 0));
         bring(3, 49);
         assert!(!enter(3, 10.0, 3000) && enter(3, 10.0, 5000), "a large batch is taken, and paid for");
-        assert!(enter(4, 0.1, 0) && !enter(4, 0.1, 8000) && enter(4, 0.1, 9001), "less than one a second");
+        assert!(enter(4, 0.1, 0) && !enter(4, 0.1, 9000) && enter(4, 0.1, 10_000), "less than one a second");
     }
 }
