@@ -74,6 +74,14 @@ impl Secrets {
         properties.iter().map(resolve).collect()
     }
 
+    /// What a text stands for that is a reference and nothing else.
+    pub fn referred(&self, text: &str) -> Result<String> {
+        let named = reference(text).ok_or_else(|| "it is no reference".to_owned());
+        named
+            .and_then(|reference| self.value(reference))
+            .map_err(|reason| Error::Invalid(format!("a secret cannot be had. {reason}")))
+    }
+
     fn value(&self, reference: &str) -> Result<String, String> {
         match reference.split_once(':') {
             Some(("env", name)) => self.variable(name),

@@ -106,7 +106,7 @@ impl Topic {
                 // A compacted topic takes no record without a key.
                 let key = Some(BEGUN.as_bytes());
                 let partition = Some(partition);
-                writer.send(&Sending { partition, key, value: None, headers: &headers })?;
+                writer.send(&Sending { partition, key, value: None, timestamp: None, headers: &headers })?;
             }
             writer.commit(place)
         })
@@ -127,7 +127,7 @@ impl Topic {
         waiting(move || {
             records.iter().try_for_each(|Record { key, value }| {
                 let (key, value) = (key.as_deref(), Some(&value[..]));
-                writer.send(&Sending { partition: None, key, value, headers: &headers })
+                writer.send(&Sending { partition: None, key, value, timestamp: None, headers: &headers })
             })
         })
         .await?;

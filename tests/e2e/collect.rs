@@ -1,9 +1,10 @@
 //! Events over HTTP into a real broker: what is taken, what is refused with which words, who may send, and that what was
 //! answered 202 is there once, whoever dies.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -39,7 +40,7 @@ async fn place(kafka: &Kafka, name: &str) -> Result<Place> {
     let script = format!(
         "CREATE STREAM clicks (
            event_id STRING, user_id STRING, at TIMESTAMP(3), n INT, ip STRING, agent STRING, received TIMESTAMP,
-           part INT METADATA FROM 'partition', WATERMARK FOR at AS at
+           part INT METADATA FROM 'partition', off BIGINT METADATA FROM 'offset', WATERMARK FOR at AS at
          ) WITH (connector = 'kafka', brokers = '{}', topic = '{name}');
          CREATE MATERIALIZED VIEW clicked AS SELECT * FROM clicks;
          CREATE ENDPOINT '/api/events' INTO clicks WITH (key = 'user_id', origins = 'https://shop.example',
@@ -179,48 +180,219 @@ async fn who_may_not_send_is_told_before_anything_is_read() -> Result<()> {
     instance.terminate().await
 }
 
-/// Thalweg is killed, the broker goes and comes again; each event that was answered 202 is in the view once.
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_proxy_rates_and_addresses_are_the_senders() -> Result<()> {
+    let script = "CREATE STREAM clicks (user_id STRING, at TIMESTAMP(3), n INT, ip STRING, WATERMARK FOR at AS at) WITH (connector = 'log');
+        CREATE MATERIALIZED VIEW clicked AS SELECT * FROM clicks;
+        CREATE ENDPOINT '/api/events' INTO clicks WITH (address = 'ip', rate = '1/min per address');";
+    let place = Place::folder(script, &["--http", "127.0.0.1:0", "--proxy", "127.0.0.0/8"])?;
+    let instance = place.launch.start(&[]).await?;
+    let body = event("ann", 1).to_string();
+    for (sender, expected) in
+        [("192.0.2.1", 202), ("192.0.2.1", 429), ("8.8.8.8, 192.0.2.2", 202), ("2001:db8::1", 202)]
+    {
+        let answer =
+            send(instance.http()?, "/api/events", &[("x-forwarded-for", sender)], body.as_bytes()).await?;
+        assert_eq!(answer.status.as_u16(), expected, "{sender}");
+    }
+    instance.until("SELECT count(*) FROM clicked", WITHIN, |rows| rows == 3).await?;
+    let addresses = instance.query("SELECT ip FROM clicked ORDER BY ip").await?.concat();
+    assert_eq!(addresses, ["192.0.2.1", "192.0.2.2", "2001:db8::1"]);
+    instance.terminate().await
+}
+
+/// Thalweg is killed, the broker is killed, and both; each event that was answered 202 is in the view once, and those of a
+/// user are in their order.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_answered_202_is_there_once() -> Result<()> {
     let kafka = Arc::new(Kafka::start()?);
     let place = place(&kafka, "kept").await?;
-    let mut taken = BTreeSet::new();
-    let mut next = 0;
-    for round in 0..4 {
+    let taken: Arc<Mutex<BTreeSet<u64>>> = Arc::default();
+    let next = Arc::new(AtomicU64::new(0));
+    for round in 0..ROUNDS {
         let instance = place.launch.start(&[]).await?;
         let address = instance.http()?.to_owned();
-        if round == 2 {
-            kafka.stop()?;
-            let away =
-                post(&address, "/api/events", "application/json", &event("ann", next).to_string()).await?;
-            next += 1;
-            assert_eq!(away.status, StatusCode::SERVICE_UNAVAILABLE, "{:?}", away.body);
-            assert_eq!(away.header("retry-after"), Some("1"));
-            ensure!(away.reason()?.contains("Kafka did not take the records"), "{:?}", away.body);
-            let broker = Arc::clone(&kafka);
-            tokio::task::spawn_blocking(move || broker.start_again()).await??;
-        }
-        let begun = tokio::time::Instant::now();
-        let mut answered = 0;
-        while answered < 50 {
-            let answer =
-                post(&address, "/api/events", "application/json", &event("ann", next).to_string()).await?;
-            if answer.status == StatusCode::ACCEPTED {
-                taken.insert(next.to_string());
-                answered += 1;
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|sender| {
+                tokio::spawn(send_until_killed(
+                    address.clone(),
+                    sender,
+                    Arc::clone(&next),
+                    Arc::clone(&taken),
+                ))
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        match round % 3 {
+            // It goes while events come, and stays away beyond the kill of Thalweg: what waits outlives that.
+            0 => {
+                kafka.kill()?;
+                tokio::time::sleep(Duration::from_millis(1500)).await;
+                let ready = get(&address, "/health/ready", &[]).await?.json()?;
+                let degraded = ready["degraded"].to_string();
+                ensure!(degraded.contains("Kafka is away for stream clicks"), "{ready}");
+                // Those that were on their way have five seconds.
+                tokio::time::sleep(Duration::from_millis(5000)).await;
+                let metrics = String::from_utf8(get(&address, "/metrics", &[]).await?.body.to_vec())?;
+                let waiting = metrics
+                    .lines()
+                    .find_map(|line| line.strip_prefix("thalweg_spool_records{stream=\"clicks\"} "));
+                ensure!(
+                    waiting.is_some_and(|waiting| waiting.parse::<f64>().is_ok_and(|it| it > 10.0)),
+                    "{waiting:?}"
+                );
             }
-            next += 1;
-            ensure!(begun.elapsed() < WITHIN, "{answered} of 50: {:?}", answer.body);
+            // It comes back, and Thalweg is killed while it sends on.
+            1 => {
+                let broker = Arc::clone(&kafka);
+                tokio::task::spawn_blocking(move || broker.start_again()).await??;
+                tokio::time::sleep(Duration::from_millis(100 + 250 * round)).await;
+            }
+            _ => tokio::time::sleep(Duration::from_millis(1000)).await,
         }
         instance.kill().await?;
+        for sender in senders {
+            sender.await??;
+        }
     }
     let instance = place.launch.start(&[]).await?;
+    let taken = taken.lock().expect("no sender panics").clone();
+    ensure!(taken.len() > 500, "only {} were taken", taken.len());
     let wanted = i64::try_from(taken.len())?;
     instance.until("SELECT count(DISTINCT n) FROM clicked", WITHIN, |rows| rows >= wanted).await?;
-    let rows = instance.query("SELECT n FROM clicked").await?.concat();
-    let distinct: BTreeSet<String> = rows.iter().cloned().collect();
-    assert_eq!(distinct.len(), rows.len(), "each is there once");
+    let begun = tokio::time::Instant::now();
+    while get(instance.http()?, "/health/ready", &[]).await?.json()?["degraded"] != json!([]) {
+        ensure!(begun.elapsed() < WITHIN, "something waits in the spool");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Behind whatever else came of each user.
+    let last = next.load(Ordering::Relaxed) + 1;
+    for sender in 0..SENDERS {
+        let body = event(&format!("u{sender}"), last + sender).to_string();
+        assert_eq!(
+            counts(&post(instance.http()?, "/api/events", "application/json", &body).await?)?,
+            (202, 1, 0)
+        );
+    }
+    let all = format!("SELECT count(*) FROM clicked WHERE n >= {last}");
+    instance.until(&all, WITHIN, |rows| rows == SENDERS as i64).await?;
+    let rows = instance.query("SELECT user_id, n FROM clicked ORDER BY part, off").await?;
+    let mut last: BTreeMap<String, u64> = BTreeMap::new();
+    let mut distinct = BTreeSet::new();
+    for row in &rows {
+        let n: u64 = row[1].parse()?;
+        ensure!(distinct.insert(n), "{n} is there twice");
+        let before = last.insert(row[0].clone(), n);
+        ensure!(before.is_none_or(|before| before < n), "{}: {n} after {before:?}", row[0]);
+    }
     let missing: Vec<_> = taken.difference(&distinct).collect();
     ensure!(missing.is_empty(), "answered 202 and gone: {missing:?}");
+    instance.terminate().await
+}
+
+const SENDERS: u64 = 6;
+const ROUNDS: u64 = 6;
+
+async fn send_until_killed(
+    address: String,
+    sender: u64,
+    next: Arc<AtomicU64>,
+    taken: Arc<Mutex<BTreeSet<u64>>>,
+) -> Result<()> {
+    loop {
+        let n = next.fetch_add(1, Ordering::Relaxed);
+        let body = event(&format!("u{sender}"), n).to_string();
+        match post(&address, "/api/events", "application/json", &body).await {
+            Ok(answer) if answer.status == StatusCode::ACCEPTED => {
+                taken.lock().expect("no sender panics").insert(n);
+            }
+            // It is starting, or nobody knows whether the broker has it.
+            Ok(answer) => {
+                ensure!(answer.status == StatusCode::SERVICE_UNAVAILABLE, "{:?}", answer.body);
+                ensure!(answer.header("retry-after") == Some("1"), "no Retry-After");
+            }
+            // Killed: whether it is there nobody was told.
+            Err(_) => return Ok(()),
+        }
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_spool_is_told_and_what_it_holds_arrives() -> Result<()> {
+    let kafka = Arc::new(Kafka::start()?);
+    let place = place(&kafka, "full").await?;
+    let instance = place.launch.start(&["--spool-max", "20KiB"]).await?;
+    let address = instance.http()?;
+    let body = event("ann", 0).to_string();
+    assert_eq!(counts(&post(address, "/api/events", "application/json", &body).await?)?, (202, 1, 0));
+    kafka.stop()?;
+    let mut taken = 1;
+    let full = loop {
+        let body = event("ann", taken).to_string();
+        let answer = post(address, "/api/events", "application/json", &body).await?;
+        if answer.status != StatusCode::ACCEPTED {
+            break answer;
+        }
+        taken += 1;
+        ensure!(taken < 10_000, "it is never full");
+    };
+    assert_eq!((full.status, full.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, Some("1")));
+    ensure!(full.reason()?.contains("Kafka is away, and the spool takes no more"), "{}", full.reason()?);
+    ensure!(taken > 50, "{taken}");
+    let broker = Arc::clone(&kafka);
+    tokio::task::spawn_blocking(move || broker.start_again()).await??;
+    let begun = tokio::time::Instant::now();
+    while post(address, "/api/events", "application/json", &body).await?.status != StatusCode::ACCEPTED {
+        ensure!(begun.elapsed() < WITHIN, "it stays full");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let wanted = i64::from(taken) + 1;
+    instance.until("SELECT count(*) FROM clicked", WITHIN, |rows| rows == wanted).await?;
+    assert_eq!(instance.number("SELECT count(DISTINCT n) FROM clicked").await?, wanted - 1);
+    instance.terminate().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_say_who_may_send_and_how_much() -> Result<()> {
+    let script = "CREATE STREAM clicks (user_id STRING, at TIMESTAMP(3), n INT, WATERMARK FOR at AS at) WITH (connector = 'log');
+        CREATE MATERIALIZED VIEW clicked AS SELECT * FROM clicks;
+        CREATE ENDPOINT '/api/events' INTO clicks WITH (keys = '${env:THALWEG_SECRET_SHOPS}', rate = '3/s per key, 100/s per address');
+        CREATE ENDPOINT '/api/queued' INTO clicks WITH (ack = 'queued');";
+    let mut place = Place::folder(script, &["--http", "127.0.0.1:0"])?;
+    place.launch.environment.push(("THALWEG_SECRET_SHOPS".into(), "first-key\nsecond-key\n".into()));
+    let instance = place.launch.start(&[]).await?;
+    let address = instance.http()?;
+    let body = event("ann", 1).to_string();
+    let none = post(address, "/api/events", "application/json", &body).await?;
+    assert_eq!(none.reason()?, "401 /api/events needs a key");
+    assert_eq!(none.header("www-authenticate"), Some("Bearer"));
+    let wrong = send(address, "/api/events", &[JSON, ("x-api-key", "first-kez")], body.as_bytes()).await?;
+    assert_eq!(wrong.reason()?, "401 this is no key of /api/events");
+    for (path, header) in [
+        ("/api/events", ("authorization", "Bearer first-key")),
+        ("/api/events", ("x-api-key", "first-key")),
+        ("/api/events?key=first-key", JSON),
+    ] {
+        assert_eq!(counts(&send(address, path, &[header], body.as_bytes()).await?)?, (202, 1, 0), "{path}");
+    }
+    let more = send(address, "/api/events", &[("x-api-key", "first-key")], body.as_bytes()).await?;
+    assert_eq!(more.status, StatusCode::TOO_MANY_REQUESTS);
+    let other = send(address, "/api/events", &[("x-api-key", "second-key")], body.as_bytes()).await?;
+    assert_eq!(other.status, StatusCode::ACCEPTED, "a rate of its own");
+
+    let queued = post(address, "/api/queued", "application/json", &body).await?;
+    assert_eq!((counts(&queued)?, queued.json()?["ack"].as_str()), ((202, 1, 0), Some("queued")));
+    instance.until("SELECT count(*) FROM clicked", WITHIN, |rows| rows == 5).await?;
+    for (wrong, why) in [
+        ("keys = 'in-the-open'", "keys are given by reference"),
+        ("keys = '${env:THALWEG_SECRET_OTHER}'", "it is not in the server's environment"),
+        ("rate = '3/s per key'", "a rate per key needs keys"),
+        ("ack = 'never'", "it is durable or queued"),
+    ] {
+        let create = format!("CREATE ENDPOINT '/api/x' INTO clicks WITH ({wrong})");
+        let error = format!("{:#}", instance.command(&create).await.expect_err(wrong));
+        ensure!(error.contains(why) && !error.contains("in-the-open\""), "{wrong}: {error}");
+    }
     instance.terminate().await
 }

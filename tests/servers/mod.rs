@@ -79,6 +79,11 @@ impl Kafka {
         self.folder.run("stop", &[]).map(drop)
     }
 
+    /// Kills the broker; its topics stay.
+    pub fn kill(&self) -> Result<()> {
+        self.folder.signal("KILL")
+    }
+
     /// Stops it in its tracks: connections stay, and nothing answers.
     pub fn pause(&self) -> Result<Paused<'_>> {
         self.folder.signal("STOP")?;

@@ -11,7 +11,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use thalweg_engine::collect::Collector;
 use thalweg_engine::status::Status;
+use thalweg_sql::session::Database;
 
 use crate::front::Front;
 
@@ -35,7 +37,11 @@ pub(crate) async fn ready(State(front): State<Arc<Front>>) -> Response {
     match status(&front).await {
         Err(reason) => not(&reason),
         Ok(None) => not("the server is still starting"),
-        Ok(Some(status)) => told(StatusCode::OK, json!({ "status": "ready", "degraded": degraded(&status) })),
+        Ok(Some(status)) => {
+            let mut degraded = degraded(&status);
+            degraded.extend(spooling(&front));
+            told(StatusCode::OK, json!({ "status": "ready", "degraded": degraded }))
+        }
     }
 }
 
@@ -68,6 +74,18 @@ fn degraded(status: &Status) -> Vec<String> {
         }
     }
     found
+}
+
+/// Streams whose events wait for Kafka.
+fn spooling(front: &Front) -> Vec<String> {
+    let collectors = front.database_if_open().map(Database::collectors).unwrap_or_default();
+    let one = |collector: Arc<Collector>| {
+        let (spool, stream) = (collector.spool()?, &collector.stream().name);
+        let text =
+            format!("Kafka is away for stream {stream}, and {} events wait in its spool", spool.records);
+        spool.is_away.then_some(text)
+    };
+    collectors.into_iter().filter_map(one).collect()
 }
 
 fn told(status: StatusCode, body: Value) -> Response {

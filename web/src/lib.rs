@@ -19,7 +19,9 @@ mod front;
 mod health;
 mod metrics;
 mod page;
+mod proxies;
 mod server;
 
 pub use front::Front;
+pub use proxies::Network;
 pub use server::{Limits, serve};

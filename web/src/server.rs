@@ -18,6 +18,7 @@ use tower_service::Service;
 
 use crate::fault::Fault;
 use crate::front::Front;
+use crate::proxies::{self, Network};
 use crate::{ask, collect, health, metrics, page};
 
 /// After a failed accept: out of file handles, most likely, and some will be free again.
@@ -33,6 +34,8 @@ pub struct Limits {
     pub header_bytes_max: usize,
     /// What runs when the server is told to stop may go on so long.
     pub grace: Duration,
+    /// Whose word on the sender of a request is believed.
+    pub proxies: Arc<[Network]>,
 }
 
 impl Default for Limits {
@@ -42,11 +45,12 @@ impl Default for Limits {
             header_time: Duration::from_secs(10),
             header_bytes_max: 64 << 10,
             grace: Duration::from_secs(2),
+            proxies: Arc::default(),
         }
     }
 }
 
-/// Who is at the other end.
+/// Who has sent it, behind all proxies that are known.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub IpAddr);
 
@@ -79,10 +83,11 @@ pub async fn serve(
             accepted = accept(&listener, &room) => accepted,
         };
         let Some((stream, address, permit)) = accepted else { continue };
-        let router = router.clone();
+        let (router, proxies) = (router.clone(), Arc::clone(&limits.proxies));
         let service =
             hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-                request.extensions_mut().insert(Peer(address.ip()));
+                let sender = proxies::sender(address.ip(), request.headers(), &proxies);
+                request.extensions_mut().insert(Peer(sender));
                 // A router is always ready.
                 router.clone().call(request)
             });

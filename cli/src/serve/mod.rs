@@ -181,7 +181,11 @@ async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watch
     let connections = descriptors::raised(limits.0.connections_max, limits.1.connections_max);
     let limits = (
         Limits { connections_max: connections.flight, ..limits.0 },
-        thalweg_web::Limits { connections_max: connections.http, ..limits.1 },
+        thalweg_web::Limits {
+            connections_max: connections.http,
+            proxies: common.proxy.clone().into(),
+            ..limits.1
+        },
     );
     // The address is taken first: a port in use should not cost a claim.
     let listener = TcpListener::bind(&common.flight).await.with_context(|| {
@@ -218,6 +222,7 @@ async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watch
     if let Some(greeting) = greeting {
         say(&format!("\n{greeting}"));
     }
+    database.send_on_what_waits();
     front.open(database.clone());
     // The demo is what greets.
     let trading = is_demo.then(|| tokio::spawn(trade::trade(database.clone())));
@@ -311,7 +316,9 @@ fn left_without_the_store(engine: &Engine) -> anyhow::Error {
 }
 
 async fn start_engine(starting: &Starting, root: DataRoot, clock: Arc<dyn Clock>) -> Result<Engine> {
-    let logs = Logs::below(root.folder().map(|folder| folder.join(LOGS)));
+    let folder = root.folder();
+    let spools = starting.common.spools(folder);
+    let logs = Logs::below(folder.map(|folder| folder.join(LOGS))).with_spools(spools);
     let opened = Opened::claim(Settings { logs, ..starting.settings.clone() }, root, clock).await?;
     let (tables, views, kept) = (opened.lookups(), opened.views(), opened.kept());
     let (streams, tables, views) = thalweg_sql::plan::replan(&opened.streams(), &tables, &views, &kept).await;

@@ -8,9 +8,10 @@ use thalweg_engine::checkpoint::{Failpoints, Step};
 use thalweg_engine::ids::Offset;
 use thalweg_engine::job::Settings;
 use thalweg_engine::secrets::Secrets;
-use thalweg_engine::source::FilesRoots;
+use thalweg_engine::source::{FilesRoots, Spools};
 use thalweg_readers::Launch;
 use thalweg_sql::plan::values;
+use thalweg_web::Network;
 use url::Url;
 
 use super::memory;
@@ -19,6 +20,8 @@ use crate::reader;
 
 /// With less the shares of what passes through would hold up the reading.
 const MEMORY_LEAST: usize = 64 << 20;
+/// Below the data: what waits for Kafka.
+const SPOOL: &str = "spool";
 /// The stacks of its threads, and what planning takes.
 const READER_MEMORY_LEAST: usize = 256 << 20;
 
@@ -54,6 +57,11 @@ pub struct Common {
     /// 127.0.0.1:8080 for demo]
     #[arg(long, value_name = "HOST:PORT")]
     pub http: Option<String>,
+
+    /// A proxy before HTTP, an address or a network such as 10.0.0.0/8, whose X-Forwarded-For says who sends; may be given
+    /// several times [default: nobody's is believed]
+    #[arg(long, value_name = "ADDRESS")]
+    pub proxy: Vec<Network>,
 
     /// How often progress becomes durable
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = values::duration)]
@@ -92,6 +100,15 @@ pub struct Common {
     /// Where '${file:NAME}' in the options of a stream is looked up
     #[arg(long, value_name = "DIR", default_value = "/run/secrets")]
     pub secrets: PathBuf,
+
+    /// Where events that were taken over HTTP wait while Kafka is away [default: the folder "spool" below --data, where that
+    /// is a folder; else nowhere, and then nothing is taken meanwhile]
+    #[arg(long, value_name = "DIR")]
+    spool: Option<PathBuf>,
+
+    /// How much of one stream may wait there; then nothing more is taken
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = values::bytes)]
+    spool_max: usize,
 
     /// Streams and tables may be created over local files below this folder, and no others; may be given several times [default: the
     /// folders of the SQL files]
@@ -190,6 +207,12 @@ impl Common {
             query_seconds: settings.query_deadline.as_secs().max(1) * 2,
         };
         Ok((count > 0).then(|| (count, Launch { arguments: arguments.line(), memory_bytes })))
+    }
+
+    /// `data` is the folder of --data, where it is one.
+    pub fn spools(&self, data: Option<&Path>) -> Option<Spools> {
+        let folder = self.spool.clone().or_else(|| data.map(|data| data.join(SPOOL)))?;
+        Some(Spools { folder, bytes_max: self.spool_max as u64 })
     }
 
     pub fn failpoints(&self) -> Result<Failpoints> {

@@ -15,15 +15,17 @@ const CLICKS_PER_SECOND: f64 = 1000.0;
 const CROWDS: i32 = 4;
 /// Each is a commit of the log.
 const EVERY: Duration = Duration::from_millis(100);
+const BEFORE: Duration = Duration::from_secs(3600);
 const REST: Duration = Duration::from_secs(1);
 
 /// Until it is aborted. What happened while nobody ran is not made up for.
 pub async fn trade(database: Database) {
     let clock = SystemClock::new();
-    let begun = clock.wall();
-    // Another start has other visitors.
-    let clicks = Clicks::new(begun.unsigned_abs(), CROWDS, Some(CLICKS_PER_SECOND), Some(begun));
-    let mut next = [0; CROWDS as usize];
+    let opened = clock.wall();
+    // Another start has other visitors. They have been at it for a while: a visit that begins now buys in a minute.
+    let begun = opened - BEFORE.as_micros() as i64;
+    let clicks = Clicks::new(opened.unsigned_abs(), CROWDS, Some(CLICKS_PER_SECOND), Some(begun));
+    let mut next: Vec<i64> = (0..CROWDS).map(|crowd| clicks.first_at(PartitionId(crowd), opened)).collect();
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {

@@ -56,7 +56,7 @@ use crate::ids::{Epoch, Offset, PartitionId};
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use crate::source::{FilesRoots, Logs};
-use crate::spec::{CatalogChange, KeptStatement, LookupSpec, StreamSpec, ViewSpec};
+use crate::spec::{CatalogChange, KeptStatement, LookupSpec, SourceSpec, StreamSpec, ViewSpec};
 use crate::status::Status;
 use crate::{Error, Result};
 
@@ -276,6 +276,19 @@ impl Engine {
         let spec =
             spec.ok_or_else(|| Error::Invalid(format!("there is no such stream. stream={stream:?}")))?;
         Collector::new(spec, &self.settings.secrets, &self.settings.logs, Arc::clone(&self.clock))
+    }
+
+    /// Streams into which records may wait that an earlier run has taken.
+    pub fn spooled(&self) -> Vec<String> {
+        let waits = |spec: &Arc<StreamSpec>| {
+            matches!(spec.source, SourceSpec::Kafka(_)) && self.settings.logs.has_spool(spec.id)
+        };
+        self.streams().into_iter().filter(waits).map(|spec| spec.name.clone()).collect()
+    }
+
+    /// What a reference stands for: `${env:NAME}`, `${file:NAME}`.
+    pub fn secret(&self, reference: &str) -> Result<String> {
+        self.settings.secrets.referred(reference)
     }
 
     pub fn kept(&self) -> Vec<Arc<KeptStatement>> {

@@ -20,10 +20,10 @@ mod zipf;
 
 pub use files::FilesRoots;
 pub(crate) use files::{WholeFiles, folder};
-pub(crate) use kafka::Producer;
+pub(crate) use kafka::{Courier, Parcel, Producer, Sent};
 pub use kafka::{Outgoing, Sending, Transactions, Written};
 pub(crate) use log::Log;
-pub use log::Logs;
+pub use log::{Logs, Spools};
 pub use records::{Records, Span};
 
 /// The timestamp of a record that has none, such as a line of a file. It is later than any event time, so the future

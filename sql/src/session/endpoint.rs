@@ -23,6 +23,7 @@ use super::change;
 use super::collect::Collect;
 use super::database::{Database, Shared};
 use super::elsewhere::What;
+use super::engine::Engine;
 use super::{Prepared, Session};
 use crate::error::suggestion;
 use crate::parse::{
@@ -43,13 +44,15 @@ pub struct Endpoint {
     /// The views that all of its answer comes from, once it has been planned; `None` when the clock or the server's own
     /// tables have a part in it.
     reads: OnceLock<Option<BTreeSet<String>>>,
+    /// Of those who may send, once they have been looked up.
+    keys: OnceLock<Vec<String>>,
 }
 
 #[derive(Debug)]
 enum Work {
     /// With `CAST($1 AS INT)` where the text says `$minutes`.
     Ask(Box<Query>),
-    Collect(Collect),
+    Collect(Box<Collect>),
 }
 
 #[derive(Debug, Clone)]
@@ -96,8 +99,25 @@ impl Endpoint {
     pub fn collect(&self) -> Option<&Collect> {
         match &self.work {
             Work::Ask(_) => None,
-            Work::Collect(collect) => Some(collect),
+            Work::Collect(collect) => Some(&**collect),
         }
+    }
+
+    fn sender_keys(&self, engine: &dyn Engine) -> Result<&[String]> {
+        if let Some(keys) = self.keys.get() {
+            return Ok(keys);
+        }
+        let references = self.collect().map(|collect| collect.keys.as_slice()).unwrap_or_default();
+        let mut keys = vec![];
+        for reference in references {
+            let text = engine.secret(reference)?;
+            // A secret may hold several, one a line.
+            keys.extend(text.split_whitespace().map(str::to_owned));
+        }
+        if keys.is_empty() && !references.is_empty() {
+            return Err(Error::invalid(format!("the keys of {} are empty", self.path)));
+        }
+        Ok(self.keys.get_or_init(|| keys))
     }
 
     pub(super) fn query(&self) -> Result<Box<Query>> {
@@ -164,8 +184,16 @@ fn planned(create: &CreateEndpoint, spec: &KeptStatement) -> Result<Endpoint> {
     let (declared, query) = match &create.work {
         EndpointWork::Ask { parameters, query } => (parameters, query),
         EndpointWork::Collect { stream, options } => {
-            let work = Work::Collect(Collect::of(stream, options)?);
-            return Ok(Endpoint { id: spec.id, path, sql, parameters: vec![], work, reads: OnceLock::new() });
+            let work = Work::Collect(Box::new(Collect::of(stream, options)?));
+            return Ok(Endpoint {
+                id: spec.id,
+                path,
+                sql,
+                parameters: vec![],
+                work,
+                reads: OnceLock::new(),
+                keys: OnceLock::new(),
+            });
         }
     };
     let parameters = declared.iter().map(parameter).collect::<Result<Vec<_>>>()?;
@@ -181,7 +209,15 @@ fn planned(create: &CreateEndpoint, spec: &KeptStatement) -> Result<Endpoint> {
             .at(unused.name.position)
             .hint(format!("the query names it ${name}")));
     }
-    Ok(Endpoint { id: spec.id, path, sql, parameters, work: Work::Ask(query), reads: OnceLock::new() })
+    Ok(Endpoint {
+        id: spec.id,
+        path,
+        sql,
+        parameters,
+        work: Work::Ask(query),
+        reads: OnceLock::new(),
+        keys: OnceLock::new(),
+    })
 }
 
 fn parameter(declared: &ParameterDeclaration) -> Result<Parameter> {
@@ -290,6 +326,26 @@ impl Database {
         Ok(collector)
     }
 
+    /// The keys of those who may send to the endpoint; looked up once, so a changed one needs a restart.
+    pub fn sender_keys<'a>(&self, endpoint: &'a Endpoint) -> Result<&'a [String]> {
+        endpoint.sender_keys(self.shared.engine.as_ref())
+    }
+
+    /// Has records that an earlier run has taken, while Kafka was away, go on to it.
+    pub fn send_on_what_waits(&self) {
+        for stream in self.shared.engine.spooled() {
+            if let Err(error) = self.collector(&stream) {
+                tracing::warn!(stream, %error, "what waits in a spool can't be sent on");
+            }
+        }
+    }
+
+    /// Those that records were brought to, by the names of their streams.
+    pub fn collectors(&self) -> Vec<Arc<Collector>> {
+        let known = self.shared.collectors.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().cloned().collect()
+    }
+
     pub fn endpoint(&self, path: &str) -> Result<Option<Arc<Endpoint>>> {
         let found = self.shared.engine.kept().into_iter().find(|spec| spec.name == path);
         found.map(|spec| self.shared.read.of(&spec)).transpose()
@@ -357,6 +413,7 @@ pub(super) async fn create(session: &Session, create: &CreateEndpoint) -> Result
             let streams = shared.engine.streams();
             let streams = streams.iter().map(|stream| (stream.name.as_str(), stream));
             collect.check(change::named(written, "stream", streams)?, written)?;
+            endpoint.sender_keys(shared.engine.as_ref())?;
         }
         _ => _ = session.prepare_endpoint(&endpoint).await?,
     }

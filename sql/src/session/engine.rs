@@ -31,6 +31,16 @@ pub trait Engine: Send + Sync + 'static {
     /// For whoever brings records into a stream.
     fn collector(&self, stream: &str) -> Result<Collector>;
 
+    /// Streams into which records may wait that an earlier run has taken.
+    fn spooled(&self) -> Vec<String> {
+        vec![]
+    }
+
+    /// What a reference stands for: `${env:NAME}`, `${file:NAME}`.
+    fn secret(&self, reference: &str) -> Result<String> {
+        Err(thalweg_engine::Error::Invalid(format!("no secrets are kept here. reference={reference:?}")))
+    }
+
     /// Returns once the change is durable, with what there is to say about it. It may be refused; then nothing has changed.
     async fn apply(&self, change: CatalogChange) -> Result<Option<String>>;
 }
@@ -63,6 +73,14 @@ impl Engine for thalweg_engine::job::Engine {
 
     fn collector(&self, stream: &str) -> Result<Collector> {
         self.collector(stream)
+    }
+
+    fn spooled(&self) -> Vec<String> {
+        self.spooled()
+    }
+
+    fn secret(&self, reference: &str) -> Result<String> {
+        self.secret(reference)
     }
 
     async fn apply(&self, change: CatalogChange) -> Result<Option<String>> {

@@ -37,7 +37,7 @@ mod subscribe;
 mod tests;
 
 pub use answer::Answer;
-pub use collect::{Collect, Fill};
+pub use collect::{Collect, Fill, Rates};
 pub use database::{Database, Table, TableKind};
 pub use elsewhere::{Answered, Asked, Away, Elsewhere, Seen, What};
 pub use endpoint::{Endpoint, Parameter};

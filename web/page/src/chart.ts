@@ -184,7 +184,7 @@ export class Chart {
         bind: { dblclick: () => () => (this.show(null), null) },
       } as uPlot.Cursor,
       axes: [
-        { show: !this.options.timeless, stroke: colour("muted"), font, size: 26, space: 72, grid: { show: false },
+        { show: !this.options.timeless, stroke: colour("muted"), font, size: 26, space: 92, grid: { show: false },
           ticks: { ...line, size: 4 }, values: (_plot, times) => times.map((time) => this.time()(time * 1000)) },
         { stroke: colour("muted"), font, size: 52, space: 30, grid: line, ticks: { show: false },
           ...(this.options.steps ? { incrs: this.options.steps } : {}), values: (_plot, values) => values.map((value) => axis(value)) },

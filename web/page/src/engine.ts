@@ -87,6 +87,9 @@ export function engine(main: HTMLElement, touched: (touch: Touch) => void): () =
     problems[kind] = rows.filter((row) => row.state === "failed" || row.state === "away").map((row) =>
       h("li", { class: "critical" }, h("b", {}, `${kind} ${row.stream && kind === "Stream" ? row.stream : row.view ?? row.store}`),
         h("span", {}, format.text(row.reason ?? row.last_error)), h("em", {}, String(row.state))));
+    tell();
+  };
+  const tell = (): void => {
     const all = Object.values(problems).flat();
     trouble.element.hidden = all.length === 0;
     if (all.length > 0) trouble.filled();
@@ -161,6 +164,12 @@ export function engine(main: HTMLElement, touched: (touch: Touch) => void): () =
       memory.set(resident);
       tile.memory.set({ value: format.bytes(bytes), note: "resident", line: resident[1] });
     }
+    // Of each stream whose events wait on disk.
+    const waiting = new Map([...text.matchAll(/^thalweg_spool_records\{stream="(.*)"\} (\S+)$/gm)].map((it) => [it[1], Number(it[2])]));
+    problems.Spool = [...text.matchAll(/^thalweg_spool_kafka_away\{stream="(.*)"\} 1$/gm)].map((it) =>
+      h("li", { class: "warning" }, h("b", {}, `Kafka, for stream ${it[1]}`),
+        h("span", {}, `${format.count(waiting.get(it[1]) ?? 0)} events wait in the spool, and go on when it is back`), h("em", {}, "away")));
+    tell();
     const used = cpuBefore ? (cpu - cpuBefore[1]) / (now - cpuBefore[0]) : NaN;
     tile.cpu.set({ value: format.share(used), note: `of a core, ${format.count(value("thalweg_query_running"))} queries run` });
     cpuBefore = [now, cpu];

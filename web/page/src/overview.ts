@@ -257,6 +257,7 @@ const ALERTS: Record<string, [string, (value: number) => string]> = {
   traffic_low: ["Traffic is low", (value) => `${format.share(value)} of the minutes before`],
   revenue_high: ["Revenue is high", (value) => `${format.rate(value)} times the minutes before`],
   conversion_low: ["Conversion is low", (value) => format.share(value)],
+  product_hot: ["A product draws", (value) => `${format.rate(value)} times the views of five minutes before`],
   abandonment_high: ["Carts are left", (value) => format.share(value)],
 };
 
@@ -273,7 +274,7 @@ function alertPanel(): List {
       const [name, value] = ALERTS[String(row.alert)] ?? [String(row.alert), format.rate];
       const at = format.moment(row.at);
       return h("li", { class: String(row.level) },
-        h("b", {}, name),
+        h("b", {}, row.product_id ? `${name}: ${row.product_id}` : name),
         h("span", {}, value(number(row.value)), at === null ? null : `, in the minute of ${format.timeOf(at)}`),
         h("em", {}, String(row.level)));
     }));

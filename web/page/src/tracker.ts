@@ -9,7 +9,10 @@ type Fields = Record<string, unknown>;
 
 const own = document.currentScript as HTMLScriptElement | null;
 const told = own?.dataset ?? {};
-const to = new URL(told.to ?? "/api/events", own?.src || location.href).href;
+const at = new URL(told.to ?? "/api/events", own?.src || location.href);
+// A browser that leaves can send no headers.
+if (told.key) at.searchParams.set("key", told.key);
+const to = at.href;
 const IDLE_MS = 30 * 60_000;
 const WAIT_MS = 50;
 const BATCH = 50;

@@ -71,10 +71,16 @@ fn collecting(endpoint: &Endpoint, collect: &Collect) -> Value {
             "text/plain": {},
         } },
         "responses": {
-            "202": { "description": "Those that were taken are durable; those that were refused are told with index, reason and place" },
+            "202": { "description": format!(
+                "Those that were taken are {}; those that were refused are told with index, reason and place",
+                if collect.is_queued { "queued in memory" } else { "durable" }
+            ) },
             "400": { "description": "None of them can become a row" },
-            "429": { "description": "More events a second than an address may bring" },
-            "503": { "description": "Kafka does not take them; Retry-After says when to come again" },
+            "401": { "description": "It needs a key, where keys say who may send" },
+            "403": { "description": "A page of an origin that is not listed sent it" },
+            "413": { "description": "The body, or what it decompresses to, is too large" },
+            "429": { "description": "More events a second than a sender may bring" },
+            "503": { "description": "Neither Kafka nor the spool takes them; Retry-After says when to come again" },
         },
     })
 }

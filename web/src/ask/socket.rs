@@ -105,7 +105,7 @@ struct Said {
 #[serde(untagged)]
 enum What {
     Plain(String),
-    Known { what: String, known: String },
+    Known { what: String, known: Option<String> },
 }
 
 struct Talk {
@@ -183,7 +183,7 @@ impl Talk {
             }
             let (what, known) = match what {
                 What::Plain(what) => (what, None),
-                What::Known { what, known } => (what, Some(known)),
+                What::Known { what, known } => (what, known),
             };
             let watcher = watcher(&self.front.feeds, &database, &what).await;
             let watcher = watcher.map(|it| it.knowing(known));

@@ -1,10 +1,12 @@
 //! Events from outside: `POST` to an endpoint that was created `INTO` a stream.
 //!
-//! Bounds come before work: who may send (origin, rate), then the size of the body, before and after decompression, and
-//! only then JSON. Each event is judged as its stream will judge it. 202 means that what was taken is durable.
+//! Bounds come before work: who may send (origin, key, rate), then the size of the body, before and after decompression, and
+//! only then JSON. Each event is judged as its stream will judge it. 202 means that what was taken is durable, unless the
+//! endpoint was told `ack = 'queued'`.
 
 mod events;
 mod fill;
+mod keys;
 mod origin;
 mod rate;
 
@@ -13,7 +15,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -34,6 +36,7 @@ pub(crate) async fn take(
     State(front): State<Arc<Front>>,
     Extension(Peer(address)): Extension<Peer>,
     Path(path): Path<String>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Fault> {
@@ -42,7 +45,13 @@ pub(crate) async fn take(
     let mut response = match origin::allowed(collect, &headers) {
         Err(fault) => fault.into_response(),
         Ok(origin) => {
-            let taken = taken(&front, database, &endpoint, collect, address, &headers, body).await;
+            let taken = match keys::sender(database, &endpoint, &headers, query.as_deref()) {
+                Ok(key) => {
+                    let sender = Sender { endpoint: &endpoint, collect, address, key };
+                    taken(&front, database, &sender, &headers, body).await
+                }
+                Err(fault) => Err(fault),
+            };
             let mut response = taken.into_response();
             origin::tell(&mut response, origin);
             response
@@ -64,7 +73,7 @@ pub(crate) async fn preflight(
     let mut response = StatusCode::NO_CONTENT.into_response();
     for (name, value) in [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "POST"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "content-type, content-encoding"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "content-type, content-encoding, authorization, x-api-key"),
         (header::ACCESS_CONTROL_MAX_AGE, "86400"),
     ] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -81,18 +90,42 @@ fn found<'a>(front: &'a Front, path: &str) -> Result<(&'a Database, Arc<Endpoint
     Ok((database, endpoint))
 }
 
+/// Who brings events, and where.
+struct Sender<'a> {
+    endpoint: &'a Endpoint,
+    collect: &'a Collect,
+    address: IpAddr,
+    key: Option<usize>,
+}
+
+impl Sender<'_> {
+    fn limits(&self) -> impl Iterator<Item = (rate::Sender, f64)> {
+        let limits = self.collect.rates;
+        let by_address = limits.per_address.map(|rate| (rate::Sender::Address(self.address), rate));
+        let by_key = limits.per_key.zip(self.key).map(|(rate, key)| (rate::Sender::Key(key), rate));
+        by_address.into_iter().chain(by_key)
+    }
+
+    /// Takes room for one event.
+    fn enter(&self, rates: &Rates) -> Result<(), Fault> {
+        self.limits().try_for_each(|(sender, rate)| rates.enter(self.endpoint.id, sender, rate))
+    }
+
+    /// For what it has brought besides.
+    fn owe(&self, rates: &Rates, events: usize) {
+        self.limits().for_each(|(sender, rate)| rates.owe(self.endpoint.id, sender, rate, events));
+    }
+}
+
 async fn taken(
     front: &Front,
     database: &Database,
-    endpoint: &Endpoint,
-    collect: &Collect,
-    address: IpAddr,
+    sender: &Sender<'_>,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Fault> {
-    if let Some(rate) = collect.rate {
-        front.rates.take(endpoint.id, address, rate, 1)?;
-    }
+    let Sender { endpoint, collect, address, .. } = *sender;
+    sender.enter(&front.rates)?;
     let body =
         Limited::new(body, collect.body_bytes_max).collect().await.map_err(|error| match error
             .downcast_ref::<LengthLimitError>(
@@ -103,10 +136,7 @@ async fn taken(
     let plain = events::decompressed(headers, body.to_bytes(), collect.expanded_bytes_max)?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let events = events::split(&plain, kind)?;
-    if let Some(rate) = collect.rate {
-        // The request itself was the first.
-        front.rates.take(endpoint.id, address, rate, events.len().saturating_sub(1))?;
-    }
+    sender.owe(&front.rates, events.len().saturating_sub(1));
     let collector = database.collector(&collect.stream)?;
     let filled = fill::Filled::new(&collect.fill, address, headers);
     let records: Vec<Vec<u8>> = events.iter().map(|event| filled.event(event)).collect();
@@ -123,13 +153,21 @@ async fn taken(
         })
         .collect();
     let taken = good.len();
-    collector.put(good).await.map_err(thalweg_sql::Error::from)?;
+    let put = match collect.is_queued {
+        true => collector.queue(good),
+        false => collector.put(good).await,
+    };
+    put.map_err(thalweg_sql::Error::from)?;
+    front.counts.events(&endpoint.path, taken, refused.len());
     let told: Vec<Value> = refused
         .iter()
         .take(REFUSALS_TOLD)
         .map(|it| json!({ "index": it.index, "reason": it.reason, "at": it.at }))
         .collect();
     let mut answer = json!({ "taken": taken, "refused": refused.len() });
+    if collect.is_queued {
+        answer["ack"] = "queued".into();
+    }
     if !told.is_empty() {
         answer["refusals"] = Value::from(told);
     }

@@ -17,22 +17,28 @@ const AHEAD: Duration = Duration::from_secs(1);
 const SENDERS_MAX: usize = 100_000;
 
 #[derive(Default)]
-pub(crate) struct Rates(Mutex<BTreeMap<(Uuid, IpAddr), Instant>>);
+pub(crate) struct Rates(Mutex<BTreeMap<(Uuid, Sender), Instant>>);
+
+/// Whom a rate is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Sender {
+    Address(IpAddr),
+    /// By its place among the endpoint's.
+    Key(usize),
+}
 
 impl Rates {
-    /// Takes room for so many events of one sender, or none.
-    pub fn take(&self, endpoint: Uuid, sender: IpAddr, per_second: f64, events: usize) -> Result<(), Fault> {
-        self.take_at(endpoint, sender, per_second, events, Instant::now())
+    /// Takes room for one event of a sender, if there is any.
+    pub(super) fn enter(&self, endpoint: Uuid, sender: Sender, per_second: f64) -> Result<(), Fault> {
+        self.enter_at(endpoint, sender, per_second, Instant::now())
     }
 
-    fn take_at(
-        &self,
-        endpoint: Uuid,
-        sender: IpAddr,
-        per_second: f64,
-        events: usize,
-        now: Instant,
-    ) -> Result<(), Fault> {
+    /// Who has entered brings all that they have; the next one waits until it is paid.
+    pub(super) fn owe(&self, endpoint: Uuid, sender: Sender, per_second: f64, events: usize) {
+        self.owe_at(endpoint, sender, per_second, events, Instant::now());
+    }
+
+    fn enter_at(&self, endpoint: Uuid, sender: Sender, per_second: f64, now: Instant) -> Result<(), Fault> {
         let mut senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if senders.len() >= SENDERS_MAX {
             senders.retain(|_, at| *at > now);
@@ -42,13 +48,19 @@ impl Rates {
         }
         let at = senders.entry((endpoint, sender)).or_insert(now);
         let begun = (*at).max(now);
-        let next = begun + Duration::from_secs_f64(events as f64 / per_second);
-        // A batch that is larger than a second's worth is taken where nothing was before it.
+        let next = begun + Duration::from_secs_f64(1.0 / per_second);
+        // At less than one a second the first is taken too.
         if next > now + AHEAD && begun > now {
             return Err(too_many());
         }
         *at = next;
         Ok(())
+    }
+
+    fn owe_at(&self, endpoint: Uuid, sender: Sender, per_second: f64, events: usize, now: Instant) {
+        let mut senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = senders.entry((endpoint, sender)).or_insert(now);
+        *at = (*at).max(now) + Duration::from_secs_f64(events as f64 / per_second);
     }
 }
 
@@ -64,18 +76,18 @@ mod tests {
     #[test]
     fn a_sender_has_its_rate_and_others_have_theirs() {
         let (rates, start, endpoint) = (Rates::default(), Instant::now(), Uuid::from_u128(1));
-        let take = |sender: &str, events, ms| {
-            let sender = match sender {
-                "a" => IpAddr::from([10, 0, 0, 1]),
-                "b" => IpAddr::from([10, 0, 0, 2]),
-                _ => IpAddr::from([10, 0, 0, 3]),
-            };
-            rates.take_at(endpoint, sender, 10.0, events, start + Duration::from_millis(ms)).is_ok()
+        let sender = |name: u8| Sender::Address(IpAddr::from([10, 0, 0, name]));
+        let enter = |name, per_second, ms| {
+            rates.enter_at(endpoint, sender(name), per_second, start + Duration::from_millis(ms)).is_ok()
         };
-        assert!((0..10).all(|_| take("a", 1, 0)), "a second's worth at once");
-        assert!(!take("a", 1, 0));
-        assert!(take("b", 10, 0), "others are not held back");
-        assert!(take("a", 1, 100) && !take("a", 1, 100), "one more after a tenth of a second");
-        assert!(take("c", 50, 0) && !take("c", 1, 3000) && take("c", 1, 5000), "a large batch is paid for");
+        assert!((0..10).all(|_| enter(1, 10.0, 0)), "a second's worth at once");
+        assert!(!enter(1, 10.0, 0));
+        assert!(enter(2, 10.0, 0), "others are not held back");
+        assert!(enter(1, 10.0, 100) && !enter(1, 10.0, 100), "one more after a tenth of a second");
+        let bring = |name, events| rates.owe_at(endpoint, sender(name), 10.0, events, start);
+        assert!(enter(3, 10.0, 0));
+        bring(3, 49);
+        assert!(!enter(3, 10.0, 3000) && enter(3, 10.0, 5000), "a large batch is taken, and paid for");
+        assert!(enter(4, 0.1, 0) && !enter(4, 0.1, 9000) && enter(4, 0.1, 10_000), "less than one a second");
     }
 }

@@ -14,6 +14,8 @@ const BOUNDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1
 pub(crate) struct Counts {
     connections: Arc<AtomicU64>,
     routes: Mutex<BTreeMap<String, RouteCounts>>,
+    /// Taken and refused, by the endpoint that they came to.
+    events: Mutex<BTreeMap<String, (u64, u64)>>,
 }
 
 #[derive(Default, Clone)]
@@ -51,7 +53,26 @@ impl Counts {
         }
     }
 
+    /// `endpoint` is one of those that are declared.
+    pub fn events(&self, endpoint: &str, taken: usize, refused: usize) {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        if !events.contains_key(endpoint) {
+            events.insert(endpoint.to_owned(), (0, 0));
+        }
+        let Some(counts) = events.get_mut(endpoint) else { return };
+        (counts.0, counts.1) = (counts.0 + taken as u64, counts.1 + refused as u64);
+    }
+
     pub(super) fn tell(&self, page: &mut Page) {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let events: Vec<_> = events
+            .iter()
+            .flat_map(|(endpoint, counts)| [(endpoint, "taken", counts.0), (endpoint, "refused", counts.1)])
+            .collect();
+        let labels =
+            |(endpoint, outcome, _): &(&String, &str, u64)| [(*endpoint).clone(), (*outcome).to_owned()];
+        page.each(&names::COLLECT_EVENTS, &events, labels, |(_, _, count)| Some(*count as f64));
+
         page.one(&names::HTTP_CONNECTIONS, self.connections.load(Ordering::Relaxed) as f64);
         let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let by_code: Vec<_> = routes

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use thalweg_engine::collect::{Collector, SpoolStatus};
 use thalweg_engine::ids::{END_OF_TIME, Micros};
 use thalweg_engine::status::{
     CheckpointStatus, MemoryStatus, PartitionStatus, Status, StreamStatus, ViewStatus,
@@ -30,6 +31,7 @@ pub(crate) async fn answer(State(front): State<Arc<Front>>) -> Result<Response, 
     let mut page = Page::default();
     page.job(&database.status());
     page.queries(&database.queries());
+    page.collectors(&database.collectors());
     front.counts.tell(&mut page);
     page.process();
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], page.text).into_response())
@@ -122,6 +124,17 @@ impl Page {
         self.one(&names::QUERY_STARTED, queries.iter().map(|it| it.id).max().unwrap_or(0) as f64);
         let running = queries.iter().filter(|it| it.state == QueryState::Running).count();
         self.one(&names::QUERY_RUNNING, running as f64);
+    }
+
+    fn collectors(&mut self, collectors: &[Arc<Collector>]) {
+        let name = |it: &Arc<Collector>| [it.stream().name.clone()];
+        self.each(&names::COLLECT_LOST, collectors, name, |it| Some(it.lost() as f64));
+        let spools: Vec<_> =
+            collectors.iter().filter_map(|it| Some((it.stream().name.clone(), it.spool()?))).collect();
+        let name = |(stream, _): &(String, SpoolStatus)| [stream.clone()];
+        self.each(&names::SPOOL_RECORDS, &spools, name, |(_, spool)| Some(spool.records as f64));
+        self.each(&names::SPOOL_BYTES, &spools, name, |(_, spool)| Some(spool.bytes as f64));
+        self.each(&names::SPOOL_KAFKA_AWAY, &spools, name, |(_, spool)| flag(spool.is_away));
     }
 
     fn process(&mut self) {

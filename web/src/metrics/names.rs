@@ -69,6 +69,11 @@ metrics! {
     STORE_BYTES = Counter "thalweg_store_bytes_total" ["kind"] "What it has written and read by these: put, get";
     QUERY_STARTED = Counter "thalweg_query_started_total" [] "Queries, over Flight SQL and over HTTP, since the start";
     QUERY_RUNNING = Gauge "thalweg_query_running" [] "Queries that run";
+    COLLECT_LOST = Counter "thalweg_collect_lost_total" ["stream"] "Events that were answered 202 under ack = 'queued' and could not be made durable, since the start";
+    SPOOL_RECORDS = Gauge "thalweg_spool_records" ["stream"] "Events that wait on disk for Kafka to come back";
+    SPOOL_BYTES = Gauge "thalweg_spool_bytes" ["stream"] "What they weigh there";
+    SPOOL_KAFKA_AWAY = Gauge "thalweg_spool_kafka_away" ["stream"] "1 while events go into the spool";
+    COLLECT_EVENTS = Counter "thalweg_collect_events_total" ["endpoint", "outcome"] "Events brought, since the start: taken, refused";
     HTTP_CONNECTIONS = Gauge "thalweg_http_connections" [] "Open connections";
     HTTP_REQUESTS = Counter "thalweg_http_requests_total" ["route", "code"] "Requests answered";
     HTTP_DURATION = Histogram "thalweg_http_duration_seconds" ["route"] "From a request's headers to those of its answer";

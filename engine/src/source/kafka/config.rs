@@ -1,6 +1,8 @@
 //! From a stream's options to librdkafka's properties: our defaults, the user's properties over them, and the few that
 //! correctness needs, which nobody may change.
 
+use std::time::Duration;
+
 use rdkafka::ClientConfig;
 use rdkafka::config::{NativeClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
@@ -163,25 +165,27 @@ const SENDING: [&str; 6] = [
     "queue.buffering.",
 ];
 
-/// For a client that writes to the topic by transactions under a name of its own.
-pub(super) fn transactions_config(spec: &KafkaSpec, id: &str) -> Result<ClientConfig> {
-    let begins = |key: &str, with: &[&str]| with.iter().any(|prefix| key.starts_with(prefix));
-    let of_no_use = |key: &&String| !begins(key, &CONNECTION) && !begins(key, &SENDING);
-    if let Some(key) = spec.properties.keys().find(of_no_use) {
-        return Err(Error::Invalid(format!(
+/// Refuses properties that would be of no use to who sends.
+pub(super) fn check_sending(spec: &KafkaSpec) -> Result<()> {
+    let is_of_use = |key: &str| CONNECTION.iter().chain(&SENDING).any(|prefix| key.starts_with(prefix));
+    match spec.properties.keys().find(|key| !is_of_use(key)) {
+        None => Ok(()),
+        Some(key) => Err(Error::Invalid(format!(
             "a Kafka property cannot be set for what is sent. key={key:?}; those that begin with {} can, and those of the \
              connection: {}",
             SENDING.join(", "),
             CONNECTION.join(", ")
-        )));
+        ))),
     }
+}
+
+/// For a client that writes to the topic by transactions under a name of its own. What one that died has begun holds up
+/// those who read committed records for so long, if nobody takes over.
+pub(super) fn transactions_config(spec: &KafkaSpec, id: &str, lasts: Duration) -> Result<ClientConfig> {
     let mut config = producer_config(spec)?;
-    config.set("transactional.id", id);
-    // What a writer that died has begun holds up those who read committed records for so long, if nobody takes over.
-    config.set("transaction.timeout.ms", "300000").set("message.timeout.ms", "60000");
-    // A transaction is many records at once.
-    config.set("linger.ms", "5").set("batch.size", "1000000");
-    for (key, value) in spec.properties.iter().filter(|(key, _)| begins(key, &SENDING)) {
+    config.set("transactional.id", id).set("transaction.timeout.ms", lasts.as_millis().to_string());
+    for (key, value) in spec.properties.iter().filter(|(key, _)| SENDING.iter().any(|it| key.starts_with(it)))
+    {
         config.set(key, value);
     }
     Ok(config)

@@ -5,6 +5,7 @@
 //! last stable offset: where the first open transaction begins.
 
 mod config;
+mod courier;
 mod native;
 mod producer;
 mod reader;
@@ -21,9 +22,10 @@ use super::{Assignment, Discovery, PartitionRange, Reader, Reading};
 use crate::ids::{Micros, Offset, PartitionId};
 use crate::spec::{KafkaSpec, Start};
 use crate::{Error, ErrorKind, Result};
+pub(crate) use courier::{Courier, Parcel};
 use native::Consumer;
 pub use producer::Outgoing;
-pub(crate) use producer::Producer;
+pub(crate) use producer::{Producer, Sent};
 use reader::KafkaReader;
 pub use transactions::{Sending, Transactions, Written};
 

@@ -13,11 +13,19 @@ use rdkafka::bindings as ffi;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::NativeClientConfig;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaType;
 
 use crate::ids::{Micros, Offset, PartitionId};
 use crate::source::NO_TIMESTAMP;
+
+/// Whether a record that was not acknowledged can't be in the topic, for it was never sent.
+pub(super) fn never_left(message: &BorrowedMessage<'_>) -> bool {
+    // SAFETY: the message is alive as long as the borrow is.
+    let status = unsafe { ffi::rd_kafka_message_status(message.ptr()) };
+    status == ffi::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
+}
 
 /// A state of the connection that lasts is warned of again after this long.
 const WARN_EVERY: Duration = Duration::from_secs(60);

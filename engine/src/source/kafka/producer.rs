@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::oneshot;
 
 use super::config::producer_config;
+use super::native;
 use crate::ids::Micros;
 use crate::spec::KafkaSpec;
 use crate::{Error, Result};
@@ -26,12 +28,31 @@ pub(crate) struct Producer {
     producer: ThreadedProducer<Deliveries>,
 }
 
+/// What became of records that were sent.
+#[derive(Debug)]
+pub(crate) enum Sent {
+    /// All are durable.
+    All,
+    /// These have never left this process; the others, if there are any, are durable.
+    Kept { records: Vec<Outgoing>, reason: String },
+    /// Some may be there, and others not.
+    Unsure(String),
+}
+
 /// The records of one call, as long as some of them are on their way.
 struct Delivery {
     left: AtomicUsize,
-    failure: Mutex<Option<String>>,
+    failed: Mutex<Failed>,
     /// Taken by whoever brings the last one.
     done: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+#[derive(Default)]
+struct Failed {
+    reason: Option<String>,
+    /// One has left, and nobody knows whether it arrived.
+    unsure: bool,
+    kept: Vec<Outgoing>,
 }
 
 struct Deliveries;
@@ -46,16 +67,28 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = Arc<Delivery>;
 
     fn delivery(&self, delivered: &DeliveryResult<'_>, delivery: Arc<Delivery>) {
-        let failure = delivered.as_ref().err().map(|(error, _)| error.to_string());
-        delivery.arrived(1, failure);
+        if let Err((error, message)) = delivered {
+            let kept = native::never_left(message).then(|| Outgoing {
+                key: message.key().map(<[u8]>::to_vec),
+                value: message.payload().unwrap_or_default().to_vec(),
+            });
+            delivery.failed(error.to_string(), kept);
+        }
+        delivery.arrived(1);
     }
 }
 
 impl Delivery {
-    fn arrived(&self, records: usize, failure: Option<String>) {
-        if let Some(failure) = failure {
-            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+    fn failed(&self, reason: String, kept: Option<Outgoing>) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.reason.get_or_insert(reason);
+        match kept {
+            Some(record) => failed.kept.push(record),
+            None => failed.unsure = true,
         }
+    }
+
+    fn arrived(&self, records: usize) {
         if self.left.fetch_sub(records, Ordering::AcqRel) == records {
             let done = self.done.lock().unwrap_or_else(PoisonError::into_inner).take();
             // Whoever waited may have gone.
@@ -73,43 +106,52 @@ impl Producer {
         Ok(Producer { topic: spec.topic.clone(), producer })
     }
 
-    /// Returns when all of them are durable. After an error some may be, and others not.
-    pub async fn send(&self, records: &[Outgoing], timestamp: Micros) -> Result<()> {
-        let Some(count) = Some(records.len()).filter(|&count| count > 0) else { return Ok(()) };
+    /// Returns when it is known what became of all of them.
+    pub async fn send(&self, records: Vec<Outgoing>, timestamp: Micros) -> Result<Sent> {
+        if records.is_empty() {
+            return Ok(Sent::All);
+        }
         let (done, all_arrived) = oneshot::channel();
         let delivery = Arc::new(Delivery {
-            left: AtomicUsize::new(count),
-            failure: Mutex::new(None),
+            left: AtomicUsize::new(records.len()),
+            failed: Mutex::default(),
             done: Mutex::new(Some(done)),
         });
-        for (sent, Outgoing { key, value }) in records.iter().enumerate() {
-            let record = BaseRecord::with_opaque_to(&self.topic, Arc::clone(&delivery))
+        let mut records = records.into_iter();
+        while let Some(record) = records.next() {
+            let Outgoing { key, value } = &record;
+            let sending = BaseRecord::with_opaque_to(&self.topic, Arc::clone(&delivery))
                 .payload(value.as_slice())
                 .timestamp(timestamp / 1000);
-            let record = match key {
-                Some(key) => record.key(key.as_slice()),
-                None => record,
+            let sending = match key {
+                Some(key) => sending.key(key.as_slice()),
+                None => sending,
             };
-            if let Err((error, _)) = self.producer.send(record) {
+            if let Err((error, _)) = self.producer.send(sending) {
                 let reason = match error.rdkafka_error_code() {
                     Some(RDKafkaErrorCode::QueueFull) => "more waits for the broker than may".to_owned(),
                     _ => error.to_string(),
                 };
                 // Those behind it are not tried: they would come before it.
-                delivery.arrived(count - sent, Some(reason));
+                let behind: Vec<_> = std::iter::once(record).chain(records).collect();
+                let count = behind.len();
+                behind.into_iter().for_each(|record| delivery.failed(reason.clone(), Some(record)));
+                delivery.arrived(count);
                 break;
             }
         }
         all_arrived.await.map_err(|_| Error::Internal("a delivery was never told of".into()))?;
-        match delivery.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            None => Ok(()),
-            Some(reason) => {
-                let topic = &self.topic;
-                Err(Error::Unavailable(format!(
-                    "Kafka did not take the records. topic={topic:?}, reason={reason:?}"
-                )))
-            }
-        }
+        let Failed { reason, unsure, kept } =
+            std::mem::take(&mut *delivery.failed.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(match reason {
+            None => Sent::All,
+            Some(reason) if unsure => Sent::Unsure(reason),
+            Some(reason) => Sent::Kept { records: kept, reason },
+        })
+    }
+
+    pub fn topic(&self) -> &str {
+        &self.topic
     }
 }
 

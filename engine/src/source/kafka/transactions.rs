@@ -19,14 +19,29 @@ use rdkafka::producer::{
 use rdkafka::{ClientContext, Offset as Place, TopicPartitionList};
 use uuid::Uuid;
 
-use super::config::{connection_config, transactions_config};
+use super::config::{check_sending, connection_config, transactions_config};
+use crate::ids::Micros;
 use crate::secrets::Secrets;
 use crate::spec::KafkaSpec;
 use crate::{Error, Result};
 
-/// How long a broker may take to answer, and at first.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long a broker may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// To answer, and at first.
+    pub answers: Duration,
+    pub first: Duration,
+    /// With a transaction from its beginning to its end.
+    pub transaction: Duration,
+}
+
+/// A sink sends as much at once as closes.
+const OF_SINKS: Patience = Patience {
+    answers: Duration::from_secs(30),
+    first: Duration::from_secs(10),
+    transaction: Duration::from_secs(300),
+};
+
 /// How long a record waits for room in the queue of those on their way.
 const ROOM_LOOKED_FOR_EVERY: Duration = Duration::from_millis(2);
 
@@ -36,6 +51,7 @@ pub struct Transactions {
     producer: ThreadedProducer<Sent>,
     consumer: BaseConsumer<Sent>,
     instance: Uuid,
+    patience: Patience,
     fate: Arc<Fate>,
 }
 
@@ -52,6 +68,8 @@ pub struct Sending<'a> {
     pub partition: Option<i32>,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
+    /// That of its sending, without it.
+    pub timestamp: Option<Micros>,
     pub headers: &'a BTreeMap<&'static str, String>,
 }
 
@@ -96,7 +114,9 @@ impl ProducerContext for Sent {
 impl Transactions {
     /// Refuses what no broker need be asked for.
     pub fn check(spec: &KafkaSpec, secrets: &Secrets, id: &str) -> Result<()> {
-        transactions_config(&resolved(spec, secrets)?, id)?
+        let spec = resolved(spec, secrets)?;
+        check_sending(&spec)?;
+        transactions_config(&spec, id, OF_SINKS.transaction)?
             .create_native_config()
             .map(drop)
             .map_err(|error| refused(&error))
@@ -110,21 +130,30 @@ impl Transactions {
         id: &str,
         instance: Uuid,
     ) -> Result<(Transactions, Option<Written>)> {
-        let spec = resolved(spec, secrets)?;
-        let config = transactions_config(&spec, id)?;
+        Transactions::open_resolved(&resolved(spec, secrets)?, id, instance, OF_SINKS)
+    }
+
+    /// The same with properties that have values in place of references.
+    pub(super) fn open_resolved(
+        spec: &KafkaSpec,
+        id: &str,
+        instance: Uuid,
+        patience: Patience,
+    ) -> Result<(Transactions, Option<Written>)> {
+        let config = transactions_config(spec, id, patience.transaction)?;
         let fate = Arc::new(Fate::default());
         let producer: ThreadedProducer<Sent> =
             config.create_with_context(Sent(Arc::clone(&fate))).map_err(|error| refused(&error))?;
         let quiet = Sent(Arc::clone(&fate));
-        let mut reading = connection_config(&spec);
+        let mut reading = connection_config(spec);
         reading.set("group.id", id).set("isolation.level", "read_committed");
         let consumer: BaseConsumer<Sent> =
             reading.create_with_context(quiet).map_err(|error| refused(&error))?;
         let topic = spec.topic.clone();
-        let transactions = Transactions { topic, producer, consumer, instance, fate };
+        let transactions = Transactions { topic, producer, consumer, instance, patience, fate };
         transactions
             .producer
-            .init_transactions(FIRST_ANSWER_WITHIN)
+            .init_transactions(patience.first)
             .map_err(|error| transactions.failed(&error))?;
         let place = transactions.place()?;
         Ok((transactions, place))
@@ -133,8 +162,10 @@ impl Transactions {
     fn place(&self) -> Result<Option<Written>> {
         let mut asked = TopicPartitionList::new();
         asked.add_partition(&self.topic, 0);
-        let told =
-            self.consumer.committed_offsets(asked, ANSWER_WITHIN).map_err(|error| self.failed(&error))?;
+        let told = self
+            .consumer
+            .committed_offsets(asked, self.patience.answers)
+            .map_err(|error| self.failed(&error))?;
         Ok(told.elements().first().and_then(|told| match told.offset() {
             Place::Offset(place) => Some(Written { place, by: Uuid::try_parse(told.metadata()).ok() }),
             _ => None,
@@ -147,7 +178,7 @@ impl Transactions {
     }
 
     pub fn partitions(&self) -> Result<i32> {
-        let told = self.producer.client().fetch_metadata(Some(&self.topic), ANSWER_WITHIN);
+        let told = self.producer.client().fetch_metadata(Some(&self.topic), self.patience.answers);
         let told = told.map_err(|error| self.failed(&error))?;
         Ok(told.topics().first().map_or(0, |topic| topic.partitions().len()) as i32)
     }
@@ -161,9 +192,8 @@ impl Transactions {
         let mut outgoing = BaseRecord::<[u8], [u8]>::to(&self.topic).headers(headers);
         outgoing.payload = record.value;
         outgoing.partition = record.partition;
-        if let Some(key) = record.key {
-            outgoing = outgoing.key(key);
-        }
+        outgoing.key = record.key;
+        outgoing.timestamp = record.timestamp.map(|micros| micros / 1000);
         loop {
             match self.producer.send(outgoing) {
                 Ok(()) => return Ok(()),
@@ -190,11 +220,11 @@ impl Transactions {
         if let Some(mut place) = places.find_partition(&self.topic, 0) {
             place.set_metadata(self.instance.simple().to_string());
         }
-        self.producer.flush(ANSWER_WITHIN * 4).map_err(|error| self.failed(&error))?;
+        self.producer.flush(self.patience.answers * 4).map_err(|error| self.failed(&error))?;
         self.look()?;
         let failed = |error: KafkaError| self.failed(&error);
-        self.producer.send_offsets_to_transaction(&places, &group, ANSWER_WITHIN).map_err(failed)?;
-        self.producer.commit_transaction(ANSWER_WITHIN).map_err(failed)
+        self.producer.send_offsets_to_transaction(&places, &group, self.patience.answers).map_err(failed)?;
+        self.producer.commit_transaction(self.patience.answers).map_err(failed)
     }
 
     /// Whether all of it has arrived so far.

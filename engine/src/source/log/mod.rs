@@ -18,6 +18,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -35,12 +36,38 @@ const SUFFIX: &str = "redb";
 pub struct Logs {
     folder: Option<PathBuf>,
     open: Arc<Mutex<BTreeMap<Uuid, Weak<Log>>>>,
+    spools: Option<Spools>,
+}
+
+/// Where what Kafka does not take waits for it, a file for each stream.
+#[derive(Debug, Clone)]
+pub struct Spools {
+    pub folder: PathBuf,
+    /// Of each.
+    pub bytes_max: u64,
 }
 
 impl Logs {
     /// Without a folder there is no place for a log, and a stream that wants one is refused.
     pub fn below(folder: Option<PathBuf>) -> Logs {
-        Logs { folder, open: Arc::default() }
+        Logs { folder, ..Logs::default() }
+    }
+
+    pub fn with_spools(self, spools: Option<Spools>) -> Logs {
+        Logs { spools, ..self }
+    }
+
+    /// The spool of a stream over Kafka, made where there is none; `None` where there is no place for it.
+    pub(crate) fn spool(&self, stream: Uuid) -> Result<Option<Log>> {
+        let Some(Spools { folder, bytes_max }) = &self.spools else { return Ok(None) };
+        // What was sent on is let go of at once.
+        let spec = LogSpec { stream, partitions: 1, retention: Duration::ZERO, size_max: *bytes_max };
+        Log::open(&file(folder, stream), &spec).map(Some)
+    }
+
+    /// Whether something may wait in it.
+    pub(crate) fn has_spool(&self, stream: Uuid) -> bool {
+        self.spools.as_ref().is_some_and(|spools| file(&spools.folder, stream).exists())
     }
 
     /// The stream's log, made where there is none.
@@ -64,17 +91,17 @@ impl Logs {
     /// Of a stream that has been dropped.
     pub(crate) fn forget(&self, stream: Uuid) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&stream);
-        if let Some(folder) = &self.folder {
-            remove(&file(folder, stream));
-        }
+        self.folders().for_each(|folder| remove(&file(folder, stream)));
+    }
+
+    fn folders(&self) -> impl Iterator<Item = &PathBuf> {
+        self.folder.iter().chain(self.spools.iter().map(|spools| &spools.folder))
     }
 
     /// Deletes what a crash between a `DROP STREAM` and its end has left.
     pub(crate) fn keep_only(&self, streams: &[Uuid]) {
-        let Some(found) = self.folder.as_ref().and_then(|folder| std::fs::read_dir(folder).ok()) else {
-            return;
-        };
-        for path in found.flatten().map(|entry| entry.path()) {
+        let found = self.folders().filter_map(|folder| std::fs::read_dir(folder).ok());
+        for path in found.flat_map(|entries| entries.flatten()).map(|entry| entry.path()) {
             let name = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
             let is_log = path.extension().is_some_and(|suffix| suffix == SUFFIX);
             if is_log && name.is_some_and(|stream: Uuid| !streams.contains(&stream)) {

@@ -15,6 +15,7 @@ use super::block;
 use super::store::{Content, Failed, Store, Trim};
 use crate::collect::Outgoing;
 use crate::ids::{Micros, Offset, PartitionId};
+use crate::source::Parcel;
 use crate::spec::LogSpec;
 use crate::{Error, Result};
 
@@ -231,6 +232,47 @@ impl Log {
             }
         }
         state.committed = Some(committed);
+    }
+
+    /// Lets go at once of what is before the offset, in the only partition of a log.
+    pub fn let_go(&self, through: i64) -> Result<()> {
+        self.committed(&[(PartitionId(0), Offset(through))]);
+        let trim = Trim { before: Micros::MAX, bytes_over: 0, below: vec![through] };
+        loop {
+            let first = self.range(PartitionId(0))?.start;
+            let content = self.store().commit(&BTreeMap::new(), Some(&trim));
+            let content = content.map_err(|failed| self.recover(failed))?;
+            self.state().is_now(content);
+            // A commit takes so many blocks at most.
+            let start = self.range(PartitionId(0))?.start;
+            if start == first || start >= through {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What waits in the only partition of a log, from the offset on.
+    pub fn waiting(&self, from: i64, records_max: usize, bytes_max: usize) -> Result<Vec<Parcel>> {
+        let (mut parcels, mut bytes) = (vec![], 0);
+        self.store().read(0, from, |_, record| {
+            bytes += record.value.len();
+            parcels.push(Parcel {
+                timestamp: record.timestamp,
+                key: record.key.map(<[u8]>::to_vec),
+                value: record.value.to_vec(),
+            });
+            parcels.len() < records_max && bytes < bytes_max
+        })?;
+        Ok(parcels)
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.state().bytes
+    }
+
+    /// When this file was made, which another one in its place was not.
+    pub fn made(&self, now: Micros) -> Result<u64> {
+        self.store().made(now.unsigned_abs())
     }
 
     pub fn ranges(&self) -> Vec<Range<i64>> {

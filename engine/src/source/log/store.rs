@@ -25,6 +25,8 @@ const ENDS: TableDefinition<'_, u32, (u64, u64)> = TableDefinition::new("ends");
 const WHOLE: TableDefinition<'_, &str, u64> = TableDefinition::new("whole");
 /// The bytes of all blocks.
 const BYTES: &str = "bytes";
+/// When the file was made.
+const MADE: &str = "made";
 
 /// Of the file in memory: what was written last is read at once, and little else is read.
 const CACHE_BYTES: usize = 16 << 20;
@@ -102,6 +104,23 @@ impl Store {
             }
             work.commit()?;
             Ok(Content { ranges, bytes })
+        })
+    }
+
+    /// Kept since the first call.
+    pub fn made(&self, now: u64) -> Result<u64> {
+        self.doing(|database| {
+            let work = database.begin_write()?;
+            let made = {
+                let mut whole = work.open_table(WHOLE)?;
+                let known = whole.get(MADE)?.map(|made| made.value());
+                if known.is_none() {
+                    whole.insert(MADE, now)?;
+                }
+                known.unwrap_or(now)
+            };
+            work.commit()?;
+            Ok(made)
         })
     }
 

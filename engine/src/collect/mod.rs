@@ -1,8 +1,11 @@
 //! Records on their way into a stream from outside: judged as the stream will judge them, then put into its topic or its
 //! log.
 //!
-//! Owns: that nothing is put there which the stream would refuse. Leaves to others: where the records come from, who may
-//! bring them, and in which form (`web`).
+//! Owns: that nothing is put there which the stream would refuse, and what becomes of records while Kafka is away. Leaves
+//! to others: where the records come from, who may bring them, and in which form (`web`).
+
+mod queued;
+mod way;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,9 +15,12 @@ use crate::ids::PartitionId;
 use crate::job::Intake;
 use crate::secrets::Secrets;
 pub use crate::source::Outgoing;
-use crate::source::{Log, Logs, Producer, RawBatch};
+use crate::source::{Log, Logs, RawBatch};
 use crate::spec::{KafkaSpec, SourceSpec, StreamSpec};
 use crate::{Error, Result};
+use queued::Queued;
+pub use way::SpoolStatus;
+use way::Way;
 
 /// Cheap to share; any number of callers at once.
 pub struct Collector {
@@ -23,11 +29,13 @@ pub struct Collector {
     destination: Destination,
     /// Those that nobody uses just now.
     judges: Mutex<Vec<Intake>>,
+    /// What was taken and is not on its way yet.
+    queued: Queued,
 }
 
 /// Where records are put.
 enum Destination {
-    Topic(Producer),
+    Topic(Arc<Way>),
     Log(Arc<Log>),
 }
 
@@ -45,7 +53,8 @@ impl Collector {
         let destination = match &stream.source {
             SourceSpec::Kafka(spec) => {
                 let properties = secrets.resolve(&spec.properties)?;
-                Destination::Topic(Producer::new(&KafkaSpec { properties, ..spec.clone() })?)
+                let spec = KafkaSpec { properties, ..spec.clone() };
+                Destination::Topic(Way::open(&stream, spec, logs.spool(stream.id)?, Arc::clone(&clock))?)
             }
             SourceSpec::Log(spec) => Destination::Log(logs.open(spec)?),
             SourceSpec::Generator(_) | SourceSpec::Files(_) | SourceSpec::Unplanned(_) => {
@@ -55,7 +64,7 @@ impl Collector {
                 )));
             }
         };
-        Ok(Collector { stream, clock, destination, judges: Mutex::default() })
+        Ok(Collector { stream, clock, destination, judges: Mutex::default(), queued: Queued::default() })
     }
 
     pub fn stream(&self) -> &Arc<StreamSpec> {
@@ -86,8 +95,27 @@ impl Collector {
     pub async fn put(&self, records: Vec<Outgoing>) -> Result<()> {
         let now = self.clock.wall();
         match &self.destination {
-            Destination::Topic(producer) => producer.send(&records, now).await,
+            Destination::Topic(way) => way.put(records, now).await,
             Destination::Log(log) => log.put(records, now).await,
+        }
+    }
+
+    /// Returns when they are in memory, behind those that were queued before. What then can't be made durable is lost, and
+    /// counted.
+    pub fn queue(self: &Arc<Self>, records: Vec<Outgoing>) -> Result<()> {
+        queued::queue(self, records)
+    }
+
+    /// Of those that were queued, since the start.
+    pub fn lost(&self) -> u64 {
+        self.queued.lost()
+    }
+
+    /// What waits for Kafka to come back; `None` where nothing can.
+    pub fn spool(&self) -> Option<SpoolStatus> {
+        match &self.destination {
+            Destination::Topic(way) => way.spool(),
+            Destination::Log(_) => None,
         }
     }
 }
