@@ -16,12 +16,21 @@ use thalweg_sql::{Error, Result};
 use uuid::Uuid;
 
 /// How far a sink has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Place {
     /// All that closed by it is there.
     pub after: Epoch,
-    /// Of an epoch behind it, so many deliveries are there.
-    pub begun: Option<(Epoch, usize)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<Begun>,
+}
+
+/// Of an epoch behind the place, so many deliveries are there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    pub epoch: Epoch,
+    pub sent: usize,
+    /// The key of the last one.
+    pub last: String,
 }
 
 impl Place {
@@ -31,15 +40,13 @@ impl Place {
 
     /// How many deliveries of an epoch are there.
     pub fn sent_of(&self, epoch: Epoch) -> usize {
-        self.begun.filter(|(begun, _)| *begun == epoch).map_or(0, |(_, sent)| sent)
+        self.begun.as_ref().filter(|begun| begun.epoch == epoch).map_or(0, |begun| begun.sent)
     }
-}
 
-#[derive(Serialize, Deserialize)]
-struct PlaceFile {
-    after: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    begun: Option<(u64, usize)>,
+    /// Whether the last delivery that is there was another than one that would have its number now.
+    pub fn is_other(&self, key: &str) -> bool {
+        self.begun.as_ref().is_some_and(|begun| begun.last != key)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,15 +74,14 @@ impl Keep {
 
     /// From the beginning, where nothing was noted.
     pub async fn place(&self) -> Result<Place> {
-        let Some(bytes) = self.get("place.json").await? else { return Ok(Place::default()) };
-        let PlaceFile { after, begun } = self.read("place.json", &bytes)?;
-        Ok(Place { after: Epoch(after), begun: begun.map(|(epoch, sent)| (Epoch(epoch), sent)) })
+        match self.get("place.json").await? {
+            Some(bytes) => self.read("place.json", &bytes),
+            None => Ok(Place::default()),
+        }
     }
 
-    pub async fn note(&self, place: Place) -> Result<()> {
-        let begun = place.begun.map(|(epoch, sent)| (epoch.0, sent));
-        let file = PlaceFile { after: place.after.0, begun };
-        self.put("place.json", serde_json::to_vec(&file)).await?;
+    pub async fn note(&self, place: &Place) -> Result<()> {
+        self.put("place.json", serde_json::to_vec(place)).await?;
         self.root.failpoints().hit(Step::SinkNoted);
         Ok(())
     }

@@ -26,7 +26,7 @@ use thalweg_engine::ids::Epoch;
 use thalweg_engine::secrets::Secrets;
 use thalweg_engine::source::Transactions;
 use thalweg_sql::parse::Order;
-use thalweg_sql::session::{Database, DeadLetter, Into, Sending, Sink, SinkStatus};
+use thalweg_sql::session::{Database, DeadLetter, Into, Sending, Sink, SinkState, SinkStatus};
 use thalweg_sql::{Error, Result};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
@@ -151,17 +151,19 @@ impl Sinks {
 
 #[async_trait]
 impl Sending for Sinks {
-    fn check(&self, sink: &Sink) -> Result<()> {
+    async fn check(&self, sink: &Sink) -> Result<()> {
         match &sink.into {
             Into::Kafka { topic, .. } => {
-                Ok(Transactions::check(topic, &self.world.secrets, &topic::name_of(sink))?)
+                Transactions::check(topic, &self.world.secrets, &topic::name_of(sink))?;
+                let (topic, secrets) = (topic.clone(), self.world.secrets.clone());
+                topic::waiting(move || Transactions::find(&topic, &secrets)).await
             }
             Into::Webhook(webhook) => webhook::check(webhook, &self.world),
         }
     }
 
     async fn begin(&self, sink: &Sink, after: Epoch) -> Result<()> {
-        Keep::of(&self.world.root, sink.id).note(Place::behind(after)).await
+        Keep::of(&self.world.root, sink.id).note(&Place::behind(after)).await
     }
 
     fn changed(&self) {
@@ -200,7 +202,10 @@ impl Sending for Sinks {
             Order::Pause => format!("sink {name} is paused; what closes waits in the lake"),
             Order::Resume => format!("sink {name} goes on"),
             Order::Resend => {
-                format!("{} dead letters of sink {name} are sent again", task.board.status().dead_letters)
+                let SinkStatus { dead_letters, state, .. } = task.board.status();
+                let when =
+                    if state == SinkState::Paused { " once it goes on: ALTER SINK … RESUME" } else { "" };
+                format!("{dead_letters} dead letters of sink {name} are sent again{when}")
             }
         })
     }

@@ -18,13 +18,15 @@ use uuid::Uuid;
 
 use crate::World;
 use crate::json;
-use crate::keep::{Keep, Place};
+use crate::keep::{Begun, Keep, Place};
 use crate::topic::{self, Topic};
 use crate::webhook::{self, Answer, Delivery, Poster};
 
 /// Between attempts.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// As long as the other side may ask for.
+const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 /// A topic knows its place by itself, as long as it has it.
 const NOTED_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(1)];
 /// More than these, or than these bytes, are more than somebody would look through.
@@ -51,7 +53,7 @@ impl Board {
             view: sink.view(),
             into: sink.into_text(),
             target: sink.target(),
-            state: SinkState::Running,
+            state: SinkState::Starting,
             confirmed,
             epoch: confirmed,
             rows: 0,
@@ -139,8 +141,8 @@ impl Running {
             keep: Keep::of(&world.root, sink.id),
             board,
             wanted,
+            noted: (place.clone(), Instant::now()),
             place,
-            noted: (place, Instant::now()),
             resent: 0,
         }
     }
@@ -159,7 +161,7 @@ impl Running {
                 }
                 continue;
             }
-            let before = self.place;
+            let before = self.place.clone();
             let Err(stop) = self.go_on().await;
             if self.place != before {
                 failures = 0;
@@ -285,10 +287,17 @@ impl Running {
             let ready = |waiting: &[Bytes]| waiting.len() >= webhook.batch || is_last && !waiting.is_empty();
             while ready(&waiting) {
                 let rows: Vec<Bytes> = waiting.drain(..webhook.batch.min(waiting.len())).collect();
-                if number >= self.place.sent_of(unit.through) {
-                    let delivery = poster.delivery(&self.sink, unit.through, number, &rows)?;
+                let sent = self.place.sent_of(unit.through);
+                let delivery = poster.delivery(&self.sink, unit.through, number, &rows)?;
+                if number + 1 == sent && self.place.is_other(&delivery.key) {
+                    // Some of its rows have left the lake since, so the others are counted anew.
+                    self.place.begun = None;
+                    return Err(Stop::Told);
+                }
+                if number >= sent {
                     let outcome = self.deliver(poster, &delivery).await?;
-                    self.place.begun = Some((unit.through, number + 1));
+                    self.place.begun =
+                        Some(Begun { epoch: unit.through, sent: number + 1, last: delivery.key });
                     match outcome {
                         Outcome::Taken => self.arrived(rows.len() as u64),
                         Outcome::Buried => self.stop_at_too_many()?,
@@ -408,7 +417,7 @@ impl Running {
             };
             self.failed(&Error::new(ErrorKind::Unavailable, reason), SinkState::Retrying);
             let own = FIRST_WAIT.saturating_mul(1 << failures.min(16));
-            let wait = wait.unwrap_or_default().max(own).min(LONGEST_WAIT);
+            let wait = wait.unwrap_or_default().min(LONGEST_ASKED).max(own.min(LONGEST_WAIT));
             failures += 1;
             if tokio::time::timeout(wait, self.wanted.changed()).await.is_ok() {
                 return Err(Stop::Told);
@@ -446,16 +455,16 @@ impl Running {
 
     /// INV-30: how far it has come, where that is due.
     async fn note(&mut self, now: bool) -> Result<()> {
-        let (place, at) = self.noted;
+        let (place, at) = &self.noted;
         let every = match self.sink.into {
             Into::Kafka { .. } => NOTED_EVERY[0],
             Into::Webhook(_) => NOTED_EVERY[1],
         };
-        if place == self.place || !now && at.elapsed() < every {
+        if *place == self.place || !now && at.elapsed() < every {
             return Ok(());
         }
-        self.keep.note(self.place).await?;
-        self.noted = (self.place, Instant::now());
+        self.keep.note(&self.place).await?;
+        self.noted = (self.place.clone(), Instant::now());
         self.board.lock().0.confirmed = self.place.after;
         Ok(())
     }

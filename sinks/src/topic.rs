@@ -145,7 +145,7 @@ impl Topic {
 }
 
 /// On a thread that may wait for a broker.
-async fn waiting<T: Send + 'static>(
+pub async fn waiting<T: Send + 'static>(
     asks: impl FnOnce() -> thalweg_engine::Result<T> + Send + 'static,
 ) -> Result<T> {
     let answer = tokio::task::spawn_blocking(asks).await;

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, StatusCode, redirect};
 use ring::{digest, hmac};
+use serde::de::IgnoredAny;
 use serde_json::Value;
+use serde_json::value::RawValue;
+use thalweg_engine::ErrorKind;
 use thalweg_engine::ids::{Epoch, Micros};
 use thalweg_engine::secrets::Secrets;
 use thalweg_sql::session::{Sink, Webhook, holes};
@@ -49,9 +52,10 @@ pub enum Answer {
 /// Refuses what may not be posted to, and what can't be posted.
 pub fn check(webhook: &Webhook, world: &World) -> Result<()> {
     if !world.webhooks.iter().any(|allowed| is_below(&webhook.url, allowed)) {
+        // The rest of it may be a secret.
         let origin = webhook.url.origin().ascii_serialization();
         return Err(Error::invalid(format!("rows may not be posted to {origin}"))
-            .hint(format!("whoever starts the server says where to: --webhooks {}", webhook.url)));
+            .hint(format!("whoever starts the server says where to: --webhooks {origin}/…")));
     }
     if let Some(template) = &webhook.template {
         if let Err(error) = serde_json::from_str::<Value>(&filled(template, |_| "0".into())) {
@@ -126,9 +130,16 @@ impl Poster {
         }
         let body = match (&self.webhook.template, rows) {
             (Some(template), [row]) => {
-                let row: Value = serde_json::from_slice(row)
+                let values: BTreeMap<String, &RawValue> = serde_json::from_slice(row)
                     .map_err(|error| Error::internal(format!("a row is no JSON: {error}")))?;
-                filled(template, |column| text_of(&row[column]))
+                let body =
+                    filled(template, |column| values.get(column).map_or("null".into(), |it| text_of(it)));
+                if serde_json::from_str::<IgnoredAny>(&body).is_err() {
+                    return Err(Error::new(ErrorKind::BadData, "the template makes no JSON of a row")
+                        .detail(format!("the body would be {body}"))
+                        .hint("a column of text stands within quotes: \"{{product}}\""));
+                }
+                body
             }
             _ => {
                 let (sink, view) = (Value::from(self.sink.as_str()), Value::from(self.view.as_str()));
@@ -247,17 +258,17 @@ fn filled(template: &str, mut value: impl FnMut(&str) -> String) -> String {
     text
 }
 
-/// A value within JSON: of a text what stands between its quotes.
-fn text_of(value: &Value) -> String {
-    let text = value.to_string();
-    match value {
-        Value::String(_) => text[1..text.len() - 1].to_owned(),
-        // In a text it would have quotes of its own.
-        Value::Array(_) | Value::Object(_) => {
+/// A value within JSON: of a text what stands between its quotes, and of what is made of several values their text, which
+/// would have quotes of its own; a number with all of its digits.
+fn text_of(value: &RawValue) -> String {
+    let text = value.get();
+    match text.as_bytes().first() {
+        Some(b'"') => text[1..text.len() - 1].to_owned(),
+        Some(b'{' | b'[') => {
             let quoted = Value::from(text).to_string();
             quoted[1..quoted.len() - 1].to_owned()
         }
-        _ => text,
+        _ => text.to_owned(),
     }
 }
 
@@ -279,11 +290,12 @@ mod tests {
 
     #[test]
     fn a_template_is_filled_with_what_json_needs() {
-        let row: Value = serde_json::from_str(r#"{"product":"a \"b\"","n":3,"at":null}"#).unwrap();
+        let row = r#"{"product":"a \"b\"","n":12345678901234567890.0123456789,"at":null}"#;
+        let row: BTreeMap<String, &RawValue> = serde_json::from_str(row).unwrap();
         let template = r#"{"text": "{{ product }} × {{n}} {{at}} {{", "n": {{n}}}"#;
         assert_eq!(
-            filled(template, |column| text_of(&row[column])),
-            r#"{"text": "a \"b\" × 3 null {{", "n": 3}"#
+            filled(template, |column| text_of(row[column])),
+            r#"{"text": "a \"b\" × 12345678901234567890.0123456789 null {{", "n": 12345678901234567890.0123456789}"#
         );
     }
 

@@ -166,6 +166,10 @@ impl Common {
             given => given.to_vec(),
         };
         let memory_bytes = self.memory.unwrap_or_else(|| (memory::available() / 2).max(MEMORY_LEAST));
+        let posted = |url: &&Url| !matches!(url.scheme(), "http" | "https");
+        if let Some(url) = self.webhooks.iter().find(posted) {
+            return Err(anyhow!("--webhooks {url}: rows are posted to addresses of http and https"));
+        }
         ensure!(memory_bytes >= MEMORY_LEAST, "--memory is at least {} MiB", MEMORY_LEAST >> 20);
         Ok(Settings {
             epoch: self.epoch,

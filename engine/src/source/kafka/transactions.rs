@@ -35,6 +35,8 @@ pub(super) struct Patience {
     pub transaction: Duration,
 }
 
+const UNDONE_WITHIN: Duration = Duration::from_secs(5);
+
 /// A sink sends as much at once as closes.
 const OF_SINKS: Patience = Patience {
     answers: Duration::from_secs(30),
@@ -120,6 +122,26 @@ impl Transactions {
             .create_native_config()
             .map(drop)
             .map_err(|error| refused(&error))
+    }
+
+    /// Asks for the topic: an error if nobody answers, or there is none.
+    pub fn find(spec: &KafkaSpec, secrets: &Secrets) -> Result<()> {
+        let spec = resolved(spec, secrets)?;
+        let heard = Sent(Arc::default());
+        let consumer: BaseConsumer<Sent> =
+            connection_config(&spec).create_with_context(heard.clone()).map_err(|error| refused(&error))?;
+        let told = consumer.fetch_metadata(Some(&spec.topic), OF_SINKS.first).map_err(|error| {
+            let said = heard.0.said.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let reason = said.unwrap_or_else(|| error.to_string());
+            Error::Unavailable(format!("no broker answers. brokers={:?}, reason={reason:?}", spec.brokers))
+        })?;
+        match told.topics().first() {
+            Some(topic) if topic.error().is_none() && !topic.partitions().is_empty() => Ok(()),
+            _ => Err(Error::Invalid(format!(
+                "there is no such topic, or it may not be seen. topic={:?}",
+                spec.topic
+            ))),
+        }
     }
 
     /// Takes over from whoever wrote under this name: what they have not committed is undone, and they can commit no more.
@@ -287,9 +309,16 @@ fn is_of_the_record(error: &KafkaError) -> bool {
 }
 
 impl Drop for Transactions {
-    /// What is not committed is undone by whoever opens it next.
+    /// What is not committed is undone, so that nobody who reads committed records waits for it; if not now, then by whoever
+    /// opens it next.
     fn drop(&mut self) {
-        self.producer.purge(PurgeConfig::default().queue().inflight());
+        let producer = self.producer.clone();
+        std::thread::spawn(move || {
+            producer.purge(PurgeConfig::default().queue().inflight());
+            if let Err(error) = producer.abort_transaction(UNDONE_WITHIN) {
+                tracing::debug!(%error, "a transaction was not undone");
+            }
+        });
     }
 }
 

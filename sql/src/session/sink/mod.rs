@@ -77,8 +77,8 @@ pub struct Webhook {
 /// Sends rows on, of all sinks that there are.
 #[async_trait]
 pub trait Sending: Send + Sync {
-    /// Refuses what need not be tried.
-    fn check(&self, sink: &Sink) -> Result<()>;
+    /// Refuses what can't be sent where the sink says.
+    async fn check(&self, sink: &Sink) -> Result<()>;
 
     /// Durable when it returns: what closed by this epoch is not sent.
     async fn begin(&self, sink: &Sink, after: Epoch) -> Result<()>;
@@ -117,6 +117,8 @@ pub struct SinkStatus {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SinkState {
+    /// The other side has not answered yet.
+    Starting,
     Running,
     /// What it sends is not taken just now, and tried again.
     Retrying,
@@ -128,6 +130,7 @@ pub enum SinkState {
 impl SinkState {
     pub fn name(self) -> &'static str {
         match self {
+            SinkState::Starting => "starting",
             SinkState::Running => "running",
             SinkState::Retrying => "retrying",
             SinkState::Paused => "paused",
@@ -381,7 +384,7 @@ pub(super) async fn create(shared: &Arc<Shared>, create: &CreateSink) -> Result<
             .at(create.name.position)
             .hint("ON LIVE sends them as they change; a view with a window has rows that are final"));
     }
-    sending.check(&sink).map_err(|error| error.at(create.name.position))?;
+    sending.check(&sink).await.map_err(|error| error.at(create.name.position))?;
     let after = if sink.snapshot { Epoch(0) } else { shared.engine.snapshot().epoch };
     sending.begin(&sink, after).await?;
     let kept = KeptStatement { id: sink.id, name: format!("{KEPT}{name}"), sql: create.text.clone() };
