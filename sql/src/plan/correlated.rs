@@ -46,7 +46,7 @@ struct Refusal {
     what: String,
     hint: String,
     /// By which the place is found.
-    outside: Option<Column>,
+    outside: Option<Box<Column>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -131,7 +131,7 @@ fn check_subquery(subquery: &Subquery, asked: Asked, outer: &DFSchema) -> Result
     if let Some(Expr::OuterReferenceColumn(_, column)) = unknown {
         let what = format!("{} looks at {column}, which is not of the query just outside", asked.name());
         let hint = "select that column in the query between, or JOIN what it reads".to_owned();
-        return Err(Refusal { what, hint, outside: Some(column.clone()) });
+        return Err(Refusal { what, hint, outside: Some(Box::new(column.clone())) });
     }
     if !looks_outside(plan) {
         return Ok(());
@@ -199,7 +199,7 @@ impl Shape<'_> {
             self.asked.name()
         );
         let outside = self.subquery.outer_ref_columns.iter().find_map(|expr| match expr {
-            Expr::OuterReferenceColumn(_, column) => Some(column.clone()),
+            Expr::OuterReferenceColumn(_, column) => Some(Box::new(column.clone())),
             _ => None,
         });
         Refusal { what, hint: hint.to_owned(), outside }
