@@ -272,12 +272,12 @@ impl LowerHalf {
             match (&plan.cut, self.unit) {
                 (Some((number, cut)), Some(unit)) => {
                     if let Some(part) = Part::of_batches(*number, &batches, cut, unit)? {
-                        if let Err(fault) = held(&part.batch) {
-                            return Ok(Err(fault));
-                        }
                         if self.has_bounds
                             && let Err(fault) = bounded(&part, cut, unit)?
                         {
+                            return Ok(Err(fault));
+                        }
+                        if let Err(fault) = held(&part.batch) {
                             return Ok(Err(fault));
                         }
                         ran.parts.push(part);
