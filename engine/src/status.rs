@@ -217,6 +217,8 @@ pub enum Wait {
     Restart,
     FailedStream {
         stream: String,
+        /// Again and again, by itself.
+        is_tried: bool,
     },
     FailedView {
         view: String,

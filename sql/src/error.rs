@@ -182,6 +182,14 @@ fn of_data_fusion(error: &DataFusionError) -> Error {
     if let Some(own) = own_error(error) {
         return own;
     }
+    if let Some(cause) = cause_of::<datafusion::object_store::Error>(error) {
+        return of_store(cause);
+    }
+    match cause_of::<thalweg_engine::Error>(error) {
+        Some(thalweg_engine::Error::Plan(cause)) => return of_data_fusion(cause),
+        Some(other) => return Error::new(other.kind(), other.to_string()),
+        None => {}
+    }
     let root = error.find_root();
     let diagnostic = error.diagnostic();
     let position = diagnostic
@@ -219,6 +227,34 @@ fn own_error(error: &DataFusionError) -> Option<Error> {
         source = cause.source();
     }
     None
+}
+
+/// What is behind an error of DataFusion's, at whatever depth.
+fn cause_of<T: std::error::Error + 'static>(error: &DataFusionError) -> Option<&T> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = source {
+        if let Some(found) = cause.downcast_ref::<T>() {
+            return Some(found);
+        }
+        source = match cause.downcast_ref::<DataFusionError>() {
+            // Its `source` passes over what it holds.
+            Some(DataFusionError::External(inner)) => Some(inner.as_ref()),
+            _ => cause.source(),
+        };
+    }
+    None
+}
+
+/// A file that is gone is lost; anything else of a store may be over soon.
+fn of_store(error: &datafusion::object_store::Error) -> Error {
+    match error {
+        datafusion::object_store::Error::NotFound { path, .. } => Error::new(
+            ErrorKind::BadData,
+            format!("a file that the answer is in is not in the store. path={path:?}"),
+        ),
+        other => Error::new(ErrorKind::Unavailable, format!("the store can't be read now. {other}"))
+            .hint("ask again when it is back; what ingest writes waits for it"),
+    }
 }
 
 fn kind_of(error: &DataFusionError) -> ErrorKind {
@@ -312,6 +348,20 @@ pub(crate) fn told_plainly(text: &str) -> Option<Error> {
         return Some(
             Error::invalid("IN, EXISTS, ANY and ALL of a query can't stand here")
                 .hint("ask them in WHERE, or name the answer in a subquery, and use that name"),
+        );
+    }
+    if text.contains("annot cast timezone to different timezone") {
+        return Some(
+            Error::invalid(
+                "the clocks of that zone skip this time, or show it twice: it is no certain moment",
+            )
+            .hint("write the moment, with what it is ahead of UTC: TIMESTAMPTZ '2025-03-30 01:30:00+00:00'"),
+        );
+    }
+    if text.contains("ot access not supported for non-string expr") {
+        return Some(
+            Error::invalid("a field is named behind the dot, and this is no name")
+                .hint("write s.name or s['name'] of a STRUCT; an element of a list is l[1], the first"),
         );
     }
     if text.contains("DISTINCT ON expressions must match initial ORDER BY expressions") {
@@ -409,6 +459,30 @@ mod tests {
         let plain = "sum() does not take a value of type STRING\nhint: CAST what it is given, such as CAST(x AS BIGINT)";
         assert_eq!(told.as_deref(), Some(plain));
         assert!(told_plainly("Internal error: else").is_none());
+    }
+
+    #[test]
+    fn a_store_that_is_away_is_no_damaged_file() {
+        use datafusion::object_store::Error as StoreError;
+        use datafusion::parquet::errors::ParquetError;
+        let of = |error: StoreError| {
+            let error = DataFusionError::from(ParquetError::External(Box::new(error)));
+            Error::from(error.context("while reading"))
+        };
+        let away = of(StoreError::Generic { store: "S3", source: "connection refused".into() });
+        assert_eq!(away.kind(), ErrorKind::Unavailable);
+        assert!(away.to_string().starts_with("the store can't be read now. "), "{away}");
+        let gone = of(StoreError::NotFound { path: "a.parquet".into(), source: "404".into() });
+        assert_eq!(gone.kind(), ErrorKind::BadData);
+        let damaged = DataFusionError::from(ParquetError::General("no footer".into()));
+        assert_eq!(Error::from(damaged).kind(), ErrorKind::BadData);
+    }
+
+    #[test]
+    fn a_plan_of_the_engine_fails_as_a_query_does() {
+        let inside = DataFusionError::Execution("division by zero, in 1 / n".into());
+        let error = DataFusionError::External(Box::new(thalweg_engine::Error::from(inside)));
+        assert_eq!(Error::from(error).to_string(), "division by zero, in 1 / n");
     }
 
     #[test]

@@ -28,6 +28,20 @@ SELECT DISTINCT ON (a) a, b FROM (VALUES (1, 2), (1, 3), (2, 9)) t(a, b) ORDER B
 SELECT x FROM (VALUES (3), (1), (2)) t(x) ORDER BY x LIMIT 1 OFFSET 1
 SELECT count(*) FROM (SELECT 1 UNION SELECT 1 UNION ALL SELECT 1)
 SELECT x, (SELECT count(*) FROM (VALUES (1), (1)) b(y) WHERE b.y = a.x) FROM (VALUES (1), (7)) a(x) ORDER BY 1
+SELECT x FROM (VALUES (1), (7), (NULL)) a(x) WHERE EXISTS (SELECT 1 FROM (VALUES (1), (NULL)) b(y) WHERE b.y = a.x LIMIT 1)
+SELECT x FROM (VALUES (1), (7), (NULL)) a(x) WHERE NOT EXISTS (SELECT y FROM (VALUES (1), (1), (7)) b(y) WHERE b.y = a.x GROUP BY y HAVING count(*) > 1) ORDER BY 1
+SELECT x FROM (VALUES (1), (7), (NULL)) a(x) WHERE x IN (SELECT y FROM (VALUES (1), (NULL)) b(y) WHERE b.y <= a.x)
+SELECT x FROM (VALUES (1), (7)) a(x) WHERE x NOT IN (SELECT y FROM (VALUES (1), (8)) b(y) WHERE b.y > a.x) ORDER BY 1
+SELECT x FROM (VALUES (1), (7)) a(x) WHERE x > ALL (SELECT y FROM (VALUES (0), (6)) b(y) WHERE b.y < a.x) ORDER BY 1
+SELECT x, (SELECT coalesce(sum(y), -1) + count(*) FROM (VALUES (1), (1)) b(y) WHERE b.y = a.x) FROM (VALUES (1), (7)) a(x) ORDER BY 1
+SELECT x, n, m FROM (VALUES (1), (7)) a(x) LEFT JOIN LATERAL (SELECT count(*) AS n, max(y) AS m FROM (VALUES (1), (1)) b(y) WHERE b.y = a.x) l ON true ORDER BY 1
+SELECT x, n FROM (VALUES (1), (7)) a(x), LATERAL (SELECT count(*) AS n FROM (VALUES (1), (1)) b(y) WHERE b.y = a.x) l WHERE n = 0
+SELECT x, z FROM (VALUES (1), (7)) a(x) LEFT JOIN LATERAL (SELECT z FROM (VALUES (1, 2), (1, 3)) b(y, z) WHERE b.y = a.x) l ON z > 2 ORDER BY 1
+SELECT x, z FROM (VALUES (1), (7)) a(x), LATERAL (SELECT DISTINCT z FROM (VALUES (1, 2), (1, 2)) b(y, z) WHERE b.y = a.x) l
+SELECT x, z, n FROM (VALUES (1), (7)) a(x), LATERAL (SELECT z, count(*) AS n FROM (VALUES (1, 2), (1, 2)) b(y, z) WHERE b.y = a.x GROUP BY z) l
+SELECT x FROM (VALUES (1), (NULL), (5)) v(x) WHERE (x, 2) < (5, 5) ORDER BY 1
+SELECT x FROM (VALUES (1), (NULL), (9)) v(x) WHERE NOT ((x, 2) < (5, 5)) AND x IS NOT NULL ORDER BY 1
+SELECT 5 = ANY(ARRAY[1, NULL]), 5 <> ANY(ARRAY[5, NULL]), 5 > ANY(ARRAY[9, NULL]), 5 <> ALL(ARRAY[1, NULL]), NOT (5 = ANY(ARRAY[1, NULL])), 5 = ANY(ARRAY[5, NULL])
 SELECT CASE WHEN false THEN 1 / 0 ELSE 2 END
 SELECT coalesce(1, 1 / 0)
 SELECT sum(x) FROM (VALUES (CAST(0.1 AS DECIMAL(4,1))), (CAST(0.2 AS DECIMAL(4,1)))) t(x)

@@ -116,10 +116,12 @@ impl Written {
     pub fn apply(self, manifest: &mut Manifest) -> Result<(), String> {
         (manifest.epoch, manifest.nonce, manifest.kind) = (self.epoch, self.nonce, self.kind);
         manifest.committed_at = self.committed_at;
-        manifest.streams.retain(|stream| !self.gone.contains(&stream.id));
+        let stays = |id: &Uuid| !self.gone.contains(id) || self.streams.iter().any(|stream| stream.id == *id);
+        manifest.streams.retain(|stream| stays(&stream.id));
         manifest.tables.retain(|table| !self.gone.contains(&table.id));
         for stream in self.streams {
             match manifest.streams.iter_mut().find(|known| known.id == stream.id) {
+                Some(known) if self.gone.contains(&stream.id) => *known = stream,
                 Some(known) => apply_stream(known, stream),
                 None => manifest.streams.push(stream),
             }
@@ -147,11 +149,20 @@ impl Written {
 }
 
 fn gone(before: &Manifest, now: &Manifest) -> Vec<Uuid> {
-    let streams = before.streams.iter().map(|stream| stream.id);
-    let streams = streams.filter(|id| now.streams.iter().all(|stream| stream.id != *id));
+    let streams = before.streams.iter().filter(|before| {
+        let still = now.streams.iter().find(|stream| stream.id == before.id);
+        still.is_none_or(|now| has_lost_partitions(before, now))
+    });
+    let streams = streams.map(|stream| stream.id);
     let there = now.tables_by_id();
     let tables = before.tables.iter().map(|table| table.id).filter(|id| !there.contains_key(id));
     streams.chain(tables).collect()
+}
+
+/// Such a stream is told whole, as one that is gone and there again.
+fn has_lost_partitions(before: &StreamState, now: &StreamState) -> bool {
+    let is_there = |id| now.partitions.iter().any(|partition| partition.partition == id);
+    before.partitions.iter().any(|partition| !is_there(partition.partition))
 }
 
 /// With the partitions alone that have come further.
@@ -159,6 +170,7 @@ fn stream_change(before: Option<&StreamState>, now: &StreamState) -> Option<Stre
     if before == Some(now) {
         return None;
     }
+    let before = before.filter(|before| !has_lost_partitions(before, now));
     let known: BTreeMap<_, &PartitionState> = before
         .into_iter()
         .flat_map(|before| before.partitions.iter().map(|known| (known.partition, known)))
@@ -334,6 +346,42 @@ impl Catalog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{Offset, PartitionId};
+
+    #[test]
+    fn a_partition_that_is_gone_stays_gone() {
+        let stream = |name: &str, id: u128, partitions: &[i32]| StreamState {
+            id: Uuid::from_u128(id),
+            name: name.into(),
+            sql: String::new(),
+            frontier: None,
+            partitions: (partitions.iter())
+                .map(|id| PartitionState {
+                    partition: PartitionId(*id),
+                    next_offset: Offset(7),
+                    event_time_max: None,
+                    floor: None,
+                    idle: false,
+                    ended: false,
+                    last_record: None,
+                })
+                .collect(),
+            records: 1,
+            rejected: 0,
+        };
+        let manifest = |streams: Vec<StreamState>| Manifest { streams, ..Manifest::empty(Uuid::nil()) };
+        let before = manifest(vec![stream("a", 1, &[0, 1]), stream("b", 2, &[0])]);
+        for now in [
+            manifest(vec![stream("a", 1, &[0]), stream("b", 2, &[0])]),
+            manifest(vec![stream("a", 1, &[0, 1, 2]), stream("b", 2, &[0])]),
+            manifest(vec![stream("a", 1, &[1, 2]), stream("b", 2, &[0, 1])]),
+            manifest(vec![stream("b", 2, &[0])]),
+        ] {
+            let mut applied = before.clone();
+            Written::change(&before, &now, None).apply(&mut applied).unwrap();
+            assert_eq!(applied, now);
+        }
+    }
 
     #[test]
     fn a_list_that_has_become_another_is_told_by_what_stayed() {

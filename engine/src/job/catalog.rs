@@ -16,14 +16,13 @@ use crate::job::closings::Closings;
 use crate::job::coordinator::{Coordinator, Leaving};
 use crate::job::fed::Fed;
 use crate::job::lookups::Lookup;
-use crate::job::resume::unread;
 use crate::job::shared::{Partition, Shared, Table};
 use crate::job::stream::StreamJob;
 use crate::job::tables;
 use crate::job::watermark::left_of;
 use crate::sink::lake_schema;
 use crate::source::{Assignment, FilesRoots};
-use crate::spec::{CatalogChange, Input, KeptStatement, StreamSpec, ViewInput, ViewSpec};
+use crate::spec::{CatalogChange, Input, KeptStatement, Start, StreamSpec, ViewInput, ViewSpec};
 use crate::status::{Change, Intervention};
 use crate::view::panes::Panes;
 use crate::{Error, Result};
@@ -38,8 +37,13 @@ pub enum Request {
 }
 
 impl Request {
-    /// Reaches out to the source of a new stream, which may take long: in the task of whoever asks.
-    pub async fn of(change: CatalogChange, shared: &Shared, settings: &Settings) -> Result<Request> {
+    /// Reaches out to the source of a new stream, which may take long: in the task of whoever asks, at the wall time `now`.
+    pub async fn of(
+        change: CatalogChange,
+        shared: &Shared,
+        settings: &Settings,
+        now: Micros,
+    ) -> Result<Request> {
         match change {
             CatalogChange::CreateStream(spec) => {
                 if shared.lock().streams.contains_key(&spec.name) {
@@ -59,9 +63,15 @@ impl Request {
                 Ok(Request::CreateLookup(Box::new(lookup)))
             }
             CatalogChange::RestartStream { name, at } => {
+                if matches!(at, Some(Start::Timestamp(at)) if at > now) {
+                    return Err(Error::Invalid(format!(
+                        "the moment is ahead of the clock: whatever comes until then would be skipped; 'latest' goes on with \
+                         what comes from now on. stream={name:?}"
+                    )));
+                }
                 let (spec, stood) = failed_stream(shared, &name)?;
-                if let Some(table) = shared.lock().unread_table(&name) {
-                    return Err(unread(table));
+                if let Some(error) = shared.lock().unread_table(&name) {
+                    return Err(error);
                 }
                 let mut stream = StreamJob::new(spec, settings)?;
                 // It was allowed where it is.
@@ -290,6 +300,15 @@ impl Coordinator {
             let Some(stream) = tables.streams.get_mut(&name) else { return Ok(()) };
             stream.failure = None;
             stream.silent_since = self.clock.elapsed();
+            // A partition that is gone gives nothing that windows could wait for.
+            stream.partitions.retain(|id, gone| {
+                let stays = starts.iter().any(|start| start.partition == *id);
+                if !stays {
+                    let next_offset = gone.next_offset;
+                    tracing::warn!(stream = name, partition = %id, %next_offset, "a partition is gone, and is not waited for");
+                }
+                stays
+            });
             for start in starts {
                 let frontier = stream.frontier;
                 let partition = stream.partitions.entry(start.partition).or_insert_with(|| {

@@ -4,7 +4,6 @@
 //!
 //! What a table of files holds lies beside the state, so that a start does not need its source. A topic is read again.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -219,13 +218,24 @@ impl Tables {
         self.contents().of_view(view)
     }
 
-    /// A table that a view of the stream looks up, directly or through others, and that has not been read.
-    pub fn unread_table(&self, stream: &str) -> Option<&str> {
-        let unread: BTreeSet<&str> =
-            self.lookups.values().filter(|it| !it.is_read).map(|it| it.spec.name.as_str()).collect();
+    /// Why the stream can't be read: a table that a view of it looks up, directly or through others, has not been read.
+    pub fn unread_table(&self, stream: &str) -> Option<Error> {
         let views = self.tables.values().filter(|table| table.failure.is_none()).map(|table| &table.spec);
-        let mut waiting = views.filter(|view| self.comes_of(view, stream)).flat_map(|view| &view.lookups);
-        waiting.find_map(|name| unread.get(name.as_str()).copied())
+        let of_stream: Vec<_> = views.filter(|view| self.comes_of(view, stream)).collect();
+        let unread = self.lookups.values().filter(|it| !it.is_read);
+        unread.into_iter().find_map(|lookup| {
+            let table = &lookup.spec.name;
+            let views = of_stream.iter().filter(|view| view.lookups.contains(table));
+            let views: Vec<&str> = views.map(|view| view.name.as_str()).collect();
+            (!views.is_empty()).then(|| {
+                let views = views.join(", ");
+                let reason = lookup.failure.as_ref().map_or_else(String::new, |it| format!(": {}", it.reason));
+                Error::Unavailable(format!(
+                    "table {table} has not been read since the start, and rows would miss what views look up in it; the stream \
+                     goes on by itself when the table is read, or without these views: DROP VIEW {views}. table={table:?}{reason}"
+                ))
+            })
+        })
     }
 
     fn comes_of(&self, view: &ViewSpec, stream: &str) -> bool {

@@ -305,7 +305,7 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         let stopped = || Error::Unavailable("the engine has stopped".into());
         // A source may take long to answer, and commits go on meanwhile.
-        let request = Request::of(change, &self.shared, &self.settings).await?;
+        let request = Request::of(change, &self.shared, &self.settings, self.clock.wall()).await?;
         let restarted = match &request {
             Request::RestartStream(stream, _) => Some(stream.spec.name.clone()),
             _ => None,

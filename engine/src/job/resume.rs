@@ -172,15 +172,10 @@ async fn resume_stream(
     stream.orders.epoch.store(coordinator.epoch.0, std::sync::atomic::Ordering::Release);
     coordinator.streams.insert(name.clone(), stream);
     // A source that can't be read is no reason not to start: what there is of its views is served.
-    let unread = coordinator.shared.lock().unread_table(&name).map(unread);
+    let unread = coordinator.shared.lock().unread_table(&name);
     let reached = reached.and_then(|()| unread.map_or(Ok(()), Err));
     if let Err(error) = reached.and_then(|()| coordinator.start_workers(&name, &starts)) {
         coordinator.shared.fail_stream(&name, &error, coordinator.clock.wall());
     }
     Ok(())
-}
-
-/// Its rows would miss what they look up.
-pub(super) fn unread(table: &str) -> Error {
-    Error::Unavailable(format!("a table that its views look up has not been read yet. table={table:?}"))
 }

@@ -71,7 +71,7 @@ pub(super) struct Again {
 
 async fn again(name: String, its: Again, commands: mpsc::Sender<Command>) {
     let change = CatalogChange::RestartStream { name: name.clone(), at: None };
-    let error = match Request::of(change, &its.shared, &its.settings).await {
+    let error = match Request::of(change, &its.shared, &its.settings, its.clock.wall()).await {
         Ok(request) => {
             let (reply, answer) = oneshot::channel();
             // It may have been dropped, or have gone on, meanwhile.

@@ -128,7 +128,15 @@ impl StreamJob {
         }
         self.ask(move |discovery| {
             let mut starts = vec![];
-            for range in discovery.partitions()? {
+            let ranges = discovery.partitions()?;
+            let gone = stood.keys().find(|id| ranges.iter().all(|range| range.partition != **id));
+            if let (Some(partition), None) = (gone, at) {
+                return Err(Error::BadData(format!(
+                    "a partition that was read is gone: the source has others now; RESTART AT says where to go on with those. \
+                     partition={partition}"
+                )));
+            }
+            for range in ranges {
                 let partition = range.partition;
                 let Some(&(next_offset, last_record)) = stood.get(&partition) else {
                     starts.push((partition, range.first).into());

@@ -50,7 +50,8 @@ fn stands_still(tables: &Tables, input: &Input) -> Option<Wait> {
         Input::Stream(name) => {
             let stream = tables.streams.get(name)?;
             if stream.failure.is_some() {
-                return Some(Wait::FailedStream { stream: name.clone() });
+                let is_tried = stream.tries.next.is_some();
+                return Some(Wait::FailedStream { stream: name.clone(), is_tried });
             }
             // Refused records say nothing of time.
             let timeless = || stream.partitions.values().all(|it| it.time.watermark().is_none());

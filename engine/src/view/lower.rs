@@ -20,6 +20,7 @@ use crate::spec::{Cut, Reach, Unit, ViewShape};
 use crate::view::Extent;
 use crate::view::arrived::Arrived;
 use crate::view::compact::{alone, compacted};
+use crate::view::dates::beyond_calendar;
 use crate::view::fault::Fault;
 use crate::view::leaf::MicroBatch;
 use crate::view::left::Left;
@@ -276,12 +277,15 @@ impl LowerHalf {
                         {
                             return Ok(Err(fault));
                         }
+                        if let Err(fault) = held(&part.batch) {
+                            return Ok(Err(fault));
+                        }
                         ran.parts.push(part);
                     }
                 }
                 _ => {
                     for batch in batches.into_iter().filter(|batch| batch.num_rows() > 0) {
-                        if let Err(fault) = dated(&batch) {
+                        if let Err(fault) = dated(&batch).and_then(|()| held(&batch)) {
                             return Ok(Err(fault));
                         }
                         ran.parts.push(Part::of_one_pane(0, 0, compacted(batch)?));
@@ -319,6 +323,14 @@ fn dated(batch: &RecordBatch) -> Result<(), Fault> {
             Err(Fault::of_row("the row has no time by which to keep it: its record has no timestamp"))
         }
         Some(Some(_)) => Err(Fault::of_row("the row's time is beyond the years 1 to 9999")),
+    }
+}
+
+/// What a row's expressions give can be told wherever the lake is read.
+fn held(batch: &RecordBatch) -> Result<(), Fault> {
+    match beyond_calendar(batch) {
+        None => Ok(()),
+        Some(_) => Err(Fault::of_row("a time that the view computes is beyond the years 1 to 9999")),
     }
 }
 

@@ -5,6 +5,7 @@ pub mod arrived;
 mod by_row;
 mod calendar;
 pub mod compact;
+mod dates;
 mod extent;
 mod fault;
 mod fingerprint;
@@ -28,6 +29,7 @@ mod window;
 
 pub use by_row::by_row_too;
 pub use compact::shared_bytes;
+pub use dates::beyond_calendar;
 pub use extent::{Extent, Finishing, Stretch};
 pub use fault::Fault;
 pub use fingerprint::{fingerprint, reads};

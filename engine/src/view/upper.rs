@@ -16,6 +16,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use crate::ids::Micros;
 use crate::lookup::LookupPlanner;
 use crate::spec::{Cut, State, Unit, Upper};
+use crate::view::dates::beyond_calendar;
 use crate::view::leaf::{LeafExec, States};
 use crate::view::part::Part;
 use crate::view::pieces::Pieces;
@@ -131,7 +132,13 @@ pub async fn finish(
         rebound(cut, of_cut.map(|part| (part.batch.clone(), part.bounds)))
     });
     let context = room.context(States(states.collect::<Result<_>>()?));
-    Ok(collect(reset_plan_states(Arc::clone(&upper.plan))?, context).await?)
+    let rows = collect(reset_plan_states(Arc::clone(&upper.plan))?, context).await?;
+    match rows.iter().find_map(beyond_calendar) {
+        None => Ok(rows),
+        Some(column) => Err(Error::BadData(format!(
+            "a time that the view computes is beyond the years 1 to 9999. column={column:?}"
+        ))),
+    }
 }
 
 /// Rows of a part that stand for their shares of windows.

@@ -3,6 +3,9 @@
 
 mod checked;
 mod column_type;
+mod compared;
+mod correlated;
+mod dated;
 mod executed;
 mod explain;
 mod functions;
@@ -21,6 +24,9 @@ mod window;
 
 pub(crate) use checked::CheckedArithmetic;
 pub(crate) use column_type::{scalar_type, type_text};
+pub(crate) use compared::heed_nulls_of_rows;
+pub(crate) use correlated::check as check_correlated;
+pub(crate) use dated::check as check_dated;
 pub(crate) use executed::check as check_executed;
 pub use explain::{explain, layout_text};
 pub(crate) use functions::offer;

@@ -18,6 +18,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
+use thalweg_engine::view::beyond_calendar;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -111,7 +112,14 @@ pub(crate) fn start(
     let promised = SchemaRef::clone(&schema);
     let stamped = rows.map(move |batch| {
         let batch = batch.and_then(|batch| stamp::batch(&promised, &batch));
-        batch.map_err(|error| bounds.explain(error))
+        let batch = batch.map_err(|error| bounds.explain(error))?;
+        match beyond_calendar(&batch) {
+            None => Ok(batch),
+            Some(column) => {
+                Err(Error::invalid(format!("a time of column \"{column}\" is beyond the years 1 to 9999"))
+                    .hint("leave such rows out in WHERE, or CAST the time AS STRING"))
+            }
+        }
     });
     let kept = keep(runtime, stamped.boxed(), |batch: &RecordBatch| batch.num_rows() as u64, bounds, ticket);
     Box::pin(RecordBatchStreamAdapter::new(schema, kept.map_err(DataFusionError::from)))

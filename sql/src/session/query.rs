@@ -67,7 +67,9 @@ impl Request {
         let pinned = self.pinned.unwrap_or_else(|| self.shared.pin());
         let state = self.shared.state(&pinned, &self.schema)?;
         let query = Box::new(self.query);
-        let statement = Statement::Query(query.clone());
+        let mut written = query.clone();
+        plan::heed_nulls_of_rows(&mut written)?;
+        let statement = Statement::Query(written);
         let names = Names { engine: &*self.shared.engine, pinned: &pinned, schema: &self.schema };
         names.check(&statement, &state)?;
         let views = names.views(&statement)?;
@@ -76,6 +78,8 @@ impl Request {
         let plan = plan.map_err(|error| plan::at_name(error.into(), &query, &state))?;
         read_only().verify_plan(&plan)?;
         let placed = |error: Error| plan::at_name(error, &query, &state);
+        plan::check_correlated(&plan, &query).map_err(placed)?;
+        plan::check_dated(&plan, &query).map_err(placed)?;
         let plan = plan::heed_ranges(plan).and_then(plan::heed_nulls).map_err(|it| placed(it.into()))?;
         let reads = views.filter(|_| is_timeless(&plan));
         let parameters = parameters::schema(&plan, count)?;

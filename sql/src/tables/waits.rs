@@ -8,7 +8,10 @@ pub(crate) fn sentence(view: &str, wait: &Wait) -> String {
     match wait {
         Wait::Nothing => "nothing: its rows are there as they come".into(),
         Wait::Restart => format!("ALTER VIEW {view} RESTART: it has failed, see reason"),
-        Wait::FailedStream { stream } => {
+        Wait::FailedStream { stream, is_tried: true } => {
+            format!("stream {stream}, which has failed and is tried again by itself: system.streams says why")
+        }
+        Wait::FailedStream { stream, is_tried: false } => {
             format!("stream {stream}, which has failed: ALTER STREAM {stream} RESTART has it go on")
         }
         Wait::FailedView { view } => {

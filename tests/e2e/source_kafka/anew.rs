@@ -128,6 +128,49 @@ fn an_instance_goes_on_in_another_topic_only_when_told() -> Result<()> {
 }
 
 #[test]
+fn a_partition_that_is_gone_is_not_waited_for() -> Result<()> {
+    const CLOSED: &str = "SELECT count(*) FROM history.per_second";
+    let topic = Topic::create("narrower", 2)?;
+    for partition in 0..2 {
+        topic.tell(partition, &["00:01.1", "00:02.1"])?;
+    }
+    let place = Place::folder(&topic.script(&topic.kafka.bootstrap, ""), &[])?;
+    let runtime = Runtime::new()?;
+    let _guard = runtime.enter();
+    runtime.block_on(async {
+        let instance = place.launch.start(&[]).await?;
+        instance.until(CLOSED, WITHIN, |closed| closed == 1).await?;
+        instance.terminate().await
+    })?;
+    topic.delete()?;
+    let topic = Topic::create_on(Arc::clone(&topic.kafka), topic.name, 1)?;
+    topic.tell(0, &["01:01.1", "01:02.1", "01:03.1"])?;
+    runtime.block_on(async {
+        let instance = place.launch.start(&[]).await?;
+        instance.until(FAILED, WITHIN, |failed| failed == 1).await?;
+        let error = instance.command("ALTER STREAM events RESTART AT '2999-01-01T00:00:00Z'").await;
+        let error = format!("{:#}", error.expect_err("nobody knows what comes until then"));
+        ensure!(error.contains("the moment is ahead of the clock"), "{error}");
+        let error = instance.command("ALTER STREAM events RESTART").await.expect_err("there is one less");
+        let error = format!("{error:#}");
+        ensure!(error.contains("a partition that was read is gone"), "{error}");
+        instance.command("ALTER STREAM events RESTART AT 'earliest'").await?;
+        instance.until(CLOSED, WITHIN, |closed| closed == 4).await?;
+        let partitions = "SELECT partition FROM system.partitions WHERE stream = 'events'";
+        assert_eq!(instance.query(partitions).await?, [["0"]]);
+        let set = "ALTER STREAM events SET WATERMARK '2025-06-01T00:01:02Z' PARTITION 1";
+        let error = format!("{:#}", instance.command(set).await.expect_err("it is gone"));
+        ensure!(error.contains("no such partition"), "{error}");
+        instance.terminate().await?;
+        // Nor by the next process.
+        let instance = place.launch.start(&[]).await?;
+        topic.tell(0, &["01:04.1"])?;
+        instance.until(CLOSED, WITHIN, |closed| closed == 5).await?;
+        instance.terminate().await
+    })
+}
+
+#[test]
 fn a_topic_created_anew_stops_the_reader() -> Result<()> {
     let topic = Topic::create("anew", 1)?;
     topic.produce(&topic.producer("none")?, 0, 0..100)?;

@@ -1,7 +1,7 @@
 //! Expressions. Most are planned whole; calls of functions are looked at in `function`.
 
 use datafusion::execution::SessionState;
-use datafusion::sql::sqlparser::ast::{Expr, Interval, Spanned, UnaryOperator, Value};
+use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Interval, Spanned, UnaryOperator, Value};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::{function, refused};
@@ -22,6 +22,11 @@ pub(super) fn check(expr: &Expr, state: &SessionState) -> Result<()> {
             Expr::Value(value) => whole_number(&value.value, value.span, true),
             _ => Ok(()),
         },
+        Expr::BinaryOp { left, op: BinaryOperator::BitwiseXor, right } => refused(
+            format!("{left} ^ {right} is no power here, but would be the bits that differ"),
+            &[left.span(), right.span()],
+            format!("write power({left}, {right}); of bits ({left} | {right}) - ({left} & {right})"),
+        ),
         Expr::SimilarTo { negated: _, expr, pattern: _, escape_char: _ } => refused(
             "SIMILAR TO would find its pattern anywhere in the text",
             &[expr.span()],
@@ -98,13 +103,25 @@ pub(super) fn check(expr: &Expr, state: &SessionState) -> Result<()> {
             last_field: _,
             fractional_seconds_precision: _,
         }) => Ok(()),
+        Expr::Collate { expr, collation } => refused(
+            format!("COLLATE {collation} is not supported: texts are compared byte by byte"),
+            &[expr.span()],
+            format!("compare or order by lower({expr})"),
+        ),
+        Expr::RLike { negated: _, expr, pattern, regexp: _ } => refused(
+            "RLIKE and REGEXP are not supported",
+            &[expr.span()],
+            format!("write regexp_like({expr}, {pattern})"),
+        ),
+        Expr::InUnnest { expr, array_expr, negated: _ } => refused(
+            "IN UNNEST is not supported",
+            &[expr.span()],
+            format!("write {expr} = ANY ({array_expr})"),
+        ),
         // The planner refuses them.
         Expr::JsonAccess { value: _, path: _ }
         | Expr::IsNormalized { expr: _, form: _, negated: _ }
-        | Expr::InUnnest { expr: _, array_expr: _, negated: _ }
-        | Expr::RLike { negated: _, expr: _, pattern: _, regexp: _ }
         | Expr::Convert { is_try: _, expr: _, data_type: _, charset: _, target_before_value: _, styles: _ }
-        | Expr::Collate { expr: _, collation: _ }
         | Expr::Prefixed { prefix: _, value: _ }
         | Expr::MatchAgainst { columns: _, match_value: _, opt_search_modifier: _ }
         | Expr::OuterJoin(_)

@@ -17,9 +17,9 @@ use std::ops::ControlFlow;
 
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{
-    Cte, Distinct, Expr, GroupByExpr, GroupByWithModifier, LimitClause, NamedWindowDefinition,
+    Cte, Distinct, Expr, GroupByExpr, GroupByWithModifier, Ident, LimitClause, NamedWindowDefinition,
     NamedWindowExpr, Offset, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr,
-    SetOperator, SetQuantifier, Spanned, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins,
+    SetOperator, SetQuantifier, Spanned, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Value,
     Visitor, WildcardAdditionalOptions, WindowSpec, WindowType, With,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
@@ -226,7 +226,10 @@ fn recursive_query(cte: &Cte) -> Result<()> {
 fn set_expr(body: &SetExpr) -> Result<()> {
     match body {
         // Queries and SELECTs are visited themselves. The rest is planned whole, or refused by the planner.
-        SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) | SetExpr::Table(_) => Ok(()),
+        SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) => Ok(()),
+        SetExpr::Table(_) => {
+            refused("TABLE as a query is not supported", &[body.span()], "write SELECT * FROM its name")
+        }
         SetExpr::SetOperation { left, op, set_quantifier, right } => {
             if let (SetOperator::Intersect | SetOperator::Except | SetOperator::Minus, SetQuantifier::All) =
                 (op, set_quantifier)
@@ -288,7 +291,8 @@ fn aliased(alias: &TableAlias) -> Result<()> {
 
 fn selected(item: &SelectItem, select: Span) -> Result<()> {
     match item {
-        SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { expr: _, alias: _ } => Ok(()),
+        SelectItem::UnnamedExpr(_) => Ok(()),
+        SelectItem::ExprWithAlias { expr, alias } => unglued(expr, alias),
         SelectItem::ExprWithAliases { expr, aliases: _ } => {
             refused("a column has one name", &[expr.span(), select], "write AS name")
         }
@@ -296,6 +300,30 @@ fn selected(item: &SelectItem, select: Span) -> Result<()> {
             wildcard(options, select)
         }
     }
+}
+
+/// Of `7*1_000` the parser reads a column `_000`.
+fn unglued(expr: &Expr, alias: &Ident) -> Result<()> {
+    let mut last = expr;
+    loop {
+        last = match last {
+            Expr::BinaryOp { left: _, op: _, right } => right,
+            Expr::UnaryOp { op: _, expr } => expr,
+            _ => break,
+        };
+    }
+    let Expr::Value(value) = last else { return Ok(()) };
+    let Value::Number(digits, _) = &value.value else { return Ok(()) };
+    let known = value.span != Span::empty();
+    if !known || alias.quote_style.is_some() || value.span.end != alias.span.start {
+        return Ok(());
+    }
+    let plain = alias.value.replace('_', "");
+    let hint = match plain.bytes().all(|letter| letter.is_ascii_digit()) {
+        true => format!("write its digits alone: {digits}{plain}"),
+        false => format!("write {digits} AS {alias}, if that is a name"),
+    };
+    refused(format!("{digits}{alias} is not a number"), &[value.span], hint)
 }
 
 fn wildcard(options: &WildcardAdditionalOptions, select: Span) -> Result<()> {

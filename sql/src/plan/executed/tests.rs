@@ -313,3 +313,46 @@ fn lengths_and_zones() {
         "#]],
     );
 }
+
+#[test]
+fn what_means_something_else_elsewhere() {
+    refuses(
+        &[
+            "SELECT 7*1_000",
+            "SELECT a, -2kg FROM t",
+            "SELECT 7*1 _000, 1 AS _2, a_1 FROM t",
+            "SELECT 2 ^ 10",
+            "SELECT a FROM t ORDER BY a COLLATE \"C\"",
+            "TABLE t",
+            "SELECT a RLIKE 'x' FROM t",
+        ],
+        expect![[r#"
+            SELECT 7*1_000
+            line 1, column 10: 1_000 is not a number
+            hint: write its digits alone: 1000
+
+            SELECT a, -2kg FROM t
+            line 1, column 12: 2kg is not a number
+            hint: write 2 AS kg, if that is a name
+
+            SELECT 7*1 _000, 1 AS _2, a_1 FROM t
+            executed
+
+            SELECT 2 ^ 10
+            line 1, column 8: 2 ^ 10 is no power here, but would be the bits that differ
+            hint: write power(2, 10); of bits (2 | 10) - (2 & 10)
+
+            SELECT a FROM t ORDER BY a COLLATE "C"
+            line 1, column 26: COLLATE "C" is not supported: texts are compared byte by byte
+            hint: compare or order by lower(a)
+
+            TABLE t
+            TABLE as a query is not supported
+            hint: write SELECT * FROM its name
+
+            SELECT a RLIKE 'x' FROM t
+            line 1, column 8: RLIKE and REGEXP are not supported
+            hint: write regexp_like(a, 'x')
+        "#]],
+    );
+}

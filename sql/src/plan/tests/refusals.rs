@@ -678,3 +678,47 @@ async fn what_has_no_place_of_its_own() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn what_would_be_answered_wrongly() {
+    check_all(
+        &[
+            "SELECT a.ts FROM t AS a WHERE EXISTS (SELECT count(*) FROM t AS b WHERE b.k = a.k AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour')",
+            "SELECT a.ts FROM t AS a WHERE EXISTS (SELECT 1 FROM t AS b WHERE b.k = a.k AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour' OFFSET 3)",
+            "SELECT a.ts FROM t AS a WHERE EXISTS (SELECT 1 FROM t AS b WHERE b.k = a.k AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour' LIMIT 1)",
+            "SELECT ts, CAST(ts AS DATE) + INTERVAL '1 hour' AS x FROM t",
+            "SELECT ts, q*1_000 FROM t",
+            "SELECT ts, q ^ 2 AS x FROM t",
+            "SELECT ts FROM t WHERE (q, 2) < (5, 5) AND q = ANY(ARRAY[1, NULL])",
+        ],
+        expect![[r#"
+            SELECT a.ts FROM t AS a WHERE EXISTS (SELECT count(*) FROM t AS b WHERE b.k = a.k AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour')
+            line 2, column 79: EXISTS (SELECT …) that looks at the row outside would be answered wrongly: it aggregates without GROUP BY, and so has a row where nothing is found
+            hint: aggregate in a subquery of FROM or in WITH, and join that: … LEFT JOIN (SELECT k, count(*) AS n FROM … GROUP BY k) AS a ON a.k = …, where coalesce(n, 0) is the number of none
+
+            SELECT a.ts FROM t AS a WHERE EXISTS (SELECT 1 FROM t AS b WHERE b.k = a.k AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour' OFFSET 3)
+            line 2, column 134: LIMIT would reach across windows
+            hint: for the first n of each window, number them with row_number() OVER (PARTITION BY window_start ORDER BY …) in a subquery and keep those up to n
+
+            SELECT a.ts FROM t AS a WHERE EXISTS (SELECT 1 FROM t AS b WHERE b.k = a.k AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '1 hour' LIMIT 1)
+            line 2, column 133: LIMIT would reach across windows
+            hint: for the first n of each window, number them with row_number() OVER (PARTITION BY window_start ORDER BY …) in a subquery and keep those up to n
+
+            SELECT ts, CAST(ts AS DATE) + INTERVAL '1 hour' AS x FROM t
+            line 2, column 17: a DATE and an INTERVAL of hours would be a DATE again, without the hours
+            hint: write CAST(d AS TIMESTAMP) + INTERVAL '…'; to have a DATE, CAST the sum AS DATE
+
+            SELECT ts, q*1_000 FROM t
+            line 2, column 14: 1_000 is not a number
+            hint: write its digits alone: 1000
+
+            SELECT ts, q ^ 2 AS x FROM t
+            line 2, column 12: q ^ 2 is no power here, but would be the bits that differ
+            hint: write power(q, 2); of bits (q | 2) - (q & 2)
+
+            SELECT ts FROM t WHERE (q, 2) < (5, 5) AND q = ANY(ARRAY[1, NULL])
+            planned
+        "#]],
+    )
+    .await;
+}

@@ -51,7 +51,7 @@ use super::executed;
 use super::functions::offer;
 use super::named::at_name;
 use super::window::{WINDOW_TIME, WindowFunctions, resolve};
-use super::{nearby, not_in};
+use super::{compared, correlated, dated, nearby, not_in};
 use crate::error::{Error, Result, told_plainly};
 use crate::parse::CreateView;
 
@@ -92,11 +92,15 @@ async fn plan(
     let context = SessionContext::new_with_state(state);
     inputs.register(&create.query, &context).await?;
     let state = context.state();
-    let query = AstStatement::Query(create.query.clone());
+    let mut written = create.query.clone();
+    compared::heed_nulls_of_rows(&mut written)?;
+    let query = AstStatement::Query(written);
     let plan = state.statement_to_plan(PlannerStatement::Statement(Box::new(query))).await;
     let plan = plan.map_err(|error| at_name(error.into(), &create.query, &state))?;
     judge(replay::check(&plan, &create.query))?;
     judge(not_in::check(&plan, &create.query))?;
+    judge(correlated::check(&plan, &create.query))?;
+    judge(dated::check(&plan, &create.query))?;
     let plan = without_subqueries(plan, &state)?;
     if asks_subqueries(&plan)? {
         return Err(Error::invalid("whether a query has a row is no value in a view")

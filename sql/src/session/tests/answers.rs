@@ -337,3 +337,97 @@ async fn what_takes_long_is_refused() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn rows_and_lists_heed_nulls() {
+    values(
+        &[
+            "(NULL, 2) < (5, 5)",
+            "NOT ((CAST(NULL AS INT), 2) < (5, 5))",
+            "(1, 2) < (1, 3)",
+            "(2, 1) <= (1, 9)",
+            "(1, NULL) < (2, 0)",
+            "(1, NULL) = (2, 0)",
+            "(1, NULL) <> (1, 0)",
+            "(1, 2) BETWEEN (1, 2) AND (1, NULL)",
+            "(1, 2) IN ((1, 3), (1, 2))",
+            "(1, NULL) NOT IN ((1, 3), (2, 2))",
+            "(1, (2, 3)) >= (1, (2, 3))",
+            "5 = ANY(ARRAY[1, NULL])",
+            "NOT (5 = ANY(ARRAY[1, NULL]))",
+            "5 <> ANY(ARRAY[5, NULL])",
+            "5 > ANY(ARRAY[9, NULL])",
+            "5 > ANY(ARRAY[4, NULL])",
+            "'a' = ANY(ARRAY['b', 'a'])",
+            "CAST(NULL AS INT) = ANY(ARRAY[1])",
+            "1 = ANY(CAST(NULL AS INT[]))",
+            "(SELECT count(*) FROM (VALUES (1), (NULL)) AS v(x) WHERE NOT ((x, 2) < (5, 5)))",
+        ],
+        expect![[r#"
+            (NULL, 2) < (5, 5) = NULL BOOLEAN
+            NOT ((CAST(NULL AS INT), 2) < (5, 5)) = NULL BOOLEAN
+            (1, 2) < (1, 3) = true BOOLEAN
+            (2, 1) <= (1, 9) = false BOOLEAN
+            (1, NULL) < (2, 0) = true BOOLEAN
+            (1, NULL) = (2, 0) = false BOOLEAN
+            (1, NULL) <> (1, 0) = NULL BOOLEAN
+            (1, 2) BETWEEN (1, 2) AND (1, NULL) = NULL BOOLEAN
+            (1, 2) IN ((1, 3), (1, 2)) = true BOOLEAN
+            (1, NULL) NOT IN ((1, 3), (2, 2)) = NULL BOOLEAN
+            (1, (2, 3)) >= (1, (2, 3)) = true BOOLEAN
+            5 = ANY(ARRAY[1, NULL]) = NULL BOOLEAN
+            NOT (5 = ANY(ARRAY[1, NULL])) = NULL BOOLEAN
+            5 <> ANY(ARRAY[5, NULL]) = NULL BOOLEAN
+            5 > ANY(ARRAY[9, NULL]) = NULL BOOLEAN
+            5 > ANY(ARRAY[4, NULL]) = true BOOLEAN
+            'a' = ANY(ARRAY['b', 'a']) = true BOOLEAN
+            CAST(NULL AS INT) = ANY(ARRAY[1]) = NULL BOOLEAN
+            1 = ANY(CAST(NULL AS INT[])) = NULL BOOLEAN
+            (SELECT count(*) FROM (VALUES (1), (NULL)) AS v(x) WHERE NOT ((x, 2) < (5, 5))) = 0 BIGINT
+        "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn dates_keep_their_hours() {
+    values(
+        &[
+            "DATE '2025-01-01' + INTERVAL '1 hour'",
+            "DATE '2025-01-01' - INTERVAL '1 day 30 minutes'",
+            "INTERVAL '90 minutes' + CURRENT_DATE",
+            "(SELECT max(d + n * INTERVAL '1 hour') FROM (VALUES (DATE '2025-01-01', 3)) AS t(d, n))",
+            "(SELECT max(d + n * INTERVAL '1 day') FROM (VALUES (DATE '2025-01-01', 3)) AS t(d, n))",
+            "(SELECT max(d + n * INTERVAL '1 month 2 days') FROM (VALUES (DATE '2025-01-01', 3)) AS t(d, n))",
+            "CAST(DATE '2025-01-01' AS TIMESTAMP) + INTERVAL '1 hour'",
+            "DATE '2025-01-01' + INTERVAL '1 month'",
+            "DATE '2025-01-01' + INTERVAL '48 hours'",
+            "DATE '2025-01-01' + 31",
+            "DATE '9999-12-31' + 1",
+            "TIMESTAMPTZ '2025-01-01 00:00:00Z' + INTERVAL '9000 years'",
+            "TIMESTAMP '2025-03-30 02:30:00' AT TIME ZONE 'Europe/Berlin'",
+        ],
+        expect![[r#"
+            DATE '2025-01-01' + INTERVAL '1 hour' = line 1, column 37: a DATE and an INTERVAL of hours would be a DATE again, without the hours
+            hint: write CAST(d AS TIMESTAMP) + INTERVAL '…'; to have a DATE, CAST the sum AS DATE
+            DATE '2025-01-01' - INTERVAL '1 day 30 minutes' = line 1, column 37: a DATE and an INTERVAL of hours would be a DATE again, without the hours
+            hint: write CAST(d AS TIMESTAMP) + INTERVAL '…'; to have a DATE, CAST the sum AS DATE
+            INTERVAL '90 minutes' + CURRENT_DATE = line 1, column 17: a DATE and an INTERVAL of hours would be a DATE again, without the hours
+            hint: write CAST(d AS TIMESTAMP) + INTERVAL '…'; to have a DATE, CAST the sum AS DATE
+            (SELECT max(d + n * INTERVAL '1 hour') FROM (VALUES (DATE '2025-01-01', 3)) AS t(d, n)) = line 1, column 20: a DATE and an INTERVAL of hours would be a DATE again, without the hours
+            hint: write CAST(d AS TIMESTAMP) + INTERVAL '…'; to have a DATE, CAST the sum AS DATE
+            (SELECT max(d + n * INTERVAL '1 day') FROM (VALUES (DATE '2025-01-01', 3)) AS t(d, n)) = 2025-01-04 DATE
+            (SELECT max(d + n * INTERVAL '1 month 2 days') FROM (VALUES (DATE '2025-01-01', 3)) AS t(d, n)) = 2025-04-07 DATE
+            CAST(DATE '2025-01-01' AS TIMESTAMP) + INTERVAL '1 hour' = 1735693200000000000 Timestamp(ns)
+            DATE '2025-01-01' + INTERVAL '1 month' = 2025-02-01 DATE
+            DATE '2025-01-01' + INTERVAL '48 hours' = 2025-01-03 DATE
+            DATE '2025-01-01' + 31 = 2025-02-01 DATE
+            DATE '9999-12-31' + 1 = a time of column "x" is beyond the years 1 to 9999
+            hint: leave such rows out in WHERE, or CAST the time AS STRING
+            TIMESTAMPTZ '2025-01-01 00:00:00Z' + INTERVAL '9000 years' = compute error: Timestamp out of range
+            TIMESTAMP '2025-03-30 02:30:00' AT TIME ZONE 'Europe/Berlin' = the clocks of that zone skip this time, or show it twice: it is no certain moment
+            hint: write the moment, with what it is ahead of UTC: TIMESTAMPTZ '2025-03-30 01:30:00+00:00'
+        "#]],
+    )
+    .await;
+}
