@@ -213,16 +213,16 @@ impl Running {
                 }
                 let known = Epoch(place).max(self.place.after);
                 self.place = Place::behind(known);
-                self.into_topic(&mut follower, &mut topic).await
+                self.feed_topic(&mut follower, &mut topic).await
             }
             Into::Webhook(webhook) => {
                 let poster = Poster::new(&sink, webhook, &view, &self.world).map_err(Stop::Ever)?;
-                self.to_address(&mut follower, webhook, &poster).await
+                self.feed_address(&mut follower, webhook, &poster).await
             }
         }
     }
 
-    async fn into_topic(&mut self, follower: &mut Follower, topic: &mut Topic) -> Result<Infallible, Stop> {
+    async fn feed_topic(&mut self, follower: &mut Follower, topic: &mut Topic) -> Result<Infallible, Stop> {
         if self.sink.live {
             topic.begin_anew(self.place.after).await?;
         }
@@ -244,7 +244,7 @@ impl Running {
         }
     }
 
-    async fn to_address(
+    async fn feed_address(
         &mut self,
         follower: &mut Follower,
         webhook: &Webhook,

@@ -305,6 +305,7 @@ async fn the_curl_lines_of_the_document_answer() -> Result<()> {
     ensure!(lines.len() > 20, "the document has {} curl lines", lines.len());
     let mut files: Vec<_> =
         std::fs::read_dir(root.join("queries"))?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    files.retain(|file: &std::path::PathBuf| file.extension().is_some_and(|it| it == "sql"));
     files.sort();
     let script = files.iter().map(std::fs::read_to_string).collect::<Result<Vec<_>, _>>()?.concat();
     let place = Place::folder(&script, &FLAGS)?;
