@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use arrow::json::ReaderBuilder;
 use datafusion::datasource::MemTable;
@@ -42,11 +43,15 @@ async fn the_views_of_the_files_hold_what_a_batch_query_says() -> Result<()> {
         let batch = plain(&view.query).with_context(|| view.name.clone())?;
         let frame = oracle.sql(&batch).await.with_context(|| format!("{}: {batch}", view.name))?;
         let schema = Arc::clone(frame.schema().inner());
-        // The sides of a UNION ALL differ in what may be NULL.
+        // The sides of a UNION ALL differ in what may be NULL, and in how their texts lie.
         let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let rows = frame.collect().await?.into_iter();
-        let rows = rows.map(|rows| RecordBatch::try_new(Arc::clone(&schema), rows.columns().to_vec()));
+        let rows = rows.map(|rows| {
+            let columns = rows.columns().iter().zip(schema.fields());
+            let columns = columns.map(|(column, field)| cast(column, field.data_type()));
+            RecordBatch::try_new(Arc::clone(&schema), columns.collect::<Result<_, _>>()?)
+        });
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
         expected.push(table(&schema, &rows)?);
         // Views after it may read it.
