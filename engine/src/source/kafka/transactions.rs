@@ -313,12 +313,16 @@ impl Drop for Transactions {
     /// opens it next.
     fn drop(&mut self) {
         let producer = self.producer.clone();
-        std::thread::spawn(move || {
+        let undo = move || {
             producer.purge(PurgeConfig::default().queue().inflight());
             if let Err(error) = producer.abort_transaction(UNDONE_WITHIN) {
                 tracing::debug!(%error, "a transaction was not undone");
             }
-        });
+        };
+        // Whoever drops it may be a thread that must not wait.
+        if let Err(error) = std::thread::Builder::new().name("transaction-undo".into()).spawn(undo) {
+            tracing::warn!(%error, "a transaction is not undone");
+        }
     }
 }
 
