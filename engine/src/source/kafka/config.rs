@@ -1,12 +1,11 @@
 //! From a stream's options to librdkafka's properties: our defaults, the user's properties over them, and the few that
 //! correctness needs, which nobody may change.
 
-use std::time::Duration;
-
 use rdkafka::ClientConfig;
 use rdkafka::config::{NativeClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
+use super::transactions::Patience;
 use crate::spec::KafkaSpec;
 use crate::{Error, Result};
 
@@ -181,9 +180,11 @@ pub(super) fn check_sending(spec: &KafkaSpec) -> Result<()> {
 
 /// For a client that writes to the topic by transactions under a name of its own. What one that died has begun holds up
 /// those who read committed records for so long, if nobody takes over.
-pub(super) fn transactions_config(spec: &KafkaSpec, id: &str, lasts: Duration) -> Result<ClientConfig> {
+pub(super) fn transactions_config(spec: &KafkaSpec, id: &str, patience: &Patience) -> Result<ClientConfig> {
     let mut config = producer_config(spec)?;
-    config.set("transactional.id", id).set("transaction.timeout.ms", lasts.as_millis().to_string());
+    config.set("transactional.id", id);
+    config.set("transaction.timeout.ms", patience.transaction.as_millis().to_string());
+    config.set("message.timeout.ms", patience.record.as_millis().to_string());
     for (key, value) in spec.properties.iter().filter(|(key, _)| SENDING.iter().any(|it| key.starts_with(it)))
     {
         config.set(key, value);

@@ -15,6 +15,7 @@ use crate::spec::KafkaSpec;
 const PATIENCE: Patience = Patience {
     answers: Duration::from_secs(5),
     first: Duration::from_secs(5),
+    record: Duration::from_secs(5),
     transaction: Duration::from_secs(10),
 };
 

@@ -31,6 +31,8 @@ pub(super) struct Patience {
     /// To answer, and at first.
     pub answers: Duration,
     pub first: Duration,
+    /// With a record, until it is acknowledged; many wait behind each other.
+    pub record: Duration,
     /// With a transaction from its beginning to its end.
     pub transaction: Duration,
 }
@@ -41,6 +43,7 @@ const UNDONE_WITHIN: Duration = Duration::from_secs(5);
 const OF_SINKS: Patience = Patience {
     answers: Duration::from_secs(30),
     first: Duration::from_secs(10),
+    record: Duration::from_secs(60),
     transaction: Duration::from_secs(300),
 };
 
@@ -118,7 +121,7 @@ impl Transactions {
     pub fn check(spec: &KafkaSpec, secrets: &Secrets, id: &str) -> Result<()> {
         let spec = resolved(spec, secrets)?;
         check_sending(&spec)?;
-        transactions_config(&spec, id, OF_SINKS.transaction)?
+        transactions_config(&spec, id, &OF_SINKS)?
             .create_native_config()
             .map(drop)
             .map_err(|error| refused(&error))
@@ -162,7 +165,7 @@ impl Transactions {
         instance: Uuid,
         patience: Patience,
     ) -> Result<(Transactions, Option<Written>)> {
-        let config = transactions_config(spec, id, patience.transaction)?;
+        let config = transactions_config(spec, id, &patience)?;
         let fate = Arc::new(Fate::default());
         let producer: ThreadedProducer<Sent> =
             config.create_with_context(Sent(Arc::clone(&fate))).map_err(|error| refused(&error))?;
