@@ -95,8 +95,8 @@ pub struct Running {
 
 /// Why it does not go on just now.
 enum Stop {
-    /// It was told something.
-    Told,
+    /// It begins anew at once: it was told something, or finds that what it counts is not as it was.
+    Anew,
     Failed(Error),
     /// Trying again would change nothing.
     Ever(Error),
@@ -106,6 +106,11 @@ enum Stop {
 enum Outcome {
     Taken,
     Buried,
+}
+
+/// After so many attempts.
+fn pause(failures: u32) -> Duration {
+    FIRST_WAIT.saturating_mul(1 << failures.min(16)).min(LONGEST_WAIT)
 }
 
 /// The data is older than what was sent of it: what closes now closes in epochs that others had.
@@ -168,10 +173,10 @@ impl Running {
             }
             let noting = self.note(true).await;
             match stop {
-                Stop::Told => failures = 0,
+                Stop::Anew => failures = 0,
                 Stop::Failed(error) => {
                     self.failed(&error, SinkState::Retrying);
-                    let wait = FIRST_WAIT.saturating_mul(1 << failures.min(16)).min(LONGEST_WAIT);
+                    let wait = pause(failures);
                     failures += 1;
                     // Whatever it is told, it tries at once.
                     let _ = tokio::time::timeout(wait, self.wanted.changed()).await;
@@ -290,9 +295,7 @@ impl Running {
                 let sent = self.place.sent_of(unit.through);
                 let delivery = poster.delivery(&self.sink, unit.through, number, &rows)?;
                 if number + 1 == sent && self.place.is_other(&delivery.key) {
-                    // Some of its rows have left the lake since, so the others are counted anew.
-                    self.place.begun = None;
-                    return Err(Stop::Told);
+                    return Err(self.count_anew());
                 }
                 if number >= sent {
                     let outcome = self.deliver(poster, &delivery).await?;
@@ -310,9 +313,18 @@ impl Running {
                 break;
             }
         }
+        if number < self.place.sent_of(unit.through) {
+            return Err(self.count_anew());
+        }
         self.place = Place::behind(unit.through);
         self.note(false).await?;
         Ok(())
+    }
+
+    /// Some of an epoch's rows have left the lake since its deliveries were counted: those that are left come once more.
+    fn count_anew(&mut self) -> Stop {
+        self.place.begun = None;
+        Stop::Anew
     }
 
     /// Of open rows nothing is kept: whoever refuses what becomes of them is told all of them anew, and later.
@@ -353,14 +365,14 @@ impl Running {
         self.note(false).await?;
         tokio::select! {
             waited = follower.wait() => Ok(waited?),
-            _ = self.wanted.changed() => Err(Stop::Told),
+            _ = self.wanted.changed() => Err(Stop::Anew),
         }
     }
 
     fn heed(&mut self) -> Result<(), Stop> {
         match self.wanted.has_changed() {
             Ok(false) => Ok(()),
-            _ => Err(Stop::Told),
+            _ => Err(Stop::Anew),
         }
     }
 
@@ -403,7 +415,7 @@ impl Running {
         loop {
             let answer = tokio::select! {
                 answer = poster.post(key, body, self.world.clock.wall()) => answer,
-                _ = self.wanted.changed() => return Err(Stop::Told),
+                _ = self.wanted.changed() => return Err(Stop::Anew),
             };
             let (reason, wait) = match answer {
                 Answer::Taken => {
@@ -416,11 +428,10 @@ impl Running {
                 Answer::Later(reason, wait) => (reason, wait),
             };
             self.failed(&Error::new(ErrorKind::Unavailable, reason), SinkState::Retrying);
-            let own = FIRST_WAIT.saturating_mul(1 << failures.min(16));
-            let wait = wait.unwrap_or_default().min(LONGEST_ASKED).max(own.min(LONGEST_WAIT));
+            let wait = wait.unwrap_or_default().min(LONGEST_ASKED).max(pause(failures));
             failures += 1;
             if tokio::time::timeout(wait, self.wanted.changed()).await.is_ok() {
-                return Err(Stop::Told);
+                return Err(Stop::Anew);
             }
         }
     }

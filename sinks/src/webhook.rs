@@ -122,7 +122,8 @@ impl Poster {
         // In data that was set back the same place may hold other rows, which are no repetition.
         let mut digest = digest::Context::new(&digest::SHA256);
         rows.iter().for_each(|row| digest.update(row));
-        let digest = u64::from_be_bytes(std::array::from_fn(|byte| digest.clone().finish().as_ref()[byte]));
+        let digest = digest.finish();
+        let digest = u64::from_be_bytes(std::array::from_fn(|byte| digest.as_ref()[byte]));
         let key = format!("{}-{}-{number}-{digest:016x}", sink.id.simple(), epoch.0);
         if sink.live {
             let changes: Vec<String> = rows.iter().map(|row| change(1, true, row)).collect();

@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use datafusion::error::DataFusionError;
 use futures::FutureExt;
 
@@ -24,7 +23,7 @@ use crate::job::ledger::ViewTerms;
 use crate::job::refused::{RefusedRow, RefusedTable};
 use crate::job::shared::{Table, Tail};
 use crate::memory::{Hold, Memory, Purpose};
-use crate::sink::{ClosedRows, encode_parts, first_dates, put_parts};
+use crate::sink::{ClosedRows, encode_parts, first_dates, in_order_of_time, put_parts};
 use crate::spec::{Cut, Unit, Upper, ViewShape, ViewSpec};
 use crate::status::{Failure, LedgerRow};
 use crate::view::compact::compacted;
@@ -377,25 +376,6 @@ impl TableEpoch {
         let _encoding = self.memory.hold(Purpose::Encoding, bytes_of(&parts));
         self.file.add(&parts).await
     }
-}
-
-/// INV-28: rows that close in one epoch, as they will lie in a file: whoever reads them before and after that finds them in one order.
-fn in_order_of_time(rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-    let Some(first) = rows.first() else { return Ok(rows) };
-    let schema = first.schema();
-    let times = |rows: &RecordBatch| {
-        let times = rows.columns().last().and_then(|it| it.as_primitive_opt::<TimestampMicrosecondType>());
-        times.cloned().ok_or_else(|| Error::Internal("closed rows lack their time".into()))
-    };
-    let each = rows.iter().map(times).collect::<Result<Vec<_>>>()?;
-    if each.iter().flat_map(|times| times.values()).is_sorted() {
-        return Ok(rows);
-    }
-    let all = concat_batches(&schema, &rows)?;
-    let times = times(&all)?;
-    let mut order: Vec<u32> = (0..all.num_rows() as u32).collect();
-    order.sort_by_key(|row| times.value(*row as usize));
-    Ok(vec![take_record_batch(&all, &UInt32Array::from(order))?])
 }
 
 /// As a reader sees them.

@@ -6,7 +6,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::TimestampMicrosecondType;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
 use parquet::arrow::arrow_reader::{
@@ -32,6 +34,25 @@ const BATCH_ROWS: usize = 8192;
 pub struct ClosedRows {
     pub epoch: Epoch,
     pub rows: RecordBatch,
+}
+
+/// INV-28: rows that close in one epoch, as they will lie in a file: whoever reads them before and after that finds them in one order.
+pub fn in_order_of_time(rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+    let Some(first) = rows.first() else { return Ok(rows) };
+    let schema = first.schema();
+    let times = |rows: &RecordBatch| {
+        let times = rows.columns().last().and_then(|it| it.as_primitive_opt::<TimestampMicrosecondType>());
+        times.cloned().ok_or_else(|| Error::Internal("closed rows lack their time".into()))
+    };
+    let each = rows.iter().map(times).collect::<Result<Vec<_>>>()?;
+    if each.iter().flat_map(|times| times.values()).is_sorted() {
+        return Ok(rows);
+    }
+    let all = concat_batches(&schema, &rows)?;
+    let times = times(&all)?;
+    let mut order: Vec<u32> = (0..all.num_rows() as u32).collect();
+    order.sort_by_key(|row| times.value(*row as usize));
+    Ok(vec![take_record_batch(&all, &UInt32Array::from(order))?])
 }
 
 /// What is to be said in the metadata of a file with these rows, each with its epoch.
@@ -184,7 +205,7 @@ impl FileRows {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, AsArray, Int64Array, TimestampMicrosecondArray};
+    use arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
     use arrow::datatypes::Int64Type;
     use object_store::memory::InMemory;
     use object_store::path::Path;

@@ -83,11 +83,6 @@ impl Follower {
         })
     }
 
-    /// Of the rows that it gives.
-    pub fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
     pub fn view(&self) -> &str {
         &self.rows.view
     }

@@ -6,6 +6,7 @@
 mod follow;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Field, Schema};
@@ -71,7 +72,7 @@ pub struct Webhook {
     /// The body of a delivery of one row, with `{{column}}` in places.
     pub template: Option<String>,
     /// How long the other side may take to answer.
-    pub timeout: std::time::Duration,
+    pub timeout: Duration,
 }
 
 /// Sends rows on, of all sinks that there are.
@@ -309,7 +310,7 @@ fn webhook(create: &CreateSink, options: &mut Options<'_>) -> Result<Webhook> {
         timeout if (1..=300).contains(&timeout.as_secs()) => Ok(timeout),
         _ => Err("it is between 1s and 5min".to_owned()),
     })?;
-    let timeout = timeout.unwrap_or(std::time::Duration::from_secs(30));
+    let timeout = timeout.unwrap_or(Duration::from_secs(30));
     Ok(Webhook { url, secret: secret.map(|entry| entry.value.clone()), batch, template, timeout })
 }
 
