@@ -51,8 +51,9 @@ impl TableEpoch {
         delta: &mut DeltaState,
     ) -> Result<Told> {
         let ViewShape::Units { unit, cuts, upper, .. } = &spec.shape else { return Ok(told) };
-        // One that Delta has not been told yet says as much.
-        if !told.is_due(spec, self.wall, self.roll.now) || !delta.pending.is_empty() {
+        // One that Delta has not been told yet says as much, but for what came last: there is no later one for that.
+        let leaving = self.roll.now;
+        if !told.is_due(spec, self.wall, leaving) || !(leaving || delta.pending.is_empty()) {
             return Ok(told);
         }
         let parts = session::of_ever(*unit, cuts, runs.iter().flat_map(|run| &run.parts).collect())?;
@@ -67,7 +68,7 @@ impl TableEpoch {
         let rows = rows.map(|rows| dated(&rows, self.wall)).transpose()?;
         let rows = rows.map(|rows| ClosedRows { epoch: self.epoch, rows });
         let files = self.put_rows(spec, rows.into_iter().collect()).await?;
-        let previous = delta.confirmed;
+        let previous = delta.last();
         delta.pending.push(PendingCommit { txn: self.epoch, previous, files, replace: true });
         Ok(Told { at: Some(self.wall), stale: false })
     }
