@@ -27,6 +27,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// As long as the other side may ask for.
 const LONGEST_ASKED: Duration = Duration::from_secs(3600);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// A topic knows its place by itself, as long as it has it.
 const NOTED_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(1)];
 /// More than these, or than these bytes, are more than somebody would look through.
@@ -213,6 +214,7 @@ impl Running {
                 let is_ours = written.is_some_and(|written| written.by == Some(self.world.instance));
                 // Whoever was here before can't have sent what was not durable when we took over.
                 if !is_ours && Epoch(place) > self.world.since {
+                    self.await_commit().await?;
                     self.keep.note_set_back().await?;
                     return Err(Stop::Ever(set_back()));
                 }
@@ -225,6 +227,17 @@ impl Running {
                 self.feed_address(&mut follower, webhook, &poster).await
             }
         }
+    }
+
+    /// An instance that was replaced, and does not know it yet, finds a topic ahead of itself, too: but it commits no more.
+    async fn await_commit(&mut self) -> Result<(), Stop> {
+        let epoch = self.database.epoch();
+        while self.database.epoch() == epoch {
+            if tokio::time::timeout(LOOK_AGAIN, self.wanted.changed()).await.is_ok() {
+                return Err(Stop::Anew);
+            }
+        }
+        Ok(())
     }
 
     async fn feed_topic(&mut self, follower: &mut Follower, topic: &mut Topic) -> Result<Infallible, Stop> {

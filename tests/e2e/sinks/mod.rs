@@ -292,7 +292,7 @@ async fn data_that_was_set_back_sends_nothing_under_others_epochs() -> Result<()
     }
     let shop = Paced::since(Duration::from_secs(8), 59, 200.0, 100_000)?;
     let place = Place::folder(&with_topics(&shop, &kafka, topics)?, &FLAGS)?;
-    let sent = "SELECT min(rows) FROM system.sinks";
+    let sent = "SELECT coalesce(min(rows), 0) FROM system.sinks";
     let instance = place.launch.start(&[]).await?;
     instance.until(sent, WITHIN, |rows| rows > 0).await?;
     instance.kill().await?;
