@@ -219,6 +219,7 @@ impl Coordinator {
         let committed_at = self.clock.wall();
         let state_bytes = closed.changed.iter().map(|table| table.state_bytes).sum();
         self.publish(ending, closed, tables, &ledger)?;
+        self.shared.tell();
         self.leave_out_failed();
         self.root.failpoints().hit(Step::Published);
         self.lake.settle()?;

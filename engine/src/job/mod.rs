@@ -235,6 +235,11 @@ impl Engine {
         self.shared.snapshot()
     }
 
+    /// Tells, a moment after, that rows have come or an epoch has become durable.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.shared.changes()
+    }
+
     pub fn status(&self) -> Status {
         Status { store: self.store.status(), ..report::status(&self.shared.lock()) }
     }

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::checkpoint::manifest::{
     DeltaState, PartitionState, RecordFingerprint, RunFile, StateFile, TableState,
 };
@@ -29,6 +31,7 @@ use crate::{Error, Result};
 
 pub struct Shared {
     tables: Mutex<Tables>,
+    changed: watch::Sender<()>,
     held: AtomicBool,
     memory: Arc<Memory>,
     lane: Lane,
@@ -38,7 +41,7 @@ impl Shared {
     pub fn new(memory: Arc<Memory>) -> Shared {
         let lane = Lane::of(memory.shares().closing);
         let tables = Mutex::new(Tables::new(Arc::clone(&memory)));
-        Shared { tables, held: AtomicBool::new(false), memory, lane }
+        Shared { tables, changed: watch::Sender::new(()), held: AtomicBool::new(false), memory, lane }
     }
 
     pub fn memory(&self) -> &Arc<Memory> {
@@ -53,6 +56,15 @@ impl Shared {
     pub fn lock(&self) -> MutexGuard<'_, Tables> {
         // A panic under the lock leaves half an update behind; going on from it would be worse than stopping.
         self.tables.lock().expect("no thread panics while it holds the tables")
+    }
+
+    /// Rows have come, or an epoch is durable: who waits for that looks again.
+    pub fn tell(&self) {
+        self.changed.send_replace(());
+    }
+
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// While held, workers answer barriers and read nothing.

@@ -221,6 +221,7 @@ impl Running {
     fn barrier(&mut self) -> Result<()> {
         let shares = self.lower()?;
         self.join(None, shares)?;
+        self.worker.shared.tell();
         self.weigh();
         let now = self.worker.clock.elapsed();
         let idle_after = self.worker.stream.options.idle;
@@ -338,6 +339,7 @@ impl Running {
         let shares = if self.enough_waits() { self.lower()? } else { vec![] };
         let lowering = self.worker.clock.elapsed().saturating_sub(lowered);
         self.join(Some(Arrival { arrived, reached, records: rows as u64, bytes }), shares)?;
+        self.worker.shared.tell();
         let now = self.worker.clock.elapsed();
         self.pace.took(rows, now.saturating_sub(begun + lowering), more || left.is_some(), now);
         self.left = left;

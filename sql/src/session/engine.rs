@@ -8,11 +8,17 @@ use thalweg_engine::collect::Collector;
 use thalweg_engine::snapshot::Snapshot;
 use thalweg_engine::spec::{CatalogChange, KeptStatement, LookupSpec, StreamSpec, ViewSpec};
 use thalweg_engine::status::Status;
+use tokio::sync::watch;
 
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
     /// All tables at one instant; cheap, since a snapshot is shared parts.
     fn snapshot(&self) -> Arc<Snapshot>;
+
+    /// Tells when it may pay to take another; one that has nobody who tells is to be looked at now and then.
+    fn changes(&self) -> watch::Receiver<()> {
+        watch::channel(()).1
+    }
 
     fn status(&self) -> Status;
 
@@ -49,6 +55,10 @@ pub trait Engine: Send + Sync + 'static {
 impl Engine for thalweg_engine::job::Engine {
     fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot()
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.changes()
     }
 
     fn status(&self) -> Status {

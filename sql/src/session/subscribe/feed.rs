@@ -9,7 +9,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use thalweg_engine::ids::Epoch;
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use uuid::Uuid;
 
 use super::changes::{self, Change};
@@ -18,8 +18,12 @@ use crate::session::database::Shared;
 use crate::tables::{Pinned, StatusSource, stamp};
 use crate::{Error, Result};
 
-/// How often it is looked whether anything has come.
-const LOOK: Duration = Duration::from_millis(25);
+/// It is not looked more often; what comes after a while of nothing is told at once.
+const PACE: Duration = Duration::from_millis(20);
+/// With many who listen each is told less often, so that telling them all leaves time for everything else.
+const PACE_OF_EACH: Duration = Duration::from_micros(50);
+/// Not all that ends a view, or empties it, is told of.
+const LOOK: Duration = Duration::from_millis(250);
 /// A view whose rows take long is finished less often: it rests so many times what that took.
 const REST: u32 = 4;
 /// Open rows that can't be read for so long are a reason to end.
@@ -55,6 +59,18 @@ pub(crate) struct State {
     pub live: Vec<RecordBatch>,
     /// What has become of the open rows of the state before.
     pub changed: Vec<RecordBatch>,
+    pub told: Told,
+}
+
+/// What queries, by their texts, make of all that has changed since the state before: once for all who ask the same.
+#[derive(Default)]
+pub(crate) struct Told(Mutex<BTreeMap<Arc<str>, Arc<OnceCell<RecordBatch>>>>);
+
+impl Told {
+    pub fn of(&self, query: &Arc<str>) -> Arc<OnceCell<RecordBatch>> {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(told.entry(Arc::clone(query)).or_default())
+    }
 }
 
 impl Feeds {
@@ -101,7 +117,9 @@ impl Teller {
     async fn run(self) {
         let mut last: Option<Arc<State>> = None;
         let mut unread: Option<Instant> = None;
+        let mut changes = self.shared.engine.changes();
         loop {
+            changes.borrow_and_update();
             let begun = Instant::now();
             match self.next(last.as_deref()).await {
                 Ok(None) => {}
@@ -123,7 +141,10 @@ impl Teller {
                     return;
                 }
             }
-            tokio::time::sleep(LOOK.max(begun.elapsed() * REST)).await;
+            let pace = PACE.max(PACE_OF_EACH * self.teller.receiver_count() as u32);
+            tokio::time::sleep(pace.max(begun.elapsed() * REST)).await;
+            // Without news, or without an engine, it is looked nevertheless.
+            let _ = tokio::time::timeout(LOOK, changes.changed()).await;
         }
     }
 
@@ -146,6 +167,7 @@ impl Teller {
                 table,
                 live: last.live.clone(),
                 changed: vec![],
+                told: Told::default(),
             }),
             _ => {
                 let live = match self.live {
@@ -154,7 +176,7 @@ impl Teller {
                 };
                 let before = last.map_or(&[][..], |last| &last.live);
                 let changed = changes::between(before, &live).map_err(Unread::Ever)?;
-                Some(State { number, epoch, table, live, changed })
+                Some(State { number, epoch, table, live, changed, told: Told::default() })
             }
         })
     }
@@ -182,9 +204,14 @@ impl State {
         Change::Final.of(&stamp::batch(&self.table.schema, rows)?)
     }
 
+    /// It is the next after that one.
+    pub fn follows(&self, other: &State) -> bool {
+        other.number + 1 == self.number
+    }
+
     /// What takes the open rows of one state to those of this one.
     pub fn changes_since(&self, other: &State) -> Result<Vec<RecordBatch>> {
-        if other.number + 1 == self.number {
+        if self.follows(other) {
             return Ok(self.changed.clone());
         }
         changes::between(&other.live, &self.live)

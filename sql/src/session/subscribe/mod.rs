@@ -51,12 +51,16 @@ const OPTIONS: [&str; 3] = ["every", "live", "snapshot"];
 const MARK: Duration = Duration::from_secs(1);
 /// A client that takes nothing for so long is left: what it was about to be told is kept for it.
 const STALLED: Duration = Duration::from_secs(30);
+/// What changes at once is worked out once for all, as long as it is not more than this.
+const SHARED_ROWS: usize = 10_000;
 /// As good as for ever.
 const ENDLESS: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// A subscription that is planned.
 pub(crate) struct Planned {
     rows: RowByRow,
+    /// Whoever asks by the same text of the same view is told the same.
+    query: Arc<str>,
     wanted: Wanted,
     pub schema: SchemaRef,
 }
@@ -102,6 +106,7 @@ pub(crate) async fn plan(shared: &Arc<Shared>, schema: &str, subscribe: &Subscri
         explain: None,
         pinned: None,
     };
+    let query = format!("{schema}: {}", subscribe.query).into();
     let rows = row_by_row(request, "a subscription").await?;
     if let Some((_, place)) = &subscribe.up_to {
         let views = shared.engine.views();
@@ -118,7 +123,7 @@ pub(crate) async fn plan(shared: &Arc<Shared>, schema: &str, subscribe: &Subscri
         }
     }
     let schema = schema_of(&rows.schema)?;
-    Ok(Planned { rows, wanted, schema })
+    Ok(Planned { rows, query, wanted, schema })
 }
 
 /// The query as what becomes of each row of its view, for ever the same.
@@ -162,6 +167,7 @@ impl Planned {
         let news = feed.news.clone();
         let subscriber = Subscriber {
             rows: self.rows,
+            query: self.query,
             wanted: self.wanted,
             schema: Arc::clone(&self.schema),
             news,
@@ -188,6 +194,7 @@ impl Planned {
 
 struct Subscriber {
     rows: RowByRow,
+    query: Arc<str>,
     wanted: Wanted,
     schema: SchemaRef,
     news: watch::Receiver<News>,
@@ -203,6 +210,8 @@ struct Subscriber {
 
 /// What is to be told before anything else is looked at.
 enum Work {
+    /// As they are told, with the mark behind them.
+    Told(Arc<State>, RecordBatch),
     Rows(RecordBatch),
     /// What closed in a file after an epoch.
     File(Arc<State>, HistoryFile, Option<Epoch>),
@@ -215,24 +224,19 @@ impl Subscriber {
     async fn next(&mut self) -> Result<Option<RecordBatch>> {
         while !self.is_told {
             match self.work.pop_front() {
-                Some(Work::Rows(rows)) => {
-                    let rows = told(&self.rows, &self.schema, rows).await?;
-                    if rows.num_rows() > 0 {
+                Some(Work::Told(state, rows)) => {
+                    self.marked_at(&state);
+                    return Ok(Some(rows));
+                }
+                Some(Work::Mark(state)) => {
+                    self.marked_at(&state);
+                    return mark(&self.schema, &state).map(Some);
+                }
+                Some(work) => {
+                    if let Some(rows) = told(&self.rows, &self.schema, work, &mut self.work).await? {
                         return Ok(Some(rows));
                     }
                 }
-                Some(Work::File(state, file, after)) => {
-                    let opened = state.table.history.open(&file, after).await?;
-                    self.work.push_front(Work::Opened(state, Box::new(opened)));
-                }
-                Some(Work::Opened(state, mut opened)) => {
-                    if let Some(rows) = opened.next() {
-                        let rows = state.closed(&rows?)?;
-                        self.work.push_front(Work::Opened(state, opened));
-                        self.work.push_front(Work::Rows(rows));
-                    }
-                }
-                Some(Work::Mark(state)) => return self.mark(&state).map(Some),
                 None => self.look().await?,
             }
         }
@@ -253,7 +257,17 @@ impl Subscriber {
             Some(at) => {
                 self.rest().await?;
                 let state = self.state().await?;
-                self.go_on(&at, &state)?;
+                let work = self.work_since(&at, &state)?;
+                if state.follows(&at) && rows_of(&work) <= SHARED_ROWS {
+                    let told = self.shared(&state, work).await?;
+                    if told.num_rows() > 0 {
+                        self.work.push_back(Work::Told(Arc::clone(&state), told));
+                        self.at = Some(state);
+                        return Ok(());
+                    }
+                } else {
+                    self.work = work;
+                }
                 state
             }
         };
@@ -304,9 +318,9 @@ impl Subscriber {
                     "the token is of an epoch that has not been: it is of another data root",
                 ));
             }
-            self.closed(state, Some(epoch))?;
+            self.work = closed(state, Some(epoch))?;
         } else if self.wanted.snapshot {
-            self.closed(state, None)?;
+            self.work = closed(state, None)?;
         }
         if self.wanted.live {
             for rows in &state.live {
@@ -316,46 +330,101 @@ impl Subscriber {
         Ok(())
     }
 
-    fn go_on(&mut self, at: &Arc<State>, state: &Arc<State>) -> Result<()> {
-        if self.wanted.live {
-            self.work.extend(state.changes_since(at)?.into_iter().map(Work::Rows));
-        }
+    fn work_since(&self, at: &State, state: &Arc<State>) -> Result<VecDeque<Work>> {
+        let changed = if self.wanted.live { state.changes_since(at)? } else { vec![] };
+        let mut work: VecDeque<Work> = changed.into_iter().map(Work::Rows).collect();
         if state.epoch > at.epoch {
-            self.closed(state, Some(at.epoch))?;
+            work.extend(closed(state, Some(at.epoch))?);
         }
-        Ok(())
+        Ok(work)
     }
 
-    /// Of files those that the state before did not have.
-    fn closed(&mut self, state: &Arc<State>, after: Option<Epoch>) -> Result<()> {
-        let may_hold = |file: &&HistoryFile| after.is_none_or(|after| file.may_hold_after(after));
-        for file in state.table.history.files.iter().filter(may_hold) {
-            self.work.push_back(Work::File(Arc::clone(state), file.clone(), after));
+    /// What all are told who ask the same, worked out by whoever comes first; without a row where nothing is.
+    async fn shared(&self, state: &State, mut work: VecDeque<Work>) -> Result<RecordBatch> {
+        if work.is_empty() {
+            return Ok(RecordBatch::new_empty(Arc::clone(&self.schema)));
         }
-        self.work.extend(state.closed_since(after)?.into_iter().map(Work::Rows));
-        Ok(())
+        let told_once = state.told.of(&self.query);
+        let made = told_once.get_or_try_init(|| async {
+            let mut all = vec![];
+            while let Some(next) = work.pop_front() {
+                all.extend(told(&self.rows, &self.schema, next, &mut work).await?);
+            }
+            if !all.is_empty() {
+                all.push(mark(&self.schema, state)?);
+            }
+            Ok::<_, Error>(concat_batches(&self.schema, &all)?)
+        });
+        Ok(made.await?.clone())
     }
 
-    /// All rows so far are what the view was.
-    fn mark(&mut self, state: &State) -> Result<RecordBatch> {
+    fn marked_at(&mut self, state: &State) {
         self.marked = Instant::now();
         let through = state.table.version.closed_through;
         self.is_told = self.wanted.up_to.is_some_and(|up_to| through.is_some_and(|through| through >= up_to));
-        let token = format!("{}-{}", state.table.version.view.simple(), state.epoch.0);
-        let told: [ArrayRef; 4] = [
-            Arc::new(Int32Array::from(vec![0])),
-            Arc::new(BooleanArray::from(vec![None])),
-            Arc::new(StringArray::from(vec![token])),
-            Arc::new(Int64Array::from(vec![state.epoch.0 as i64])),
-        ];
-        let none =
-            self.schema.fields().iter().skip(TOLD.len()).map(|field| new_null_array(field.data_type(), 1));
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), told.into_iter().chain(none).collect())?)
     }
 }
 
+/// All rows so far are what the view was.
+fn mark(schema: &SchemaRef, state: &State) -> Result<RecordBatch> {
+    let token = format!("{}-{}", state.table.version.view.simple(), state.epoch.0);
+    let told: [ArrayRef; 4] = [
+        Arc::new(Int32Array::from(vec![0])),
+        Arc::new(BooleanArray::from(vec![None])),
+        Arc::new(StringArray::from(vec![token])),
+        Arc::new(Int64Array::from(vec![state.epoch.0 as i64])),
+    ];
+    let none = schema.fields().iter().skip(TOLD.len()).map(|field| new_null_array(field.data_type(), 1));
+    Ok(RecordBatch::try_new(Arc::clone(schema), told.into_iter().chain(none).collect())?)
+}
+
+/// What has closed after an epoch; of files those that may have some of it.
+fn closed(state: &Arc<State>, after: Option<Epoch>) -> Result<VecDeque<Work>> {
+    let may_hold = |file: &&HistoryFile| after.is_none_or(|after| file.may_hold_after(after));
+    let files = state.table.history.files.iter().filter(may_hold);
+    let mut work: VecDeque<Work> =
+        files.map(|file| Work::File(Arc::clone(state), file.clone(), after)).collect();
+    work.extend(state.closed_since(after)?.into_iter().map(Work::Rows));
+    Ok(work)
+}
+
+/// At most; of files all that are in them.
+fn rows_of(work: &VecDeque<Work>) -> usize {
+    let rows = |work: &Work| match work {
+        Work::Rows(rows) => rows.num_rows(),
+        Work::File(_, file, _) => file.rows as usize,
+        Work::Told(..) | Work::Opened(..) | Work::Mark(_) => 0,
+    };
+    work.iter().map(rows).sum()
+}
+
+/// One step of some work: the rows it tells, if there are any, and what comes before all else, if there is more of it.
+async fn told(
+    plan: &RowByRow,
+    schema: &SchemaRef,
+    work: Work,
+    rest: &mut VecDeque<Work>,
+) -> Result<Option<RecordBatch>> {
+    let told = match work {
+        Work::Rows(rows) => of_query(plan, schema, rows).await?,
+        Work::File(state, file, after) => {
+            let opened = state.table.history.open(&file, after).await?;
+            rest.push_front(Work::Opened(state, Box::new(opened)));
+            return Ok(None);
+        }
+        Work::Opened(state, mut opened) => {
+            let Some(rows) = opened.next() else { return Ok(None) };
+            let rows = state.closed(&rows?)?;
+            rest.push_front(Work::Opened(state, opened));
+            of_query(plan, schema, rows).await?
+        }
+        Work::Told(..) | Work::Mark(_) => return Ok(None),
+    };
+    Ok((told.num_rows() > 0).then_some(told))
+}
+
 /// Rows of the view as they are told.
-async fn told(plan: &RowByRow, schema: &SchemaRef, rows: RecordBatch) -> Result<RecordBatch> {
+async fn of_query(plan: &RowByRow, schema: &SchemaRef, rows: RecordBatch) -> Result<RecordBatch> {
     let made = concat_batches(&plan.schema, &plan.run(rows).await?)?;
     let (columns, carried) = made.columns().split_at(made.num_columns() - CARRIED.len());
     let none = |field: usize| new_null_array(schema.field(field).data_type(), made.num_rows());
