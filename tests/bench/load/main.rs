@@ -1,12 +1,17 @@
-//! Load on the HTTP side, and what it feels like to those who bring it: events from many connections at a rate, and watchers
-//! of a pushed answer. It knows nothing of Thalweg but what a client does. tests/bench/collect.sh and watch.sh run it.
+//! Load from outside, and what it feels like to those who bring it: events from many connections at a rate, watchers of a
+//! pushed answer, subscribers of a view, receivers of what sinks send. It knows nothing of Thalweg but what a client does.
+//! The scripts of tests/bench run it.
 //!
 //! Events come by an open loop: each has an instant at which it is due, whatever became of those before, and its time
 //! counts from then. So a server that stands still for a second is seen to. Without a rate each connection sends its next
 //! request when the last is answered.
 
+mod ages;
+mod copies;
 mod events;
 mod http;
+mod receiver;
+mod subscribers;
 mod times;
 mod watchers;
 
@@ -29,6 +34,12 @@ enum What {
     Events(events::Events),
     /// Watches an endpoint by server-sent events
     Watch(watchers::Watch),
+    /// Subscribes to a view over Flight SQL
+    Subscribe(subscribers::Subscribe),
+    /// Takes what sinks send to an address
+    Receive(receiver::Receive),
+    /// Writes the records of one topic to another, as a plain idempotent producer does
+    Copy(copies::Copy),
 }
 
 fn main() -> Result<()> {
@@ -45,6 +56,9 @@ fn main() -> Result<()> {
         match arguments.what {
             What::Events(events) => events::run(events).await,
             What::Watch(watch) => watchers::run(watch).await,
+            What::Subscribe(subscribe) => subscribers::run(subscribe).await,
+            What::Receive(receive) => receiver::run(receive).await,
+            What::Copy(copy) => copies::run(&copy),
         }
     })
 }

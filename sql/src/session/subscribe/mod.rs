@@ -259,7 +259,7 @@ impl Subscriber {
                 let state = self.state().await?;
                 let work = self.work_since(&at, &state)?;
                 if state.follows(&at) && rows_of(&work) <= SHARED_ROWS {
-                    let told = self.shared(&state, work).await?;
+                    let told = shared(&self.rows, &self.query, &self.schema, &state, work).await?;
                     if told.num_rows() > 0 {
                         self.work.push_back(Work::Told(Arc::clone(&state), told));
                         self.at = Some(state);
@@ -339,25 +339,6 @@ impl Subscriber {
         Ok(work)
     }
 
-    /// What all are told who ask the same, worked out by whoever comes first; without a row where nothing is.
-    async fn shared(&self, state: &State, mut work: VecDeque<Work>) -> Result<RecordBatch> {
-        if work.is_empty() {
-            return Ok(RecordBatch::new_empty(Arc::clone(&self.schema)));
-        }
-        let told_once = state.told.of(&self.query);
-        let made = told_once.get_or_try_init(|| async {
-            let mut all = vec![];
-            while let Some(next) = work.pop_front() {
-                all.extend(told(&self.rows, &self.schema, next, &mut work).await?);
-            }
-            if !all.is_empty() {
-                all.push(mark(&self.schema, state)?);
-            }
-            Ok::<_, Error>(concat_batches(&self.schema, &all)?)
-        });
-        Ok(made.await?.clone())
-    }
-
     fn marked_at(&mut self, state: &State) {
         self.marked = Instant::now();
         let through = state.table.version.closed_through;
@@ -376,6 +357,31 @@ fn mark(schema: &SchemaRef, state: &State) -> Result<RecordBatch> {
     ];
     let none = schema.fields().iter().skip(TOLD.len()).map(|field| new_null_array(field.data_type(), 1));
     Ok(RecordBatch::try_new(Arc::clone(schema), told.into_iter().chain(none).collect())?)
+}
+
+/// What all are told who ask the same, worked out by whoever comes first; without a row where nothing is.
+async fn shared(
+    plan: &RowByRow,
+    query: &Arc<str>,
+    schema: &SchemaRef,
+    state: &State,
+    mut work: VecDeque<Work>,
+) -> Result<RecordBatch> {
+    if work.is_empty() {
+        return Ok(RecordBatch::new_empty(Arc::clone(schema)));
+    }
+    let told_once = state.told.of(query);
+    let made = told_once.get_or_try_init(|| async {
+        let mut all = vec![];
+        while let Some(next) = work.pop_front() {
+            all.extend(told(plan, schema, next, &mut work).await?);
+        }
+        if !all.is_empty() {
+            all.push(mark(schema, state)?);
+        }
+        Ok::<_, Error>(concat_batches(schema, &all)?)
+    });
+    Ok(made.await?.clone())
 }
 
 /// What has closed after an epoch; of files those that may have some of it.
