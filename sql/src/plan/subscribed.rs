@@ -23,6 +23,8 @@ pub(crate) const CARRIED: [&str; 2] = ["__change", "__final"];
 #[derive(Debug, Clone)]
 pub(crate) struct RowByRow {
     pub view: String,
+    /// Two that are equal make the same of each row.
+    pub query: LogicalPlan,
     /// Its columns, and then those that are carried.
     pub schema: SchemaRef,
     plan: Arc<dyn ExecutionPlan>,
@@ -32,9 +34,10 @@ impl RowByRow {
     /// `what` is what is to be told of its rows.
     pub async fn of(plan: LogicalPlan, public: &str, state: &SessionState, what: &str) -> Result<RowByRow> {
         let view = the_view(&plan, public, what)?;
+        let query = plan.clone();
         let carrying = plan.transform_up(carry)?.data;
         let plan = state.create_physical_plan(&carrying).await?;
-        Ok(RowByRow { view, schema: plan.schema(), plan })
+        Ok(RowByRow { view, query, schema: plan.schema(), plan })
     }
 
     /// Its columns alone.

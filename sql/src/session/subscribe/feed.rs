@@ -1,12 +1,13 @@
 //! What all who subscribe to one view have in common: its open rows are finished once for each state that is told, and
 //! what has changed since the one before is worked out once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
+use datafusion::logical_expr::LogicalPlan;
 use thalweg_engine::ids::Epoch;
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot};
 use tokio::sync::{OnceCell, watch};
@@ -38,7 +39,30 @@ type Kind = (Uuid, bool);
 
 pub(crate) struct Feed {
     pub news: watch::Receiver<News>,
+    asked: Mutex<Asked>,
     _task: Task<()>,
+}
+
+/// Queries that are asked of it, known by numbers for as long as somebody asks.
+#[derive(Default)]
+struct Asked {
+    numbers: HashMap<LogicalPlan, Weak<u64>>,
+    last: u64,
+}
+
+impl Feed {
+    /// The same for all who ask the same.
+    pub fn number_of(&self, query: &LogicalPlan) -> Arc<u64> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = asked.numbers.get(query).and_then(Weak::upgrade) {
+            return known;
+        }
+        asked.last += 1;
+        let number = Arc::new(asked.last);
+        asked.numbers.retain(|_, known| known.strong_count() > 0);
+        asked.numbers.insert(query.clone(), Arc::downgrade(&number));
+        number
+    }
 }
 
 #[derive(Clone)]
@@ -62,14 +86,14 @@ pub(crate) struct State {
     pub told: Told,
 }
 
-/// What queries, by their texts, make of all that has changed since the state before: once for all who ask the same.
+/// What queries, by their numbers, make of all that has changed since the state before: once for all who ask the same.
 #[derive(Default)]
-pub(crate) struct Told(Mutex<BTreeMap<Arc<str>, Arc<OnceCell<RecordBatch>>>>);
+pub(crate) struct Told(Mutex<BTreeMap<u64, Arc<OnceCell<RecordBatch>>>>);
 
 impl Told {
-    pub fn of(&self, query: &Arc<str>) -> Arc<OnceCell<RecordBatch>> {
+    pub fn of(&self, query: u64) -> Arc<OnceCell<RecordBatch>> {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(told.entry(Arc::clone(query)).or_default())
+        Arc::clone(told.entry(query).or_default())
     }
 }
 
@@ -87,7 +111,8 @@ impl Feeds {
         }
         let (teller, news) = watch::channel(News::None);
         let teller = Teller { shared: Arc::clone(shared), view: view.to_owned(), id, live, teller };
-        let feed = Arc::new(Feed { news, _task: Task::spawn(&shared.runtime, teller.run()) });
+        let task = Task::spawn(&shared.runtime, teller.run());
+        let feed = Arc::new(Feed { news, asked: Mutex::default(), _task: task });
         feeds.insert((id, live), Arc::downgrade(&feed));
         Ok(feed)
     }

@@ -59,8 +59,6 @@ const ENDLESS: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// A subscription that is planned.
 pub(crate) struct Planned {
     rows: RowByRow,
-    /// Whoever asks by the same text of the same view is told the same.
-    query: Arc<str>,
     wanted: Wanted,
     pub schema: SchemaRef,
 }
@@ -106,7 +104,6 @@ pub(crate) async fn plan(shared: &Arc<Shared>, schema: &str, subscribe: &Subscri
         explain: None,
         pinned: None,
     };
-    let query = format!("{schema}: {}", subscribe.query).into();
     let rows = row_by_row(request, "a subscription").await?;
     if let Some((_, place)) = &subscribe.up_to {
         let views = shared.engine.views();
@@ -123,7 +120,7 @@ pub(crate) async fn plan(shared: &Arc<Shared>, schema: &str, subscribe: &Subscri
         }
     }
     let schema = schema_of(&rows.schema)?;
-    Ok(Planned { rows, query, wanted, schema })
+    Ok(Planned { rows, wanted, schema })
 }
 
 /// The query as what becomes of each row of its view, for ever the same.
@@ -166,8 +163,8 @@ impl Planned {
         let schema = Arc::clone(&self.schema);
         let news = feed.news.clone();
         let subscriber = Subscriber {
+            query: feed.number_of(&self.rows.query),
             rows: self.rows,
-            query: self.query,
             wanted: self.wanted,
             schema: Arc::clone(&self.schema),
             news,
@@ -194,7 +191,7 @@ impl Planned {
 
 struct Subscriber {
     rows: RowByRow,
-    query: Arc<str>,
+    query: Arc<u64>,
     wanted: Wanted,
     schema: SchemaRef,
     news: watch::Receiver<News>,
@@ -259,7 +256,7 @@ impl Subscriber {
                 let state = self.state().await?;
                 let work = self.work_since(&at, &state)?;
                 if state.follows(&at) && rows_of(&work) <= SHARED_ROWS {
-                    let told = shared(&self.rows, &self.query, &self.schema, &state, work).await?;
+                    let told = shared(&self.rows, *self.query, &self.schema, &state, work).await?;
                     if told.num_rows() > 0 {
                         self.work.push_back(Work::Told(Arc::clone(&state), told));
                         self.at = Some(state);
@@ -362,7 +359,7 @@ fn mark(schema: &SchemaRef, state: &State) -> Result<RecordBatch> {
 /// What all are told who ask the same, worked out by whoever comes first; without a row where nothing is.
 async fn shared(
     plan: &RowByRow,
-    query: &Arc<str>,
+    query: u64,
     schema: &SchemaRef,
     state: &State,
     mut work: VecDeque<Work>,
