@@ -26,6 +26,8 @@ pub struct Changing {
     gone: Vec<Cells>,
     come: Vec<(Cells, bool)>,
     epoch: i64,
+    /// Of the last mark.
+    pub token: Option<String>,
     /// How many final rows were let go.
     left_out: usize,
     /// Lines that were drawn last.
@@ -46,7 +48,7 @@ impl Changing {
     pub fn of(told: &Schema) -> Changing {
         let schema = SchemaRef::new(Schema::new(told.fields()[TOLD.min(told.fields().len())..].to_vec()));
         let (rows, gone, come) = (vec![], vec![], vec![]);
-        Changing { schema, rows, gone, come, epoch: 0, left_out: 0, drawn: 0 }
+        Changing { schema, rows, gone, come, epoch: 0, token: None, left_out: 0, drawn: 0 }
     }
 
     /// Whether a mark was among them, so that there is something whole to show.
@@ -54,13 +56,15 @@ impl Changing {
         let values: Vec<usize> = (TOLD..batch.num_columns()).collect();
         let columns = table::columns(&self.schema, &[batch.project(&values)?])?;
         let changes = batch.column(0).as_primitive::<Int32Type>();
-        let (finals, epochs) = (batch.column(1).as_boolean(), batch.column(3).as_primitive::<Int64Type>());
+        let (finals, tokens) = (batch.column(1).as_boolean(), batch.column(2).as_string::<i32>());
+        let epochs = batch.column(3).as_primitive::<Int64Type>();
         let mut is_whole = false;
         for row in 0..batch.num_rows() {
             let cells = || columns.iter().map(|column| column.cells[row].clone()).collect::<Cells>();
             match changes.value(row) {
                 0 => {
                     self.epoch = if epochs.is_valid(row) { epochs.value(row) } else { self.epoch };
+                    self.token = tokens.is_valid(row).then(|| tokens.value(row).to_owned());
                     self.add_up(now);
                     is_whole = true;
                 }
@@ -110,7 +114,7 @@ impl Changing {
     }
 
     /// Over what was drawn before.
-    pub fn draw(&mut self, layout: &Layout, height: usize, now: Instant) -> io::Result<()> {
+    pub fn draw(&mut self, layout: &Layout, height: usize, now: Instant, has_ended: bool) -> io::Result<()> {
         let shown = self.rows.len().min(height.saturating_sub(LINES_BESIDE).max(1));
         let first = self.rows.len() - shown;
         let rows = &self.rows[first..];
@@ -125,10 +129,8 @@ impl Changing {
         let open = self.rows.iter().filter(|row| !row.is_final).count();
         let all = self.rows.len() + self.left_out;
         let last = if shown < all { format!(", the last {shown} shown") } else { String::new() };
-        text.push_str(&format!(
-            "({all} rows, {open} of them open{last}; epoch {}; Ctrl-C ends)\n",
-            self.epoch
-        ));
+        let end = if has_ended { "that is the end" } else { "Ctrl-C ends" };
+        text.push_str(&format!("({all} rows, {open} of them open{last}; epoch {}; {end})\n", self.epoch));
         let mut out = io::stdout().lock();
         if self.drawn > 0 {
             write!(out, "\x1b[{}A\x1b[J", self.drawn)?;

@@ -99,6 +99,10 @@ pub fn message(error: FlightError) -> String {
         {
             format!("the server has gone away: {}", status.message())
         }
+        // So a line that is cut in the middle of an answer is told, as an error of the protocol.
+        FlightError::Tonic(status) if status.message().contains("error reading a body from connection") => {
+            "the server has gone away in the middle of its answer".to_owned()
+        }
         FlightError::Tonic(status) => status.message().to_owned(),
         other => other.to_string(),
     }

@@ -142,23 +142,36 @@ impl Runner {
         loop {
             let told = tokio::time::timeout(DRAW_EVERY, rows.next()).await;
             let now = Instant::now();
+            let mut ended = None;
             match told {
-                Ok(None) => return Ok(()),
-                Ok(Some(batch)) => {
-                    let batch = batch.map_err(|error| Failure::Said(message(error)))?;
+                Ok(None) => ended = Some(Ok(())),
+                Ok(Some(Err(error))) => ended = Some(Err(message(error))),
+                Ok(Some(Ok(batch))) => {
                     let changing = changing.get_or_insert_with(|| Changing::of(&batch.schema()));
                     is_stale |= changing.take(&batch, now)?;
                 }
                 Err(_) => {}
             }
-            let Some(changing) = &mut changing else { continue };
-            if is_stale && now - drawn >= DRAW_EVERY {
+            if let Some(changing) = &mut changing
+                && (ended.is_some() || is_stale && now - drawn >= DRAW_EVERY)
+            {
                 let (columns, lines) = crossterm::terminal::size()?;
                 let colors = std::env::var_os("NO_COLOR").is_none();
                 let layout = Layout { width: Some(usize::from(columns)), colors, expanded: false };
-                changing.draw(&layout, usize::from(lines), now)?;
+                changing.draw(&layout, usize::from(lines), now, ended.is_some())?;
                 // What is lit is to go out again.
                 (is_stale, drawn) = (changing.is_lit(now), now);
+            }
+            let token = changing.as_ref().and_then(|changing| changing.token.as_deref());
+            match (ended, token) {
+                (None, _) => {}
+                (Some(Ok(())), _) => return Ok(()),
+                (Some(Err(reason)), None) => return Err(Failure::Said(reason)),
+                (Some(Err(reason)), Some(token)) => {
+                    let hint =
+                        format!("the same with AFTER '{token}' goes on with the final rows that come next");
+                    return Err(Failure::Said(format!("{reason}\nhint: {hint}")));
+                }
             }
         }
     }
