@@ -23,6 +23,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use thalweg_engine::ids::{Epoch, Micros};
@@ -35,7 +36,7 @@ use uuid::Uuid;
 pub(crate) use self::changes::Change;
 pub(crate) use self::feed::Feeds;
 pub(crate) use self::feed::{Feed, News, State};
-use super::answer::{self, Answer, Bounds};
+use super::answer::{self, Bounds};
 use super::database::Shared;
 use super::query::Request;
 use super::registry::Ticket;
@@ -158,7 +159,7 @@ fn schema_of(rows: &Schema) -> Result<SchemaRef> {
 }
 
 impl Planned {
-    pub fn start(self, shared: &Arc<Shared>, ticket: Ticket) -> Result<Answer> {
+    pub fn start(self, shared: &Arc<Shared>, ticket: Ticket) -> Result<SendableRecordBatchStream> {
         let feed = shared.feeds.of(shared, &self.rows.view, self.wanted.live)?;
         let schema = Arc::clone(&self.schema);
         let news = feed.news.clone();
@@ -185,7 +186,7 @@ impl Planned {
         let memory_bytes = shared.settings.query_memory_bytes;
         let bounds =
             Bounds { time: ENDLESS, memory_bytes, rows_max: None, stalled: STALLED, rows_are_changes: true };
-        Ok(Answer::Rows(answer::start(&shared.runtime, schema, rows, bounds, ticket)))
+        Ok(answer::start(&shared.runtime, schema, rows, bounds, ticket))
     }
 }
 

@@ -1,0 +1,112 @@
+//! `GET /api/subscribe?sql=SUBSCRIBE TO …`: a view's log of changes as server-sent events. Browsers tell the last id that
+//! they heard when they come again, and marks alone have one: so they go on from there by themselves.
+//!
+//! ```text
+//! event: rows      [{"change": 1, "final": false, …}, …]
+//! event: mark      {"token": …, "epoch": …}: its id is the token
+//! event: fault     {"error": {…}}: it goes on no more
+//! event: end       it has come as far as UP TO says; who comes again is told that there is no more
+//! event: beat      five seconds without any of these
+//! ```
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+
+use super::changes::{self, Changes, Told};
+use super::feed::{self, BEAT, BEAT_MESSAGE};
+use crate::fault::Fault;
+use crate::front::Front;
+
+/// The id of an end.
+const ENDED: &str = "end";
+const SHAPE: &str = "/api/subscribe?sql=SUBSCRIBE%20TO%20kpis_per_minute, and &after=TOKEN to go on";
+
+pub(crate) async fn subscribe(
+    State(front): State<Arc<Front>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Fault> {
+    let database = front.database()?;
+    let Asked { sql, after } = asked(query.as_deref())?;
+    // What a browser heard is newer than the address that it was given at first.
+    let heard = headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
+    if heard == Some(ENDED) {
+        // Only so a browser leaves it at that.
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let changes = Changes::begin(database, super::client(&headers), &sql, heard.or(after.as_deref())).await?;
+    let messages = futures::stream::unfold(changes, |mut changes| async move {
+        let message = match tokio::time::timeout(BEAT, changes.next()).await {
+            Ok(told) => message(&told?),
+            Err(_) => Bytes::from_static(BEAT_MESSAGE),
+        };
+        Some((Ok::<_, Infallible>(message), changes))
+    });
+    Ok(feed::events(Body::from_stream(messages)))
+}
+
+struct Asked {
+    sql: String,
+    after: Option<String>,
+}
+
+fn asked(query: Option<&str>) -> Result<Asked, Fault> {
+    let (mut sql, mut after) = (None, None);
+    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        match &*name {
+            "sql" => sql = Some(value.into_owned()),
+            "after" => after = Some(value.into_owned()),
+            _ => {
+                let text = format!("/api/subscribe has no parameter \"{name}\"");
+                return Err(Fault::invalid(text).hint(SHAPE));
+            }
+        }
+    }
+    let sql = sql.ok_or_else(|| Fault::invalid("what is to be told is missing").hint(SHAPE))?;
+    Ok(Asked { sql, after })
+}
+
+fn message(told: &Told) -> Bytes {
+    let (event, id, data) = match told {
+        Told::Rows(rows) => ("rows", None, rows.clone()),
+        Told::Mark { token, epoch } => {
+            ("mark", Some(token.as_str()), changes::mark(token, *epoch).to_string().into())
+        }
+        Told::End => ("end", Some(ENDED), Bytes::from_static(b"{}")),
+        Told::Fault(fault) => ("fault", None, fault.text().into()),
+    };
+    let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
+    let mut message = format!("event: {event}\n{id}data: ").into_bytes();
+    message.extend_from_slice(&data);
+    message.extend_from_slice(b"\n\n");
+    message.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_alone_have_an_id_to_go_on_from() {
+        let text = |told: &Told| String::from_utf8(message(told).to_vec()).unwrap();
+        assert_eq!(text(&Told::Rows("[{}]".into())), "event: rows\ndata: [{}]\n\n");
+        let mark = Told::Mark { token: "a-1".into(), epoch: 1 };
+        assert_eq!(text(&mark), "event: mark\nid: a-1\ndata: {\"epoch\":1,\"token\":\"a-1\"}\n\n");
+        assert!(text(&Told::Fault(Fault::invalid("no"))).starts_with("event: fault\ndata: {\"error\":"));
+    }
+
+    #[test]
+    fn an_address_says_what_and_from_where() {
+        let Asked { sql, after } = asked(Some("sql=SUBSCRIBE+TO%20v&after=a-1")).unwrap();
+        assert_eq!((sql.as_str(), after.as_deref()), ("SUBSCRIBE TO v", Some("a-1")));
+        for wrong in [None, Some("after=a-1"), Some("sql=a&live=false")] {
+            assert!(asked(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
