@@ -131,7 +131,12 @@ fn changes(known: &mut Known, rows: &Value) -> Result<()> {
 /// The answer to a question, as text like that of the changes.
 pub(super) async fn rows(address: &str, sql: &str) -> Result<Vec<String>> {
     let answer = post(address, "/api/sql", "text/plain", sql).await?.json()?;
-    Ok(answer.as_array().with_context(|| format!("no rows: {answer}"))?.iter().map(Value::to_string).collect())
+    Ok(answer
+        .as_array()
+        .with_context(|| format!("no rows: {answer}"))?
+        .iter()
+        .map(Value::to_string)
+        .collect())
 }
 
 type Socket = WebSocketStream<TcpStream>;
