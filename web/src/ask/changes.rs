@@ -39,6 +39,14 @@ pub(super) enum Told {
     Fault(Fault),
 }
 
+pub(super) struct Wanted {
+    pub sql: String,
+    /// A token.
+    pub after: Option<String>,
+    /// Values of the parameters that the statement names, each once.
+    pub parameters: Vec<(String, String)>,
+}
+
 pub(super) struct Changes {
     /// `None` when it has ended.
     rows: Option<SendableRecordBatchStream>,
@@ -47,13 +55,10 @@ pub(super) struct Changes {
 
 impl Changes {
     /// What is wrong with the statement or the token is told now, rather than as the first of what is told.
-    pub async fn begin(
-        database: &Database,
-        client: Client,
-        sql: &str,
-        after: Option<&str>,
-    ) -> Result<Changes, Fault> {
-        let mut rows = database.session(client).subscribe(sql, after).await?;
+    pub async fn begin(database: &Database, client: Client, wanted: &Wanted) -> Result<Changes, Fault> {
+        let Wanted { sql, after, parameters } = wanted;
+        let session = database.session(client);
+        let mut rows = session.subscribe(sql, after.as_deref(), parameters).await?;
         let mut waiting = VecDeque::new();
         // Nothing is lost of what takes longer.
         if let Ok(Some(first)) = tokio::time::timeout(BEAT, rows.next()).await {

@@ -111,7 +111,7 @@ fn any_changes() -> Value {
         "operationId": "subscribe",
         "description": "The changes of a view as they happen, by SUBSCRIBE TO view: server-sent events rows, mark, fault, end and beat.",
         "parameters": [
-            text("sql", true, "SUBSCRIBE TO view, with WHERE and WITH (snapshot, live, every)"),
+            text("sql", true, "SUBSCRIBE TO view, with WHERE and WITH (snapshot, live, every); $name stands for another parameter of the address"),
             text("after", false, "The token of a mark, to go on from there; Last-Event-ID comes before it"),
         ],
         "responses": {

@@ -35,7 +35,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 
-use super::changes::{Changes, Told};
+use super::changes::{Changes, Told, Wanted};
 use super::feed::{BEAT, Watcher};
 use super::watch::{WATCHED_MAX, fault_json, json, watcher};
 use crate::collect;
@@ -121,7 +121,12 @@ enum What {
 #[serde(untagged)]
 enum Changing {
     Plain(String),
-    After { what: String, after: Option<String> },
+    After {
+        what: String,
+        after: Option<String>,
+        #[serde(default)]
+        parameters: BTreeMap<String, String>,
+    },
 }
 
 struct Talk {
@@ -229,14 +234,16 @@ impl Talk {
             self.begin(name, mouth, |name, mouth| answers(name, watcher, mouth));
         }
         for (name, what) in said.subscribe {
-            let (sql, after) = match what {
-                Changing::Plain(what) => (what, None),
-                Changing::After { what, after } => (what, after),
+            let wanted = match what {
+                Changing::Plain(sql) => Wanted { sql, after: None, parameters: vec![] },
+                Changing::After { what: sql, after, parameters } => {
+                    Wanted { sql, after, parameters: parameters.into_iter().collect() }
+                }
             };
             let mouth = self.mouth(&name)?;
             let (database, client) = (database.clone(), self.client.clone());
             self.begin(name, mouth, |name, mouth| async move {
-                let changes = Changes::begin(&database, client, &sql, after.as_deref()).await;
+                let changes = Changes::begin(&database, client, &wanted).await;
                 told_changes(name, changes, mouth).await;
             });
         }

@@ -18,7 +18,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
-use super::changes::{self, Changes, Told};
+use super::changes::{self, Changes, Told, Wanted};
 use super::feed::{self, BEAT, BEAT_MESSAGE};
 use crate::fault::Fault;
 use crate::front::Front;
@@ -33,14 +33,17 @@ pub(crate) async fn subscribe(
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
     let database = front.database()?;
-    let Asked { sql, after } = asked(query.as_deref())?;
+    let mut wanted = wanted(query.as_deref())?;
     // What a browser heard is newer than the address that it was given at first.
     let heard = headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
     if heard == Some(ENDED) {
         // Only so a browser leaves it at that.
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let changes = Changes::begin(database, super::client(&headers), &sql, heard.or(after.as_deref())).await?;
+    if let Some(heard) = heard {
+        wanted.after = Some(heard.to_owned());
+    }
+    let changes = Changes::begin(database, super::client(&headers), &wanted).await?;
     let messages = futures::stream::unfold(changes, |mut changes| async move {
         let message = match tokio::time::timeout(BEAT, changes.next()).await {
             Ok(told) => message(&told?),
@@ -51,25 +54,24 @@ pub(crate) async fn subscribe(
     Ok(feed::events(Body::from_stream(messages)))
 }
 
-struct Asked {
-    sql: String,
-    after: Option<String>,
-}
-
-fn asked(query: Option<&str>) -> Result<Asked, Fault> {
-    let (mut sql, mut after) = (None, None);
-    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        match &*name {
-            "sql" => sql = Some(value.into_owned()),
-            "after" => after = Some(value.into_owned()),
+fn wanted(query: Option<&str>) -> Result<Wanted, Fault> {
+    let (mut sql, mut after, mut parameters) = (None, None, vec![]);
+    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned() {
+        let is_given_twice = match name.as_str() {
+            "sql" => sql.replace(value).is_some(),
+            "after" => after.replace(value).is_some(),
+            _ if parameters.iter().any(|(known, _)| *known == name) => true,
             _ => {
-                let text = format!("/api/subscribe has no parameter \"{name}\"");
-                return Err(Fault::invalid(text).hint(SHAPE));
+                parameters.push((name.clone(), value));
+                false
             }
+        };
+        if is_given_twice {
+            return Err(Fault::invalid(format!("parameter \"{name}\" is given twice")));
         }
     }
     let sql = sql.ok_or_else(|| Fault::invalid("what is to be told is missing").hint(SHAPE))?;
-    Ok(Asked { sql, after })
+    Ok(Wanted { sql, after, parameters })
 }
 
 fn message(told: &Told) -> Bytes {
@@ -103,10 +105,12 @@ mod tests {
 
     #[test]
     fn an_address_says_what_and_from_where() {
-        let Asked { sql, after } = asked(Some("sql=SUBSCRIBE+TO%20v&after=a-1")).unwrap();
-        assert_eq!((sql.as_str(), after.as_deref()), ("SUBSCRIBE TO v", Some("a-1")));
-        for wrong in [None, Some("after=a-1"), Some("sql=a&live=false")] {
-            assert!(asked(wrong).is_err(), "{wrong:?}");
+        let Wanted { sql, after, parameters } =
+            wanted(Some("sql=SUBSCRIBE+TO%20v+WHERE+c=$c&after=a-1&c=%27x")).unwrap();
+        assert_eq!((sql.as_str(), after.as_deref()), ("SUBSCRIBE TO v WHERE c=$c", Some("a-1")));
+        assert_eq!(parameters, [("c".to_owned(), "'x".to_owned())]);
+        for wrong in [None, Some("after=a-1"), Some("sql=a&c=1&c=2"), Some("sql=a&sql=b")] {
+            assert!(wanted(wrong).is_err(), "{wrong:?}");
         }
     }
 }

@@ -227,7 +227,7 @@ impl Sink {
             explain: None,
             pinned: None,
         };
-        row_by_row(request, "a sink").await
+        row_by_row(request, vec![], "a sink").await
     }
 
     /// That its options name columns of its query.

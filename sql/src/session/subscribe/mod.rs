@@ -22,7 +22,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -38,6 +38,7 @@ pub(crate) use self::feed::Feeds;
 pub(crate) use self::feed::{Feed, News, State};
 use super::answer::{self, Bounds};
 use super::database::Shared;
+use super::parameters;
 use super::query::Request;
 use super::registry::Ticket;
 use crate::parse::Subscribe;
@@ -77,7 +78,13 @@ struct Wanted {
     up_to: Option<Micros>,
 }
 
-pub(crate) async fn plan(shared: &Arc<Shared>, schema: &str, subscribe: &Subscribe) -> Result<Planned> {
+/// `given` are the values of the parameters that it names, as text.
+pub(crate) async fn plan(
+    shared: &Arc<Shared>,
+    schema: &str,
+    subscribe: &Subscribe,
+    given: &[(String, String)],
+) -> Result<Planned> {
     let mut options = Options::new(&subscribe.options);
     options.refuse_unknown(&OPTIONS)?;
     let after = subscribe.after.as_ref().map(|(text, place)| {
@@ -98,14 +105,18 @@ pub(crate) async fn plan(shared: &Arc<Shared>, schema: &str, subscribe: &Subscri
             .map(|(text, place)| values::moment(text).map_err(|reason| Error::invalid(reason).at(*place)))
             .transpose()?,
     };
-    let request = Request {
-        shared: Arc::clone(shared),
-        schema: schema.to_owned(),
-        query: (*subscribe.query).clone(),
-        explain: None,
-        pinned: None,
+    let mut query = (*subscribe.query).clone();
+    let names = parameters::named(&mut query, given)?;
+    let request =
+        Request { shared: Arc::clone(shared), schema: schema.to_owned(), query, explain: None, pinned: None };
+    let values = match names.is_empty() {
+        true => vec![],
+        false => {
+            let planned = request.clone().plan(None).await?;
+            parameters::values_of_text(&planned.parameters, &names, given)?
+        }
     };
-    let rows = row_by_row(request, "a subscription").await?;
+    let rows = row_by_row(request, values, "a subscription").await?;
     if let Some((_, place)) = &subscribe.up_to {
         let views = shared.engine.views();
         let closes = |view: &&Arc<ViewSpec>| {
@@ -125,10 +136,11 @@ pub(crate) async fn plan(shared: &Arc<Shared>, schema: &str, subscribe: &Subscri
 }
 
 /// The query as what becomes of each row of its view, for ever the same.
-pub(crate) async fn row_by_row(request: Request, what: &str) -> Result<RowByRow> {
+pub(crate) async fn row_by_row(request: Request, values: Vec<ScalarValue>, what: &str) -> Result<RowByRow> {
     let schema = request.schema.clone();
-    let planned = request.plan(None).await?;
-    if !planned.parameters.fields().is_empty() {
+    let is_bound = !values.is_empty();
+    let planned = request.plan(is_bound.then_some(values)).await?;
+    if !is_bound && !planned.parameters.fields().is_empty() {
         return Err(Error::invalid(format!("{what} has no parameters")).hint("write the value itself"));
     }
     let rows = RowByRow::of(planned.plan, &schema, &planned.state, what).await?;
