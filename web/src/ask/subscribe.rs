@@ -17,6 +17,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures::Stream;
 
 use super::changes::{self, Changes, Told, Wanted};
 use super::feed::{self, BEAT, BEAT_MESSAGE};
@@ -32,26 +33,44 @@ pub(crate) async fn subscribe(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
-    let database = front.database()?;
-    let mut wanted = wanted(query.as_deref())?;
     // What a browser heard is newer than the address that it was given at first.
     let heard = headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
     if heard == Some(ENDED) {
         // Only so a browser leaves it at that.
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
+    match begun(&front, query.as_deref(), heard, &headers).await {
+        Ok(changes) => Ok(feed::events(Body::from_stream(messages(changes)))),
+        // A browser comes again after an answer that ends, and never after a 503.
+        Err(fault) if fault.will_pass() && feed::is_wanted(&headers) => {
+            Ok(feed::events(Body::from(message(&Told::Fault(fault)))))
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
+async fn begun(
+    front: &Front,
+    query: Option<&str>,
+    heard: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Changes, Fault> {
+    let database = front.database()?;
+    let mut wanted = wanted(query)?;
     if let Some(heard) = heard {
         wanted.after = Some(heard.to_owned());
     }
-    let changes = Changes::begin(database, super::client(&headers), &wanted).await?;
-    let messages = futures::stream::unfold(changes, |mut changes| async move {
+    Changes::begin(database, super::client(headers), &wanted).await
+}
+
+fn messages(changes: Changes) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
+    futures::stream::unfold(changes, |mut changes| async move {
         let message = match tokio::time::timeout(BEAT, changes.next()).await {
             Ok(told) => message(&told?),
             Err(_) => Bytes::from_static(BEAT_MESSAGE),
         };
-        Some((Ok::<_, Infallible>(message), changes))
-    });
-    Ok(feed::events(Body::from_stream(messages)))
+        Some((Ok(message), changes))
+    })
 }
 
 fn wanted(query: Option<&str>) -> Result<Wanted, Fault> {
