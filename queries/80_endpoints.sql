@@ -114,42 +114,17 @@ SELECT window_start, user_id, purchases, spent FROM busy_buyers
 WHERE window_start >= now() - $minutes * INTERVAL '1 minute' AND purchases >= $least
 ORDER BY window_start DESC, purchases DESC, user_id;
 
--- The minute that closed last, against the mean of those before it and against bounds; and products that draw three times
--- the views of five minutes before. One that was not among the ten then had at most what the last of them drew.
-CREATE ENDPOINT '/api/alerts' (minutes INT DEFAULT 15, conversion DOUBLE DEFAULT 0.03, abandonment DOUBLE DEFAULT 0.8) AS
-WITH closed AS (
-  SELECT *, row_number() OVER (ORDER BY window_start DESC) AS ago FROM history.kpis_per_minute
-  WHERE window_start >= now() - $minutes * INTERVAL '1 minute'
-), compared AS (
-  SELECT max(window_start) AS at,
-         sum(events) FILTER (WHERE ago = 1) / avg(events) FILTER (WHERE ago > 1) AS traffic,
-         sum(revenue) FILTER (WHERE ago = 1) / avg(revenue) FILTER (WHERE ago > 1) AS revenue,
-         sum(purchases) FILTER (WHERE ago = 1) /
-           NULLIF(CAST(sum(page_views + product_views) FILTER (WHERE ago = 1) AS DOUBLE), 0) AS converted,
-         1 - sum(purchases) FILTER (WHERE ago = 1) /
-           NULLIF(CAST(sum(carts) FILTER (WHERE ago = 1) AS DOUBLE), 0) AS abandoned
-  FROM closed
-), drawn AS (
-  SELECT window_end, product_id, views, views + 3 * carts AS score FROM history.trending_products
-  WHERE window_end >= now() - $minutes * INTERVAL '1 minute'
-), newest AS (
-  SELECT * FROM drawn WHERE window_end = (SELECT max(window_end) FROM drawn)
-), before AS (
-  SELECT * FROM drawn WHERE window_end = (SELECT max(window_end) FROM drawn) - INTERVAL '5 minutes'
-), products AS (
-  SELECT newest.window_end - INTERVAL '1 minute' AS at, newest.product_id,
-         newest.views / CAST(coalesce(before.views, (SELECT min(score) FROM before)) AS DOUBLE) AS times
-  FROM newest LEFT JOIN before ON before.product_id = newest.product_id
-)
-SELECT at, 'warning' AS level, 'traffic_high' AS alert, NULL AS product_id, traffic AS value, 1.5 AS bound FROM compared WHERE traffic > 1.5
-UNION ALL SELECT at, 'critical', 'traffic_low', NULL, traffic, 0.7 FROM compared WHERE traffic < 0.7
-UNION ALL SELECT at, 'warning', 'revenue_high', NULL, revenue, 2.0 FROM compared WHERE revenue > 2
-UNION ALL SELECT at, 'critical', 'conversion_low', NULL, converted, $conversion FROM compared WHERE converted < $conversion
-UNION ALL SELECT at, 'warning', 'abandonment_high', NULL, abandoned, $abandonment FROM compared WHERE abandoned > $abandonment
-UNION ALL SELECT at, 'info', 'product_hot', product_id, times, 3.0 FROM products WHERE times >= 3
-ORDER BY level, alert, product_id;
+-- What the rules of 75_alerts.sql have found in minutes that have closed: one that has just begun has little of everything.
+CREATE ENDPOINT '/api/alerts' (minutes INT DEFAULT 15, level STRING DEFAULT NULL) AS
+SELECT window_start AS at, level, alert, NULLIF(product_id, '') AS product_id, value, bound FROM history.alerts
+WHERE window_start >= now() - $minutes * INTERVAL '1 minute' AND ($level IS NULL OR level = $level)
+ORDER BY at DESC, level, alert, product_id;
 
--- To hand on: rows of purchases between two moments, and a day's figures.
+-- To hand on: events between two moments as they closed, however many (.ndjson, .csv, .parquet); purchases; a day's figures.
+CREATE ENDPOINT '/api/export/events' (since TIMESTAMP, until TIMESTAMP DEFAULT NULL, type STRING DEFAULT NULL) AS
+SELECT * FROM events
+WHERE event_ts >= $since AND ($until IS NULL OR event_ts < $until) AND ($type IS NULL OR event_type = $type);
+
 CREATE ENDPOINT '/api/export/purchases' (since TIMESTAMP, until TIMESTAMP DEFAULT NULL) AS
 SELECT * FROM purchases
 WHERE event_ts >= $since AND ($until IS NULL OR event_ts < $until)

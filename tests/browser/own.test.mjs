@@ -74,6 +74,42 @@ test("a lost connection is told with the age of the figures, and a regained one 
   await tab.close();
 });
 
+test("a browser's subscription goes on by itself from the last mark, across a kill", async () => {
+  const tab = await page(browser);
+  await tab.goto(`${server.url}/shop`);
+  // As the document has it.
+  await tab.evaluate(() => {
+    const sql = "SUBSCRIBE TO every_click WHERE event_type = 'search' WITH (live = false)";
+    const log = new EventSource("/api/subscribe?sql=" + encodeURIComponent(sql));
+    let told = [];
+    window.kept = [];
+    window.opened = 0;
+    log.addEventListener("open", () => { window.opened += 1; told = []; });
+    log.addEventListener("rows", (event) => told.push(...JSON.parse(event.data)));
+    log.addEventListener("mark", () => { window.kept.push(...told); told = []; });
+  });
+  const search = async (number) => {
+    const event = { event_type: "search", event_ts: new Date().toISOString(), user_id: "u", session_id: `s${number}` };
+    const taken = await fetch(`${server.url}/api/events`, { method: "POST", body: JSON.stringify(event) });
+    assert.equal(taken.status, 202);
+  };
+  const heard = (wanted) => until(`${wanted} searches`, () => tab.evaluate((it) => window.kept.length >= it, wanted));
+  for (let number = 1; number <= 6; number += 1) {
+    await search(number);
+    if (number % 3 === 0) {
+      await heard(number);
+      await server.kill();
+      await server.again();
+      await until("it is open again", () => tab.evaluate((it) => window.opened > it, number / 3));
+    }
+  }
+  await search(7);
+  await heard(7);
+  const sessions = await tab.evaluate(() => window.kept.map((row) => row.session_id));
+  assert.deepEqual(sessions, ["s1", "s2", "s3", "s4", "s5", "s6", "s7"], "each once");
+  await tab.close();
+});
+
 const tracked = (attributes = "") => `<!doctype html><title>A shop</title>
 <script src="${server.url}/tracker.js" data-to="/api/elsewhere" ${attributes} defer></script>
 <article data-track-view="product_view" data-product-id="BOOK-7" data-price="9.5">A book</article>

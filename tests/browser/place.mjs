@@ -55,8 +55,8 @@ export class Server {
       const own = join(server.folder, "own.sql");
       await writeFile(own, sql);
       const queries = ["10_kpis", "20_conversion", "30_products", "40_traffic", "50_users", "80_endpoints"];
-      // The last reads these two.
-      const rest = ["60_archive", "70_daily_report"];
+      // The last reads these.
+      const rest = ["60_archive", "65_rollups", "70_daily_report", "75_alerts"];
       const file = (name) => join(ROOT, "queries", `${name}.sql`);
       server.files = [join(ROOT, "cli/src/serve/clicks.sql"), ...[...queries.slice(0, 5), ...rest, queries[5]].map(file), own];
     }

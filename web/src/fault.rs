@@ -51,6 +51,11 @@ impl Fault {
             .with(header::ALLOW, allowed)
     }
 
+    /// Whether the same may be answered a moment later.
+    pub fn will_pass(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+    }
+
     pub fn hint(mut self, hint: impl Into<String>) -> Fault {
         self.text.hint = Some(hint.into());
         self

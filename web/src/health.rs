@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use thalweg_engine::collect::Collector;
 use thalweg_engine::status::Status;
-use thalweg_sql::session::Database;
+use thalweg_sql::session::{Database, SinkState};
 
 use crate::front::Front;
 
@@ -40,6 +40,7 @@ pub(crate) async fn ready(State(front): State<Arc<Front>>) -> Response {
         Ok(Some(status)) => {
             let mut degraded = degraded(&status);
             degraded.extend(spooling(&front));
+            degraded.extend(failed_sinks(&front));
             told(StatusCode::OK, json!({ "status": "ready", "degraded": degraded }))
         }
     }
@@ -86,6 +87,12 @@ fn spooling(front: &Front) -> Vec<String> {
         spool.is_away.then_some(text)
     };
     collectors.into_iter().filter_map(one).collect()
+}
+
+fn failed_sinks(front: &Front) -> Vec<String> {
+    let sinks = front.database_if_open().map(Database::sink_status).unwrap_or_default();
+    let failed = sinks.into_iter().filter(|sink| sink.state == SinkState::Failed);
+    failed.map(|it| format!("sink {} has failed: {}", it.sink, it.last_error.unwrap_or_default())).collect()
 }
 
 fn told(status: StatusCode, body: Value) -> Response {

@@ -136,6 +136,7 @@ pub(crate) fn router(front: Arc<Front>) -> Router {
         .route("/metrics", get(metrics::answer))
         .route("/api", get(ask::described))
         .route("/api/watch", get(ask::watch).fallback(|| async { Fault::method("GET") }))
+        .route("/api/subscribe", get(ask::subscribe).fallback(|| async { Fault::method("GET") }))
         .route("/ws", get(ask::socket))
         .route("/api/sql", post(ask::sql).fallback(|| async { Fault::method("POST") }))
         .route(
@@ -152,11 +153,14 @@ pub(crate) fn router(front: Arc<Front>) -> Router {
         .with_state(front)
 }
 
+/// Addresses that are counted each by itself, besides the endpoints.
+const ROUTES: [&str; 8] =
+    ["/health/live", "/health/ready", "/metrics", "/api", "/api/sql", "/api/watch", "/api/subscribe", "/ws"];
+
 /// Counts the request, and says of every answer what browsers should make of it.
 async fn counted(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let known = ["/health/live", "/health/ready", "/metrics", "/api", "/api/sql", "/api/watch", "/ws"];
-    let route = known.into_iter().find(|path| request.uri().path() == *path).unwrap_or("other");
+    let route = ROUTES.into_iter().find(|path| request.uri().path() == *path).unwrap_or("other");
     let mut response = next.run(request).await.into_response();
     let route = response.extensions_mut().remove().unwrap_or_else(|| Route(route.to_owned()));
     front.counts.request(route.0, response.status().as_u16(), begun.elapsed());

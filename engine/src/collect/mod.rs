@@ -10,7 +10,7 @@ mod way;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::Clock;
-use crate::decode::Refused;
+pub use crate::decode::Refused;
 use crate::ids::PartitionId;
 use crate::job::Intake;
 use crate::secrets::Secrets;
@@ -27,8 +27,8 @@ pub struct Collector {
     stream: Arc<StreamSpec>,
     clock: Arc<dyn Clock>,
     destination: Destination,
-    /// Those that nobody uses just now.
-    judges: Mutex<Vec<Intake>>,
+    /// Those that nobody uses just now, each with room for what it judges.
+    judges: Mutex<Vec<(Intake, RawBatch)>>,
     /// What was taken and is not on its way yet.
     queued: Queued,
 }
@@ -73,20 +73,20 @@ impl Collector {
 
     /// Which of the records the stream would refuse, and why, in order.
     pub fn judge<'a>(&self, records: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Refused>> {
-        let mut raw = RawBatch::default();
+        let judge = self.judges.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let (mut judge, mut raw) = match judge {
+            Some(judge) => judge,
+            None => (Intake::new(&self.stream, &[])?, RawBatch::default()),
+        };
+        raw.clear();
         let now = self.clock.wall();
         for (offset, record) in (0..).zip(records) {
             raw.push(PartitionId(0), offset, now, Some(record));
         }
-        let judge = self.judges.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut judge = match judge {
-            Some(judge) => judge,
-            None => Intake::new(&self.stream, &[])?,
-        };
-        let refused = judge.judge(raw)?;
+        let refused = judge.judge(&mut raw)?;
         let mut judges = self.judges.lock().unwrap_or_else(PoisonError::into_inner);
         if judges.len() < JUDGES_KEPT {
-            judges.push(judge);
+            judges.push((judge, raw));
         }
         Ok(refused)
     }

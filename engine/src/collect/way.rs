@@ -5,18 +5,21 @@
 //!       └─► spool (synced) ─► courier, by transactions  from the first silence until the spool is empty
 //! ```
 //!
+//! When Kafka falls silent, what its producer still holds comes back and goes into the spool, and another producer takes its
+//! place; only what has left already is waited for.
+//!
 //! Invariant INV-31. What was put has been acknowledged by Kafka or synced to the spool. A record is in the spool only if it is
 //! known not to be in the topic. While something is in the spool nothing goes past it, and the courier begins when nothing is
 //! on the direct way any more: so records of a key that were put one after another stay so.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::ids::{Micros, PartitionId};
-use crate::source::{Courier, Log, Outgoing, Producer, Sent};
+use crate::source::{Courier, Log, Outgoing, Producer, Sent, Underway};
 use crate::spec::{KafkaSpec, StreamSpec};
 use crate::{Error, Result};
 
@@ -35,7 +38,8 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Way {
     stream: String,
     spec: KafkaSpec,
-    producer: Producer,
+    /// Whoever sends holds it for reading meanwhile, so that nothing goes to one that has given back what it held.
+    producer: RwLock<Arc<Producer>>,
     spool: Option<Spool>,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
@@ -62,6 +66,8 @@ struct State {
     /// The spool is about to be empty, and who comes waits for that.
     is_closing: bool,
     has_courier: bool,
+    /// Producers that gave back what they held. They end on the courier's thread, for that may take a while.
+    retired: Vec<Arc<Producer>>,
 }
 
 /// What waits in a spool.
@@ -86,7 +92,7 @@ impl Way {
                 Ok::<_, Error>(Spool { log: Arc::new(log), id })
             })
             .transpose()?;
-        let producer = Producer::new(&spec)?;
+        let producer = RwLock::new(Arc::new(Producer::new(&spec)?));
         let (stream, state) = (stream.name.clone(), Mutex::default());
         let opened = watch::Sender::new(());
         let way = Arc::new(Way { stream, spec, producer, spool, clock, state, opened });
@@ -99,19 +105,24 @@ impl Way {
 
     /// Returns when all of them are durable. After an error some may be, and others not.
     pub async fn put(self: &Arc<Self>, records: Vec<Outgoing>, now: Micros) -> Result<()> {
+        if records.is_empty() {
+            return Ok(());
+        }
         let direct = match self.enter().await {
             Entry::Direct(direct) => direct,
             Entry::Spool(spooling) => return self.into_spool(spooling, records, now).await,
         };
-        let mut sending = std::pin::pin!(self.producer.send(records, now));
-        let sent = match tokio::time::timeout(PATIENCE, &mut sending).await {
+        let (producer, underway) = self.send(records, now);
+        let mut end = std::pin::pin!(underway.end());
+        let sent = match tokio::time::timeout(PATIENCE, &mut end).await {
             Ok(sent) => sent?,
             Err(_) => {
-                self.is_silent();
-                sending.await?
+                self.is_silent(&producer);
+                end.await?
             }
         };
         self.state().answers = matches!(sent, Sent::All);
+        drop(producer);
         drop(direct);
         match sent {
             Sent::All => Ok(()),
@@ -121,19 +132,41 @@ impl Way {
             }
             Sent::Kept { reason, .. } | Sent::Unsure(reason) => Err(Error::Unavailable(format!(
                 "Kafka did not take the records. topic={:?}, reason={reason:?}",
-                self.producer.topic()
+                self.spec.topic
             ))),
         }
     }
 
-    /// Those who come from now on need not wait; somebody looks when it answers again.
-    fn is_silent(self: &Arc<Self>) {
+    fn send(&self, records: Vec<Outgoing>, now: Micros) -> (Arc<Producer>, Underway) {
+        let producer = self.producer.read().unwrap_or_else(PoisonError::into_inner);
+        (Arc::clone(&producer), producer.send(records, now))
+    }
+
+    /// Those who come from now on need not wait, nor those whose records have not left; somebody looks when it answers again.
+    fn is_silent(self: &Arc<Self>, silent: &Arc<Producer>) {
         if self.spool.is_none() {
             return;
         }
         self.state().answers = false;
         self.tell_away();
+        self.retire(silent);
         self.send_on();
+    }
+
+    fn retire(&self, silent: &Arc<Producer>) {
+        let mut producer = self.producer.write().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&producer, silent) {
+            return;
+        }
+        match Producer::new(&self.spec) {
+            Ok(fresh) => {
+                let silent = std::mem::replace(&mut *producer, Arc::new(fresh));
+                silent.give_back();
+                self.state().retired.push(silent);
+            }
+            // What it holds is waited for.
+            Err(error) => tracing::warn!(stream = self.stream, %error, "a producer has no successor"),
+        }
     }
 
     fn tell_away(&self) {
@@ -211,6 +244,9 @@ impl Way {
             std::thread::sleep(LOOK_AGAIN);
             return Ok(false);
         }
+        // Nobody waits for them any more.
+        let retired = std::mem::take(&mut self.state().retired);
+        drop(retired);
         // Kafka was slow, and no more: nothing has come into the spool.
         let was_slow = carrying.is_none() && self.state().answers;
         if was_slow && self.opens(spool) {

@@ -123,20 +123,31 @@ impl Intake {
     }
 
     /// Which records would be refused, and why, in order: for whoever asks before there is a topic to read.
-    pub fn judge(&mut self, raw: RawBatch) -> Result<Vec<Refused>> {
-        let (mut told, mut before, mut left) = (vec![], 0, Some(raw));
-        while let Some(mut raw) = left {
-            let (_, refusals, rest) = self.take(&mut raw)?;
-            for refusal in refusals {
-                let index = before + refusal.index;
-                let row = self.refused_row(&raw, refusal);
-                let at = row.position.unwrap_or(0) as usize;
-                told.push(Refused { index, reason: row.reason, at });
-            }
+    pub fn judge(&mut self, raw: &mut RawBatch) -> Result<Vec<Refused>> {
+        let mut told = vec![];
+        let mut rest = self.judge_some(raw, 0, &mut told)?;
+        let mut before = raw.len();
+        while let Some(mut raw) = rest {
+            rest = self.judge_some(&mut raw, before, &mut told)?;
             before += raw.len();
-            left = rest;
         }
         Ok(told)
+    }
+
+    /// As many as have room at once, of which so many were before; gives the others.
+    fn judge_some(
+        &mut self,
+        raw: &mut RawBatch,
+        before: usize,
+        told: &mut Vec<Refused>,
+    ) -> Result<Option<RawBatch>> {
+        let (_, refusals, rest) = self.take(raw)?;
+        for refusal in refusals {
+            let index = before + refusal.index;
+            let row = self.refused_row(raw, refusal);
+            told.push(Refused { index, reason: row.reason, at: row.position.unwrap_or(0) as usize });
+        }
+        Ok(rest)
     }
 
     /// What of the records becomes rows and what does not, in order, and those for which there was no room.

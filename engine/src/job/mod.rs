@@ -265,6 +265,10 @@ impl Engine {
         self.shared.lock().streams.values().map(|stream| Arc::clone(&stream.spec)).collect()
     }
 
+    pub fn stream(&self, name: &str) -> Option<Arc<StreamSpec>> {
+        self.shared.lock().streams.get(name).map(|stream| Arc::clone(&stream.spec))
+    }
+
     pub fn lookups(&self) -> Vec<Arc<LookupSpec>> {
         self.shared.lock().lookups.values().map(|lookup| Arc::clone(&lookup.spec)).collect()
     }
@@ -277,7 +281,7 @@ impl Engine {
 
     /// For whoever brings records into a stream.
     pub fn collector(&self, stream: &str) -> Result<Collector> {
-        let spec = self.shared.lock().streams.get(stream).map(|stream| Arc::clone(&stream.spec));
+        let spec = self.stream(stream);
         let spec =
             spec.ok_or_else(|| Error::Invalid(format!("there is no such stream. stream={stream:?}")))?;
         Collector::new(spec, &self.settings.secrets, &self.settings.logs, Arc::clone(&self.clock))
@@ -298,6 +302,10 @@ impl Engine {
 
     pub fn kept(&self) -> Vec<Arc<KeptStatement>> {
         self.shared.lock().kept.values().cloned().collect()
+    }
+
+    pub fn kept_as(&self, name: &str) -> Option<Arc<KeptStatement>> {
+        self.shared.lock().kept.get(name).cloned()
     }
 
     /// Lets the workers read, where the settings told them to hold.

@@ -20,7 +20,7 @@ mod zipf;
 
 pub use files::FilesRoots;
 pub(crate) use files::{WholeFiles, folder};
-pub(crate) use kafka::{Courier, Parcel, Producer, Sent};
+pub(crate) use kafka::{Courier, Parcel, Producer, Sent, Underway};
 pub use kafka::{Outgoing, Sending, Transactions, Written};
 pub(crate) use log::Log;
 pub use log::{Logs, Spools};

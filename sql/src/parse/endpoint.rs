@@ -92,14 +92,14 @@ fn path(parser: &mut Parser) -> Result<Name> {
                 .chars()
                 .all(|each| each.is_ascii_lowercase() || each.is_ascii_digit() || "_-".contains(each))
     };
-    // A dot begins the form of an answer; `/api/sql` takes any query, and `/api/watch` tells of several.
+    // A dot begins the form of an answer; the others are the server's own.
     let good = value
         .strip_prefix("/api/")
-        .is_some_and(|rest| rest.split('/').all(plain) && !["sql", "watch"].contains(&rest));
+        .is_some_and(|rest| rest.split('/').all(plain) && !["sql", "watch", "subscribe"].contains(&rest));
     if !good || value.len() > 100 {
         return Err(Error::invalid(format!("'{value}' can't be the path of an endpoint"))
             .at(position)
-            .hint("it is /api/ and up to 100 of a-z, 0-9, _, - and /, other than /api/sql and /api/watch"));
+            .hint("it is /api/ and up to 100 of a-z, 0-9, _, - and /, other than /api/sql, /api/watch and /api/subscribe"));
     }
     Ok(Name { value, quoted: true, position })
 }

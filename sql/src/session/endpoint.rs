@@ -312,8 +312,7 @@ impl Database {
 
     /// For events into the stream; the same one as long as the stream is.
     pub fn collector(&self, stream: &str) -> Result<Arc<Collector>> {
-        let streams = self.shared.engine.streams();
-        let there = streams.into_iter().find(|it| it.name == stream);
+        let there = self.shared.engine.stream(stream);
         let there =
             there.ok_or_else(|| Error::invalid(format!("there is no stream \"{stream}\" any more")))?;
         let mut known = self.shared.collectors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -347,8 +346,7 @@ impl Database {
     }
 
     pub fn endpoint(&self, path: &str) -> Result<Option<Arc<Endpoint>>> {
-        let found = self.shared.engine.kept().into_iter().find(|spec| spec.name == path);
-        found.map(|spec| self.shared.read.of(&spec)).transpose()
+        self.shared.engine.kept_as(path).map(|spec| self.shared.read.of(&spec)).transpose()
     }
 }
 

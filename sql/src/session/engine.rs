@@ -25,6 +25,10 @@ pub trait Engine: Send + Sync + 'static {
     /// The streams there are, by name in order.
     fn streams(&self) -> Vec<Arc<StreamSpec>>;
 
+    fn stream(&self, name: &str) -> Option<Arc<StreamSpec>> {
+        self.streams().into_iter().find(|stream| stream.name == name)
+    }
+
     /// The views there are, by name in order.
     fn views(&self) -> Vec<Arc<ViewSpec>>;
 
@@ -33,6 +37,10 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The statements that are kept and not run, by name in order: endpoints by their paths, and plain views.
     fn kept(&self) -> Vec<Arc<KeptStatement>>;
+
+    fn kept_as(&self, name: &str) -> Option<Arc<KeptStatement>> {
+        self.kept().into_iter().find(|statement| statement.name == name)
+    }
 
     /// For whoever brings records into a stream.
     fn collector(&self, stream: &str) -> Result<Collector>;
@@ -69,6 +77,10 @@ impl Engine for thalweg_engine::job::Engine {
         self.streams()
     }
 
+    fn stream(&self, name: &str) -> Option<Arc<StreamSpec>> {
+        self.stream(name)
+    }
+
     fn views(&self) -> Vec<Arc<ViewSpec>> {
         self.views()
     }
@@ -79,6 +91,10 @@ impl Engine for thalweg_engine::job::Engine {
 
     fn kept(&self) -> Vec<Arc<KeptStatement>> {
         self.kept()
+    }
+
+    fn kept_as(&self, name: &str) -> Option<Arc<KeptStatement>> {
+        self.kept_as(name)
     }
 
     fn collector(&self, stream: &str) -> Result<Collector> {

@@ -53,6 +53,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::ScalarValue;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::ExplainOption;
 use datafusion::sql::sqlparser::ast::Query;
 
@@ -129,7 +130,7 @@ impl Session {
             Statement::Show(shown) => Some(describe::show(shown, &self.shared, &[]).schema()),
             Statement::ShowWhy(_) => Some(describe::why_columns().schema()),
             Statement::Subscribe(subscribe) => {
-                Some(subscribe::plan(&self.shared, &self.schema, &subscribe).await?.schema)
+                Some(subscribe::plan(&self.shared, &self.schema, &subscribe, &[]).await?.schema)
             }
             Statement::Describe(_) => Some(describe::described_columns().schema()),
             Statement::CreateStream(_)
@@ -266,7 +267,9 @@ impl Session {
             }
             Statement::Show(shown) => describe::show(shown, &self.shared, &self.tables()).answer(),
             Statement::ShowWhy(view) => describe::why(&view, &self.shared)?.answer(),
-            Statement::Subscribe(subscribe) => self.subscribe(&subscribe, &parsed.text).await,
+            Statement::Subscribe(subscribe) => {
+                self.follow(&subscribe, &[], &parsed.text).await.map(Answer::Rows)
+            }
             Statement::Describe(name) => {
                 if let Some(columns) = plain_view::described(&self.shared, &name.to_string()).await? {
                     return describe::columns(&columns).answer();
@@ -296,9 +299,33 @@ impl Session {
         }
     }
 
-    async fn subscribe(&self, subscribe: &Subscribe, text: &str) -> Result<Answer> {
+    /// What a `SUBSCRIBE` tells. With a token it goes on from there, whatever the statement itself says. `given` are values of
+    /// parameters that it names (`$country`), as text.
+    pub async fn subscribe(
+        &self,
+        sql: &str,
+        after: Option<&str>,
+        given: &[(String, String)],
+    ) -> Result<SendableRecordBatchStream> {
+        let parsed = self.parsed(sql, &[])?;
+        let Statement::Subscribe(mut subscribe) = parsed.statement else {
+            return Err(Error::invalid("this is no SUBSCRIBE")
+                .hint("write SUBSCRIBE TO view [WHERE …] [WITH (live = false)]"));
+        };
+        if let Some(token) = after {
+            subscribe.after = Some((token.to_owned(), None));
+        }
+        self.follow(&subscribe, given, &parsed.text).await
+    }
+
+    async fn follow(
+        &self,
+        subscribe: &Subscribe,
+        given: &[(String, String)],
+        text: &str,
+    ) -> Result<SendableRecordBatchStream> {
         let mut ticket = self.shared.registry.subscribe(text, &self.client)?;
-        match subscribe::plan(&self.shared, &self.schema, subscribe).await {
+        match subscribe::plan(&self.shared, &self.schema, subscribe, given).await {
             Ok(planned) => planned.start(&self.shared, ticket),
             Err(error) => {
                 ticket.finish(Err(&error));

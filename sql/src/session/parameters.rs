@@ -10,6 +10,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{Query, Value, ValueWithSpan, VisitorMut};
 
 use crate::parse::walk_mut;
+use crate::plan::type_text;
 use crate::{Error, Position, Result};
 
 /// More than a statement of 64 KiB has use for; `$999999999` must not make a list of that length.
@@ -22,6 +23,72 @@ pub(crate) fn number(query: &mut Query) -> Result<usize> {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(numbering.highest),
     }
+}
+
+/// Numbers the parameters that have names, where there are values by name, and gives the names in that order.
+pub(crate) fn named(query: &mut Query, given: &[(String, String)]) -> Result<Vec<String>> {
+    if given.is_empty() {
+        return Ok(vec![]);
+    }
+    let mut naming = Naming { given, names: vec![] };
+    if let ControlFlow::Break(error) = walk_mut(query, &mut naming) {
+        return Err(error);
+    }
+    match given.iter().find(|(name, _)| !naming.names.contains(name)) {
+        None => Ok(naming.names),
+        Some((name, _)) => Err(Error::invalid(format!("the statement has no parameter \"{name}\""))
+            .hint(format!("it names one as ${name}"))),
+    }
+}
+
+struct Naming<'a> {
+    given: &'a [(String, String)],
+    names: Vec<String>,
+}
+
+impl VisitorMut for Naming<'_> {
+    type Break = Error;
+
+    fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> ControlFlow<Error> {
+        let position = Position::of(value.span.start);
+        let Value::Placeholder(placeholder) = &mut value.value else { return ControlFlow::Continue(()) };
+        let name = placeholder.trim_start_matches('$').to_owned();
+        if !self.given.iter().any(|(given, _)| *given == name) {
+            return ControlFlow::Break(
+                Error::invalid(format!("parameter {placeholder} has no value")).at(position),
+            );
+        }
+        let known = self.names.iter().position(|known| *known == name);
+        let number = known.unwrap_or_else(|| {
+            self.names.push(name);
+            self.names.len() - 1
+        });
+        *placeholder = format!("${}", number + 1);
+        ControlFlow::Continue(())
+    }
+}
+
+/// Values for the named parameters of `schema`, whose types the statement tells.
+pub(crate) fn values_of_text(
+    schema: &SchemaRef,
+    names: &[String],
+    given: &[(String, String)],
+) -> Result<Vec<ScalarValue>> {
+    let value = |(field, name): (&Arc<Field>, &String)| {
+        let (_, text) = given
+            .iter()
+            .find(|(given, _)| given == name)
+            .ok_or_else(|| Error::internal(format!("parameter {name} was lost")))?;
+        let value = ScalarValue::from(text.as_str());
+        match field.data_type() {
+            DataType::Null => Ok(value),
+            kind => value.cast_to(kind).map_err(|_| {
+                Error::invalid(format!("parameter \"{name}\" can't be '{text}'"))
+                    .hint(format!("its type is {}", type_text(kind)))
+            }),
+        }
+    };
+    schema.fields().iter().zip(names).map(value).collect()
 }
 
 #[derive(Default)]

@@ -18,6 +18,12 @@ interface Operation {
 
 type Paths = Record<string, { get?: Operation; post?: Operation }>;
 
+/** Addresses of the server's own, which nobody fills in here. */
+const OWN: Record<string, string> = {
+  "/api/sql": "Any SELECT, posted as text or JSON",
+  "/api/subscribe": "The changes of a view as they happen, as server-sent events",
+};
+
 export function endpoints(main: HTMLElement, touched: (touch: Touch) => void): () => void {
   const list = h("div", { class: "grid" });
   main.replaceChildren(
@@ -48,9 +54,9 @@ function card(path: string, operations: Paths[string], again: () => Promise<void
   panel.filled();
   panel.element.classList.add("endpoint");
   const { get, post } = operations;
-  if (!get) {
-    panel.body.append(h("p", { class: "quiet" }, path === "/api/sql" ? "Any SELECT, posted as text or JSON" : "Takes events"),
-      sql(post?.description));
+  const own = OWN[path];
+  if (!get || own) {
+    panel.body.append(h("p", { class: "quiet" }, own ?? "Takes events"), sql((get ?? post)?.description));
     return panel.element;
   }
   const link = h("a", { class: "url" });

@@ -125,7 +125,7 @@ export function overview(main: HTMLElement, touched: (touch: Touch) => void): ()
       geography: list(`/api/geography?${within}`, geography),
       campaigns: list(`/api/traffic/campaigns?${within}`, campaigns),
       devices: list(`/api/traffic/devices?${within}`, devices),
-      alerts: list("/api/alerts", alerts),
+      alerts: list(`/api/alerts?minutes=${ALERT_MINUTES}`, alerts),
       // The demo's alone; elsewhere there is no such endpoint, and no such panel.
       own: { what: "/api/shop/clicks", rows: own.set, fault: () => (own.panel.element.hidden = true) },
       streams: { what: STREAMS, rows: refused.streams, fault: refused.panel.fault },
@@ -252,12 +252,15 @@ function ownPanel(): List {
   return { panel, set };
 }
 
+const ALERT_MINUTES = 5;
+const ALERTS_SHOWN = 8;
 const ALERTS: Record<string, [string, (value: number) => string]> = {
-  traffic_high: ["Traffic is high", (value) => `${format.rate(value)} times the minutes before`],
-  traffic_low: ["Traffic is low", (value) => `${format.share(value)} of the minutes before`],
-  revenue_high: ["Revenue is high", (value) => `${format.rate(value)} times the minutes before`],
+  traffic_high: ["Traffic is high", (value) => `${format.rate(value)} times the minute before`],
+  traffic_low: ["Traffic is low", (value) => `${format.share(value)} of the minute before`],
+  revenue_high: ["Revenue is high", (value) => `${format.rate(value)} times the minute before`],
+  revenue_low: ["Revenue is low", (value) => `${format.share(value)} of the minute before`],
   conversion_low: ["Conversion is low", (value) => format.share(value)],
-  product_hot: ["A product draws", (value) => `${format.rate(value)} times the views of five minutes before`],
+  product_rising: ["A product draws", (value) => `${format.rate(value)} times the views of the minute before`],
   abandonment_high: ["Carts are left", (value) => format.share(value)],
 };
 
@@ -267,10 +270,10 @@ function alertPanel(): List {
   const set = (rows: Row[]): void => {
     panel.filled();
     if (rows.length === 0) {
-      list.replaceChildren(h("li", { class: "calm" }, h("b", {}, "All quiet"), h("span", {}, "The minute that closed last is within its bounds")));
+      list.replaceChildren(h("li", { class: "calm" }, h("b", {}, "All quiet"), h("span", {}, `The last ${ALERT_MINUTES} minutes were within their bounds`)));
       return;
     }
-    list.replaceChildren(...rows.map((row) => {
+    list.replaceChildren(...rows.slice(0, ALERTS_SHOWN).map((row) => {
       const [name, value] = ALERTS[String(row.alert)] ?? [String(row.alert), format.rate];
       const at = format.moment(row.at);
       return h("li", { class: String(row.level) },

@@ -5,12 +5,14 @@
 //! that *is it still the same* is answered without a query, or else by its bytes.
 
 mod body;
+mod changes;
 mod encode;
 mod feed;
 mod format;
 mod keep;
 mod openapi;
 mod socket;
+mod subscribe;
 mod watch;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -26,7 +28,8 @@ use datafusion::execution::SendableRecordBatchStream;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 use thalweg_sql::error::suggestion;
-use thalweg_sql::session::{Answer, Client, Database, Endpoint};
+use thalweg_sql::parse::{self, Statement};
+use thalweg_sql::session::{Answer, Client, Database, Endpoint, Session};
 
 use crate::fault::Fault;
 use crate::front::Front;
@@ -39,6 +42,7 @@ use format::Format;
 pub(crate) use keep::{forget, keep};
 pub(crate) use openapi::described;
 pub(crate) use socket::socket;
+pub(crate) use subscribe::subscribe;
 pub(crate) use watch::watch;
 
 /// Of a statement with what is around it; the statement itself has a limit of its own.
@@ -129,19 +133,26 @@ pub(crate) async fn sql(
         None => Format::accepted(&headers)?,
     };
     let session = database.session(client(&headers));
-    // Nothing is changed over HTTP: a page of somebody else's can have a browser send plain text here.
-    if session.prepare(&question.sql, None).await?.rows.is_none() {
-        return Err(changes_something());
-    }
+    only_asks(&session, &question.sql).await?;
     match session.execute(&question.sql, &[]).await? {
         Answer::Rows(rows) => respond(rows, format, None, &headers).await,
         Answer::Done(_) => Err(Fault::internal("the statement was planned with rows, and had none")),
     }
 }
 
-fn changes_something() -> Fault {
-    Fault::new(StatusCode::FORBIDDEN, "only what answers with rows is asked over HTTP")
-        .hint("thalweg sql, or any client of Flight SQL, creates and drops")
+/// Refuses what has no rows, and what has rows without end.
+///
+/// Nothing is changed over HTTP: a page of somebody else's can have a browser send plain text here.
+async fn only_asks(session: &Session, sql: &str) -> Result<(), Fault> {
+    if session.prepare(sql, None).await?.rows.is_none() {
+        let fault = Fault::new(StatusCode::FORBIDDEN, "only what answers with rows is asked over HTTP");
+        return Err(fault.hint("thalweg sql, or any client of Flight SQL, creates and drops"));
+    }
+    if matches!(parse::statement(sql)?.statement, Statement::Subscribe(_)) {
+        return Err(Fault::invalid("the answer to SUBSCRIBE has no end")
+            .hint("GET /api/subscribe?sql=… tells it as it happens, and so does /ws"));
+    }
+    Ok(())
 }
 
 async fn question(headers: &HeaderMap, body: Body) -> Result<Question, Fault> {

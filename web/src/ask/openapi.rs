@@ -34,6 +34,7 @@ async fn document(database: &Database) -> Value {
         paths.insert(endpoint.path.clone(), json!({ "get": operation(&endpoint, rows) }));
     }
     paths.insert("/api/sql".to_owned(), json!({ "post": any_select() }));
+    paths.insert("/api/subscribe".to_owned(), json!({ "get": any_changes() }));
     json!({
         "openapi": "3.1.0",
         "info": { "title": "Thalweg", "version": env!("CARGO_PKG_VERSION") },
@@ -101,6 +102,32 @@ fn any_select() -> Value {
     })
 }
 
+fn any_changes() -> Value {
+    let text = |name: &str, required: bool, description: &str| {
+        let schema = json!({ "type": "string" });
+        json!({ "name": name, "in": "query", "required": required, "description": description, "schema": schema })
+    };
+    json!({
+        "operationId": "subscribe",
+        "description": "The changes of a view as they happen, by SUBSCRIBE TO view: server-sent events rows, mark, fault, end and beat.",
+        "parameters": [
+            text("sql", true, "SUBSCRIBE TO view, with WHERE and WITH (snapshot, live, every); $name stands for another parameter of the address"),
+            text("after", false, "The token of a mark, to go on from there; Last-Event-ID comes before it"),
+        ],
+        "responses": {
+            "200": { "description": "It goes on until the client leaves", "content": { "text/event-stream": {} } },
+            "204": { "description": "The end was told already" },
+            "400": fault("The statement is wrong, or the token is another view's"),
+            "503": fault("Too many subscriptions run, or the server is starting"),
+        },
+    })
+}
+
+fn fault(description: &str) -> Value {
+    let schema = json!({ "$ref": "#/components/schemas/Error" });
+    json!({ "description": description, "content": { "application/json": { "schema": schema } } })
+}
+
 fn responses(row: Value) -> Value {
     let mut content = Map::new();
     for format in Format::ALL {
@@ -110,10 +137,6 @@ fn responses(row: Value) -> Value {
         };
         content.insert(format.content_type().to_owned(), media);
     }
-    let fault = |description: &str| {
-        let schema = json!({ "$ref": "#/components/schemas/Error" });
-        json!({ "description": description, "content": { "application/json": { "schema": schema } } })
-    };
     json!({
         "200": { "description": "The rows, in the form that Accept or the end of the path names", "content": content },
         "304": { "description": "The rows are those of the given ETag" },

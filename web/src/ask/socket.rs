@@ -1,10 +1,14 @@
-//! `/ws`: what `/api/watch` tells, over a WebSocket, where what is watched may change while it is open.
+//! `/ws`: what `/api/watch` and `/api/subscribe` tell, over a WebSocket, where what is told may change while it is open.
 //!
 //! ```text
 //!  client  {"watch": {"a": "/api/funnel?minutes=15", "b": {"what": "SELECT …", "known": "ID"}}}   begins, or begins anew
-//!          {"forget": ["a"]}
+//!          {"subscribe": {"c": "SUBSCRIBE TO …", "d": {"what": "SUBSCRIBE TO …", "after": "TOKEN"}}}
+//!          {"forget": ["a", "c"]}
 //!  server  {"of": "a", "id": "ID", "rows": […]}     an id that comes back as `known` is not told again
 //!          {"of": "b", "error": {…}}
+//!          {"of": "c", "begun": true}               what follows is of the newest one by that name
+//!          {"of": "c", "rows": [{"change": 1, "final": false, …}]}
+//!          {"of": "c", "mark": "TOKEN", "epoch": 7} {"of": "c", "end": true}
 //!          {"beat": true}                           every five seconds, beside a ping
 //! ```
 //!
@@ -24,12 +28,14 @@ use futures::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use thalweg_sql::session::Client;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 
+use super::changes::{Changes, Told, Wanted};
 use super::feed::{BEAT, Watcher};
 use super::watch::{WATCHED_MAX, fault_json, json, watcher};
 use crate::collect;
@@ -49,6 +55,7 @@ pub(crate) async fn socket(State(front): State<Arc<Front>>, mut request: Request
     let key = asked_for(request.headers())?;
     let permit = Arc::clone(&front.sockets).try_acquire_owned();
     let permit = permit.map_err(|_| Fault::unavailable("too many WebSockets are open"))?;
+    let client = super::client(request.headers());
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let _until_it_closes = permit;
@@ -59,7 +66,7 @@ pub(crate) async fn socket(State(front): State<Arc<Front>>, mut request: Request
                 .max_frame_size(Some(MESSAGE_BYTES_MAX));
             let upgraded = TokioIo::new(upgraded);
             let stream = WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(config)).await;
-            Talk::new(front, stream).run().await;
+            Talk::new(front, client, stream).run().await;
         }
     });
     let mut response = Response::new(Body::empty());
@@ -98,6 +105,8 @@ struct Said {
     #[serde(default)]
     watch: BTreeMap<String, What>,
     #[serde(default)]
+    subscribe: BTreeMap<String, Changing>,
+    #[serde(default)]
     forget: Vec<String>,
 }
 
@@ -108,28 +117,60 @@ enum What {
     Known { what: String, known: Option<String> },
 }
 
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Changing {
+    Plain(String),
+    After {
+        what: String,
+        after: Option<String>,
+        #[serde(default)]
+        parameters: BTreeMap<String, String>,
+    },
+}
+
 struct Talk {
     front: Arc<Front>,
+    client: Client,
     stream: WebSocketStream<TokioIo<Upgraded>>,
-    watched: BTreeMap<String, Teller>,
-    tellers: mpsc::Sender<Bytes>,
-    told: mpsc::Receiver<Bytes>,
+    tellers: BTreeMap<String, Teller>,
+    /// Of the teller that began last.
+    last: u64,
+    tell: mpsc::Sender<(u64, Bytes)>,
+    told: mpsc::Receiver<(u64, Bytes)>,
 }
 
 /// Ends with the talk, or when the name is forgotten.
-struct Teller(JoinHandle<()>);
+struct Teller {
+    /// What it has told and is still on its way is not sent once it has ended.
+    number: u64,
+    task: JoinHandle<()>,
+}
 
 impl Drop for Teller {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
+    }
+}
+
+/// Where one teller tells.
+struct Mouth {
+    number: u64,
+    tell: mpsc::Sender<(u64, Bytes)>,
+}
+
+impl Mouth {
+    /// Whether anybody may still hear it.
+    async fn say(&self, message: Bytes) -> bool {
+        self.tell.send((self.number, message)).await.is_ok()
     }
 }
 
 impl Talk {
-    fn new(front: Arc<Front>, stream: WebSocketStream<TokioIo<Upgraded>>) -> Talk {
+    fn new(front: Arc<Front>, client: Client, stream: WebSocketStream<TokioIo<Upgraded>>) -> Talk {
         // A client that is slow holds the tellers up, and they pass over what has changed since.
-        let (tellers, told) = mpsc::channel(WAITING);
-        Talk { front, stream, watched: BTreeMap::new(), tellers, told }
+        let (tell, told) = mpsc::channel(WAITING);
+        Talk { front, client, stream, tellers: BTreeMap::new(), last: 0, tell, told }
     }
 
     async fn run(mut self) {
@@ -150,7 +191,12 @@ impl Talk {
                         _ => break,
                     }
                 }
-                Some(message) = self.told.recv() => text_of(message),
+                Some((number, message)) = self.told.recv() => {
+                    if !self.tellers.values().any(|teller| teller.number == number) {
+                        continue;
+                    }
+                    text_of(message)
+                }
                 _ = beats.tick() => {
                     silent += 1;
                     if silent > SILENT_BEATS_MAX || !self.send(Message::Ping(Bytes::new())).await {
@@ -173,35 +219,63 @@ impl Talk {
     async fn hear(&mut self, text: &str) -> Result<(), Fault> {
         let said: Said = serde_json::from_str(text).map_err(|error| {
             Fault::invalid(format!("the message is not as it should be: {error}"))
-                .hint(r#"{"watch": {"name": "/api/…, or SELECT …"}, "forget": ["name"]}"#)
+                .hint(r#"{"watch": {"name": "/api/…, or SELECT …"}, "subscribe": {"name": "SUBSCRIBE TO …"}, "forget": ["name"]}"#)
         })?;
-        said.forget.iter().for_each(|name| _ = self.watched.remove(name));
+        said.forget.iter().for_each(|name| _ = self.tellers.remove(name));
         let database = self.front.database()?.clone();
         for (name, what) in said.watch {
-            if !self.watched.contains_key(&name) && self.watched.len() >= WATCHED_MAX {
-                return Err(Fault::invalid(format!("at most {WATCHED_MAX} answers are watched at a time")));
-            }
             let (what, known) = match what {
                 What::Plain(what) => (what, None),
                 What::Known { what, known } => (what, known),
             };
+            let mouth = self.mouth(&name)?;
             let watcher = watcher(&self.front.feeds, &database, &what).await;
             let watcher = watcher.map(|it| it.knowing(known));
-            let told =
-                tell(serde_json::Value::from(name.as_str()).to_string(), watcher, self.tellers.clone());
-            self.watched.insert(name, Teller(tokio::spawn(told)));
+            self.begin(name, mouth, |name, mouth| answers(name, watcher, mouth));
+        }
+        for (name, what) in said.subscribe {
+            let wanted = match what {
+                Changing::Plain(sql) => Wanted { sql, after: None, parameters: vec![] },
+                Changing::After { what: sql, after, parameters } => {
+                    Wanted { sql, after, parameters: parameters.into_iter().collect() }
+                }
+            };
+            let mouth = self.mouth(&name)?;
+            let (database, client) = (database.clone(), self.client.clone());
+            self.begin(name, mouth, |name, mouth| async move {
+                let changes = Changes::begin(&database, client, &wanted).await;
+                told_changes(name, changes, mouth).await;
+            });
         }
         Ok(())
     }
+
+    fn mouth(&mut self, name: &str) -> Result<Mouth, Fault> {
+        if !self.tellers.contains_key(name) && self.tellers.len() >= WATCHED_MAX {
+            return Err(Fault::invalid(format!("at most {WATCHED_MAX} answers are watched at a time")));
+        }
+        self.last += 1;
+        Ok(Mouth { number: self.last, tell: self.tell.clone() })
+    }
+
+    /// In place of whatever was told by that name.
+    fn begin<F>(&mut self, name: String, mouth: Mouth, work: impl FnOnce(String, Mouth) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let number = mouth.number;
+        let quoted = serde_json::Value::from(name.as_str()).to_string();
+        self.tellers.insert(name, Teller { number, task: tokio::spawn(work(quoted, mouth)) });
+    }
 }
 
-/// `name` is a JSON string.
-async fn tell(name: String, watcher: Result<Watcher, Fault>, tellers: mpsc::Sender<Bytes>) {
+/// `name` is a JSON string, here and below.
+async fn answers(name: String, watcher: Result<Watcher, Fault>, mouth: Mouth) {
     let gone = match watcher {
         Err(fault) => fault,
         Ok(mut watcher) => {
             while let Some(told) = watcher.told().await {
-                if tellers.send(json(&name, &told)).await.is_err() {
+                if !mouth.say(json(&name, &told)).await {
                     return;
                 }
             }
@@ -209,7 +283,35 @@ async fn tell(name: String, watcher: Result<Watcher, Fault>, tellers: mpsc::Send
         }
     };
     // There may be nobody to hear it.
-    let _ = tellers.send(fault_json(&name, &gone)).await;
+    mouth.say(fault_json(&name, &gone)).await;
+}
+
+async fn told_changes(name: String, changes: Result<Changes, Fault>, mouth: Mouth) {
+    let mut changes = match changes {
+        Ok(changes) => changes,
+        Err(fault) => {
+            mouth.say(fault_json(&name, &fault)).await;
+            return;
+        }
+    };
+    let begun = format!("{{\"of\": {name}, \"begun\": true}}");
+    let mut is_heard = mouth.say(begun.into()).await;
+    while is_heard && let Some(told) = changes.next().await {
+        let message = match told {
+            Told::Rows(rows) => {
+                let mut message = format!("{{\"of\": {name}, \"rows\": ").into_bytes();
+                message.extend_from_slice(&rows);
+                message.push(b'}');
+                message.into()
+            }
+            Told::Mark { token, epoch } => {
+                format!("{{\"of\": {name}, \"mark\": \"{token}\", \"epoch\": {epoch}}}").into()
+            }
+            Told::End => format!("{{\"of\": {name}, \"end\": true}}").into(),
+            Told::Fault(fault) => fault_json(&name, &fault),
+        };
+        is_heard = mouth.say(message).await;
+    }
 }
 
 /// What we write is JSON, which is UTF-8.

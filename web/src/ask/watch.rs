@@ -66,9 +66,7 @@ pub(super) async fn watcher(feeds: &Feeds, database: &Database, what: &str) -> R
         return Ok(watcher);
     }
     let session = database.session(Client { user: None, name: Some("http feed".to_owned()) });
-    if session.prepare(what, None).await?.rows.is_none() {
-        return Err(super::changes_something());
-    }
+    super::only_asks(&session, what).await?;
     feeds.watcher(database, asked)
 }
 

@@ -16,21 +16,30 @@ pub(super) struct Filled {
 
 impl Filled {
     pub fn new(fill: &Fill, address: IpAddr, headers: &HeaderMap) -> Filled {
-        let agent = headers.get(header::USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
-        let received = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
-        let pairs = [
-            (&fill.received_at, Some(received)),
-            (&fill.address, Some(address.to_string())),
-            (&fill.user_agent, agent.map(|agent| agent.into_owned())),
-        ];
-        let field = |(name, value): (&Option<String>, Option<String>)| {
-            Some((name.clone()?, value.map_or_else(|| "null".to_owned(), |value| quoted(&value))))
+        let received = || {
+            let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+            quoted(&now)
         };
-        Filled { fields: pairs.into_iter().filter_map(field).collect(), event_id: fill.event_id.clone() }
+        let agent = || {
+            let agent = headers.get(header::USER_AGENT);
+            agent
+                .map_or_else(|| "null".to_owned(), |agent| quoted(&String::from_utf8_lossy(agent.as_bytes())))
+        };
+        // What nobody wants is not put together.
+        let field = |name: &Option<String>, value: &dyn Fn() -> String| Some((name.clone()?, value()));
+        let fields = [
+            field(&fill.received_at, &received),
+            field(&fill.address, &|| quoted(&address.to_string())),
+            field(&fill.user_agent, &agent),
+        ];
+        Filled { fields: fields.into_iter().flatten().collect(), event_id: fill.event_id.clone() }
     }
 
     /// The event with what is filled in. One that is no object stays as it is, for its stream to refuse.
     pub fn event(&self, event: &[u8]) -> Vec<u8> {
+        if self.fields.is_empty() && self.event_id.is_none() {
+            return event.to_vec();
+        }
         let mut fields: Vec<(&str, String)> =
             self.fields.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
         if let Some(name) = &self.event_id

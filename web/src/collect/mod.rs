@@ -13,14 +13,14 @@ mod rate;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
-use thalweg_engine::collect::Outgoing;
+use thalweg_engine::collect::{Outgoing, Refused};
 use thalweg_sql::session::{Collect, Database, Endpoint};
 
 use crate::fault::Fault;
@@ -32,20 +32,18 @@ pub(crate) use rate::Rates;
 /// Refused events that are told one by one.
 const REFUSALS_TOLD: usize = 100;
 
-pub(crate) async fn take(
-    State(front): State<Arc<Front>>,
-    Extension(Peer(address)): Extension<Peer>,
-    Path(path): Path<String>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Fault> {
-    let (database, endpoint) = found(&front, &path)?;
+/// The request as it is, for it is taken apart twenty thousand times a second.
+pub(crate) async fn take(State(front): State<Arc<Front>>, request: Request) -> Result<Response, Fault> {
+    let (Parts { uri, headers, extensions, .. }, body) = request.into_parts();
+    let (database, endpoint) = found(&front, uri.path())?;
     let collect = endpoint.collect().ok_or_else(|| Fault::method("GET"))?;
+    let Some(&Peer(address)) = extensions.get() else {
+        return Err(Fault::internal("a request came from nowhere"));
+    };
     let mut response = match origin::allowed(collect, &headers) {
         Err(fault) => fault.into_response(),
         Ok(origin) => {
-            let taken = match keys::sender(database, &endpoint, &headers, query.as_deref()) {
+            let taken = match keys::sender(database, &endpoint, &headers, uri.query()) {
                 Ok(key) => {
                     let sender = Sender { endpoint: &endpoint, collect, address, key };
                     taken(&front, database, &sender, &headers, body).await
@@ -64,10 +62,10 @@ pub(crate) async fn take(
 /// What a browser asks before it sends.
 pub(crate) async fn preflight(
     State(front): State<Arc<Front>>,
-    Path(path): Path<String>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
-    let (_, endpoint) = found(&front, &path)?;
+    let (_, endpoint) = found(&front, uri.path())?;
     let collect = endpoint.collect().ok_or_else(|| Fault::method("GET"))?;
     let origin = origin::allowed(collect, &headers)?;
     let mut response = StatusCode::NO_CONTENT.into_response();
@@ -84,8 +82,7 @@ pub(crate) async fn preflight(
 
 fn found<'a>(front: &'a Front, path: &str) -> Result<(&'a Database, Arc<Endpoint>), Fault> {
     let database = front.database()?;
-    let path = format!("/api/{path}");
-    let endpoint = database.endpoint(&path)?;
+    let endpoint = database.endpoint(path)?;
     let endpoint = endpoint.ok_or_else(|| Fault::not_found(format!("there is no endpoint {path}")))?;
     Ok((database, endpoint))
 }
@@ -141,17 +138,7 @@ async fn taken(
     let filled = fill::Filled::new(&collect.fill, address, headers);
     let records: Vec<Vec<u8>> = events.iter().map(|event| filled.event(event)).collect();
     let refused = collector.judge(records.iter().map(Vec::as_slice)).map_err(thalweg_sql::Error::from)?;
-    let mut is_refused = vec![false; records.len()];
-    refused.iter().for_each(|it| is_refused[it.index] = true);
-    let good: Vec<Outgoing> = records
-        .into_iter()
-        .zip(is_refused)
-        .filter(|(_, is_refused)| !is_refused)
-        .map(|(value, _)| Outgoing {
-            key: collect.key.as_deref().and_then(|key| events::key(&value, key)),
-            value,
-        })
-        .collect();
+    let good = good(records, &refused, collect.key.as_deref());
     let taken = good.len();
     let put = match collect.is_queued {
         true => collector.queue(good),
@@ -159,17 +146,34 @@ async fn taken(
     };
     put.map_err(thalweg_sql::Error::from)?;
     front.counts.events(&endpoint.path, taken, refused.len());
-    let told: Vec<Value> = refused
+    Ok(told(taken, &refused, collect.is_queued))
+}
+
+/// Those that were not refused, each with its key.
+fn good(records: Vec<Vec<u8>>, refused: &[Refused], key: Option<&str>) -> Vec<Outgoing> {
+    let mut refused = refused.iter().map(|it| it.index).peekable();
+    let records = records.into_iter().enumerate();
+    let good = records.filter(|(index, _)| refused.next_if_eq(index).is_none());
+    good.map(|(_, value)| Outgoing { key: key.and_then(|key| events::key(&value, key)), value }).collect()
+}
+
+fn told(taken: usize, refused: &[Refused], is_queued: bool) -> Response {
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    if refused.is_empty() && !is_queued {
+        // As nearly all are.
+        return (StatusCode::ACCEPTED, json, format!("{{\"refused\":0,\"taken\":{taken}}}")).into_response();
+    }
+    let refusals: Vec<Value> = refused
         .iter()
         .take(REFUSALS_TOLD)
         .map(|it| json!({ "index": it.index, "reason": it.reason, "at": it.at }))
         .collect();
     let mut answer = json!({ "taken": taken, "refused": refused.len() });
-    if collect.is_queued {
+    if is_queued {
         answer["ack"] = "queued".into();
     }
-    if !told.is_empty() {
-        answer["refusals"] = Value::from(told);
+    if !refusals.is_empty() {
+        answer["refusals"] = Value::from(refusals);
     }
     let status = match taken == 0 && !refused.is_empty() {
         true => {
@@ -178,7 +182,7 @@ async fn taken(
         }
         false => StatusCode::ACCEPTED,
     };
-    Ok((status, [(header::CONTENT_TYPE, "application/json")], answer.to_string()).into_response())
+    (status, json, answer.to_string()).into_response()
 }
 
 fn too_large(what: &str, most: usize) -> Fault {

@@ -17,7 +17,7 @@ use thalweg_engine::ids::{END_OF_TIME, Micros};
 use thalweg_engine::status::{
     CheckpointStatus, MemoryStatus, PartitionStatus, Status, StreamStatus, ViewStatus,
 };
-use thalweg_sql::session::{QueryState, QueryStatus};
+use thalweg_sql::session::{Kind, QueryState, QueryStatus, SinkState, SinkStatus};
 
 use crate::fault::Fault;
 use crate::front::Front;
@@ -31,6 +31,7 @@ pub(crate) async fn answer(State(front): State<Arc<Front>>) -> Result<Response, 
     let mut page = Page::default();
     page.job(&database.status());
     page.queries(&database.queries());
+    page.sinks(&database.sink_status());
     page.collectors(&database.collectors());
     front.counts.tell(&mut page);
     page.process();
@@ -122,8 +123,26 @@ impl Page {
     fn queries(&mut self, queries: &[QueryStatus]) {
         // They are numbered as they come.
         self.one(&names::QUERY_STARTED, queries.iter().map(|it| it.id).max().unwrap_or(0) as f64);
-        let running = queries.iter().filter(|it| it.state == QueryState::Running).count();
-        self.one(&names::QUERY_RUNNING, running as f64);
+        for (metric, kind) in
+            [(&names::QUERY_RUNNING, Kind::Query), (&names::SUBSCRIPTION_RUNNING, Kind::Subscription)]
+        {
+            let runs = |it: &&QueryStatus| it.kind == kind && it.state == QueryState::Running;
+            self.one(metric, queries.iter().filter(runs).count() as f64);
+        }
+    }
+
+    fn sinks(&mut self, sinks: &[SinkStatus]) {
+        let states: Vec<_> = sinks.iter().flat_map(|it| SinkState::ALL.map(|state| (it, state))).collect();
+        let labels = |(it, state): &(&SinkStatus, SinkState)| [it.sink.clone(), state.name().to_owned()];
+        self.each(&names::SINK_STATE, &states, labels, |(it, state)| flag(it.state == *state));
+        let name = |it: &SinkStatus| [it.sink.clone()];
+        self.each(&names::SINK_CONFIRMED, sinks, name, |it| Some(it.confirmed.0 as f64));
+        let lag = |it: &SinkStatus| Some(it.epoch.0.saturating_sub(it.confirmed.0) as f64);
+        self.each(&names::SINK_LAG, sinks, name, lag);
+        self.each(&names::SINK_ROWS, sinks, name, |it| Some(it.rows as f64));
+        self.each(&names::SINK_DELIVERIES, sinks, name, |it| Some(it.deliveries as f64));
+        self.each(&names::SINK_RETRIES, sinks, name, |it| Some(it.retries as f64));
+        self.each(&names::SINK_DEAD_LETTERS, sinks, name, |it| Some(it.dead_letters as f64));
     }
 
     fn collectors(&mut self, collectors: &[Arc<Collector>]) {
@@ -197,6 +216,8 @@ fn flag(is_so: bool) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use thalweg_engine::ids::Epoch;
+
     use super::*;
 
     #[test]
@@ -224,6 +245,44 @@ mod tests {
             assert_eq!(metric.kind == names::Kind::Counter, metric.name.ends_with("_total"), "{metric:?}");
             assert!(!metric.help.ends_with('.') && !metric.help.contains('|'), "{metric:?}");
         }
+    }
+
+    #[test]
+    fn a_sink_is_in_one_state_and_so_far_behind() {
+        let status = SinkStatus {
+            sink: "pager".to_owned(),
+            view: "alerts".to_owned(),
+            into: "webhook",
+            target: "https://hooks.example".to_owned(),
+            state: SinkState::Retrying,
+            confirmed: Epoch(7),
+            epoch: Epoch(9),
+            rows: 12,
+            deliveries: 3,
+            retries: 5,
+            dead_letters: 1,
+            last_error: None,
+            last_error_at: None,
+        };
+        let mut page = Page::default();
+        page.sinks(&[status]);
+        let told: Vec<&str> = page.text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            told,
+            [
+                r#"thalweg_sink_state{sink="pager",state="starting"} 0"#,
+                r#"thalweg_sink_state{sink="pager",state="running"} 0"#,
+                r#"thalweg_sink_state{sink="pager",state="retrying"} 1"#,
+                r#"thalweg_sink_state{sink="pager",state="paused"} 0"#,
+                r#"thalweg_sink_state{sink="pager",state="failed"} 0"#,
+                r#"thalweg_sink_confirmed_epoch{sink="pager"} 7"#,
+                r#"thalweg_sink_lag_epochs{sink="pager"} 2"#,
+                r#"thalweg_sink_rows_total{sink="pager"} 12"#,
+                r#"thalweg_sink_deliveries_total{sink="pager"} 3"#,
+                r#"thalweg_sink_retries_total{sink="pager"} 5"#,
+                r#"thalweg_sink_dead_letters{sink="pager"} 1"#,
+            ]
+        );
     }
 
     #[test]

@@ -67,8 +67,16 @@ metrics! {
     STORE_RETRIES = Counter "thalweg_store_retries_total" [] "Requests to the store that were made again, since the start";
     STORE_REQUESTS = Counter "thalweg_store_requests_total" ["kind"] "What ingest has asked of the store, since the start: put, get, list, delete";
     STORE_BYTES = Counter "thalweg_store_bytes_total" ["kind"] "What it has written and read by these: put, get";
-    QUERY_STARTED = Counter "thalweg_query_started_total" [] "Queries, over Flight SQL and over HTTP, since the start";
+    QUERY_STARTED = Counter "thalweg_query_started_total" [] "Queries and subscriptions, over Flight SQL and over HTTP, since the start";
     QUERY_RUNNING = Gauge "thalweg_query_running" [] "Queries that run";
+    SUBSCRIPTION_RUNNING = Gauge "thalweg_subscription_running" [] "Subscriptions that run";
+    SINK_STATE = Gauge "thalweg_sink_state" ["sink", "state"] "1 for the state that the sink is in: starting, running, retrying, paused, failed";
+    SINK_CONFIRMED = Gauge "thalweg_sink_confirmed_epoch" ["sink"] "All that closed by it is on the other side";
+    SINK_LAG = Gauge "thalweg_sink_lag_epochs" ["sink"] "Epochs that are durable behind that one";
+    SINK_ROWS = Counter "thalweg_sink_rows_total" ["sink"] "Rows sent, since the start";
+    SINK_DELIVERIES = Counter "thalweg_sink_deliveries_total" ["sink"] "Transactions, or posts that were taken, since the start";
+    SINK_RETRIES = Counter "thalweg_sink_retries_total" ["sink"] "Attempts that failed, since the start";
+    SINK_DEAD_LETTERS = Gauge "thalweg_sink_dead_letters" ["sink"] "Deliveries that were refused for good and wait to be sent again";
     COLLECT_LOST = Counter "thalweg_collect_lost_total" ["stream"] "Events that were answered 202 under ack = 'queued' and could not be made durable, since the start";
     SPOOL_RECORDS = Gauge "thalweg_spool_records" ["stream"] "Events that wait on disk for Kafka to come back";
     SPOOL_BYTES = Gauge "thalweg_spool_bytes" ["stream"] "What they weigh there";

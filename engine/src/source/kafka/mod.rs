@@ -25,7 +25,7 @@ use crate::{Error, ErrorKind, Result};
 pub(crate) use courier::{Courier, Parcel};
 use native::Consumer;
 pub use producer::Outgoing;
-pub(crate) use producer::{Producer, Sent};
+pub(crate) use producer::{Producer, Sent, Underway};
 use reader::KafkaReader;
 pub use transactions::{Sending, Transactions, Written};
 

@@ -7,7 +7,9 @@ use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{
+    BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
+};
 use tokio::sync::oneshot;
 
 use super::config::producer_config;
@@ -97,6 +99,26 @@ impl Delivery {
     }
 }
 
+/// Records on their way.
+pub(crate) struct Underway {
+    delivery: Arc<Delivery>,
+    all_arrived: oneshot::Receiver<()>,
+}
+
+impl Underway {
+    /// Returns when it is known what became of all of them.
+    pub async fn end(self) -> Result<Sent> {
+        self.all_arrived.await.map_err(|_| Error::Internal("a delivery was never told of".into()))?;
+        let Failed { reason, unsure, kept } =
+            std::mem::take(&mut *self.delivery.failed.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(match reason {
+            None => Sent::All,
+            Some(reason) if unsure => Sent::Unsure(reason),
+            Some(reason) => Sent::Kept { records: kept, reason },
+        })
+    }
+}
+
 impl Producer {
     pub fn new(spec: &KafkaSpec) -> Result<Producer> {
         let config: ClientConfig = producer_config(spec)?;
@@ -106,14 +128,12 @@ impl Producer {
         Ok(Producer { topic: spec.topic.clone(), producer })
     }
 
-    /// Returns when it is known what became of all of them.
-    pub async fn send(&self, records: Vec<Outgoing>, timestamp: Micros) -> Result<Sent> {
-        if records.is_empty() {
-            return Ok(Sent::All);
-        }
+    /// Sets them on their way, in their order.
+    pub fn send(&self, records: Vec<Outgoing>, timestamp: Micros) -> Underway {
         let (done, all_arrived) = oneshot::channel();
         let delivery = Arc::new(Delivery {
-            left: AtomicUsize::new(records.len()),
+            // One more, so that it is not done before all are on their way.
+            left: AtomicUsize::new(records.len() + 1),
             failed: Mutex::default(),
             done: Mutex::new(Some(done)),
         });
@@ -140,24 +160,20 @@ impl Producer {
                 break;
             }
         }
-        all_arrived.await.map_err(|_| Error::Internal("a delivery was never told of".into()))?;
-        let Failed { reason, unsure, kept } =
-            std::mem::take(&mut *delivery.failed.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(match reason {
-            None => Sent::All,
-            Some(reason) if unsure => Sent::Unsure(reason),
-            Some(reason) => Sent::Kept { records: kept, reason },
-        })
+        delivery.arrived(1);
+        Underway { delivery, all_arrived }
     }
 
-    pub fn topic(&self) -> &str {
-        &self.topic
+    /// What has not left yet comes back as kept; what has is still waited for. Nothing may be sent any more: the broker would
+    /// miss what came back, and refuse what comes behind it.
+    pub fn give_back(&self) {
+        self.producer.purge(PurgeConfig::default().queue().non_blocking());
     }
 }
 
 impl Drop for Producer {
     /// What nobody waits for any more is not waited for either.
     fn drop(&mut self) {
-        self.producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+        self.producer.purge(PurgeConfig::default().queue().inflight());
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::block;
 use super::store::{Content, Failed, Store, Trim};
+use crate::clock::{Clock, SystemClock};
 use crate::collect::Outgoing;
 use crate::ids::{Micros, Offset, PartitionId};
 use crate::source::Parcel;
@@ -23,6 +24,9 @@ use crate::{Error, Result};
 const WAITING_BYTES_MAX: usize = 64 << 20;
 /// Of one commit, so that no one waits for too many others.
 const COMMIT_BYTES_MAX: usize = 8 << 20;
+/// From the beginning of one commit to that of the next, at least. A commit costs what some hundred records do, however many
+/// it has; whoever comes when nobody is at work does not wait for it.
+const APART: Duration = Duration::from_millis(2);
 /// Old blocks are looked for no more often.
 const TRIM_EVERY: Micros = 1_000_000;
 
@@ -50,7 +54,8 @@ struct State {
 
 /// The records of one call.
 struct Waiting {
-    by_partition: BTreeMap<u32, Vec<Outgoing>>,
+    /// Each with its partition.
+    records: Vec<(u32, Outgoing)>,
     bytes: usize,
     timestamp: Micros,
     done: oneshot::Sender<Result<()>>,
@@ -97,12 +102,10 @@ impl Log {
                 return Err(Error::Unavailable("more waits for the log than may".into()));
             }
             state.turn = (state.turn + 1) % self.spec.partitions;
-            let mut by_partition: BTreeMap<u32, Vec<Outgoing>> = BTreeMap::new();
-            for record in records {
-                by_partition.entry(self.partition(&record, state.turn)).or_default().push(record);
-            }
+            let turn = state.turn;
+            let records = records.into_iter().map(|it| (self.partition(&it, turn), it)).collect();
             state.waiting_bytes += bytes;
-            state.waiting.push(Waiting { by_partition, bytes, timestamp, done });
+            state.waiting.push(Waiting { records, bytes, timestamp, done });
             !std::mem::replace(&mut state.at_work, true)
         };
         if begins {
@@ -123,7 +126,9 @@ impl Log {
     fn work(&self) {
         // Should a commit panic, those who wait hear that nobody answers, and the next one begins anew.
         let mut leaving = Leaving { log: self, done: false };
+        let clock = SystemClock::new();
         loop {
+            let begun = clock.elapsed();
             let (group, trim) = {
                 let mut state = self.state();
                 let group = state.take_group();
@@ -145,6 +150,9 @@ impl Log {
                 // Whoever waited may have gone.
                 let _ = waiting.done.send(outcome.clone());
             }
+            if !self.state().waiting.is_empty() {
+                std::thread::sleep((begun + APART).saturating_sub(clock.elapsed()));
+            }
         }
     }
 
@@ -153,12 +161,8 @@ impl Log {
         // One timestamp for a commit: when its newest records came.
         let timestamp = group.iter().map(|it| it.timestamp).max().unwrap_or_default();
         let mut writers: BTreeMap<u32, block::Writer> = BTreeMap::new();
-        for (&partition, record) in group
-            .iter()
-            .flat_map(|it| &it.by_partition)
-            .flat_map(|(partition, records)| records.iter().map(move |record| (partition, record)))
-        {
-            writers.entry(partition).or_default().push(timestamp, record);
+        for (partition, record) in group.iter().flat_map(|it| &it.records) {
+            writers.entry(*partition).or_default().push(timestamp, record);
         }
         let blocks: BTreeMap<u32, (u32, Vec<u8>)> = writers
             .into_iter()

@@ -129,6 +129,9 @@ pub enum SinkState {
 }
 
 impl SinkState {
+    pub const ALL: [SinkState; 5] =
+        [SinkState::Starting, SinkState::Running, SinkState::Retrying, SinkState::Paused, SinkState::Failed];
+
     pub fn name(self) -> &'static str {
         match self {
             SinkState::Starting => "starting",
@@ -224,7 +227,7 @@ impl Sink {
             explain: None,
             pinned: None,
         };
-        row_by_row(request, "a sink").await
+        row_by_row(request, vec![], "a sink").await
     }
 
     /// That its options name columns of its query.
@@ -355,6 +358,11 @@ impl Database {
 
     pub fn sinks(&self) -> Vec<Arc<Sink>> {
         self.shared.sinks()
+    }
+
+    /// How they get on.
+    pub fn sink_status(&self) -> Vec<SinkStatus> {
+        self.shared.sending.get().map(|sending| sending.status()).unwrap_or_default()
     }
 
     /// The newest epoch that is durable.

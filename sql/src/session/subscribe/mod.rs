@@ -22,7 +22,8 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, ScalarValue};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use thalweg_engine::ids::{Epoch, Micros};
@@ -35,8 +36,9 @@ use uuid::Uuid;
 pub(crate) use self::changes::Change;
 pub(crate) use self::feed::Feeds;
 pub(crate) use self::feed::{Feed, News, State};
-use super::answer::{self, Answer, Bounds};
+use super::answer::{self, Bounds};
 use super::database::Shared;
+use super::parameters;
 use super::query::Request;
 use super::registry::Ticket;
 use crate::parse::Subscribe;
@@ -76,7 +78,13 @@ struct Wanted {
     up_to: Option<Micros>,
 }
 
-pub(crate) async fn plan(shared: &Arc<Shared>, schema: &str, subscribe: &Subscribe) -> Result<Planned> {
+/// `given` are the values of the parameters that it names, as text.
+pub(crate) async fn plan(
+    shared: &Arc<Shared>,
+    schema: &str,
+    subscribe: &Subscribe,
+    given: &[(String, String)],
+) -> Result<Planned> {
     let mut options = Options::new(&subscribe.options);
     options.refuse_unknown(&OPTIONS)?;
     let after = subscribe.after.as_ref().map(|(text, place)| {
@@ -97,14 +105,18 @@ pub(crate) async fn plan(shared: &Arc<Shared>, schema: &str, subscribe: &Subscri
             .map(|(text, place)| values::moment(text).map_err(|reason| Error::invalid(reason).at(*place)))
             .transpose()?,
     };
-    let request = Request {
-        shared: Arc::clone(shared),
-        schema: schema.to_owned(),
-        query: (*subscribe.query).clone(),
-        explain: None,
-        pinned: None,
+    let mut query = (*subscribe.query).clone();
+    let names = parameters::named(&mut query, given)?;
+    let request =
+        Request { shared: Arc::clone(shared), schema: schema.to_owned(), query, explain: None, pinned: None };
+    let values = match names.is_empty() {
+        true => vec![],
+        false => {
+            let planned = request.clone().plan(None).await?;
+            parameters::values_of_text(&planned.parameters, &names, given)?
+        }
     };
-    let rows = row_by_row(request, "a subscription").await?;
+    let rows = row_by_row(request, values, "a subscription").await?;
     if let Some((_, place)) = &subscribe.up_to {
         let views = shared.engine.views();
         let closes = |view: &&Arc<ViewSpec>| {
@@ -124,10 +136,11 @@ pub(crate) async fn plan(shared: &Arc<Shared>, schema: &str, subscribe: &Subscri
 }
 
 /// The query as what becomes of each row of its view, for ever the same.
-pub(crate) async fn row_by_row(request: Request, what: &str) -> Result<RowByRow> {
+pub(crate) async fn row_by_row(request: Request, values: Vec<ScalarValue>, what: &str) -> Result<RowByRow> {
     let schema = request.schema.clone();
-    let planned = request.plan(None).await?;
-    if !planned.parameters.fields().is_empty() {
+    let is_bound = !values.is_empty();
+    let planned = request.plan(is_bound.then_some(values)).await?;
+    if !is_bound && !planned.parameters.fields().is_empty() {
         return Err(Error::invalid(format!("{what} has no parameters")).hint("write the value itself"));
     }
     let rows = RowByRow::of(planned.plan, &schema, &planned.state, what).await?;
@@ -158,7 +171,7 @@ fn schema_of(rows: &Schema) -> Result<SchemaRef> {
 }
 
 impl Planned {
-    pub fn start(self, shared: &Arc<Shared>, ticket: Ticket) -> Result<Answer> {
+    pub fn start(self, shared: &Arc<Shared>, ticket: Ticket) -> Result<SendableRecordBatchStream> {
         let feed = shared.feeds.of(shared, &self.rows.view, self.wanted.live)?;
         let schema = Arc::clone(&self.schema);
         let news = feed.news.clone();
@@ -185,7 +198,7 @@ impl Planned {
         let memory_bytes = shared.settings.query_memory_bytes;
         let bounds =
             Bounds { time: ENDLESS, memory_bytes, rows_max: None, stalled: STALLED, rows_are_changes: true };
-        Ok(Answer::Rows(answer::start(&shared.runtime, schema, rows, bounds, ticket)))
+        Ok(answer::start(&shared.runtime, schema, rows, bounds, ticket))
     }
 }
 

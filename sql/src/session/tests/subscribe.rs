@@ -123,6 +123,39 @@ async fn final_rows_alone_are_never_taken_back() {
 }
 
 #[tokio::test]
+async fn parameters_are_bound_by_their_names() {
+    let (database, engine) = database().await;
+    let session = database.session(Client::default());
+    engine.publish("counts", view(&[1, 2, 3], &[(1, &[7, 2])]).await);
+    let given = |pairs: &[(&str, &str)]| -> Vec<_> {
+        pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+    };
+    let sql = "SUBSCRIBE TO counts WHERE n >= $least AND kind = $kind AND n < $least + 5";
+    let bound = given(&[("kind", "kind"), ("least", "2")]);
+    let (mut told, mut sum) = (session.subscribe(sql, None, &bound).await.unwrap(), Bag::new());
+    let (token, _) = follow(&mut told, &mut sum, 2).await;
+    assert_eq!(sum, bag(&[2, 2, 3]));
+    let pasted = given(&[("kind", "kind' OR 1 = 1 --"), ("least", "2")]);
+    let (mut told, mut sum) = (session.subscribe(sql, Some(&token), &pasted).await.unwrap(), Bag::new());
+    follow(&mut told, &mut sum, 2).await;
+    assert_eq!(sum, bag(&[]));
+    let mut reasons = vec![];
+    for pairs in [
+        &[("kind", "kind")][..],
+        &[("kind", "kind"), ("least", "many")],
+        &[("kind", "kind"), ("least", "2"), ("most", "3")],
+    ] {
+        reasons.push(session.subscribe(sql, None, &given(pairs)).await.err().unwrap().message);
+    }
+    expect![[r#"
+        parameter $least has no value
+        parameter "least" can't be 'many'
+        the statement has no parameter "most"
+    "#]]
+    .assert_eq(&format!("{}\n", reasons.join("\n")));
+}
+
+#[tokio::test]
 async fn what_is_no_subscription_says_why() {
     let session = database().await.0.session(Client::default());
     let mut told = vec![];

@@ -1,6 +1,8 @@
 //! Events over HTTP into a real broker: what is taken, what is refused with which words, who may send, and that what was
 //! answered 202 is there once, whoever dies.
 
+mod away;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -201,8 +203,6 @@ async fn behind_a_proxy_rates_and_addresses_are_the_senders() -> Result<()> {
     instance.terminate().await
 }
 
-/// Thalweg is killed, the broker is killed, and both; each event that was answered 202 is in the view once, and those of a
-/// user are in their order.
 /// Records in the spool.
 async fn waiting(address: &str) -> Result<f64> {
     let metrics = String::from_utf8(get(address, "/metrics", &[]).await?.body.to_vec())?;
@@ -211,6 +211,8 @@ async fn waiting(address: &str) -> Result<f64> {
     Ok(waiting.map_or(Ok(0.0), str::parse)?)
 }
 
+/// Thalweg is killed, the broker is killed, and both; each event that was answered 202 is in the view once, and those of a
+/// user are in their order.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_answered_202_is_there_once() -> Result<()> {
     let kafka = Arc::new(Kafka::start()?);
@@ -239,7 +241,7 @@ async fn what_was_answered_202_is_there_once() -> Result<()> {
                 let ready = get(&address, "/health/ready", &[]).await?.json()?;
                 let degraded = ready["degraded"].to_string();
                 ensure!(degraded.contains("Kafka is away for stream clicks"), "{ready}");
-                // Those that were on their way have five seconds, and whoever sent them comes again then.
+                // Whoever sent what was on its way comes again.
                 let begun = tokio::time::Instant::now();
                 while waiting(&address).await? <= 10.0 {
                     ensure!(begun.elapsed() < WITHIN, "nothing comes to wait");

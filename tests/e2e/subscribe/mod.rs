@@ -1,7 +1,10 @@
 //! Subscribers that break off and come back with a token, while the server is killed: what they were told for good is
-//! what the view has closed, each row once, and what was told otherwise is taken back before it is told anew.
+//! what the view has closed, each row once, and what was told otherwise is taken back before it is told anew; by each of
+//! the ways on which changes are told.
 //!
 //! `THALWEG_KILLS` (6) says how often, `THALWEG_SEED` when.
+
+mod http;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,28 +27,49 @@ use crate::shop::Paced;
 const VIEWS: [&str; 6] = ["by_second", "visits", "archive", "minutes_of_seconds", "led_to", "totals"];
 const ALL_MAX: Duration = Duration::from_secs(60);
 
+/// By which way a subscriber is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Flight,
+    Events,
+    Socket,
+}
+
+/// Rows as text, with how often each is there.
+type Bag = BTreeMap<String, i64>;
+
 /// What a subscriber knows.
 struct Known {
     view: &'static str,
+    line: Line,
     token: Option<String>,
     /// Told for good, up to the last mark.
-    closed: BTreeMap<String, i64>,
-    open: BTreeMap<String, i64>,
+    closed: Bag,
+    open: Bag,
     /// Told for good since the last mark: whoever breaks off is told it again.
     since: Vec<String>,
     marks: u64,
 }
 
 impl Known {
-    fn of(view: &'static str) -> Known {
-        let (closed, open) = (BTreeMap::new(), BTreeMap::new());
-        Known { view, token: None, closed, open, since: vec![], marks: 0 }
+    fn of(view: &'static str, line: Line) -> Known {
+        let (closed, open) = (Bag::new(), Bag::new());
+        Known { view, line, token: None, closed, open, since: vec![], marks: 0 }
     }
 
     /// Listens until it is broken off from outside.
     async fn listen(&mut self, instance: &Instance) -> Result<()> {
         self.open.clear();
         self.since.clear();
+        match self.line {
+            Line::Flight => self.listen_by_flight(instance).await?,
+            Line::Events => http::listen_to_events(self, instance.http()?).await?,
+            Line::Socket => http::listen_to_a_socket(self, instance.http()?).await?,
+        }
+        bail!("the subscription to {} ended by itself", self.view)
+    }
+
+    async fn listen_by_flight(&mut self, instance: &Instance) -> Result<()> {
         let after = self.token.as_ref().map_or(String::new(), |token| format!(" AFTER '{token}'"));
         let mut client = instance.client()?;
         let info = client.execute(format!("SUBSCRIBE TO {}{after}", self.view), None).await?;
@@ -55,43 +79,58 @@ impl Known {
         while let Some(batch) = told.try_next().await? {
             self.take(&batch)?;
         }
-        bail!("the subscription to {} ended by itself", self.view)
+        Ok(())
     }
 
     fn take(&mut self, batch: &RecordBatch) -> Result<()> {
         let changes = batch.column(0).as_primitive::<Int32Type>();
         let (finals, tokens) = (batch.column(1).as_boolean(), batch.column(2).as_string::<i32>());
         for row in 0..batch.num_rows() {
+            if changes.value(row) == 0 {
+                ensure!(tokens.is_valid(row), "a mark has no token");
+                self.mark(tokens.value(row))?;
+                continue;
+            }
             let values = batch.columns()[4..].iter().map(|column| array_value_to_string(column, row));
             let values = values.collect::<Result<Vec<_>, _>>()?.join("|");
-            match changes.value(row) {
-                0 => {
-                    ensure!(tokens.is_valid(row), "a mark has no token");
-                    self.token = Some(tokens.value(row).to_owned());
-                    self.marks += 1;
-                    for values in self.since.drain(..) {
-                        *self.closed.entry(values).or_default() += 1;
-                    }
-                    self.open.retain(|_, count| *count != 0);
-                    let taken_back = self.open.iter().find(|(_, count)| **count < 0);
-                    ensure!(taken_back.is_none(), "a row was taken back that was not open: {taken_back:?}");
-                }
-                1 if finals.value(row) => self.since.push(values),
-                change => {
-                    ensure!(!finals.value(row), "a row was taken back that was told for good: {values}");
-                    *self.open.entry(values).or_default() += i64::from(change);
-                }
-            }
+            self.change(values, i64::from(changes.value(row)), finals.value(row))?;
         }
+        Ok(())
+    }
+
+    fn mark(&mut self, token: &str) -> Result<()> {
+        self.token = Some(token.to_owned());
+        self.marks += 1;
+        for values in self.since.drain(..) {
+            *self.closed.entry(values).or_default() += 1;
+        }
+        self.open.retain(|_, count| *count != 0);
+        let taken_back = self.open.iter().find(|(_, count)| **count < 0);
+        ensure!(taken_back.is_none(), "a row was taken back that was not open: {taken_back:?}");
+        Ok(())
+    }
+
+    fn change(&mut self, values: String, change: i64, is_final: bool) -> Result<()> {
+        if change == 1 && is_final {
+            self.since.push(values);
+            return Ok(());
+        }
+        ensure!(!is_final, "a row was taken back that was told for good: {values}");
+        *self.open.entry(values).or_default() += change;
         Ok(())
     }
 
     /// Whether it has been told all that there is.
     async fn check(&self, instance: &Instance) -> Result<()> {
         for (schema, told) in [("history", &self.closed), ("live", &self.open)] {
-            let mut there: BTreeMap<String, i64> = BTreeMap::new();
-            for row in instance.query(&format!("SELECT * FROM {schema}.{}", self.view)).await? {
-                *there.entry(row.join("|")).or_default() += 1;
+            let sql = format!("SELECT * FROM {schema}.{}", self.view);
+            let rows: Vec<String> = match self.line {
+                Line::Flight => instance.query(&sql).await?.into_iter().map(|row| row.join("|")).collect(),
+                Line::Events | Line::Socket => http::rows(instance.http()?, &sql).await?,
+            };
+            let mut there = Bag::new();
+            for row in rows {
+                *there.entry(row).or_default() += 1;
             }
             let rows: i64 = there.values().sum();
             let differs = |(row, count): &(&String, &i64)| told.get(*row) != Some(*count);
@@ -100,10 +139,11 @@ impl Known {
             let invented: Vec<_> = told.iter().filter(known).take(5).collect();
             ensure!(
                 missed.is_empty() && invented.is_empty(),
-                "{schema}.{} has {rows} rows; told otherwise: {missed:?}, told and not there: {invented:?}",
-                self.view
+                "{schema}.{} by {:?} has {rows} rows; told otherwise: {missed:?}, told and not there: {invented:?}",
+                self.view,
+                self.line
             );
-            println!("{schema}.{}: {rows} rows, after {} marks", self.view, self.marks);
+            println!("{schema}.{} by {:?}: {rows} rows, after {} marks", self.view, self.line, self.marks);
         }
         Ok(())
     }
@@ -116,8 +156,10 @@ async fn what_is_told_adds_up_to_the_view() -> Result<()> {
     println!("THALWEG_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let shop = Paced::since(Duration::from_secs(8), 17, 500.0, 500 * (10 + kills * 2))?;
-    let place = Place::folder(&shop.script()?, &["--roll", "400ms"])?;
-    let mut known: Vec<Known> = VIEWS.map(Known::of).into();
+    let place = Place::folder(&shop.script()?, &["--roll", "400ms", "--http", "127.0.0.1:0"])?;
+    let lines = [Line::Flight, Line::Events, Line::Socket];
+    let known = lines.into_iter().flat_map(|line| VIEWS.map(|view| Known::of(view, line)));
+    let mut known: Vec<Known> = known.collect();
     let mut instance = place.launch.start(&[]).await?;
     let mut broken_off = 0;
     for _ in 0..kills {
@@ -146,7 +188,7 @@ async fn what_is_told_adds_up_to_the_view() -> Result<()> {
     }
     for one in &known {
         one.check(&instance).await?;
-        ensure!(one.marks > kills, "{} was told little: {} marks", one.view, one.marks);
+        ensure!(one.marks > kills, "{} was told little by {:?}: {} marks", one.view, one.line, one.marks);
     }
     instance.terminate().await
 }
