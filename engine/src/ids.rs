@@ -34,6 +34,25 @@ pub struct PartitionId(pub i32);
 #[serde(transparent)]
 pub struct Offset(pub i64);
 
+/// What Kafka knows a topic by, whatever its name: one that is deleted and created again has another. As its tools write it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TopicId(String);
+
+impl TopicId {
+    /// Of the text that librdkafka has; zero is the id of those that have none.
+    pub fn told(text: &str) -> Option<TopicId> {
+        let has_one = text.bytes().any(|byte| byte != b'A');
+        has_one.then(|| TopicId(text.replace('+', "-").replace('/', "_")))
+    }
+}
+
+impl fmt::Display for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl fmt::Display for PartitionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

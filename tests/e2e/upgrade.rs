@@ -14,6 +14,7 @@ use crate::place::Place;
 
 const WITHIN: Duration = Duration::from_secs(60);
 const FIRST: [&str; 5] = ["tumbled", "hopped", "distinct_users", "rolled", "copied"];
+const SINCE_5: [&str; 4] = ["chained", "visits", "named", "totals"];
 
 fn fixture(format: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/format-{format}"))
@@ -114,5 +115,10 @@ async fn a_root_of_format_1_goes_on_and_is_written_anew() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_root_of_format_5_goes_on_and_is_written_anew() -> Result<()> {
-    goes_on(5, &[&FIRST[..], &["chained", "visits", "named", "totals"]].concat()).await
+    goes_on(5, &[&FIRST[..], &SINCE_5].concat()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_of_format_6_goes_on_and_is_written_anew() -> Result<()> {
+    goes_on(6, &[&FIRST[..], &SINCE_5].concat()).await
 }

@@ -11,15 +11,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
-use crate::ids::{Epoch, Micros, Offset, PartitionId};
+use crate::ids::{Epoch, Micros, Offset, PartitionId, TopicId};
 use crate::spec::KeptStatement;
 use crate::status::{Failure, Intervention, LedgerRow};
 use crate::view::left::Left;
 
 /// 2: rows that failed are counted, and a view or a stream may have failed. 3: a view may read several inputs, a watermark
 /// may have been set back, and statements are kept that are not run. 4: tables that are looked up. 5: a hash of the whole.
-/// 6: what has changed, a catalog beside it, and sections of files.
-pub const FORMAT: u32 = 6;
+/// 6: what has changed, a catalog beside it, and sections of files. 7: which topic offsets are of.
+pub const FORMAT: u32 = 7;
 
 /// Those that are read.
 pub const FORMATS: RangeInclusive<u32> = 1..=FORMAT;
@@ -116,6 +116,9 @@ pub struct StreamState {
     /// Of this and the others below: in the catalog since format 6.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sql: String,
+    /// What its offsets are of, where the brokers say. Since format 7.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic_id: Option<TopicId>,
     pub frontier: Option<Micros>,
     pub partitions: Vec<PartitionState>,
     pub records: u64,

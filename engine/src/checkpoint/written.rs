@@ -354,6 +354,7 @@ mod tests {
             id: Uuid::from_u128(id),
             name: name.into(),
             sql: String::new(),
+            topic_id: None,
             frontier: None,
             partitions: (partitions.iter())
                 .map(|id| PartitionState {

@@ -17,7 +17,7 @@ use crate::job::coordinator::{Coordinator, Leaving};
 use crate::job::fed::Fed;
 use crate::job::lookups::Lookup;
 use crate::job::shared::{Partition, Shared, Table};
-use crate::job::stream::StreamJob;
+use crate::job::stream::{Starts, Stood, StreamJob};
 use crate::job::tables;
 use crate::job::watermark::left_of;
 use crate::sink::lake_schema;
@@ -30,8 +30,8 @@ use crate::{Error, Result};
 /// A change that was asked for, with what its source, if it has one, answered.
 pub enum Request {
     /// With what there is to say about the source.
-    CreateStream(Box<StreamJob>, Vec<Assignment>, Option<String>),
-    RestartStream(Box<StreamJob>, Vec<Assignment>),
+    CreateStream(Box<StreamJob>, Starts, Option<String>),
+    RestartStream(Box<StreamJob>, Starts),
     CreateLookup(Box<Lookup>),
     Other(CatalogChange),
 }
@@ -91,8 +91,6 @@ enum Birth {
     FromNowOn,
 }
 
-type Stood = BTreeMap<PartitionId, (Offset, Option<RecordFingerprint>)>;
-
 fn failed_stream(shared: &Shared, name: &str) -> Result<(Arc<StreamSpec>, Stood)> {
     let tables = shared.lock();
     match tables.streams.get(name) {
@@ -102,7 +100,8 @@ fn failed_stream(shared: &Shared, name: &str) -> Result<(Arc<StreamSpec>, Stood)
         }
         Some(stream) => {
             let stood = |(id, it): (&PartitionId, &Partition)| (*id, (it.next_offset, it.last_record));
-            Ok((Arc::clone(&stream.spec), stream.partitions.iter().map(stood).collect()))
+            let partitions = stream.partitions.iter().map(stood).collect();
+            Ok((Arc::clone(&stream.spec), Stood { partitions, topic_id: stream.topic_id.clone() }))
         }
     }
 }
@@ -126,8 +125,8 @@ fn exists(stream: &str) -> Error {
 
 /// A change of the catalog that nothing outside can refuse any more.
 pub enum Prepared {
-    CreateStream(Box<StreamJob>, Vec<Assignment>, Option<String>),
-    RestartStream(Box<StreamJob>, Vec<Assignment>),
+    CreateStream(Box<StreamJob>, Starts, Option<String>),
+    RestartStream(Box<StreamJob>, Starts),
     CreateView(Arc<ViewSpec>, Box<Table>),
     CreateLookup(Box<Lookup>),
     DropLookup(String),
@@ -276,7 +275,7 @@ impl Coordinator {
         Ok(None)
     }
 
-    async fn create_stream(&mut self, stream: StreamJob, starts: &[Assignment]) -> Result<()> {
+    async fn create_stream(&mut self, stream: StreamJob, starts: &Starts) -> Result<()> {
         let name = stream.spec.name.clone();
         let entry = stream.entry(starts, self.clock.elapsed());
         let mut stood = self.barrier(Leaving::Nobody).await?;
@@ -290,7 +289,7 @@ impl Coordinator {
     }
 
     /// The views of the stream go on with it: what they have open stays open.
-    async fn restart_stream(&mut self, job: StreamJob, starts: &[Assignment]) -> Result<()> {
+    async fn restart_stream(&mut self, job: StreamJob, starts: &Starts) -> Result<()> {
         let name = job.spec.name.clone();
         // What is left of the workers leaves.
         let mut stood = self.barrier(Leaving::Nobody).await?;
@@ -299,24 +298,27 @@ impl Coordinator {
             let tables = &mut *tables;
             let Some(stream) = tables.streams.get_mut(&name) else { return Ok(()) };
             stream.failure = None;
+            let is_another = stream.topic_id.is_some() && stream.topic_id != starts.topic_id;
+            stream.topic_id.clone_from(&starts.topic_id);
             stream.silent_since = self.clock.elapsed();
             // A partition that is gone gives nothing that windows could wait for.
             stream.partitions.retain(|id, gone| {
-                let stays = starts.iter().any(|start| start.partition == *id);
+                let stays = starts.of.iter().any(|start| start.partition == *id);
                 if !stays {
                     let next_offset = gone.next_offset;
                     tracing::warn!(stream = name, partition = %id, %next_offset, "a partition is gone, and is not waited for");
                 }
                 stays
             });
-            for start in starts {
+            for start in &starts.of {
                 let frontier = stream.frontier;
+                let is_exchanged = is_another && stream.partitions.contains_key(&start.partition);
                 let partition = stream.partitions.entry(start.partition).or_insert_with(|| {
                     let mut found = job.partition(start.next_offset);
                     found.time.floor = frontier;
                     found
                 });
-                if partition.next_offset != start.next_offset {
+                if is_exchanged || partition.next_offset != start.next_offset {
                     let (from, to) = (partition.next_offset, start.next_offset);
                     tracing::warn!(
                         stream = name, partition = %start.partition, %from, %to,

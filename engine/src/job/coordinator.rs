@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::checkpoint::manifest::{KeptState, Manifest, ManifestKind, StreamState, TableState};
 use crate::checkpoint::{DataRoot, EpochFile, ManifestLog, Owner, Step};
 use crate::clock::Clock;
-use crate::ids::{Epoch, Micros, PartitionId};
+use crate::ids::{Epoch, Micros, PartitionId, TopicId};
 use crate::job::catalog::Request;
 use crate::job::cleaner::Cleaner;
 use crate::job::closing::{AllClosed, Closing};
@@ -24,10 +24,9 @@ use crate::job::lake::Lake;
 use crate::job::orders::Report;
 use crate::job::retry::Again;
 use crate::job::scout::Sighting;
-use crate::job::shared::{Partition, Shared};
-use crate::job::stream::{Crew, StreamJob};
+use crate::job::shared::{Partition, Shared, Stream};
+use crate::job::stream::{Crew, Starts, StreamJob};
 use crate::job::{Settings, tables};
-use crate::source::Assignment;
 use crate::spec::{Input, Leg, ViewSpec};
 use crate::status::{CheckpointStatus, Failure, Intervention, LedgerRow};
 use crate::{Error, Result};
@@ -279,6 +278,7 @@ impl Coordinator {
         tables: Vec<Arc<TableState>>,
         ledger: &[LedgerRow],
     ) -> Manifest {
+        let topics = self.topic_ids();
         let streams = self.streams.iter().map(|(name, stream)| {
             let totals = self.totals.get(name).copied().unwrap_or_default();
             let partitions = stood.streams.get(name).into_iter().flatten();
@@ -286,6 +286,7 @@ impl Coordinator {
                 id: stream.spec.id,
                 name: name.clone(),
                 sql: stream.spec.sql.clone(),
+                topic_id: topics.get(name).cloned(),
                 frontier: frontiers.get(name).copied().flatten(),
                 partitions: partitions.map(|(id, partition)| partition.state(*id)).collect(),
                 records: totals.records,
@@ -304,6 +305,12 @@ impl Coordinator {
             ledger: ledger.to_vec(),
             interventions: self.interventions(),
         }
+    }
+
+    fn topic_ids(&self) -> BTreeMap<String, TopicId> {
+        let tables = self.shared.lock();
+        let id = |(name, stream): (&String, &Stream)| Some((name.clone(), stream.topic_id.clone()?));
+        tables.streams.iter().filter_map(id).collect()
     }
 
     fn kept_statements(&self) -> Vec<KeptState> {
@@ -398,11 +405,11 @@ impl Coordinator {
 
     /// What scouts have found since the last turn.
     fn hear_scouts(&mut self) -> Result<()> {
-        while let Ok(Sighting { stream, found }) = self.sightings.try_recv() {
+        while let Ok(Sighting { stream, found, topic }) = self.sightings.try_recv() {
             // The stream may have been dropped meanwhile.
             if let Some(job) = self.streams.values().find(|job| job.spec.id == stream) {
                 match found {
-                    Ok(found) => job.take_up(found, &self.shared),
+                    Ok(found) => job.take_up(found, topic, &self.shared),
                     Err(error) => self.shared.fail_stream(&job.spec.name, &error, self.clock.wall()),
                 }
             }
@@ -418,7 +425,7 @@ impl Coordinator {
         }
     }
 
-    pub fn start_workers(&mut self, name: &str, starts: &[Assignment]) -> Result<()> {
+    pub fn start_workers(&mut self, name: &str, starts: &Starts) -> Result<()> {
         // The n-th stream gets an n-th: those before it can't be made to hold less.
         let queue_bytes = self.shared.memory().shares().queues / self.streams.len().max(1);
         let Some(stream) = self.streams.get_mut(name) else { return Ok(()) };

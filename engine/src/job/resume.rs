@@ -15,7 +15,7 @@ use crate::job::coordinator::{Coordinator, Totals};
 use crate::job::lake::Lake;
 use crate::job::refused::RefusedTable;
 use crate::job::shared::{Shared, Stream};
-use crate::job::stream::StreamJob;
+use crate::job::stream::{Starts, StreamJob};
 use crate::job::{Engine, Opened, Replanned, tables, watermark};
 use crate::memory::Memory;
 use crate::source::{Assignment, FilesRoots};
@@ -153,7 +153,8 @@ async fn resume_stream(
         next_offset: stood.next_offset,
         last_record: stood.last_record,
     };
-    let starts: Vec<Assignment> = state.partitions.iter().map(assignment).collect();
+    let of = state.partitions.iter().map(assignment).collect();
+    let starts = Starts { of, topic_id: state.topic_id.clone() };
     let mut entry: Stream = stream.entry(&starts, coordinator.clock.elapsed());
     entry.frontier = state.frontier;
     entry.records = state.records;

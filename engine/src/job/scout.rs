@@ -1,4 +1,4 @@
-//! Looks for new partitions of one stream, in a thread of its own: a broker that does not answer keeps it for half a
+//! Looks for new partitions of one stream, and whether its topic is still the same one, in a thread of its own: a broker that does not answer keeps it for half a
 //! minute, and no commit may wait for that (INV-13). It only reports; the coordinator decides.
 
 use std::sync::mpsc::RecvTimeoutError;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::ids::TopicId;
 use crate::source::{Discovery, PartitionRange};
 use crate::spec::StreamSpec;
 use crate::{Error, ErrorKind, Result};
@@ -19,6 +20,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub struct Sighting {
     pub stream: Uuid,
     pub found: Result<Vec<PartitionRange>>,
+    /// The topic that they are of.
+    pub topic: Option<TopicId>,
 }
 
 /// Keeps its thread looking until it is dropped.
@@ -37,9 +40,9 @@ impl Scout {
         let look = move || {
             let mut failing = false;
             while left.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
-                let found = match discovery.lock() {
-                    Ok(mut discovery) => discovery.partitions(),
-                    Err(_) => Err(Error::Internal("a source panicked".into())),
+                let (found, topic) = match discovery.lock() {
+                    Ok(mut discovery) => (discovery.partitions(), discovery.topic_id()),
+                    Err(_) => (Err(Error::Internal("a source panicked".into())), None),
                 };
                 match &found {
                     Err(error) if error.kind() == ErrorKind::Unavailable => {
@@ -50,7 +53,7 @@ impl Scout {
                     }
                     _ => failing = false,
                 }
-                if reports.blocking_send(Sighting { stream: id, found }).is_err() {
+                if reports.blocking_send(Sighting { stream: id, found, topic }).is_err() {
                     return;
                 }
             }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::checkpoint::manifest::{
     DeltaState, PartitionState, RecordFingerprint, RunFile, StateFile, TableState,
 };
-use crate::ids::{Epoch, Micros, Offset, PartitionId};
+use crate::ids::{Epoch, Micros, Offset, PartitionId, TopicId};
 use crate::job::ever::Told;
 use crate::job::ledger::EpochLedger;
 use crate::job::lookups::Lookup;
@@ -111,6 +111,8 @@ pub struct Tables {
 
 pub struct Stream {
     pub spec: Arc<StreamSpec>,
+    /// Its topic, where brokers know topics by more than a name: what is known of its offsets holds for this one alone.
+    pub topic_id: Option<TopicId>,
     pub partitions: BTreeMap<PartitionId, Partition>,
     pub frontier: Option<Micros>,
     /// The stream stands still: its workers read nothing, and leave at the next barrier.

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::checkpoint::manifest::RecordFingerprint;
 use crate::clock::Clock;
-use crate::ids::{Epoch, Offset, PartitionId};
+use crate::ids::{Epoch, Offset, PartitionId, TopicId};
 use crate::job::Settings;
 use crate::job::intake::Intake;
 use crate::job::orders::{Orders, Report};
@@ -36,6 +36,19 @@ pub struct StreamJob {
     /// Absent while the source could not be opened.
     discovery: Option<Arc<Mutex<Box<dyn Discovery>>>>,
     scout: Option<Scout>,
+}
+
+/// Where each partition of a source begins, or goes on.
+pub struct Starts {
+    pub of: Vec<Assignment>,
+    /// The topic that they are offsets of.
+    pub topic_id: Option<TopicId>,
+}
+
+/// Where a stream stood that goes on.
+pub struct Stood {
+    pub partitions: BTreeMap<PartitionId, (Offset, Option<RecordFingerprint>)>,
+    pub topic_id: Option<TopicId>,
 }
 
 /// What a worker is given besides its partitions.
@@ -100,25 +113,23 @@ impl StreamJob {
     }
 
     /// Each partition with the offset that the stream's `start` means now.
-    pub async fn resolve_starts(&self) -> Result<Vec<Assignment>> {
+    pub async fn resolve_starts(&self) -> Result<Starts> {
         let start = self.spec.options.start;
         self.ask(move |discovery| {
             let ranges = discovery.partitions()?;
-            ranges
+            let of = ranges
                 .iter()
                 .map(|range| Ok((range.partition, discovery.resolve(range.partition, start)?).into()))
-                .collect()
+                .collect::<Result<_>>()?;
+            Ok(Starts { of, topic_id: discovery.topic_id() })
         })
         .await
     }
 
     /// Where each partition goes on that stood somewhere, and new ones begin. Nothing is read twice: with `at` only what
-    /// can't go on where it stood goes there, and what it leads ahead of where it stood.
-    pub async fn resume_at(
-        &self,
-        stood: BTreeMap<PartitionId, (Offset, Option<RecordFingerprint>)>,
-        at: Option<Start>,
-    ) -> Result<Vec<Assignment>> {
+    /// can't go on where it stood goes there, and what it leads ahead of where it stood. In another topic goes on what finds
+    /// the record there that it read last.
+    pub async fn resume_at(&self, stood: Stood, at: Option<Start>) -> Result<Starts> {
         if at.is_some() && !matches!(self.spec.source, SourceSpec::Kafka(_)) {
             return Err(Error::Invalid(format!(
                 "only a topic can be gone on with elsewhere: of other records nobody could say which were read. stream={:?}; bring back \
@@ -128,7 +139,13 @@ impl StreamJob {
         }
         self.ask(move |discovery| {
             let mut starts = vec![];
+            let Stood { partitions: stood, topic_id: known } = stood;
+            if at.is_none() {
+                discovery.expect(known.clone());
+            }
             let ranges = discovery.partitions()?;
+            let topic_id = discovery.topic_id().or(known.clone());
+            let is_another = known.is_some() && known != topic_id;
             let gone = stood.keys().find(|id| ranges.iter().all(|range| range.partition != **id));
             if let (Some(partition), None) = (gone, at) {
                 return Err(Error::BadData(format!(
@@ -148,20 +165,22 @@ impl StreamJob {
                     continue;
                 };
                 let told = discovery.resolve(partition, at)?;
-                let goes_on = can_go_on(discovery, there)?;
+                let means_something = !is_another || last_record.is_some();
+                let goes_on = means_something && can_go_on(discovery, there)?;
                 starts.push(if goes_on && told <= next_offset { there } else { (partition, told).into() });
             }
-            Ok(starts)
+            Ok(Starts { of: starts, topic_id })
         })
         .await
     }
 
     /// The stream's place in the tables before anything was read.
-    pub fn entry(&self, starts: &[Assignment], now: Duration) -> Stream {
+    pub fn entry(&self, starts: &Starts, now: Duration) -> Stream {
         let partition = |start: &Assignment| (start.partition, self.partition(start.next_offset));
         Stream {
             spec: Arc::clone(&self.spec),
-            partitions: starts.iter().map(partition).collect::<BTreeMap<_, _>>(),
+            topic_id: starts.topic_id.clone(),
+            partitions: starts.of.iter().map(partition).collect::<BTreeMap<_, _>>(),
             frontier: None,
             failure: None,
             tries: Tries::default(),
@@ -193,7 +212,7 @@ impl StreamJob {
 
     /// Starts the workers, each with every n-th partition, and the scout. A topic may get more partitions, and there are
     /// workers for them from the start.
-    pub fn start(&mut self, crew: Crew<'_>, starts: &[Assignment]) -> Result<()> {
+    pub fn start(&mut self, crew: Crew<'_>, Starts { of: starts, topic_id }: &Starts) -> Result<()> {
         let workers = match self.spec.source {
             SourceSpec::Kafka(_) => starts.len().max(KAFKA_WORKERS).min(self.workers_max),
             SourceSpec::Generator(_)
@@ -202,6 +221,9 @@ impl StreamJob {
             | SourceSpec::Unplanned(_) => starts.len().clamp(1, self.workers_max),
         };
         let discovery = self.discovery()?;
+        if let Ok(mut discovery) = discovery.lock() {
+            discovery.expect(topic_id.clone());
+        }
         let plan = self.orders.plan();
         let with_keys = Intake::new(&self.spec, &plan.views)?.needs_keys() || self.declares_key();
         let shares = crew.shared.memory().shares();
@@ -265,9 +287,11 @@ impl StreamJob {
     }
 
     /// Has the partitions read that nobody reads yet, from their first record, with the frontier as floor.
-    pub fn take_up(&self, ranges: Vec<PartitionRange>, shared: &Shared) {
+    pub fn take_up(&self, ranges: Vec<PartitionRange>, topic: Option<TopicId>, shared: &Shared) {
         let mut tables = shared.lock();
         let Some(stream) = tables.streams.get_mut(&self.spec.name) else { return };
+        // Manifests of old did not say, or the brokers have become newer.
+        stream.topic_id = stream.topic_id.take().or(topic);
         for range in ranges {
             if stream.partitions.contains_key(&range.partition) {
                 continue;

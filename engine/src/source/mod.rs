@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::checkpoint::manifest::RecordFingerprint;
-use crate::ids::{Micros, Offset, PartitionId};
+use crate::ids::{Micros, Offset, PartitionId, TopicId};
 use crate::secrets::Secrets;
 use crate::spec::{FilesSpec, KafkaSpec, SourceSpec};
 use crate::{Error, Result};
@@ -264,6 +264,13 @@ pub trait Discovery: Send {
     /// Resolves `Start` for one partition to an offset.
     fn resolve(&mut self, partition: PartitionId, start: crate::spec::Start) -> Result<Offset>;
     fn open(&mut self, assignment: &[Assignment], reading: Reading) -> Result<Box<dyn Reader>>;
+    /// What is known of a source that may be exchanged for another of its name: finding another one, and reading it, is an
+    /// error from now on. Without it the first that is found is the one.
+    fn expect(&mut self, _topic: Option<TopicId>) {}
+    /// The one that has been found, or was expected.
+    fn topic_id(&self) -> Option<TopicId> {
+        None
+    }
     /// What whoever makes a stream over the source should know of it. Blocks for a moment.
     fn warnings(&mut self) -> Vec<String> {
         vec![]

@@ -96,33 +96,94 @@ fn a_topic_created_anew_and_longer_is_noticed_by_its_last_record() -> Result<()>
 
 #[test]
 fn an_instance_goes_on_in_another_topic_only_when_told() -> Result<()> {
-    let topic = Topic::create("exchanged", 1)?;
+    let five = ["00:02.1", "00:02.2", "00:02.3", "00:02.4", "00:02.5"];
+    exchanged("exchanged-longer", true, &five)?;
+    exchanged("exchanged-alike", true, &five[..3])?;
+    exchanged("exchanged-shorter", true, &five[..1])
+}
+
+#[test]
+fn a_topic_exchanged_while_it_is_read_gives_no_record_that_is_taken_for_one_of_the_other() -> Result<()> {
+    let many: Vec<String> = (0..40).map(|number| format!("00:02.{number:03}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    exchanged("swapped-longer", false, &many)?;
+    exchanged("swapped-alike", false, &many[..3])?;
+    exchanged("swapped-shorter", false, &many[..1])
+}
+
+/// Three events are read, and then the topic is another, with these.
+fn exchanged(name: &'static str, stopped: bool, events: &[&str]) -> Result<()> {
+    let topic = Topic::create(name, 1)?;
     topic.tell(0, &["00:01.1", "00:01.2", "00:01.3"])?;
     let place = Place::folder(&topic.script(&topic.kafka.bootstrap, ""), &[])?;
     let runtime = Runtime::new()?;
     let _guard = runtime.enter();
-    runtime.block_on(async {
+    let mut running = Some(runtime.block_on(async {
         let instance = place.launch.start(&[]).await?;
         instance.until(EVENTS, WITHIN, |events| events == 3).await?;
-        instance.terminate().await
-    })?;
-    topic.delete()?;
-    let topic = Topic::create_on(Arc::clone(&topic.kafka), topic.name, 1)?;
-    topic.tell(0, &["00:02.1", "00:02.2", "00:02.3", "00:02.4", "00:02.5"])?;
+        Ok::<_, anyhow::Error>(instance)
+    })?);
+    if stopped && let Some(instance) = running.take() {
+        runtime.block_on(instance.terminate())?;
+    }
+    topic.exchange(1)?;
+    topic.tell(0, events)?;
+    let count = events.len() as i64;
     runtime.block_on(async {
-        let instance = place.launch.start(&[]).await?;
+        let instance = match running {
+            Some(instance) => instance,
+            None => place.launch.start(&[]).await?,
+        };
         instance.until(FAILED, WITHIN, |failed| failed == 1).await?;
         let error = instance.command("ALTER STREAM events RESTART").await.expect_err("it is another topic");
         let error = format!("{error:#}");
-        ensure!(error.contains("failed again: the topic is not the one"), "{error}");
+        ensure!(error.contains("the topic is not the one that was read before"), "{error}");
         assert_eq!(instance.number(FAILED).await?, 1);
         let reason = &instance.query("SELECT reason FROM system.streams").await?[0][0];
         ensure!(reason.contains("the topic is not the one that was read before"), "{reason}");
+        ensure!(reason.contains("topic id before="), "{reason}");
         assert_eq!(instance.number(EVENTS).await?, 3, "what was read is served");
         instance.command("ALTER STREAM events RESTART AT 'earliest'").await?;
-        instance.until(EVENTS, WITHIN, |events| events == 8).await?;
+        instance.until(EVENTS, WITHIN, |events| events == 3 + count).await?;
         let skips = "SELECT stream, partition, offset_before, offset_after FROM system.interventions";
         assert_eq!(instance.query(skips).await?, [["events", "0", "3", "0"]]);
+        instance.terminate().await?;
+        // The next process knows the one that it has gone on in.
+        let instance = place.launch.start(&[]).await?;
+        topic.tell(0, &["00:03.1"])?;
+        instance.until(EVENTS, WITHIN, |events| events == 4 + count).await?;
+        instance.terminate().await
+    })
+}
+
+/// A copy of a topic, as of a cluster that was moved, is read on where its records are the same.
+#[test]
+fn another_topic_with_the_same_records_is_gone_on_with_where_it_stood() -> Result<()> {
+    let topic = Topic::create("copied", 1)?;
+    topic.produce(&topic.producer("none")?, 0, 0..20)?;
+    let script = format!(
+        "CREATE STREAM events (at TIMESTAMP METADATA FROM 'timestamp') WITH (connector = 'kafka', brokers = '{}', topic = \
+         '{}', format = 'json');
+         CREATE MATERIALIZED VIEW copied AS SELECT at FROM events;",
+        topic.kafka.bootstrap, topic.name
+    );
+    let place = Place::folder(&script, &[])?;
+    let runtime = Runtime::new()?;
+    let _guard = runtime.enter();
+    let read = "SELECT coalesce(sum(records), 0) FROM system.streams";
+    let instance = runtime.block_on(async {
+        let instance = place.launch.start(&[]).await?;
+        instance.until(read, WITHIN, |records| records == 20).await?;
+        Ok::<_, anyhow::Error>(instance)
+    })?;
+    topic.exchange(1)?;
+    topic.produce(&topic.producer("none")?, 0, 0..30)?;
+    runtime.block_on(async {
+        instance.until(FAILED, WITHIN, |failed| failed == 1).await?;
+        instance.command("ALTER STREAM events RESTART AT 'earliest'").await?;
+        instance.until(read, WITHIN, |records| records == 30).await?;
+        let skips = "SELECT stream, partition, offset_before, offset_after FROM system.interventions";
+        assert_eq!(instance.query(skips).await?, [["events", "0", "20", "20"]]);
         instance.terminate().await
     })
 }
@@ -153,7 +214,7 @@ fn a_partition_that_is_gone_is_not_waited_for() -> Result<()> {
         ensure!(error.contains("the moment is ahead of the clock"), "{error}");
         let error = instance.command("ALTER STREAM events RESTART").await.expect_err("there is one less");
         let error = format!("{error:#}");
-        ensure!(error.contains("a partition that was read is gone"), "{error}");
+        ensure!(error.contains("the topic is not the one"), "{error}");
         instance.command("ALTER STREAM events RESTART AT 'earliest'").await?;
         instance.until(CLOSED, WITHIN, |closed| closed == 4).await?;
         let partitions = "SELECT partition FROM system.partitions WHERE stream = 'events'";
@@ -179,11 +240,12 @@ fn a_topic_created_anew_stops_the_reader() -> Result<()> {
     topic.delete()?;
     let topic = Topic::create_on(Arc::clone(&topic.kafka), topic.name, 1)?;
     topic.produce(&topic.producer("none")?, 0, 0..10)?;
-    for reader in [&mut reader, &mut topic.reader(&[(0, 100)])?] {
+    // One that read the other knows that it was another.
+    let numbers = "partition=0, wanted offset=100, first available=0, end=10";
+    for (reader, said) in [(&mut reader, "topic id before="), (&mut topic.reader(&[(0, 100)])?, numbers)] {
         let error = failure(&mut **reader)?;
         assert_eq!(error.kind(), ErrorKind::BadData);
-        let numbers = "partition=0, wanted offset=100, first available=0, end=10";
-        assert!(error.to_string().contains(numbers), "{error}");
+        assert!(error.to_string().contains(said), "{error}");
     }
     Ok(())
 }

@@ -95,6 +95,18 @@ impl Topic {
         until("the topic is gone", || Ok(discovery.partitions().is_err()))
     }
 
+    /// Deletes it and creates it again, as fast as the broker does that.
+    fn exchange(&self, partitions: i32) -> Result<()> {
+        let (admin, options) = (self.admin()?, AdminOptions::new());
+        for result in block_on(admin.delete_topics(&[self.name], &options))? {
+            result.map_err(|(name, code)| anyhow::anyhow!("{name} was not deleted: {code}"))?;
+        }
+        let new = NewTopic::new(self.name, partitions, TopicReplication::Fixed(1));
+        until("the topic is there again", || {
+            Ok(block_on(admin.create_topics([&new], &options))?.iter().all(Result::is_ok))
+        })
+    }
+
     /// Writes one event of each of these moments of an hour, such as `00:01.5`.
     fn tell(&self, partition: i32, moments: &[&str]) -> Result<()> {
         let producer = self.producer("none")?;

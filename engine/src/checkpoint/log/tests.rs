@@ -139,6 +139,7 @@ async fn a_chain_of_changes_is_the_manifest_at_its_end() {
         id: Uuid::from_u128(9),
         name: "s".to_string(),
         sql: "CREATE STREAM s".to_string(),
+        topic_id: None,
         frontier: Some(offset),
         partitions: (0..2)
             .map(|partition| PartitionState {
@@ -213,7 +214,7 @@ async fn what_this_version_cannot_read_is_refused_by_name() {
         assert!(error.to_string().contains("manifests/00000000000000000003.json"), "{error}");
         assert!(error.to_string().contains(part), "{error}");
     };
-    check(good.replace("\"format\":6", "\"format\":7"), "its format is 7, this version reads 1 to 6").await;
+    check(good.replace("\"format\":7", "\"format\":8"), "its format is 8, this version reads 1 to 7").await;
     let sealed = String::from_utf8(sealed(good.as_bytes())).unwrap();
     check(sealed.replace("\"epoch\":3", "\"epoch\":4"), "its hash is another").await;
     check(good.replace("\"ledger\"", "\"unheard\":1,\"ledger\""), "unheard").await;
@@ -237,7 +238,7 @@ fn older_formats_lack_what_came_later() {
     let written = manifest(3, US, vec![]);
     let text = text(&written);
     for (format, lacking) in [(3, "\"lookups\":[],"), (2, "\"endpoints\":[],")] {
-        let text = text.replace("\"format\":6", &format!("\"format\":{format}"));
+        let text = text.replace("\"format\":7", &format!("\"format\":{format}"));
         assert!(text.contains(lacking));
         assert_eq!(of_text(&text.replace(lacking, "")), written);
     }
@@ -286,7 +287,7 @@ async fn a_manifest_without_a_catalog_gets_one_with_all_texts() {
     let TableKind::View { sql, fingerprint, .. } = &old.tables[0].kind else { panic!() };
     let inline =
         format!("\"view\":{{\"sql\":\"{sql}\",\"inputs\":[\"s\"],\"fingerprint\":\"{fingerprint}\",");
-    let written = text(&old).replace("\"format\":6", "\"format\":5").replace("\"view\":{", &inline);
+    let written = text(&old).replace("\"format\":7", "\"format\":5").replace("\"view\":{", &inline);
     root.put(&names::manifest(Epoch(3)), Bytes::from(written)).await.unwrap();
     let (mut log, found) = opened(&root, THEM).await;
     assert_eq!(found.as_ref(), Some(&old));

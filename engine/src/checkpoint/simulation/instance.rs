@@ -204,6 +204,7 @@ fn first(nonce: Uuid) -> Manifest {
         id: Uuid::from_u128(1),
         name: "s".to_string(),
         sql: String::new(),
+        topic_id: None,
         frontier: None,
         partitions: vec![partition],
         records: 0,

@@ -5,6 +5,7 @@ use rdkafka::ClientConfig;
 use rdkafka::config::{NativeClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
+use super::connection::LOGGED;
 use super::transactions::Patience;
 use crate::spec::KafkaSpec;
 use crate::{Error, Result};
@@ -96,7 +97,7 @@ pub(super) fn client_config(
         )));
     }
     let mut config = ClientConfig::new();
-    config.set_log_level(RDKafkaLogLevel::Info);
+    config.set_log_level(RDKafkaLogLevel::Debug);
     config.set("bootstrap.servers", &spec.brokers).set("group.id", group(spec));
     config.set("fetch.wait.max.ms", fetch_wait(partitions).to_string());
     let (records, kbytes) = queued(queue_bytes);
@@ -108,6 +109,8 @@ pub(super) fn client_config(
     for (key, value) in defaults.chain(chosen).chain(fixed) {
         config.set(key, value);
     }
+    let also = spec.properties.get("debug").map_or(String::new(), |debug| format!(",{debug}"));
+    config.set("debug", format!("{LOGGED}{also}"));
     let native = config.create_native_config().map_err(|error| match error {
         // The value stays out of the text, for it may be a secret.
         KafkaError::ClientConfig(_, reason, key, _) => {

@@ -5,6 +5,7 @@
 //! last stable offset: where the first open transaction begins.
 
 mod config;
+mod connection;
 mod courier;
 mod native;
 mod producer;
@@ -19,7 +20,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
 use super::{Assignment, Discovery, PartitionRange, Reader, Reading};
-use crate::ids::{Micros, Offset, PartitionId};
+use crate::ids::{Micros, Offset, PartitionId, TopicId};
 use crate::spec::{KafkaSpec, Start};
 use crate::{Error, ErrorKind, Result};
 pub(crate) use courier::{Courier, Parcel};
@@ -46,11 +47,13 @@ const END: i64 = -1;
 pub(super) struct Kafka {
     spec: KafkaSpec,
     consumer: Consumer,
+    /// Another one is an error.
+    topic_id: Option<TopicId>,
 }
 
 impl Kafka {
     pub(super) fn new(spec: &KafkaSpec) -> Result<Kafka> {
-        Ok(Kafka { spec: spec.clone(), consumer: consumer(spec, 0, 0)? })
+        Ok(Kafka { spec: spec.clone(), consumer: consumer(spec, 0, 0)?, topic_id: None })
     }
 
     fn offset_at(&self, partition: PartitionId, time: i64) -> Result<i64> {
@@ -158,7 +161,11 @@ impl Discovery for Kafka {
             Some((Some(error), _)) => return Err(self.failure(error.into(), "metadata")),
             _ => return Err(self.failure(RDKafkaErrorCode::UnknownTopic, "metadata")),
         };
-        // The end is asked last, so that it is never before the first.
+        // Offsets are asked last, so that they are never of a topic before the one that is known from now on.
+        let id = native::topic_id(self.consumer.client(), &self.spec.topic, ANSWER_WITHIN);
+        let id = id.map_err(|code| self.failure(code, "topic id"))?;
+        check_topic(&self.spec, &mut self.topic_id, id)?;
+        // And of them the end, so that it is never before the first.
         let (firsts, ends) = (self.offsets_at(&ids, FIRST)?, self.offsets_at(&ids, END)?);
         let range = |((partition, first), (_, end)): (_, (_, i64))| PartitionRange {
             partition,
@@ -183,9 +190,17 @@ impl Discovery for Kafka {
 
     fn open(&mut self, assignment: &[Assignment], reading: Reading) -> Result<Box<dyn Reader>> {
         let consumer = consumer(&self.spec, assignment.len(), reading.queue_bytes)?;
-        let mut reader = KafkaReader::new(&self.spec, consumer, reading.with_keys);
+        let mut reader = KafkaReader::new(&self.spec, consumer, self.topic_id.clone(), reading.with_keys);
         reader.assign(assignment)?;
         Ok(Box::new(reader))
+    }
+
+    fn expect(&mut self, topic: Option<TopicId>) {
+        self.topic_id = topic;
+    }
+
+    fn topic_id(&self) -> Option<TopicId> {
+        self.topic_id.clone()
     }
 
     fn warnings(&mut self) -> Vec<String> {
@@ -206,6 +221,30 @@ impl Discovery for Kafka {
             tracing::debug!(topic = self.spec.topic, ?code, "the group's offsets were not published");
         }
     }
+}
+
+/// Takes a topic that is found for the one that is known, where none was.
+fn check_topic(spec: &KafkaSpec, known: &mut Option<TopicId>, found: Option<TopicId>) -> Result<()> {
+    match (&*known, found) {
+        (Some(known), Some(found)) if *known != found => {
+            let values = format!("topic id before={known}, topic id now={found}");
+            Err(another_topic(spec, &values))
+        }
+        (None, Some(found)) => {
+            *known = Some(found);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn another_topic(spec: &KafkaSpec, values: &str) -> Error {
+    let KafkaSpec { topic, brokers, .. } = spec;
+    Error::BadData(format!(
+        "the topic is not the one that was read before. brokers={brokers:?}, topic={topic:?}, {values}; it was deleted and \
+         created again, or brokers leads to another cluster, so an offset of old means nothing in it. Bring the topic back, \
+         or go on with what is in this one: ALTER STREAM … RESTART AT 'earliest'"
+    ))
 }
 
 /// The first whole millisecond that is not before `time`; Kafka knows no finer ones, and none before 1970.

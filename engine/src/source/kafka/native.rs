@@ -5,8 +5,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::marker::PhantomData;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::bindings as ffi;
@@ -17,7 +16,8 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaType;
 
-use crate::ids::{Micros, Offset, PartitionId};
+use super::connection::Connection;
+use crate::ids::{Micros, Offset, PartitionId, TopicId};
 use crate::source::NO_TIMESTAMP;
 
 /// Whether a record that was not acknowledged can't be in the topic, for it was never sent.
@@ -26,9 +26,6 @@ pub(super) fn never_left(message: &BorrowedMessage<'_>) -> bool {
     let status = unsafe { ffi::rd_kafka_message_status(message.ptr()) };
     status == ffi::rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
 }
-
-/// A state of the connection that lasts is warned of again after this long.
-const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// A consumer, and the queue that its partitions feed.
 pub(super) struct Consumer {
@@ -50,51 +47,6 @@ impl Drop for Queue {
     fn drop(&mut self) {
         // SAFETY: the queue was given to us with a reference that is ours to give back, and its client is still alive.
         unsafe { ffi::rd_kafka_queue_destroy(self.0) }
-    }
-}
-
-/// What librdkafka says of its brokers, from its own calls back.
-#[derive(Default)]
-pub(super) struct Connection {
-    last: Mutex<Option<Trouble>>,
-}
-
-#[derive(Clone)]
-struct Trouble {
-    code: RDKafkaErrorCode,
-    reason: String,
-    warned: Instant,
-}
-
-impl ClientContext for Connection {}
-
-impl Connection {
-    /// Warns when trouble begins and while it lasts, but not of each attempt to connect.
-    #[allow(clippy::disallowed_methods)] // The clock decides about a line of the log and nothing else.
-    pub(super) fn trouble(&self, code: RDKafkaErrorCode, reason: String) {
-        let mut last = self.last.lock().expect("nothing panics with the lock held");
-        let recent = last.as_ref().map(|last| last.warned).filter(|warned| warned.elapsed() < WARN_EVERY);
-        if recent.is_none() {
-            tracing::warn!(?code, reason, "the Kafka connection is in trouble");
-        }
-        let warned = recent.unwrap_or_else(Instant::now);
-        match &mut *last {
-            // "All brokers are down" follows the reason, and would hide it.
-            Some(last) if code == RDKafkaErrorCode::AllBrokersDown => last.warned = warned,
-            last => *last = Some(Trouble { code, reason, warned }),
-        }
-    }
-
-    pub(super) fn recovered(&self) {
-        if self.last.lock().expect("nothing panics with the lock held").take().is_some() {
-            tracing::info!("the Kafka connection works again");
-        }
-    }
-
-    /// The last trouble since the connection worked.
-    pub(super) fn reason(&self) -> Option<(RDKafkaErrorCode, String)> {
-        let last = self.last.lock().expect("nothing panics with the lock held");
-        last.as_ref().map(|last| (last.code, last.reason.clone()))
     }
 }
 
@@ -323,29 +275,18 @@ impl Consumer {
     /// The topic's settings, by name. Blocks.
     pub(super) fn topic_settings(&self, within: Duration) -> Result<Vec<(String, String)>, String> {
         use ffi::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
-        let millis = c_int::try_from(within.as_millis()).unwrap_or(c_int::MAX);
-        // SAFETY: client and topic are alive. Resource, options and queue are ours to destroy and are copied or held for
-        // as long as librdkafka answers to them; the event is ours, and what is read from it lives as long as it.
-        unsafe {
-            let client = self.client.native_ptr();
+        use ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS;
+        let client = self.client.native_ptr();
+        // SAFETY: client and topic are alive. The resource is ours to destroy, and is copied.
+        let ask = |options: *mut ffi::rd_kafka_AdminOptions_t, answers| unsafe {
             let mut resource = ffi::rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, self.topic.as_ptr());
-            let options = ffi::rd_kafka_AdminOptions_new(
-                client,
-                ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS,
-            );
-            ffi::rd_kafka_AdminOptions_set_request_timeout(options, millis, std::ptr::null_mut(), 0);
-            let answers = Queue(ffi::rd_kafka_queue_new(client));
-            ffi::rd_kafka_DescribeConfigs(client, &mut resource, 1, options, answers.0);
-            ffi::rd_kafka_AdminOptions_destroy(options);
+            ffi::rd_kafka_DescribeConfigs(client, &mut resource, 1, options, answers);
             ffi::rd_kafka_ConfigResource_destroy(resource);
-            let event = ffi::rd_kafka_queue_poll(answers.0, millis);
-            if event.is_null() {
-                return Err("no answer".into());
-            }
-            let settings = settings_of(event);
-            ffi::rd_kafka_event_destroy(event);
-            settings
-        }
+        };
+        // SAFETY: the event is alive.
+        let settings = |event| unsafe { settings_of(event) };
+        answer(&self.client, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, within, ask, settings)
+            .unwrap_or_else(|| Err("no answer".into()))
     }
 
     /// Sends the offsets to the group and does not wait for the answer.
@@ -375,6 +316,78 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         // SAFETY: the client is alive. Without this its destruction would try to leave the group in the background.
         unsafe { ffi::rd_kafka_consumer_close(self.client.native_ptr()) };
+    }
+}
+
+/// What a topic is known by, whatever its name; `None` of brokers before 2.8, which have no such thing. Blocks.
+pub(super) fn topic_id<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    within: Duration,
+) -> Result<Option<TopicId>, RDKafkaErrorCode> {
+    use ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+    let topic = CString::new(topic).map_err(|_| RDKafkaErrorCode::InvalidTopic)?;
+    // SAFETY: client and topic are alive. The collection is ours to destroy, and is copied.
+    let ask = |options: *mut ffi::rd_kafka_AdminOptions_t, answers| unsafe {
+        let mut name = topic.as_ptr();
+        let topics = ffi::rd_kafka_TopicCollection_of_topic_names(&mut name, 1);
+        ffi::rd_kafka_DescribeTopics(client.native_ptr(), topics, options, answers);
+        ffi::rd_kafka_TopicCollection_destroy(topics);
+    };
+    // SAFETY: the event is alive.
+    let id = |event| unsafe { id_of(event) };
+    answer(client, RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, within, ask, id)
+        .unwrap_or(Err(RDKafkaErrorCode::OperationTimedOut))
+}
+
+/// Asks the brokers by `ask` and shows `read` what they answer; `None` if they do not.
+fn answer<C: ClientContext, T>(
+    client: &Client<C>,
+    operation: ffi::rd_kafka_admin_op_t,
+    within: Duration,
+    ask: impl FnOnce(*mut ffi::rd_kafka_AdminOptions_t, *mut ffi::rd_kafka_queue_t),
+    read: impl FnOnce(*mut ffi::rd_kafka_event_t) -> T,
+) -> Option<T> {
+    let millis = c_int::try_from(within.as_millis()).unwrap_or(c_int::MAX);
+    // SAFETY: the client is alive. Options and queue are ours to destroy and are copied, or held for as long as librdkafka
+    // answers to them; the event is ours, and is destroyed when it has been read.
+    unsafe {
+        let options = ffi::rd_kafka_AdminOptions_new(client.native_ptr(), operation);
+        ffi::rd_kafka_AdminOptions_set_request_timeout(options, millis, std::ptr::null_mut(), 0);
+        let answers = Queue(ffi::rd_kafka_queue_new(client.native_ptr()));
+        ask(options, answers.0);
+        ffi::rd_kafka_AdminOptions_destroy(options);
+        let event = ffi::rd_kafka_queue_poll(answers.0, millis);
+        if event.is_null() {
+            return None;
+        }
+        let told = read(event);
+        ffi::rd_kafka_event_destroy(event);
+        Some(told)
+    }
+}
+
+/// # Safety
+/// The event is alive.
+unsafe fn id_of(event: *mut ffi::rd_kafka_event_t) -> Result<Option<TopicId>, RDKafkaErrorCode> {
+    // SAFETY: the caller's promise; what is read from the event lives as long as it.
+    unsafe {
+        let result = ffi::rd_kafka_event_DescribeTopics_result(event);
+        let error = ffi::rd_kafka_event_error(event);
+        if result.is_null() || error != ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Err(error.into());
+        }
+        let mut count = 0;
+        let first = ffi::rd_kafka_DescribeTopics_result_topics(result, &mut count);
+        if count == 0 {
+            return Err(RDKafkaErrorCode::UnknownTopic);
+        }
+        let error = ffi::rd_kafka_error_code(ffi::rd_kafka_TopicDescription_error(*first));
+        if error != ffi::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Err(error.into());
+        }
+        let id = ffi::rd_kafka_TopicDescription_topic_id(*first);
+        Ok((!id.is_null()).then(|| text(ffi::rd_kafka_Uuid_base64str(id))).and_then(|id| TopicId::told(&id)))
     }
 }
 
@@ -450,14 +463,20 @@ unsafe extern "C" fn on_error(
     unsafe { (*opaque.cast_const().cast::<Connection>()).trouble(code, text(reason)) }
 }
 
-/// librdkafka tells troubles by both calls back, and this one in storms; so it speaks to developers only.
+/// librdkafka tells troubles by both calls back, and this one in storms; so it speaks to developers only, but for the one
+/// line that says which topic is read from there on.
 unsafe extern "C" fn on_log(
-    _client: *const ffi::rd_kafka_t,
+    client: *const ffi::rd_kafka_t,
     level: c_int,
     facility: *const c_char,
     line: *const c_char,
 ) {
     // SAFETY: both are C strings that live during the call.
     let (facility, line) = unsafe { (text(facility), text(line)) };
+    // SAFETY: `Client` sets the opaque pointer to the context it owns.
+    let connection = unsafe { ffi::rd_kafka_opaque(client).cast_const().cast::<Connection>().as_ref() };
+    if let Some(connection) = connection {
+        connection.logged(&line);
+    }
     tracing::debug!(target: "librdkafka", level, facility, line);
 }

@@ -10,9 +10,9 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::config::RECORD_BYTES;
 use super::native::Consumer;
 use super::sorter::{Complaint, Sorter};
-use super::{ANSWER_WITHIN, END, FIRST};
+use super::{ANSWER_WITHIN, END, FIRST, another_topic, check_topic};
 use crate::checkpoint::manifest::RecordFingerprint;
-use crate::ids::{Offset, PartitionId};
+use crate::ids::{Offset, PartitionId, TopicId};
 use crate::source::{Assignment, BatchLimit, END_IS_TOLD_EVERY, Polled, RawBatch, Reader};
 use crate::spec::KafkaSpec;
 use crate::{Error, Result};
@@ -30,6 +30,8 @@ const ANSWER_LOST: Duration = ENDS_WITHIN.saturating_mul(2);
 pub(super) struct KafkaReader {
     spec: KafkaSpec,
     consumer: Consumer,
+    /// The one that is read; records of another are not given out.
+    topic_id: Option<TopicId>,
     sorter: Sorter,
     /// When brokers were last asked for the ends of partitions, and whether they have answered.
     asked: Option<Instant>,
@@ -39,9 +41,14 @@ pub(super) struct KafkaReader {
 }
 
 impl KafkaReader {
-    pub(super) fn new(spec: &KafkaSpec, consumer: Consumer, with_keys: bool) -> KafkaReader {
-        let sorter = Sorter::new(with_keys);
-        KafkaReader { spec: spec.clone(), consumer, sorter, asked: None, answered: true, record_bytes: 0 }
+    pub(super) fn new(
+        spec: &KafkaSpec,
+        consumer: Consumer,
+        topic_id: Option<TopicId>,
+        with_keys: bool,
+    ) -> KafkaReader {
+        let (spec, sorter) = (spec.clone(), Sorter::new(with_keys));
+        KafkaReader { spec, consumer, topic_id, sorter, asked: None, answered: true, record_bytes: 0 }
     }
 
     /// Begins with the record that was read last, where there is one, to see whether the topic is still the same.
@@ -115,6 +122,9 @@ impl KafkaReader {
             asked = CHUNK.min(limit.rows - batch.len());
             count = consumer.consume(asked, Duration::ZERO, |message| sorter.take(&message, batch));
         }
+        // Said before the first record of another topic was asked for, so it is known by now.
+        consumer.serve();
+        check_topic(&self.spec, &mut self.topic_id, consumer.connection().topic())?;
         if (count > 0 || !batch.is_empty()) && sorter.complaints.is_empty() {
             consumer.connection().recovered();
         }
@@ -163,20 +173,14 @@ impl KafkaReader {
 
     /// The error for a topic that is not the one that was read.
     fn changed(&self, partition: PartitionId, last: RecordFingerprint, found: RecordFingerprint) -> Error {
-        let (topic, brokers) = (&self.spec.topic, &self.spec.brokers);
         let values = format!(
-            "brokers={brokers:?}, topic={topic:?}, partition={partition}, last read offset={} of timestamp={} ms, \
-             found offset={} of timestamp={} ms",
+            "partition={partition}, last read offset={} of timestamp={} ms, found offset={} of timestamp={} ms",
             last.offset,
             last.timestamp / 1000,
             found.offset,
             found.timestamp / 1000
         );
-        Error::BadData(format!(
-            "the topic is not the one that was read before. {values}; it was deleted and created again, or brokers \
-             leads to another cluster, so an offset of old means nothing in it. Bring the topic back, or go on \
-             with what is in this one: ALTER STREAM … RESTART AT 'earliest'"
-        ))
+        another_topic(&self.spec, &values)
     }
 
     /// The error for records that were to be read and are not there.
@@ -233,6 +237,8 @@ impl Reader for KafkaReader {
     }
 
     fn ends(&self) -> Vec<(PartitionId, Offset)> {
+        // Asked at each barrier, also while nothing may be read: what librdkafka says meanwhile does not pile up.
+        self.consumer.serve();
         let end = |partition| Some((partition, self.consumer.known_range(partition)?.1));
         self.sorter.partitions().filter_map(end).collect()
     }
