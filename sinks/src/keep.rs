@@ -10,7 +10,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use thalweg_engine::checkpoint::{DataRoot, Step};
-use thalweg_engine::ids::{Epoch, Micros};
+use thalweg_engine::ids::{Epoch, Micros, TopicId};
 use thalweg_sql::session::DeadLetter;
 use thalweg_sql::{Error, Result};
 use uuid::Uuid;
@@ -84,6 +84,16 @@ impl Keep {
         self.put("place.json", serde_json::to_vec(place)).await?;
         self.root.failpoints().hit(Step::SinkNoted);
         Ok(())
+    }
+
+    /// The topic that rows have gone into.
+    pub async fn topic(&self) -> Result<Option<TopicId>> {
+        let noted = self.get("topic.json").await?;
+        noted.map(|bytes| self.read("topic.json", &bytes)).transpose()
+    }
+
+    pub async fn note_topic(&self, topic: &TopicId) -> Result<()> {
+        self.put("topic.json", serde_json::to_vec(topic)).await
     }
 
     /// Others have sent on from this data before it was put in the place of theirs.

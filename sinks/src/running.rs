@@ -30,6 +30,8 @@ const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// A topic knows its place by itself, as long as it has it.
 const NOTED_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(1)];
+/// A topic that nothing is sent into is looked for.
+const LOOKED_AT_EVERY: Duration = Duration::from_secs(5);
 /// More than these, or than these bytes, are more than somebody would look through.
 const DEAD_LETTERS_MAX: usize = 10_000;
 const DEAD_BYTES_MAX: usize = 64 << 20;
@@ -210,6 +212,12 @@ impl Running {
                 }
                 let opening = Topic::open(&sink, (topic, key.as_deref()), &view, &self.world);
                 let (mut topic, written) = opening.await?;
+                let known = self.keep.topic().await?;
+                let is_noted = known.is_some();
+                // Before anything is in it.
+                if let Some(id) = topic.goes_on_in(known).await?.filter(|_| !is_noted) {
+                    self.keep.note_topic(&id).await?;
+                }
                 let place = written.and_then(|written| u64::try_from(written.place).ok()).unwrap_or_default();
                 let is_ours = written.is_some_and(|written| written.by == Some(self.world.instance));
                 // Whoever was here before can't have sent what was not durable when we took over.
@@ -244,6 +252,7 @@ impl Running {
         if self.sink.live {
             topic.begin_anew(self.place.after).await?;
         }
+        let mut looked = Instant::now();
         loop {
             self.heed()?;
             let unit = follower.next(self.place.after, topic::ROWS).await?;
@@ -251,6 +260,10 @@ impl Running {
             let is_last = unit.as_ref().is_none_or(|unit| unit.is_last());
             let changes = if self.sink.live && is_last { follower.changes().await? } else { vec![] };
             if unit.is_none() && changes.is_empty() {
+                if looked.elapsed() >= LOOKED_AT_EVERY {
+                    topic.is_still_there().await?;
+                    looked = Instant::now();
+                }
                 self.rest(follower).await?;
                 continue;
             }

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use thalweg_engine::ErrorKind;
 use thalweg_engine::checkpoint::{DataRoot, Step};
-use thalweg_engine::ids::Epoch;
+use thalweg_engine::ids::{Epoch, TopicId};
 use thalweg_engine::source::{Sending, Transactions, Written};
 use thalweg_engine::spec::KafkaSpec;
 use thalweg_sql::session::{Changed, Follower, Sink, Unit};
@@ -20,6 +21,10 @@ use crate::{World, json};
 
 /// Rows of a transaction, if an epoch does not close more.
 pub const ROWS: usize = 50_000;
+
+/// How long brokers may take to say which topic it is: before rows are there for good, and between them.
+const TOLD_WITHIN: Duration = Duration::from_secs(30);
+const TOLD_SOON: Duration = Duration::from_secs(2);
 
 /// The header, and the key of the record, that says since when open rows are told.
 const BEGUN: &str = "thalweg-begun";
@@ -34,6 +39,9 @@ pub struct Topic {
     root: DataRoot,
     key: Option<String>,
     view: String,
+    name: String,
+    /// What rows of this sink have gone into, where that is known.
+    id: Option<TopicId>,
     /// Since when open rows are told: what is told of them earlier is to be forgotten.
     begun: Option<String>,
 }
@@ -52,6 +60,7 @@ impl Topic {
         world: &World,
     ) -> Result<(Topic, Option<Written>)> {
         let (spec, secrets, name) = (spec.clone(), world.secrets.clone(), name_of(sink));
+        let topic = spec.topic.clone();
         let instance = world.instance;
         let (writer, written) = waiting(move || Transactions::open(&spec, &secrets, &name, instance)).await?;
         let topic = Topic {
@@ -59,15 +68,57 @@ impl Topic {
             root: world.root.clone(),
             key: key.map(str::to_owned),
             view: view.to_owned(),
+            name: topic,
+            id: None,
             begun: None,
         };
         Ok((topic, written))
     }
 
+    /// Rows went into the topic of this id, if one is given; else into none before. Gives the one that they go into.
+    pub async fn goes_on_in(&mut self, known: Option<TopicId>) -> Result<Option<TopicId>> {
+        self.id = known;
+        self.look(TOLD_WITHIN).await?;
+        Ok(self.id.clone())
+    }
+
+    /// Looks while nothing is sent. A broker that does not answer is no news.
+    pub async fn is_still_there(&mut self) -> Result<()> {
+        match self.look(TOLD_SOON).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => Ok(()),
+            looked => looked,
+        }
+    }
+
+    /// An error if it is another one by now, in which nothing is of what was sent.
+    async fn look(&mut self, within: Duration) -> Result<()> {
+        let writer = Arc::clone(&self.writer);
+        let found = waiting(move || writer.topic_id(within)).await?;
+        match (&self.id, found) {
+            (Some(known), Some(found)) if *known != found => Err(Error::new(
+                ErrorKind::BadData,
+                format!(
+                    "the topic is not the one that rows were sent into: it was deleted and created again, or brokers leads to \
+                     another cluster. topic={:?}, topic id before={known}, topic id now={found}",
+                    self.name
+                ),
+            )
+            .hint(
+                "DROP SINK and CREATE it again: all that has closed is sent into this one, or with snapshot = false what \
+                 closes from now on",
+            )),
+            (None, found) => {
+                self.id = found;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What has become of open rows, and then what has closed, in one transaction. Gives how many rows there were, once they
     /// and the place are there.
     pub async fn send(
-        &self,
+        &mut self,
         follower: &mut Follower,
         changes: Vec<Changed>,
         unit: Option<Unit>,
@@ -85,6 +136,7 @@ impl Topic {
                 count += self.send_rows(&rows, epoch, self.begun.as_ref().map(|_| ("1", "true"))).await?;
             }
         }
+        self.look(TOLD_WITHIN).await?;
         self.root.failpoints().hit(Step::SinkSent);
         let place = i64::try_from(place.0).unwrap_or(i64::MAX);
         let writer = Arc::clone(&self.writer);

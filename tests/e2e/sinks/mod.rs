@@ -3,6 +3,7 @@
 //!
 //! `THALWEG_KILLS` (6) says how often, `THALWEG_SEED` when.
 
+mod exchanged;
 mod receiver;
 mod topic;
 

@@ -32,6 +32,20 @@ pub async fn create(kafka: &Kafka, topic: &str, partitions: i32) -> Result<()> {
     Ok(())
 }
 
+/// Deletes it and creates it again, as fast as the broker does that.
+pub async fn exchange(kafka: &Kafka, topic: &str, partitions: i32) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &kafka.bootstrap).create()?;
+    for result in admin.delete_topics(&[topic], &AdminOptions::new()).await? {
+        result.map_err(|(name, code)| anyhow::anyhow!("topic {name} was not deleted: {code}"))?;
+    }
+    let begun = Instant::now();
+    while let Err(error) = create(kafka, topic, partitions).await {
+        ensure!(begun.elapsed() < WITHIN, "{error}");
+    }
+    Ok(())
+}
+
 /// All that is committed, from the first to the end of each partition.
 pub async fn committed(kafka: &Kafka, topic: &str) -> Result<Vec<Record>> {
     let (bootstrap, topic) = (kafka.bootstrap.clone(), topic.to_owned());

@@ -20,7 +20,8 @@ use rdkafka::{ClientContext, Offset as Place, TopicPartitionList};
 use uuid::Uuid;
 
 use super::config::{check_sending, connection_config, transactions_config};
-use crate::ids::Micros;
+use super::native;
+use crate::ids::{Micros, TopicId};
 use crate::secrets::Secrets;
 use crate::spec::KafkaSpec;
 use crate::{Error, Result};
@@ -140,10 +141,7 @@ impl Transactions {
         })?;
         match told.topics().first() {
             Some(topic) if topic.error().is_none() && !topic.partitions().is_empty() => Ok(()),
-            _ => Err(Error::Invalid(format!(
-                "there is no such topic, or it may not be seen. topic={:?}",
-                spec.topic
-            ))),
+            _ => Err(no_such_topic(&spec.topic)),
         }
     }
 
@@ -195,6 +193,16 @@ impl Transactions {
             Place::Offset(place) => Some(Written { place, by: Uuid::try_parse(told.metadata()).ok() }),
             _ => None,
         }))
+    }
+
+    /// What the topic is known by, whatever its name; `None` of brokers before 2.8.
+    pub fn topic_id(&self, within: Duration) -> Result<Option<TopicId>> {
+        native::topic_id(self.producer.client(), &self.topic, within).map_err(|code| match code {
+            RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
+                no_such_topic(&self.topic)
+            }
+            code => self.failed(&KafkaError::AdminOp(code)),
+        })
     }
 
     pub fn begin(&self) -> Result<()> {
@@ -327,6 +335,10 @@ impl Drop for Transactions {
             tracing::warn!(%error, "a transaction is not undone");
         }
     }
+}
+
+fn no_such_topic(topic: &str) -> Error {
+    Error::Invalid(format!("there is no such topic, or it may not be seen. topic={topic:?}"))
 }
 
 fn resolved(spec: &KafkaSpec, secrets: &Secrets) -> Result<KafkaSpec> {
