@@ -151,15 +151,19 @@ impl Sinks {
 
 #[async_trait]
 impl Sending for Sinks {
-    async fn check(&self, sink: &Sink) -> Result<()> {
+    fn check(&self, sink: &Sink) -> Result<()> {
         match &sink.into {
             Into::Kafka { topic, .. } => {
-                Transactions::check(topic, &self.world.secrets, &topic::name_of(sink))?;
-                let (topic, secrets) = (topic.clone(), self.world.secrets.clone());
-                topic::waiting(move || Transactions::find(&topic, &secrets)).await
+                Ok(Transactions::check(topic, &self.world.secrets, &topic::name_of(sink))?)
             }
             Into::Webhook(webhook) => webhook::check(webhook, &self.world),
         }
+    }
+
+    async fn find(&self, sink: &Sink) -> Result<()> {
+        let Into::Kafka { topic, .. } = &sink.into else { return Ok(()) };
+        let (topic, secrets) = (topic.clone(), self.world.secrets.clone());
+        topic::waiting(move || Transactions::find(&topic, &secrets)).await
     }
 
     async fn begin(&self, sink: &Sink, after: Epoch) -> Result<()> {

@@ -326,7 +326,7 @@ async fn start_engine(starting: &Starting, root: DataRoot, clock: Arc<dyn Clock>
 }
 
 async fn run_script(database: &Database, script: &Script) -> Result<()> {
-    let session = database.session(Client { user: None, name: Some(script.name.clone()) });
+    let session = database.session(Client { user: None, name: Some(script.name.clone()) }).of_start();
     let statements =
         thalweg_sql::parse::statements(&script.text).map_err(|error| anyhow!("{}: {error}", script.name))?;
     for statement in statements {

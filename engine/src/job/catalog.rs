@@ -17,20 +17,22 @@ use crate::job::coordinator::{Coordinator, Leaving};
 use crate::job::fed::Fed;
 use crate::job::lookups::Lookup;
 use crate::job::shared::{Partition, Shared, Table};
-use crate::job::stream::{Starts, Stood, StreamJob};
+use crate::job::stream::{Starts, Stood, StreamJob, reached};
 use crate::job::tables;
 use crate::job::watermark::left_of;
 use crate::sink::lake_schema;
 use crate::source::{Assignment, FilesRoots};
-use crate::spec::{CatalogChange, Input, KeptStatement, Start, StreamSpec, ViewInput, ViewSpec};
+use crate::spec::{
+    CatalogChange, Input, KeptStatement, SourceSpec, Start, StreamSpec, ViewInput, ViewSpec,
+};
 use crate::status::{Change, Intervention};
 use crate::view::panes::Panes;
 use crate::{Error, Result};
 
 /// A change that was asked for, with what its source, if it has one, answered.
 pub enum Request {
-    /// With what there is to say about the source.
-    CreateStream(Box<StreamJob>, Starts, Option<String>),
+    /// With what there is to say about the source. Without a place to start from it stands still.
+    CreateStream(Box<StreamJob>, Result<Starts>, Option<String>),
     RestartStream(Box<StreamJob>, Starts),
     CreateLookup(Box<Lookup>),
     Other(CatalogChange),
@@ -55,7 +57,21 @@ impl Request {
                 let warnings = stream.warnings().await?;
                 warnings.iter().for_each(|warning| tracing::warn!(stream = stream.spec.name, "{warning}"));
                 let note = (!warnings.is_empty()).then(|| warnings.join("; "));
-                Ok(Request::CreateStream(Box::new(stream), starts, note))
+                Ok(Request::CreateStream(Box::new(stream), Ok(starts), note))
+            }
+            CatalogChange::AwaitStream(spec) if !matches!(spec.source, SourceSpec::Kafka(_)) => {
+                let change = CatalogChange::CreateStream(spec);
+                Box::pin(Request::of(change, shared, settings, now)).await
+            }
+            CatalogChange::AwaitStream(spec) => {
+                if shared.lock().streams.contains_key(&spec.name) {
+                    return Err(exists(&spec.name));
+                }
+                let mut stream = StreamJob::new(spec, settings)?;
+                stream.reach_out(settings, settings.files_roots.clone()).await?;
+                let starts = reached(&stream.spec.name, stream.resolve_starts()).await;
+                let starts = starts.map_err(|error| not_begun(&error));
+                Ok(Request::CreateStream(Box::new(stream), starts, None))
             }
             CatalogChange::CreateLookup(spec) => {
                 name_is_free(shared, &spec.name)?;
@@ -76,12 +92,19 @@ impl Request {
                 let mut stream = StreamJob::new(spec, settings)?;
                 // It was allowed where it is.
                 stream.reach_out(settings, FilesRoots::Anywhere).await?;
-                let starts = stream.resume_at(stood, at).await?;
+                let begins = stood.partitions.is_empty();
+                let starts = stream.resume_at(stood, at).await;
+                let starts = starts.map_err(|error| if begins { not_begun(&error) } else { error })?;
                 Ok(Request::RestartStream(Box::new(stream), starts))
             }
             change => Ok(Request::Other(change)),
         }
     }
+}
+
+/// A stream that has never read anything is tried until it can, whatever keeps it.
+fn not_begun(error: &Error) -> Error {
+    Error::Unavailable(error.to_string())
 }
 
 /// With what a view begins.
@@ -125,7 +148,7 @@ fn exists(stream: &str) -> Error {
 
 /// A change of the catalog that nothing outside can refuse any more.
 pub enum Prepared {
-    CreateStream(Box<StreamJob>, Starts, Option<String>),
+    CreateStream(Box<StreamJob>, Result<Starts>, Option<String>),
     RestartStream(Box<StreamJob>, Starts),
     CreateView(Arc<ViewSpec>, Box<Table>),
     CreateLookup(Box<Lookup>),
@@ -171,6 +194,7 @@ impl Coordinator {
         };
         match change {
             CatalogChange::CreateStream(_)
+            | CatalogChange::AwaitStream(_)
             | CatalogChange::CreateLookup(_)
             | CatalogChange::RestartStream { .. } => Err(Error::Internal("a source was not asked".into())),
             CatalogChange::CreateView(spec) => {
@@ -248,7 +272,7 @@ impl Coordinator {
     pub(super) async fn carry_out(&mut self, prepared: Prepared) -> Result<Option<String>> {
         match prepared {
             Prepared::CreateStream(stream, starts, note) => {
-                self.create_stream(*stream, &starts).await?;
+                self.create_stream(*stream, starts).await?;
                 return Ok(note);
             }
             Prepared::SetWatermark { stream, partition, to } => {
@@ -275,9 +299,13 @@ impl Coordinator {
         Ok(None)
     }
 
-    async fn create_stream(&mut self, stream: StreamJob, starts: &Starts) -> Result<()> {
+    async fn create_stream(&mut self, mut stream: StreamJob, starts: Result<Starts>) -> Result<()> {
         let name = stream.spec.name.clone();
-        let entry = stream.entry(starts, self.clock.elapsed());
+        let mut entry = stream.entry(starts.as_ref().unwrap_or(&Starts::default()), self.clock.elapsed());
+        if let Err(error) = &starts {
+            entry.fail(error, self.clock.wall());
+            stream.left();
+        }
         let mut stood = self.barrier(Leaving::Nobody).await?;
         stood.streams.insert(name.clone(), entry.partitions.clone());
         self.shared.lock().streams.insert(name.clone(), entry);
@@ -285,7 +313,10 @@ impl Coordinator {
         self.streams.insert(name.clone(), stream);
         // INV-6: the start offsets are in a manifest before the first poll.
         self.commit(stood, false).await?;
-        self.start_workers(&name, starts)
+        match starts {
+            Ok(starts) => self.start_workers(&name, &starts),
+            Err(_) => Ok(()),
+        }
     }
 
     /// The views of the stream go on with it: what they have open stays open.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{mpsc, watch};
@@ -15,7 +14,7 @@ use crate::job::coordinator::{Coordinator, Totals};
 use crate::job::lake::Lake;
 use crate::job::refused::RefusedTable;
 use crate::job::shared::{Shared, Stream};
-use crate::job::stream::{Starts, StreamJob};
+use crate::job::stream::{Starts, StreamJob, reached};
 use crate::job::{Engine, Opened, Replanned, tables, watermark};
 use crate::memory::Memory;
 use crate::source::{Assignment, FilesRoots};
@@ -24,9 +23,6 @@ use crate::{Error, Result};
 
 /// Tables that are restored at a time.
 const RESTORING: usize = 16;
-
-/// A start waits no longer for one stream's source. Then the stream is tried again while the others run.
-const REACHED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Opened {
     /// Goes on where the manifest stands, with what it names planned again.
@@ -136,9 +132,11 @@ async fn resume_stream(
     let name = spec.name.clone();
     let mut stream = StreamJob::new(Arc::clone(&spec), &coordinator.settings)?;
     let reaching = stream.reach_out(&coordinator.settings, FilesRoots::Anywhere);
-    let reached = tokio::time::timeout(REACHED_WITHIN, reaching).await.unwrap_or_else(|_| {
-        let seconds = REACHED_WITHIN.as_secs();
-        Err(Error::Unavailable(format!("the source gives no answer for {seconds} s. stream={name:?}")))
+    let has_begun = !state.partitions.is_empty() || !matches!(spec.source, SourceSpec::Kafka(_));
+    let reached = reached(&name, reaching).await.and_then(|()| match has_begun {
+        true => Ok(()),
+        // Where it begins is found out by the first attempt that reaches its source.
+        false => Err(Error::Unavailable(format!("nothing has been read of it yet. stream={name:?}"))),
     });
     let views: Vec<Arc<ViewSpec>> = {
         let tables = coordinator.shared.lock();

@@ -38,7 +38,11 @@ pub struct StreamJob {
     scout: Option<Scout>,
 }
 
+/// A start waits no longer for one stream's source. Then the stream is tried again while the others run.
+const REACHED_WITHIN: Duration = Duration::from_secs(5);
+
 /// Where each partition of a source begins, or goes on.
+#[derive(Default)]
 pub struct Starts {
     pub of: Vec<Assignment>,
     /// The topic that they are offsets of.
@@ -128,7 +132,7 @@ impl StreamJob {
 
     /// Where each partition goes on that stood somewhere, and new ones begin. Nothing is read twice: with `at` only what
     /// can't go on where it stood goes there, and what it leads ahead of where it stood. In another topic goes on what finds
-    /// the record there that it read last.
+    /// the record there that it read last. One that stood nowhere begins where its statement says.
     pub async fn resume_at(&self, stood: Stood, at: Option<Start>) -> Result<Starts> {
         if at.is_some() && !matches!(self.spec.source, SourceSpec::Kafka(_)) {
             return Err(Error::Invalid(format!(
@@ -137,6 +141,7 @@ impl StreamJob {
                 self.spec.name
             )));
         }
+        let begins = stood.partitions.is_empty().then_some(at.unwrap_or(self.spec.options.start));
         self.ask(move |discovery| {
             let mut starts = vec![];
             let Stood { partitions: stood, topic_id: known } = stood;
@@ -156,7 +161,8 @@ impl StreamJob {
             for range in ranges {
                 let partition = range.partition;
                 let Some(&(next_offset, last_record)) = stood.get(&partition) else {
-                    starts.push((partition, range.first).into());
+                    let first = begins.map_or(Ok(range.first), |start| discovery.resolve(partition, start))?;
+                    starts.push((partition, first).into());
                     continue;
                 };
                 let there = Assignment { partition, next_offset, last_record };
@@ -319,6 +325,14 @@ impl Drop for StreamJob {
         self.orders.stop.store(true, Ordering::Release);
         self.orders.epoch.store(u64::MAX, Ordering::Release);
     }
+}
+
+/// What a source answers that a start waits for.
+pub async fn reached<T>(stream: &str, asked: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(REACHED_WITHIN, asked).await.unwrap_or_else(|_| {
+        let seconds = REACHED_WITHIN.as_secs();
+        Err(Error::Unavailable(format!("the source gives no answer for {seconds} s. stream={stream:?}")))
+    })
 }
 
 /// Whether the records behind an assignment are there, and are those that were to be read.

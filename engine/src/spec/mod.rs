@@ -425,6 +425,8 @@ pub struct KeptStatement {
 #[derive(Debug, Clone)]
 pub enum CatalogChange {
     CreateStream(Arc<StreamSpec>),
+    /// The same; where its topic can't be had now, it stands still until it can.
+    AwaitStream(Arc<StreamSpec>),
     CreateView(Arc<ViewSpec>),
     CreateLookup(Arc<LookupSpec>),
     /// By name; no view may read it.

@@ -17,7 +17,8 @@ use crate::parse::{
 };
 use crate::{Error, Result, plan};
 
-pub(crate) async fn create_stream(shared: &Shared, create: &CreateStream) -> Result<String> {
+/// At a start one whose topic can't be had now is created all the same, and stands still until it can.
+pub(crate) async fn create_stream(shared: &Shared, create: &CreateStream, at_start: bool) -> Result<String> {
     let name = &create.name.value;
     let there = || shared.engine.streams().into_iter().find(|stream| stream.name == *name);
     let unchanged = |stream: &StreamSpec| {
@@ -27,9 +28,11 @@ pub(crate) async fn create_stream(shared: &Shared, create: &CreateStream) -> Res
     if let Some(stream) = there() {
         return unchanged(&stream);
     }
-    let spec = plan::plan_stream(create, Uuid::now_v7())?;
+    let spec = Arc::new(plan::plan_stream(create, Uuid::now_v7())?);
+    let change =
+        if at_start { CatalogChange::AwaitStream(spec) } else { CatalogChange::CreateStream(spec) };
     // Its source may take long to answer, and other changes go on meanwhile; the job looks at the name once more.
-    match shared.engine.apply(CatalogChange::CreateStream(Arc::new(spec))).await {
+    match shared.engine.apply(change).await {
         Ok(note) => Ok(with(format!("stream {name} was created"), note)),
         Err(error) => match there() {
             Some(stream) => unchanged(&stream),

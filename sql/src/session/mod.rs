@@ -74,6 +74,8 @@ pub struct Session {
     shared: Arc<Shared>,
     client: Client,
     schema: String,
+    /// It says what there is to be at a start: what lies outside may not be there yet.
+    starts: bool,
     /// What all of its statements see; without it each sees the tables of its moment.
     pinned: Option<Arc<Pinned>>,
 }
@@ -89,7 +91,13 @@ pub struct Prepared {
 
 impl Session {
     fn new(shared: Arc<Shared>, client: Client) -> Session {
-        Session { shared, client, schema: PUBLIC.to_owned(), pinned: None }
+        Session { shared, client, schema: PUBLIC.to_owned(), starts: false, pinned: None }
+    }
+
+    /// The same for the files of a start: a stream whose topic can't be had now is created, and stands still until it can; so
+    /// is a sink.
+    pub fn of_start(self) -> Session {
+        Session { starts: true, ..self }
     }
 
     /// Where bare names are looked up.
@@ -242,7 +250,7 @@ impl Session {
             Statement::Query(query) => self.run(query, None, values, &parsed.text).await,
             Statement::Explain(explain) => self.explain(explain, values, &parsed.text).await,
             Statement::CreateStream(create) => {
-                change::create_stream(&self.shared, &create).await.map(Answer::Done)
+                change::create_stream(&self.shared, &create, self.starts).await.map(Answer::Done)
             }
             Statement::CreateTable(create) => {
                 change::create_table(&self.shared, &create).await.map(Answer::Done)
@@ -256,7 +264,9 @@ impl Session {
             Statement::CreateEndpoint(create) => endpoint::create(self, &create).await.map(Answer::Done),
             Statement::Drop(drop) => change::drop(&self.shared, &drop).await.map(Answer::Done),
             Statement::DropEndpoint(drop) => endpoint::drop(&self.shared, &drop).await.map(Answer::Done),
-            Statement::CreateSink(create) => sink::create(&self.shared, &create).await.map(Answer::Done),
+            Statement::CreateSink(create) => {
+                sink::create(&self.shared, &create, self.starts).await.map(Answer::Done)
+            }
             Statement::DropSink(drop) => sink::drop(&self.shared, &drop).await.map(Answer::Done),
             Statement::AlterSink(alter) => sink::alter(&self.shared, &alter).await.map(Answer::Done),
             Statement::Restart(restart) => change::restart(&self.shared, &restart).await.map(Answer::Done),

@@ -155,7 +155,7 @@ impl Engine for MemoryEngine {
 
     async fn apply(&self, change: CatalogChange) -> thalweg_engine::Result<Option<String>> {
         match change {
-            CatalogChange::CreateStream(stream) => {
+            CatalogChange::CreateStream(stream) | CatalogChange::AwaitStream(stream) => {
                 self.streams.lock().unwrap().insert(stream.name.clone(), stream);
             }
             CatalogChange::CreateView(view) => {

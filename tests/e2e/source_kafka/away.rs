@@ -81,20 +81,3 @@ fn nobody_is_idle_and_no_commit_waits_while_the_broker_is_away() -> Result<()> {
     );
     runtime.block_on(instance.terminate())
 }
-
-#[test]
-fn a_start_without_a_broker_fails_and_names_it() -> Result<()> {
-    let port = thalweg_tests::servers::free_port()?;
-    let brokers = format!("127.0.0.1:{port},localhost:{port}");
-    let topic = Topic { kafka: Kafka::shared()?, name: "nowhere" };
-    let place = Place::folder(&topic.script(&brokers, ""), &[])?;
-    let runtime = Runtime::new()?;
-    let _guard = runtime.enter();
-    let mut instance = place.launch.spawn(&[])?;
-    let status = runtime.block_on(instance.ended())?;
-    let logged = instance.logged();
-    ensure!(!status.success(), "it served\n{logged}");
-    let said = format!("no broker answers. request=metadata, brokers={brokers:?}, topic=\"nowhere\"");
-    ensure!(logged.contains(&said) && logged.contains("Connection refused"), "{logged}");
-    Ok(())
-}

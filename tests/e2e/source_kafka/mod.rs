@@ -1,5 +1,6 @@
 //! The Kafka source against a real broker. Here: topics of one's own, records in them, and readers over them.
 
+mod absent;
 mod anew;
 mod away;
 mod reading;

@@ -79,7 +79,10 @@ pub struct Webhook {
 #[async_trait]
 pub trait Sending: Send + Sync {
     /// Refuses what can't be sent where the sink says.
-    async fn check(&self, sink: &Sink) -> Result<()>;
+    fn check(&self, sink: &Sink) -> Result<()>;
+
+    /// Asks whether what it sends into is there.
+    async fn find(&self, sink: &Sink) -> Result<()>;
 
     /// Durable when it returns: what closed by this epoch is not sent.
     async fn begin(&self, sink: &Sink, after: Epoch) -> Result<()>;
@@ -375,7 +378,8 @@ impl Database {
     }
 }
 
-pub(super) async fn create(shared: &Arc<Shared>, create: &CreateSink) -> Result<String> {
+/// At a start a topic that is not there yet is waited for, as one that goes later is.
+pub(super) async fn create(shared: &Arc<Shared>, create: &CreateSink, at_start: bool) -> Result<String> {
     let _one_at_a_time = shared.changes.lock().await;
     let name = &create.name.value;
     if let Some(known) = shared.sinks().iter().find(|known| known.name == *name) {
@@ -393,7 +397,10 @@ pub(super) async fn create(shared: &Arc<Shared>, create: &CreateSink) -> Result<
             .at(create.name.position)
             .hint("ON LIVE sends them as they change; a view with a window has rows that are final"));
     }
-    sending.check(&sink).await.map_err(|error| error.at(create.name.position))?;
+    sending.check(&sink).map_err(|error| error.at(create.name.position))?;
+    if !at_start {
+        sending.find(&sink).await.map_err(|error| error.at(create.name.position))?;
+    }
     let after = if sink.snapshot { Epoch(0) } else { shared.engine.snapshot().epoch };
     sending.begin(&sink, after).await?;
     let kept = KeptStatement { id: sink.id, name: format!("{KEPT}{name}"), sql: create.text.clone() };
