@@ -55,6 +55,11 @@ impl Secrets {
         Secrets { variables: Arc::new(ours.collect()), folder }
     }
 
+    /// Its files may be named by a path, too, where a property wants one.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
     /// The properties with values in place of references.
     pub fn resolve(&self, properties: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
         let resolve = |(property, value): (&String, &String)| {

@@ -24,7 +24,7 @@ use thalweg_engine::checkpoint::DataRoot;
 use thalweg_engine::clock::Clock;
 use thalweg_engine::ids::Epoch;
 use thalweg_engine::secrets::Secrets;
-use thalweg_engine::source::Transactions;
+use thalweg_engine::source::{FilesRoots, Transactions};
 use thalweg_sql::parse::Order;
 use thalweg_sql::session::{Database, DeadLetter, Into, Sending, Sink, SinkState, SinkStatus};
 use thalweg_sql::{Error, Result};
@@ -41,6 +41,8 @@ use running::{Board, Running, Wanted};
 pub struct World {
     pub root: DataRoot,
     pub secrets: Secrets,
+    /// Where files lie that a statement may name.
+    pub files_roots: FilesRoots,
     pub clock: Arc<dyn Clock>,
     /// Addresses that rows may be posted to: these, and what lies below them.
     pub webhooks: Vec<Url>,
@@ -154,7 +156,8 @@ impl Sending for Sinks {
     fn check(&self, sink: &Sink) -> Result<()> {
         match &sink.into {
             Into::Kafka { topic, .. } => {
-                Ok(Transactions::check(topic, &self.world.secrets, &topic::name_of(sink))?)
+                let World { secrets, files_roots, .. } = &*self.world;
+                Ok(Transactions::check(topic, secrets, files_roots, &topic::name_of(sink))?)
             }
             Into::Webhook(webhook) => webhook::check(webhook, &self.world),
         }

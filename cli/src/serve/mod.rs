@@ -276,6 +276,7 @@ async fn start(starting: &Starting) -> Result<(Engine, Database, Arc<Sinks>)> {
     let world = World {
         root,
         secrets,
+        files_roots: starting.settings.files_roots.clone(),
         clock,
         webhooks: starting.common.webhooks.clone(),
         instance: Uuid::new_v4(),

@@ -21,7 +21,7 @@ use crate::job::stream::{Starts, Stood, StreamJob, reached};
 use crate::job::tables;
 use crate::job::watermark::left_of;
 use crate::sink::lake_schema;
-use crate::source::{Assignment, FilesRoots};
+use crate::source::{self, Assignment, FilesRoots};
 use crate::spec::{
     CatalogChange, Input, KeptStatement, SourceSpec, Start, StreamSpec, ViewInput, ViewSpec,
 };
@@ -70,8 +70,7 @@ impl Request {
                 let mut stream = StreamJob::new(spec, settings)?;
                 stream.reach_out(settings, settings.files_roots.clone()).await?;
                 let starts = reached(&stream.spec.name, stream.resolve_starts()).await;
-                let starts = starts.map_err(|error| not_begun(&error));
-                Ok(Request::CreateStream(Box::new(stream), starts, None))
+                Ok(Request::CreateStream(Box::new(stream), starts.map_err(not_begun), None))
             }
             CatalogChange::CreateLookup(spec) => {
                 name_is_free(shared, &spec.name)?;
@@ -94,7 +93,7 @@ impl Request {
                 stream.reach_out(settings, FilesRoots::Anywhere).await?;
                 let begins = stood.partitions.is_empty();
                 let starts = stream.resume_at(stood, at).await;
-                let starts = starts.map_err(|error| if begins { not_begun(&error) } else { error })?;
+                let starts = if begins { starts.map_err(not_begun) } else { starts }?;
                 Ok(Request::RestartStream(Box::new(stream), starts))
             }
             change => Ok(Request::Other(change)),
@@ -102,9 +101,12 @@ impl Request {
     }
 }
 
-/// A stream that has never read anything is tried until it can, whatever keeps it.
-fn not_begun(error: &Error) -> Error {
-    Error::Unavailable(error.to_string())
+/// A stream that has never read anything is tried until its topic is there, too.
+fn not_begun(error: Error) -> Error {
+    match source::is_of_no_topic(&error) {
+        true => Error::Unavailable(error.to_string()),
+        false => error,
+    }
 }
 
 /// With what a view begins.

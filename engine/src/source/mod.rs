@@ -20,7 +20,7 @@ mod zipf;
 
 pub use files::FilesRoots;
 pub(crate) use files::{WholeFiles, folder};
-pub(crate) use kafka::{Courier, Parcel, Producer, Sent, Underway};
+pub(crate) use kafka::{Courier, Parcel, Producer, Sent, Underway, is_of_no_topic};
 pub use kafka::{Outgoing, Sending, Transactions, Written};
 pub(crate) use log::Log;
 pub use log::{Logs, Spools};
@@ -30,7 +30,8 @@ pub use records::{Records, Span};
 /// guard refuses nothing on its account; as a column it is NULL.
 pub const NO_TIMESTAMP: Micros = Micros::MAX;
 
-/// Checks the options of a source and makes ready to find its partitions. Local files are read below `roots` alone.
+/// Checks the options of a source and makes ready to find its partitions. Local files are read below `roots` alone, and
+/// properties may name files of the folder of secrets, too.
 pub fn open(
     spec: &SourceSpec,
     secrets: &Secrets,
@@ -40,6 +41,7 @@ pub fn open(
     Ok(match spec {
         SourceSpec::Generator(spec) => Box::new(generator::Generator::new(spec)?),
         SourceSpec::Kafka(spec) => {
+            kafka::check_paths(spec, secrets, roots)?;
             let properties = secrets.resolve(&spec.properties)?;
             Box::new(kafka::Kafka::new(&KafkaSpec { properties, ..spec.clone() })?)
         }

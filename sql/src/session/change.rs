@@ -36,7 +36,7 @@ pub(crate) async fn create_stream(shared: &Shared, create: &CreateStream, at_sta
         Ok(note) => Ok(with(format!("stream {name} was created"), note)),
         Err(error) => match there() {
             Some(stream) => unchanged(&stream),
-            None => Err(error.into()),
+            None => Err(Error::from(error).at(create.name.position)),
         },
     }
 }

@@ -1,4 +1,4 @@
-//! Which local files a stream may be created over: those below some folders, wherever `..` and links lead (INV-22).
+//! Which local files a statement may name: those below some folders, wherever `..` and links lead (INV-22).
 //!
 //! Who may send SQL is not, for that, somebody who may read the disk of the server. What was created once is read again
 //! after a restart without being asked about.
@@ -32,9 +32,20 @@ impl FilesRoots {
         Ok(FilesRoots::Below(folders.iter().map(canonical).collect::<Result<_>>()?))
     }
 
+    /// With one more, if it is there.
+    pub(in crate::source) fn and(&self, folder: Option<&Path>) -> FilesRoots {
+        match self {
+            FilesRoots::Anywhere => FilesRoots::Anywhere,
+            FilesRoots::Below(roots) => {
+                let more = folder.and_then(|folder| folder.canonicalize().ok());
+                FilesRoots::Below(roots.iter().cloned().chain(more).collect())
+            }
+        }
+    }
+
     /// Refuses a path that leads elsewhere. It has no dots, and where it does not exist (a pattern does not), it lies where
     /// its folder does. An error is the same whatever lies there.
-    pub(super) fn check(&self, path: &Path) -> Result<()> {
+    pub(in crate::source) fn check(&self, path: &Path) -> Result<()> {
         let FilesRoots::Below(roots) = self else { return Ok(()) };
         let mut at = path.to_owned();
         loop {

@@ -1,12 +1,16 @@
 //! From a stream's options to librdkafka's properties: our defaults, the user's properties over them, and the few that
 //! correctness needs, which nobody may change.
 
+use std::path::{Component, Path};
+
 use rdkafka::ClientConfig;
 use rdkafka::config::{NativeClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
 use super::connection::LOGGED;
 use super::transactions::Patience;
+use crate::secrets::Secrets;
+use crate::source::FilesRoots;
 use crate::spec::KafkaSpec;
 use crate::{Error, Result};
 
@@ -23,9 +27,21 @@ const FIXED: [(&str, &str, &str); 6] = [
 /// Properties that say what options of the stream say.
 const OPTIONS: [(&str, &str); 2] = [("bootstrap.servers", "brokers"), ("metadata.broker.list", "brokers")];
 
-/// What would load a library into this process or run a program: not by a statement.
-const REFUSED: [&str; 4] =
-    ["plugin.library.paths", "ssl.engine.location", "ssl.providers", "sasl.kerberos.kinit.cmd"];
+/// What would load a library into this process, run a program or write a file: not by a statement.
+const REFUSED: [&str; 6] = [
+    "plugin.library.paths",
+    "ssl.engine.location",
+    "ssl.providers",
+    "sasl.kerberos.kinit.cmd",
+    "offset.store.path",
+    "offset.store.method",
+];
+
+/// What names files of this machine, by how their names end.
+const PATHS: [&str; 3] = [".location", ".keytab", ".file"];
+
+/// Of `ssl.ca.location`: where the system keeps its own.
+const SYSTEMS_OWN: &str = "probe";
 
 const DEFAULTS: [(&str, &str); 6] = [
     ("client.id", "thalweg"),
@@ -62,6 +78,26 @@ pub(super) fn group(spec: &KafkaSpec) -> String {
     spec.properties.get("group.id").cloned().unwrap_or_else(|| format!("thalweg-{}", spec.topic))
 }
 
+/// Refuses files that a statement may not name: whoever creates a stream may not for that read the disk of the server.
+pub(in crate::source) fn check_paths(spec: &KafkaSpec, secrets: &Secrets, roots: &FilesRoots) -> Result<()> {
+    let roots = roots.and(secrets.folder());
+    let names_file = |key: &str| PATHS.iter().any(|end| key.ends_with(end)) && !REFUSED.contains(&key);
+    for (key, value) in spec.properties.iter().filter(|(key, value)| names_file(key) && *value != SYSTEMS_OWN)
+    {
+        let path = Path::new(value);
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let has_dots = path.components().any(|part| part == Component::ParentDir);
+        if matches!(roots, FilesRoots::Below(_)) && has_dots || roots.check(&absolute).is_err() {
+            return Err(Error::Invalid(format!(
+                "a Kafka property names a file that no statement may. key={key:?}, path={value:?}; it lies below a folder of \
+                 --files-root (without that, the folder of the SQL file given to serve) or of --secrets, or its text is the \
+                 value of the property that ends with .pem"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// For a client that reads so many partitions, and fetches about so much ahead.
 pub(super) fn client_config(
     spec: &KafkaSpec,
@@ -76,7 +112,7 @@ pub(super) fn client_config(
         }
         if REFUSED.contains(&key.as_str()) {
             return Err(Error::Invalid(format!(
-                "a Kafka property cannot be set. key={key:?}; a statement loads and runs nothing"
+                "a Kafka property cannot be set. key={key:?}; a statement loads, runs and writes nothing here"
             )));
         }
         if let Some((key, option)) = OPTIONS.iter().find(|(name, _)| name == key) {
@@ -225,8 +261,43 @@ mod tests {
             "a Kafka property cannot be set. key=\"auto.offset.reset\", value=\"earliest\", always=\"error\"; a lost \
              range must stop the stream, not be skipped"
         );
-        assert!(refusal("plugin.library.paths", "/tmp/x.so").unwrap().contains("loads and runs nothing"));
+        assert!(
+            refusal("plugin.library.paths", "/tmp/x.so").unwrap().contains("loads, runs and writes nothing")
+        );
         assert!(refusal("bootstrap.servers", "b:9092").unwrap().contains("the option \"brokers\""));
+    }
+
+    #[test]
+    fn files_lie_below_the_folders_of_files_and_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["files", "secrets", "other"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+            std::fs::write(folder.path().join(name).join("a.pem"), "").unwrap();
+        }
+        std::os::unix::fs::symlink(folder.path().join("other"), folder.path().join("files/out")).unwrap();
+        let roots = FilesRoots::below(&[folder.path().join("files")]).unwrap();
+        let secrets = Secrets::new(std::iter::empty(), Some(folder.path().join("secrets")));
+        let checked = |key: &str, value: String, roots: &FilesRoots| {
+            let properties = [(key.to_owned(), value)].into();
+            let spec = KafkaSpec { brokers: "b:1".into(), topic: "t".into(), properties };
+            check_paths(&spec, &secrets, roots)
+        };
+        let at = |path: &str| folder.path().join(path).display().to_string();
+        for key in
+            ["ssl.ca.location", "ssl.key.location", "sasl.kerberos.keytab", "sasl.oauthbearer.assertion.file"]
+        {
+            for path in ["files/a.pem", "files", "secrets/a.pem"] {
+                checked(key, at(path), &roots).unwrap();
+            }
+            for path in ["other/a.pem", "files/out/a.pem", "files/../other/a.pem", "nothing", ""] {
+                let error = checked(key, at(path), &roots).unwrap_err().to_string();
+                assert!(error.contains(key) && error.contains("--files-root"), "{error}");
+                checked(key, at(path), &FilesRoots::Anywhere).unwrap();
+            }
+            checked(key, "/etc/passwd".into(), &FilesRoots::default()).unwrap_err();
+        }
+        checked("ssl.ca.location", "probe".into(), &roots).unwrap();
+        checked("client.id", at("other/a.pem"), &roots).unwrap();
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::{Assignment, Discovery, PartitionRange, Reader, Reading};
 use crate::ids::{Micros, Offset, PartitionId, TopicId};
 use crate::spec::{KafkaSpec, Start};
 use crate::{Error, ErrorKind, Result};
+pub(super) use config::check_paths;
 pub(crate) use courier::{Courier, Parcel};
 use native::Consumer;
 pub use producer::Outgoing;
@@ -43,6 +44,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The times that ask a broker for a partition's first offset and for its end.
 const FIRST: i64 = -2;
 const END: i64 = -1;
+
+const NO_TOPIC: &str = "the topic does not exist";
+
+/// Whether a topic is missing, which may come.
+pub(crate) fn is_of_no_topic(error: &Error) -> bool {
+    matches!(error, Error::Invalid(text) if text.starts_with(NO_TOPIC))
+}
 
 pub(super) struct Kafka {
     spec: KafkaSpec,
@@ -119,7 +127,7 @@ impl Kafka {
 fn failure(code: RDKafkaErrorCode, values: String) -> Error {
     match code {
         RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition => {
-            Error::Invalid(format!("the topic does not exist. {values}"))
+            Error::Invalid(format!("{NO_TOPIC}. {values}"))
         }
         RDKafkaErrorCode::InvalidTopic => Error::Invalid(format!("no topic can have this name. {values}")),
         RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed => {

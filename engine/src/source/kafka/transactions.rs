@@ -19,10 +19,11 @@ use rdkafka::producer::{
 use rdkafka::{ClientContext, Offset as Place, TopicPartitionList};
 use uuid::Uuid;
 
-use super::config::{check_sending, connection_config, transactions_config};
+use super::config::{check_paths, check_sending, connection_config, transactions_config};
 use super::native;
 use crate::ids::{Micros, TopicId};
 use crate::secrets::Secrets;
+use crate::source::FilesRoots;
 use crate::spec::KafkaSpec;
 use crate::{Error, Result};
 
@@ -119,7 +120,8 @@ impl ProducerContext for Sent {
 
 impl Transactions {
     /// Refuses what no broker need be asked for.
-    pub fn check(spec: &KafkaSpec, secrets: &Secrets, id: &str) -> Result<()> {
+    pub fn check(spec: &KafkaSpec, secrets: &Secrets, roots: &FilesRoots, id: &str) -> Result<()> {
+        check_paths(spec, secrets, roots)?;
         let spec = resolved(spec, secrets)?;
         check_sending(&spec)?;
         transactions_config(&spec, id, &OF_SINKS)?
