@@ -4,14 +4,13 @@
 //! for, and changes nothing; a broker is asked before the coordinator hears of the change, so that no commit waits for
 //! it. After that an error is the engine's own, and stops it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::checkpoint::manifest::RecordFingerprint;
 use crate::checkpoint::table_folder;
-use crate::ids::{Micros, Offset, PartitionId};
+use crate::ids::{Micros, PartitionId};
 use crate::job::Settings;
+use crate::job::chain;
 use crate::job::closings::Closings;
 use crate::job::coordinator::{Coordinator, Leaving};
 use crate::job::fed::Fed;
@@ -21,10 +20,8 @@ use crate::job::stream::{Starts, Stood, StreamJob, reached};
 use crate::job::tables;
 use crate::job::watermark::left_of;
 use crate::sink::lake_schema;
-use crate::source::{self, Assignment, FilesRoots};
-use crate::spec::{
-    CatalogChange, Input, KeptStatement, SourceSpec, Start, StreamSpec, ViewInput, ViewSpec,
-};
+use crate::source::{self, FilesRoots};
+use crate::spec::{CatalogChange, Input, KeptStatement, SourceSpec, Start, StreamSpec, ViewInput, ViewSpec};
 use crate::status::{Change, Intervention};
 use crate::view::panes::Panes;
 use crate::{Error, Result};
@@ -284,7 +281,7 @@ impl Coordinator {
             Prepared::CreateView(spec, table) => self.create_view(spec, *table).await,
             Prepared::CreateLookup(lookup) => self.create_lookup(*lookup).await,
             Prepared::DropLookup(name) => self.drop_lookup(&name).await,
-            Prepared::RestartView(spec) => self.restart_view(spec).await,
+            Prepared::RestartView(spec) => return self.restart_view(spec).await,
             Prepared::DropView(name) => self.drop_view(&name).await,
             Prepared::DropStream(name) => self.drop_stream(&name).await,
             Prepared::Keep(spec) => {
@@ -416,7 +413,7 @@ impl Coordinator {
         Ok(())
     }
 
-    async fn restart_view(&mut self, spec: Arc<ViewSpec>) -> Result<()> {
+    async fn restart_view(&mut self, spec: Arc<ViewSpec>) -> Result<Option<String>> {
         self.lake.forget(spec.id);
         if let Some(table) = self.shared.lock().tables.get_mut(&spec.name) {
             let mut panes = Panes::new(&spec, None);
@@ -427,7 +424,15 @@ impl Coordinator {
             table.since = self.epoch.next();
             (table.failure, table.waits) = (None, None);
         }
-        self.begin_view(spec, Birth::FromNowOn).await
+        let name = spec.name.clone();
+        self.begin_view(spec, Birth::FromNowOn).await?;
+        let behind = chain::readers(&self.shared.lock(), &name).join(", ");
+        Ok((!behind.is_empty()).then(|| {
+            format!(
+                "what closed meanwhile is not in it, so of the views over it ({behind}) no windows come that would lack that: \
+                 born_after in system.views says from where on"
+            )
+        }))
     }
 
     /// Has the workers run the view from the next epoch on, for the windows that start from here on; of views that it
@@ -450,11 +455,17 @@ impl Coordinator {
                 }
             }
         }
-        if let Some(table) = self.shared.lock().tables.get_mut(&spec.name) {
-            table.panes.born_after = born_after;
-            if let Err(error) = &fed {
-                let reason = format!("what it was to begin with can't be read: {error}");
-                table.fail(reason, self.clock.wall());
+        {
+            let mut tables = self.shared.lock();
+            if let Some(table) = tables.tables.get_mut(&spec.name) {
+                table.panes.born_after = born_after;
+                if let Err(error) = &fed {
+                    let reason = format!("what it was to begin with can't be read: {error}");
+                    table.fail(reason, self.clock.wall());
+                }
+            }
+            if birth == Birth::FromNowOn {
+                chain::begin_behind(&mut tables, &spec.name);
             }
         }
         self.backfill.insert(spec.name.clone(), fed.unwrap_or_default());

@@ -81,6 +81,43 @@ fn depth<'a>(tables: &'a Tables, spec: &'a ViewSpec, known: &mut BTreeMap<&'a st
     depth
 }
 
+/// The views over a view, directly or through others.
+pub fn readers(tables: &Tables, name: &str) -> Vec<String> {
+    let comes_of = |table: &&Table| comes_of(tables, &table.spec, name);
+    tables.tables.values().filter(comes_of).map(|table| table.spec.name.clone()).collect()
+}
+
+fn comes_of(tables: &Tables, spec: &ViewSpec, name: &str) -> bool {
+    let below = |input: &ViewInput| tables.tables.get(&input.name);
+    spec.view_inputs().any(|(_, input)| {
+        input.name == name || below(input).is_some_and(|it| comes_of(tables, &it.spec, name))
+    })
+}
+
+/// A view has begun anew, and what closed meanwhile is not in it (INV-31): the views over it give no windows that would lack
+/// that, as it gives none itself.
+pub fn begin_behind(tables: &mut Tables, name: &str) {
+    let Some(born) = tables.tables.get(name).and_then(|table| table.panes.born_after) else { return };
+    let reach = |table: &Table| {
+        let of_it = table.spec.view_inputs().filter(|(_, input)| input.name == name);
+        of_it.map(|(_, input)| input.reach()).max()
+    };
+    let over: Vec<(String, Micros)> =
+        tables.tables.values().filter_map(|table| Some((table.spec.name.clone(), reach(table)?))).collect();
+    for (view, reach) in over {
+        if let Some(table) = tables.tables.get_mut(&view) {
+            let behind = Some(born.saturating_add(reach));
+            tracing::warn!(
+                view,
+                input = name,
+                "windows that would lack rows of a view that has begun anew are not emitted"
+            );
+            table.panes.born_after = table.panes.born_after.max(behind);
+        }
+        begin_behind(tables, &view);
+    }
+}
+
 /// How far each stream has to come for all to close that is open now.
 pub fn open_through(tables: &Tables) -> BTreeMap<String, Micros> {
     let mut needed = BTreeMap::new();

@@ -29,8 +29,7 @@ pub(crate) async fn create_stream(shared: &Shared, create: &CreateStream, at_sta
         return unchanged(&stream);
     }
     let spec = Arc::new(plan::plan_stream(create, Uuid::now_v7())?);
-    let change =
-        if at_start { CatalogChange::AwaitStream(spec) } else { CatalogChange::CreateStream(spec) };
+    let change = if at_start { CatalogChange::AwaitStream(spec) } else { CatalogChange::CreateStream(spec) };
     // Its source may take long to answer, and other changes go on meanwhile; the job looks at the name once more.
     match shared.engine.apply(change).await {
         Ok(note) => Ok(with(format!("stream {name} was created"), note)),
@@ -178,9 +177,10 @@ pub(crate) async fn restart(shared: &Shared, restart: &Restart) -> Result<String
             };
             let planned = Task::spawn(&shared.runtime, planning).join().await?;
             let spec = planned.map_err(|error| of_its_statement(error, &restart.name))?;
-            shared.engine.apply(CatalogChange::RestartView(Arc::new(spec))).await.map_err(told)?;
+            let note = shared.engine.apply(CatalogChange::RestartView(Arc::new(spec))).await.map_err(told)?;
+            Ok(with(format!("view {} goes on", restart.name.value), note))
         }
-        Relation::PlainView | Relation::Table => return Err(Error::internal("ALTER tells no such thing")),
+        Relation::PlainView | Relation::Table => Err(Error::internal("ALTER tells no such thing")),
         Relation::Stream => {
             let streams = shared.engine.streams();
             named(&restart.name, "stream", streams.iter().map(|stream| (stream.name.as_str(), stream)))?;
@@ -190,10 +190,9 @@ pub(crate) async fn restart(shared: &Shared, restart: &Restart) -> Result<String
             // Its source may take long to answer, and other changes go on meanwhile; the job looks at it once more.
             let change = CatalogChange::RestartStream { name: name.clone(), at: at.transpose()? };
             let note = shared.engine.apply(change).await.map_err(told)?;
-            return Ok(with(format!("stream {name} goes on"), note));
+            Ok(with(format!("stream {name} goes on"), note))
         }
     }
-    Ok(format!("view {name} goes on"))
 }
 
 /// An error in the text that a view was created by, whose places are not those of the statement at hand.

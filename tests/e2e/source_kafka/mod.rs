@@ -3,6 +3,7 @@
 mod absent;
 mod anew;
 mod away;
+mod over;
 mod reading;
 mod secure;
 mod time;
