@@ -378,6 +378,12 @@ pub(crate) fn told_plainly(text: &str) -> Option<Error> {
         let (name, _) = named.split_once('"')?;
         return Some(called_alike(name));
     }
+    if let Some((_, function)) = text.split_once("ecimal overflow while applying ") {
+        return Some(
+            Error::invalid(format!("what {function}() gives has a digit more than its DECIMAL has room for"))
+                .hint(format!("CAST what it is given, such as {function}(CAST(x AS DECIMAL(38, 2)))")),
+        );
+    }
     if let Some((_, call)) = text.split_once("`retract_batch` is not implemented: ") {
         let (function, _) = call.split_once('(')?;
         return Some(

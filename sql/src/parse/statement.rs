@@ -171,6 +171,12 @@ pub(super) fn begins_query(parser: &Parser) -> bool {
 }
 
 pub(super) fn query(parser: &mut Parser) -> Result<Box<Query>> {
+    // The tree does not tell where it stood.
+    if peek_word(parser, 0, "TABLE") {
+        return Err(Error::invalid("TABLE as a query is not supported")
+            .at(here(parser))
+            .hint("write SELECT * FROM its name"));
+    }
     let mut query = parser.parse_query()?;
     window_argument::resolve_names(&mut query)?;
     Ok(query)

@@ -32,17 +32,24 @@ pub(super) fn subscribe(parser: &mut Parser) -> Result<Subscribe> {
         false => of_view(parser)?,
     };
     let options = tokens::with_options(parser)?;
-    let after = text_behind(parser, &["AFTER"])?;
-    let up_to = text_behind(parser, &["UP", "TO"])?;
+    let after = text_behind(parser, &["AFTER"], "a token in quotes, from a row with change = 0")?;
+    let up_to = text_behind(parser, &["UP", "TO"], "an instant in quotes, such as '2025-06-01T00:00:00Z'")?;
     Ok(Subscribe { query, options, after, up_to })
 }
 
-fn text_behind(parser: &mut Parser, words: &[&str]) -> Result<Option<(String, Option<Position>)>> {
+fn text_behind(
+    parser: &mut Parser,
+    words: &[&str],
+    what: &str,
+) -> Result<Option<(String, Option<Position>)>> {
     if !take_words(parser, words) {
         return Ok(None);
     }
     let position = here(parser);
-    Ok(Some((parser.parse_literal_string()?, position)))
+    match parser.peek_token_ref().token {
+        Token::SingleQuotedString(_) => Ok(Some((parser.parse_literal_string()?, position))),
+        _ => expected(parser, what),
+    }
 }
 
 /// All columns of a view, and of its rows those that are wanted.

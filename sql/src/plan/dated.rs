@@ -34,7 +34,7 @@ pub(crate) fn check(plan: &LogicalPlan, query: &Query) -> Result<()> {
         })
     })?;
     let Some(expr) = found else { return Ok(()) };
-    let column = expr.column_refs().into_iter().next().and_then(|column| place(column.spans()));
+    let column = expr.column_refs().into_iter().filter_map(|column| place(column.spans())).min();
     Err(Error::invalid("a DATE and an INTERVAL of hours would be a DATE again, without the hours")
         .at(column.or_else(|| first_interval(query)))
         .hint("write CAST(d AS TIMESTAMP) + INTERVAL '…'; to have a DATE, CAST the sum AS DATE"))

@@ -1,6 +1,7 @@
 //! Statements to specs: `CREATE STREAM` to a source with typed columns, `CREATE MATERIALIZED VIEW` to the two halves of
 //! a plan.
 
+mod alike;
 mod checked;
 mod column_type;
 mod compared;
@@ -40,6 +41,7 @@ pub(crate) use stream::{check_format, properties, required, start as stream_star
 pub(crate) use subscribed::{CARRIED, RowByRow, carrying};
 pub use table::plan_table;
 pub(crate) use values::moment;
+pub(crate) use view::place_of_query;
 pub use view::{Inputs, columns_of, plan_view, relations};
 
 #[cfg(test)]

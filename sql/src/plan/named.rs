@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{
     ValueWithSpan, Visitor,
 };
 
+use super::alike;
 use crate::error::{Error, Position};
 use crate::parse::walk;
 
@@ -17,6 +18,9 @@ use crate::parse::walk;
 pub(crate) fn at_name(error: Error, query: &Query, state: &SessionState) -> Error {
     if error.position.is_some() {
         return error;
+    }
+    if error.message.starts_with(alike::CALLED_ALIKE) {
+        return alike::told(error, query);
     }
     let named = error.message.strip_prefix("no column \"").and_then(|rest| rest.strip_suffix('"'));
     let place = match named.and_then(|name| name.rsplit('.').next()) {

@@ -11,9 +11,10 @@ use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Subquery, TableScan};
 use datafusion::physical_plan::{ExecutionPlan, collect, execution_plan::reset_plan_states};
+use datafusion::sql::sqlparser::ast::Query;
 use thalweg_engine::view::{MicroBatch, Room};
 
-use super::view::InputTable;
+use super::view::{InputTable, place_of_relation};
 use crate::error::{Error, Result};
 
 /// What the plan passes on of each row: +1 or -1, and whether that is for good.
@@ -31,9 +32,14 @@ pub(crate) struct RowByRow {
 }
 
 impl RowByRow {
-    /// `what` is what is to be told of its rows.
-    pub async fn of(plan: LogicalPlan, public: &str, state: &SessionState, what: &str) -> Result<RowByRow> {
-        let view = the_view(&plan, public, what)?;
+    /// `what` is what is to be told of the rows of the query, whose bare names are looked up in a schema.
+    pub async fn of(
+        plan: LogicalPlan,
+        (public, written): (&str, &Query),
+        state: &SessionState,
+        what: &str,
+    ) -> Result<RowByRow> {
+        let view = the_view(&plan, (public, written), what)?;
         let query = plan.clone();
         let carrying = plan.transform_up(carry)?.data;
         let plan = state.create_physical_plan(&carrying).await?;
@@ -63,7 +69,7 @@ pub(crate) fn carrying(view: &Schema) -> SchemaRef {
 }
 
 /// The view that a query reads row by row; an error if it is anything else.
-fn the_view(plan: &LogicalPlan, public: &str, told: &str) -> Result<String> {
+fn the_view(plan: &LogicalPlan, (public, query): (&str, &Query), told: &str) -> Result<String> {
     let refused = |what: &str| {
         Error::invalid(format!("{what}: {told} is of one view, row by row"))
             .hint("make the query a materialized view, and read that")
@@ -96,10 +102,17 @@ fn the_view(plan: &LogicalPlan, public: &str, told: &str) -> Result<String> {
                     view = Some(scan.table_name.table().to_owned());
                     None
                 }
-                (schema, None) => Some(
-                    Error::invalid(format!("the rows of schema {schema} are not told as they change"))
-                        .hint("read the view itself; a subscription WITH (live = false) is told its final rows alone"),
-                ),
+                (schema, None) => {
+                    let name = format!("{schema}.{}", scan.table_name.table());
+                    Some(
+                        Error::invalid(format!("the rows of schema {schema} are not told as they change"))
+                            .at(place_of_relation(query, &name))
+                            .hint(
+                                "read the view itself, and its final rows are told: ON LIVE tells those of a sink that may still \
+                                 change, and WITH (live = false) keeps them from a subscription",
+                            ),
+                    )
+                }
             },
             LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {
                 Some(refused("the query reads no view"))

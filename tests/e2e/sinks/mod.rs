@@ -460,6 +460,22 @@ async fn what_a_sink_can_not_be_is_said_with_its_place() -> Result<()> {
             "CREATE SINK s INTO KAFKA (brokers = 'b:1', topic = 'x') AS SELECT now() AS n FROM by_second",
             "looks at the clock",
         ),
+        (
+            "CREATE SINK s INTO KAFKA (brokers = 'b:1', topic = 'x') AS SELECT * FROM live.by_second",
+            "line 1, column 74: the rows of schema live are not told",
+        ),
+        (
+            "CREATE SINK s INTO KAFKA (brokers = 'b:1', topic = 'x') AS SELECT country, events, country FROM by_second",
+            "line 1, column 84: two columns are called \"country\"",
+        ),
+        (
+            "CREATE SINK s INTO KAFKA (brokers = 'b:1', topic = 'x') AS SELECT CAST(events AS TEXT), CAST(events AS DOUBLE) FROM by_second",
+            "line 1, column 94: two columns are called alike",
+        ),
+        (
+            "CREATE SINK s INTO KAFKA (brokers = 'b:1', topic = 'x') AS SELECT count(*) AS n FROM by_second",
+            "line 1, column 60: aggregate looks at several rows",
+        ),
         ("CREATE SINK s INTO KAFKA (brokers = 'b:1', topic = 'x') AS SELECT * FROM clicks", "clicks"),
         ("CREATE SINK s INTO KAFKA (brokers = 'b:1', topic = 'x') AS SELECT * FROM totals", "never final"),
         (

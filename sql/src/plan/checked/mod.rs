@@ -2,11 +2,12 @@
 //! result that does not fit is an error, in queries and in both halves of views alike.
 //!
 //! A rule of the analyzer, after types have been made to fit: operators on integers, decimals and lengths of time become
-//! functions of ours (`arithmetic`), `sum` one that adds in a wider type (`sum`), what of DOUBLE is over a frame that moves is
+//! functions of ours (`arithmetic`), days beside a DATE stay days (`days`), `sum` one that adds in a wider type (`sum`), what of DOUBLE is over a frame that moves is
 //! not taken away again (`moving`), intervals are compared by how long they are (`length`), and of a list nothing is cast but
 //! its elements (`own`). All keep the names that columns would have had.
 
 mod arithmetic;
+mod days;
 mod length;
 mod moving;
 mod own;
@@ -68,6 +69,9 @@ fn checked_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 }
 
 fn checked_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if let Some(interval) = days::of_interval(&expr) {
+        return Ok(Transformed::yes(interval));
+    }
     Ok(match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
             let types = (left.get_type(schema)?, right.get_type(schema)?);

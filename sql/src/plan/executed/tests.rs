@@ -347,7 +347,7 @@ fn what_means_something_else_elsewhere() {
             hint: compare or order by lower(a)
 
             TABLE t
-            TABLE as a query is not supported
+            line 1, column 1: TABLE as a query is not supported
             hint: write SELECT * FROM its name
 
             SELECT a RLIKE 'x' FROM t

@@ -46,6 +46,7 @@ use self::inputs::Known;
 use self::options::ViewOptions;
 pub(super) use self::shape::length_of_time;
 use self::shape::{Checker, Shape};
+pub(crate) use self::syntax::{place_of_query, place_of_relation};
 use super::checked::{CheckedArithmetic, widens};
 use super::executed;
 use super::functions::offer;

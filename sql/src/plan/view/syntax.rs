@@ -80,7 +80,7 @@ pub(super) fn relations(query: &Query) -> Vec<(String, Option<Position>)> {
 }
 
 /// Where the query first names a relation.
-pub(super) fn place_of_relation(query: &Query, name: &str) -> Option<Position> {
+pub(crate) fn place_of_relation(query: &Query, name: &str) -> Option<Position> {
     relations(query).into_iter().find(|(read, _)| read == name).and_then(|(_, place)| place)
 }
 
@@ -132,7 +132,7 @@ pub(super) fn start(span: Span) -> Option<Position> {
     Position::of(span.start)
 }
 
-pub(super) fn place_of_query(query: &Query) -> Option<Position> {
+pub(crate) fn place_of_query(query: &Query) -> Option<Position> {
     start(query.span())
 }
 

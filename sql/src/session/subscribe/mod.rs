@@ -26,6 +26,7 @@ use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::sql::sqlparser::ast::Query;
 use thalweg_engine::ids::{Epoch, Micros};
 use thalweg_engine::sink::HistoryFile;
 use thalweg_engine::spec::{Unit, ViewShape, ViewSpec};
@@ -43,11 +44,12 @@ use super::query::Request;
 use super::registry::Ticket;
 use crate::parse::Subscribe;
 use crate::plan::values::{self, Options};
-use crate::plan::{CARRIED, RowByRow};
+use crate::plan::{self, CARRIED, RowByRow};
 use crate::{Error, Result};
 
 /// What comes before the columns of the query.
 const TOLD: [&str; 4] = ["change", "final", "token", "epoch"];
+const INSTANT: &str = "write one with its zone, such as 2025-06-01T00:00:00Z";
 const OPTIONS: [&str; 3] = ["every", "live", "snapshot"];
 /// A mark without a row says how far all is told.
 const MARK: Duration = Duration::from_secs(1);
@@ -102,7 +104,10 @@ pub(crate) async fn plan(
         up_to: subscribe
             .up_to
             .as_ref()
-            .map(|(text, place)| values::moment(text).map_err(|reason| Error::invalid(reason).at(*place)))
+            .map(|(text, place)| {
+                let wrong = |_| Error::invalid(format!("'{text}' is no instant")).at(*place).hint(INSTANT);
+                values::moment(text).map_err(wrong)
+            })
             .transpose()?,
     };
     let mut query = (*subscribe.query).clone();
@@ -131,19 +136,32 @@ pub(crate) async fn plan(
             .hint("leave out UP TO, and end the subscription when you have seen enough"));
         }
     }
-    let schema = schema_of(&rows.schema)?;
+    let schema = schema_of(&rows.schema).map_err(|error| error.at(plan::place_of_query(&subscribe.query)))?;
     Ok(Planned { rows, wanted, schema })
 }
 
 /// The query as what becomes of each row of its view, for ever the same.
 pub(crate) async fn row_by_row(request: Request, values: Vec<ScalarValue>, what: &str) -> Result<RowByRow> {
-    let schema = request.schema.clone();
+    let (schema, query) = (request.schema.clone(), request.query.clone());
     let is_bound = !values.is_empty();
-    let planned = request.plan(is_bound.then_some(values)).await?;
+    let planned = request.plan(is_bound.then_some(values)).await;
+    let rows = match planned {
+        Ok(planned) => read_row_by_row(planned, is_bound, (&schema, &query), what).await,
+        Err(error) => Err(error),
+    };
+    rows.map_err(|error| error.at(plan::place_of_query(&query)))
+}
+
+async fn read_row_by_row(
+    planned: super::query::Planned,
+    is_bound: bool,
+    query: (&str, &Query),
+    what: &str,
+) -> Result<RowByRow> {
     if !is_bound && !planned.parameters.fields().is_empty() {
         return Err(Error::invalid(format!("{what} has no parameters")).hint("write the value itself"));
     }
-    let rows = RowByRow::of(planned.plan, &schema, &planned.state, what).await?;
+    let rows = RowByRow::of(planned.plan, query, &planned.state, what).await?;
     if planned.reads.is_none() {
         return Err(Error::invalid("a row would be told once, and be another one later: the query looks at the clock, at chance, or at other tables")
             .hint("read rows of one view by what they hold"));

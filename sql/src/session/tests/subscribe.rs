@@ -187,11 +187,11 @@ async fn what_is_no_subscription_says_why() {
           error: line 1, column 14: no table "nothing"
           hint: tables are: counts
         SUBSCRIBE TO system.views
-          error: the rows of schema system are not told as they change
-          hint: read the view itself; a subscription WITH (live = false) is told its final rows alone
+          error: line 1, column 14: the rows of schema system are not told as they change
+          hint: read the view itself, and its final rows are told: ON LIVE tells those of a sink that may still change, and WITH (live = false) keeps them from a subscription
         SUBSCRIBE TO live.counts
-          error: the rows of schema live are not told as they change
-          hint: read the view itself; a subscription WITH (live = false) is told its final rows alone
+          error: line 1, column 14: the rows of schema live are not told as they change
+          hint: read the view itself, and its final rows are told: ON LIVE tells those of a sink that may still change, and WITH (live = false) keeps them from a subscription
         SUBSCRIBE TO counts WITH (evry = '1s')
           error: line 1, column 27: unknown option "evry"
           hint: did you mean "every"? options are: every, live, snapshot
@@ -204,31 +204,31 @@ async fn what_is_no_subscription_says_why() {
           error: the token is of another view, or of one of the same name that was dropped
           hint: leave out AFTER: all there is is told
         SUBSCRIBE TO (SELECT kind, sum(n) FROM counts GROUP BY kind)
-          error: aggregate looks at several rows: a subscription is of one view, row by row
+          error: line 1, column 15: aggregate looks at several rows: a subscription is of one view, row by row
           hint: make the query a materialized view, and read that
         SUBSCRIBE TO (SELECT DISTINCT kind FROM counts)
-          error: distinct looks at several rows: a subscription is of one view, row by row
+          error: line 1, column 15: distinct looks at several rows: a subscription is of one view, row by row
           hint: make the query a materialized view, and read that
         SUBSCRIBE TO (SELECT n FROM counts ORDER BY n LIMIT 1)
-          error: limit looks at several rows: a subscription is of one view, row by row
+          error: line 1, column 15: limit looks at several rows: a subscription is of one view, row by row
           hint: make the query a materialized view, and read that
         SUBSCRIBE TO (SELECT a.n FROM counts a JOIN counts b ON a.n = b.n)
-          error: a join looks at several rows: a subscription is of one view, row by row
+          error: line 1, column 15: a join looks at several rows: a subscription is of one view, row by row
           hint: make the query a materialized view, and read that
         SUBSCRIBE TO (SELECT n FROM counts WHERE n IN (SELECT n FROM counts))
-          error: a subquery looks at other rows: a subscription is of one view, row by row
+          error: line 1, column 15: a subquery looks at other rows: a subscription is of one view, row by row
           hint: make the query a materialized view, and read that
         SUBSCRIBE TO (SELECT n FROM counts WHERE window_start > now())
-          error: a row would be told once, and be another one later: the query looks at the clock, at chance, or at other tables
+          error: line 1, column 15: a row would be told once, and be another one later: the query looks at the clock, at chance, or at other tables
           hint: read rows of one view by what they hold
         SUBSCRIBE TO (SELECT n AS change FROM counts)
-          error: a subscription has a column change of its own
+          error: line 1, column 15: a subscription has a column change of its own
           hint: give the query's another name, such as change_of_view, with AS
         SUBSCRIBE TO (SELECT n FROM counts WHERE n = $1)
-          error: a subscription has no parameters
+          error: line 1, column 15: a subscription has no parameters
           hint: write the value itself
         SUBSCRIBE TO (SELECT 1 AS n)
-          error: the query reads no view: a subscription is of one view, row by row
+          error: line 1, column 15: the query reads no view: a subscription is of one view, row by row
           hint: make the query a materialized view, and read that
     "#]].assert_eq(&told.concat());
 }
@@ -252,7 +252,7 @@ async fn a_subscription_ends_at_an_instant() {
     assert_eq!(sum, bag(&[1, 2, 7]));
     assert!(timeout(WITHIN, told.next()).await.expect("it ends").is_none());
     for (sql, said) in [
-        ("SUBSCRIBE TO per_minute UP TO 'noon'", "it is a moment"),
+        ("SUBSCRIBE TO per_minute UP TO 'noon'", "'noon' is no instant"),
         ("SUBSCRIBE TO counts UP TO '1970-01-01T00:02:00Z'", "has no windows"),
     ] {
         let told = rendered(&session, sql).await;
