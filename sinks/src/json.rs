@@ -7,8 +7,21 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use thalweg_sql::plain;
 use thalweg_sql::{Error, Result};
+
+/// The rows of a delivery: a template makes one of each.
+pub fn rows_of(body: &str) -> u64 {
+    #[derive(Default, Deserialize)]
+    struct Delivery {
+        #[serde(default, alias = "changes")]
+        rows: Vec<IgnoredAny>,
+    }
+    let delivery: Delivery = serde_json::from_str(body).unwrap_or_default();
+    delivery.rows.len().max(1) as u64
+}
 
 /// An object a row.
 pub fn objects(rows: &RecordBatch) -> Result<Vec<Bytes>> {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use thalweg_engine::ErrorKind;
 use thalweg_engine::checkpoint::Step;
 use thalweg_engine::ids::Epoch;
+use thalweg_engine::source::Transactions;
 use thalweg_sql::session::{
     Changed, Database, DeadLetter, Follower, Into, Sink, SinkState, SinkStatus, Unit, Webhook,
 };
@@ -30,6 +31,8 @@ const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// A topic knows its place by itself, as long as it has it.
 const NOTED_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(1)];
+/// Whoever waits longer for a broker says so.
+const SAID_AFTER: Duration = Duration::from_secs(3);
 /// A topic that nothing is sent into is looked for.
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(5);
 /// More than these, or than these bytes, are more than somebody would look through.
@@ -249,8 +252,9 @@ impl Running {
     }
 
     async fn feed_topic(&mut self, follower: &mut Follower, topic: &mut Topic) -> Result<Infallible, Stop> {
+        let writer = topic.writer();
         if self.sink.live {
-            topic.begin_anew(self.place.after).await?;
+            self.waited(&writer, topic.begin_anew(self.place.after)).await?;
         }
         let mut looked = Instant::now();
         loop {
@@ -268,10 +272,21 @@ impl Running {
                 continue;
             }
             let through = unit.as_ref().map_or(self.place.after, |unit| unit.through);
-            let rows = topic.send(follower, changes, unit, through).await?;
+            let rows = self.waited(&writer, topic.send(follower, changes, unit, through)).await?;
             self.place = Place::behind(through);
             self.arrived(rows);
             self.note(false).await?;
+        }
+    }
+
+    /// What takes long is waited for, and said.
+    async fn waited<T>(&self, writer: &Transactions, asked: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut asked = std::pin::pin!(asked);
+        loop {
+            match tokio::time::timeout(SAID_AFTER, &mut asked).await {
+                Ok(answer) => return answer,
+                Err(_) => self.troubled(&writer.waits().into(), SinkState::Retrying),
+            }
         }
     }
 
@@ -474,6 +489,7 @@ impl Running {
                 continue;
             }
             self.keep.dig_up(&letter).await?;
+            self.arrived(json::rows_of(&letter.body));
             self.board.lock().1.retain(|known| known.delivery != letter.delivery);
         }
         self.resent = asked;
@@ -507,12 +523,16 @@ impl Running {
     }
 
     fn failed(&self, error: &Error, state: SinkState) {
+        self.troubled(error, state);
+        self.board.lock().0.retries += u64::from(state == SinkState::Retrying);
+    }
+
+    fn troubled(&self, error: &Error, state: SinkState) {
         let mut board = self.board.lock();
         if board.0.state != state {
             tracing::warn!(sink = self.sink.name, %error, "a sink can't send on");
         }
         board.0.state = state;
-        board.0.retries += u64::from(state == SinkState::Retrying);
         board.0.last_error = Some(error.to_string());
         board.0.last_error_at = Some(self.world.clock.wall());
     }

@@ -75,6 +75,11 @@ impl Topic {
         Ok((topic, written))
     }
 
+    /// For whoever wants to know what it waits for while it sends.
+    pub fn writer(&self) -> Arc<Transactions> {
+        Arc::clone(&self.writer)
+    }
+
     /// Rows went into the topic of this id, if one is given; else into none before. Gives the one that they go into.
     pub async fn goes_on_in(&mut self, known: Option<TopicId>) -> Result<Option<TopicId>> {
         self.id = known;

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use thalweg_engine::ErrorKind;
 use thalweg_engine::ids::{Epoch, Micros};
 use thalweg_engine::secrets::Secrets;
-use thalweg_sql::session::{Sink, Webhook, holes};
+use thalweg_sql::session::{Sink, Webhook, filled, holes};
 use thalweg_sql::{Error, Result};
 use url::Url;
 
@@ -236,25 +236,6 @@ fn said(error: &reqwest::Error) -> String {
             text = format!("{text}: {error}");
         }
         cause = std::error::Error::source(error);
-    }
-    text
-}
-
-/// The template with something in place of each column.
-fn filled(template: &str, mut value: impl FnMut(&str) -> String) -> String {
-    let mut parts = template.split("{{");
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        match part.split_once("}}") {
-            Some((column, rest)) => {
-                text.push_str(&value(column.trim()));
-                text.push_str(rest);
-            }
-            None => {
-                text.push_str("{{");
-                text.push_str(part);
-            }
-        }
     }
     text
 }

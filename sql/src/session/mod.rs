@@ -46,7 +46,7 @@ pub use parameters::of_batch as parameters_of_batch;
 pub use registry::{Kind, QueryState, QueryStatus};
 pub use settings::{Client, Settings};
 pub use sink::{
-    Changed, DeadLetter, Follower, Into, Sending, Sink, SinkState, SinkStatus, Unit, Webhook, holes,
+    Changed, DeadLetter, Follower, Into, Sending, Sink, SinkState, SinkStatus, Unit, Webhook, filled, holes,
 };
 
 use std::sync::Arc;

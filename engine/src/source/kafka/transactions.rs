@@ -12,7 +12,7 @@ use std::time::Duration;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{
     BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
 };
@@ -20,7 +20,7 @@ use rdkafka::{ClientContext, Offset as Place, TopicPartitionList};
 use uuid::Uuid;
 
 use super::config::{check_paths, check_sending, connection_config, transactions_config};
-use super::native;
+use super::{failure, native};
 use crate::ids::{Micros, TopicId};
 use crate::secrets::Secrets;
 use crate::source::FilesRoots;
@@ -86,7 +86,13 @@ struct Fate {
     failed: AtomicUsize,
     reason: Mutex<Option<(String, bool)>>,
     /// What the client said last of its brokers.
-    said: Mutex<Option<String>>,
+    said: Mutex<Option<(RDKafkaErrorCode, String)>>,
+}
+
+impl Fate {
+    fn said(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 #[derive(Clone)]
@@ -98,8 +104,13 @@ impl ClientContext for Sent {
         tracing::debug!(?level, message, "a writer of transactions");
     }
 
-    fn error(&self, _: KafkaError, reason: &str) {
-        *self.0.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+    fn error(&self, error: KafkaError, reason: &str) {
+        let Some(code) = error.rdkafka_error_code() else { return };
+        let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
+        // "All brokers are down" follows the reason, and would hide it.
+        if code != RDKafkaErrorCode::AllBrokersDown || said.is_none() {
+            *said = Some((code, reason.to_owned()));
+        }
     }
 }
 
@@ -109,10 +120,13 @@ impl ProducerContext for Sent {
     type DeliveryOpaque = ();
 
     fn delivery(&self, delivered: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = delivered {
+        if let Err((error, record)) = delivered {
             // Those behind it fail since it did.
             let mut reason = self.0.reason.lock().unwrap_or_else(PoisonError::into_inner);
-            reason.get_or_insert_with(|| (error.to_string(), is_of_the_record(error)));
+            reason.get_or_insert_with(|| match is_of_the_record(error) {
+                true => (format!("{error}; row={}", beginning(record.payload())), true),
+                false => (error.to_string(), false),
+            });
             self.0.failed.fetch_add(1, Ordering::AcqRel);
         }
     }
@@ -137,9 +151,9 @@ impl Transactions {
         let consumer: BaseConsumer<Sent> =
             connection_config(&spec).create_with_context(heard.clone()).map_err(|error| refused(&error))?;
         let told = consumer.fetch_metadata(Some(&spec.topic), OF_SINKS.first).map_err(|error| {
-            let said = heard.0.said.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let reason = said.unwrap_or_else(|| error.to_string());
-            Error::Unavailable(format!("no broker answers. brokers={:?}, reason={reason:?}", spec.brokers))
+            let unanswered = RDKafkaErrorCode::OperationTimedOut;
+            let (code, reason) = heard.0.said().unwrap_or_else(|| (unanswered, error.to_string()));
+            failure(code, format!("brokers={:?}, topic={:?}, reason={reason:?}", spec.brokers, spec.topic))
         })?;
         match told.topics().first() {
             Some(topic) if topic.error().is_none() && !topic.partitions().is_empty() => Ok(()),
@@ -259,7 +273,9 @@ impl Transactions {
         self.look()?;
         let failed = |error: KafkaError| self.failed(&error);
         self.producer.send_offsets_to_transaction(&places, &group, self.patience.answers).map_err(failed)?;
-        self.producer.commit_transaction(self.patience.answers).map_err(failed)
+        self.producer.commit_transaction(self.patience.answers).map_err(failed)?;
+        *self.fate.said.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
     }
 
     /// Whether all of it has arrived so far.
@@ -297,17 +313,33 @@ impl Transactions {
             KafkaError::Transaction(error) => error.code() == RDKafkaErrorCode::OperationTimedOut,
             error => error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut),
         };
-        let said = self.fate.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.unavailable(&match (error, said) {
-            (_, Some(said)) if waited => format!("no answer in time: {said}"),
+        self.unavailable(&match (error, self.fate.said()) {
+            (_, Some((_, said))) if waited => format!("no answer in time: {said}"),
             _ if waited => "no answer in time".to_owned(),
             (KafkaError::Transaction(error), _) => error.to_string(),
             (error, _) => error.to_string(),
         })
     }
 
+    /// What somebody is told who has waited for a while.
+    pub fn waits(&self) -> Error {
+        let said = self.fate.said().map(|(_, said)| format!(": {said}")).unwrap_or_default();
+        self.unavailable(&format!("no answer yet{said}"))
+    }
+
     fn unavailable(&self, reason: &str) -> Error {
         Error::Unavailable(format!("Kafka did not take the rows. topic={:?}, reason={reason:?}", self.topic))
+    }
+}
+
+/// As much as tells which one it is.
+fn beginning(record: Option<&[u8]>) -> String {
+    const SHOWN: usize = 200;
+    let record = record.unwrap_or_default();
+    let text = String::from_utf8_lossy(&record[..record.len().min(SHOWN)]);
+    match record.len() {
+        ..=SHOWN => text.into_owned(),
+        bytes => format!("{text}… ({bytes} bytes)"),
     }
 }
 

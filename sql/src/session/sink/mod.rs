@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{Field, Schema};
-use datafusion::sql::sqlparser::ast::Query;
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::sql::sqlparser::ast::{Expr, Query, SelectItem, SetExpr, Spanned};
 use thalweg_engine::ids::{Epoch, Micros};
 use thalweg_engine::secrets;
 use thalweg_engine::spec::{CatalogChange, KafkaSpec, KeptStatement, Unit as Shape, ViewShape, ViewSpec};
@@ -27,7 +27,7 @@ use crate::parse::{self, AlterSink, CreateSink, DropSink, Name, Order, Statement
 use crate::plan::values::{self, Options};
 use crate::plan::{self, RowByRow};
 use crate::tables::PUBLIC;
-use crate::{Error, Result};
+use crate::{Error, Position, Result};
 
 /// Sinks are kept beside plain views and endpoints, under a name that none of these can have.
 const KEPT: &str = "sink/";
@@ -233,8 +233,21 @@ impl Sink {
         row_by_row(request, vec![], "a sink").await
     }
 
-    /// That its options name columns of its query.
+    /// That its columns have names, and its options name some of them.
     fn check_columns(&self, create: &CreateSink, columns: &Schema) -> Result<()> {
+        if let SetExpr::Select(select) = &*self.query.body {
+            let nameless = |item: &&SelectItem| match item {
+                SelectItem::UnnamedExpr(expr) => {
+                    !matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
+                }
+                _ => false,
+            };
+            if let Some(item) = select.projection.iter().find(nameless) {
+                return Err(Error::invalid("a column of a sink needs a name, for its rows are JSON")
+                    .at(Position::of(item.span().start))
+                    .hint("give it one with AS"));
+            }
+        }
         let names = || columns.fields().iter().map(|field| field.name().as_str());
         let named = |option: &str, column: &str| match names().any(|name| name == column) {
             true => Ok(()),
@@ -259,11 +272,47 @@ impl Sink {
                 }
             }
             Into::Webhook(Webhook { template: Some(template), .. }) => {
-                holes(template).try_for_each(|column| named("template", column))
+                holes(template).try_for_each(|column| named("template", column))?;
+                let is_text = |column: &str| {
+                    columns.field_with_name(column).is_ok_and(|field| !stands_bare(field.data_type()))
+                };
+                let made = |it: &str| filled(template, |hole| if hole == it { "x" } else { "0" }.into());
+                let is_json = |text: String| serde_json::from_str::<serde_json::Value>(&text).is_ok();
+                let bare = holes(template).find(|it| is_text(it) && is_json(made("")) && !is_json(made(it)));
+                bare.map_or(Ok(()), |column| {
+                    let entry = create.options.iter().find(|it| it.key.eq_ignore_ascii_case("template"));
+                    Err(Error::invalid(format!("\"{column}\" is no number, so it stands in quotes"))
+                        .at(entry.and_then(|entry| entry.value_position))
+                        .hint(format!("write \"{{{{{column}}}}}\" in the template")))
+                })
             }
             _ => Ok(()),
         }
     }
+}
+
+/// As JSON without quotes.
+fn stands_bare(kind: &DataType) -> bool {
+    kind.is_numeric() || matches!(kind, DataType::Boolean | DataType::Null)
+}
+
+/// The template with something in place of each column.
+pub fn filled(template: &str, mut value: impl FnMut(&str) -> String) -> String {
+    let mut parts = template.split("{{");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once("}}") {
+            Some((column, rest)) => {
+                text.push_str(&value(column.trim()));
+                text.push_str(rest);
+            }
+            None => {
+                text.push_str("{{");
+                text.push_str(part);
+            }
+        }
+    }
+    text
 }
 
 /// The columns that a template names.
