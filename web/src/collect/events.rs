@@ -13,12 +13,15 @@ use crate::fault::Fault;
 
 /// Events of one request.
 const EVENTS_MAX: usize = 10_000;
+/// How deep an event may nest within a body: a stream takes less, and what reads it once more goes down as deep.
+const DEPTH_MAX: usize = 128;
 
 pub(super) fn decompressed(headers: &HeaderMap, body: Bytes, most: usize) -> Result<Bytes, Fault> {
     let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?"));
-    match encoding {
+    let encoding = encoding.map(str::to_ascii_lowercase);
+    match encoding.as_deref() {
         None | Some("identity" | "") => Ok(body),
-        Some("gzip") => expanded(MultiGzDecoder::new(&body[..]), most),
+        Some("gzip" | "x-gzip") => expanded(MultiGzDecoder::new(&body[..]), most),
         Some("zstd") => {
             let decoder = zstd::stream::read::Decoder::with_buffer(&body[..]);
             expanded(decoder.map_err(|error| damaged(&error))?, most)
@@ -54,9 +57,12 @@ pub(super) fn split<'a>(body: &'a [u8], kind: &str) -> Result<Vec<&'a [u8]>, Fau
             Fault::invalid("the body is empty").hint("send a JSON object, an array, or one on each line")
         );
     }
+    if nests_too_deep(text.as_bytes()) {
+        return Err(Fault::invalid(format!("the body nests deeper than {DEPTH_MAX} levels")));
+    }
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let events: Vec<&str> = if text.starts_with('[') && !kind.starts_with("application/x-ndjson") {
-        let mut events = vec![];
+        let (mut events, mut end) = (vec![], 1);
         for element in sonic_rs::to_array_iter(text) {
             let element = element.map_err(|error| {
                 Fault::invalid(format!("the array is no JSON: {}", first_line(&error.to_string())))
@@ -64,7 +70,13 @@ pub(super) fn split<'a>(body: &'a [u8], kind: &str) -> Result<Vec<&'a [u8]>, Fau
             let raw = element.as_raw_str();
             // It lies within the body, whose part it is.
             let start = raw.as_ptr() as usize - text.as_ptr() as usize;
-            events.push(&text[start..start + raw.len()]);
+            end = start + raw.len();
+            events.push(&text[start..end]);
+        }
+        let behind = text[end..].trim_start().strip_prefix(']').map(str::trim_start);
+        if behind.is_none_or(|behind| !behind.is_empty()) {
+            return Err(Fault::invalid("something stands behind the array")
+                .hint("send one array, or events on a line each as application/x-ndjson"));
         }
         events
     } else if kind.starts_with("application/x-ndjson")
@@ -81,6 +93,28 @@ pub(super) fn split<'a>(body: &'a [u8], kind: &str) -> Result<Vec<&'a [u8]>, Fau
         ));
     }
     Ok(events.into_iter().map(str::as_bytes).collect())
+}
+
+/// Whatever it is. Few bodies have so many braces that it takes a look at each.
+fn nests_too_deep(body: &[u8]) -> bool {
+    if memchr::memchr2_iter(b'[', b'{', body).take(DEPTH_MAX + 1).count() <= DEPTH_MAX {
+        return false;
+    }
+    let (mut depth, mut in_text, mut is_escaped) = (0_usize, false, false);
+    for byte in body {
+        match (in_text, byte) {
+            (true, _) if is_escaped => is_escaped = false,
+            (true, b'\\') => is_escaped = true,
+            (_, b'"') => in_text = !in_text,
+            (false, b'[' | b'{') => depth += 1,
+            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return true;
+        }
+    }
+    false
 }
 
 fn first_line(text: &str) -> &str {
@@ -116,9 +150,20 @@ mod tests {
         assert_eq!(cut("[]", ""), Vec::<String>::new());
         assert_eq!(cut("{\"a\":1}\r\n\n{\"a\":2}\n", ""), ["{\"a\":1}", "{\"a\":2}"]);
         assert_eq!(cut("{\"a\":1}\nnone", "application/x-ndjson"), ["{\"a\":1}", "none"]);
-        for wrong in ["", " \n", "[{\"a\":1}", "[1,,2]"] {
+        for wrong in ["", " \n", "[{\"a\":1}", "[1,,2]", "[{\"a\":1}]\n[{\"a\":2}]", "[1] x", "[] x"] {
             assert!(split(wrong.as_bytes(), "").is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_nests_deep_is_refused_before_anybody_goes_down_there() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(split(nested(DEPTH_MAX).as_bytes(), "").is_ok());
+        for deep in [nested(DEPTH_MAX + 1), "[".repeat(500_000), "{\"a\":".repeat(500_000)] {
+            assert!(split(deep.as_bytes(), "").is_err());
+        }
+        let many = format!("[{}]", vec!["{\"a\":\"[[{\\\"\"}"; 1000].join(","));
+        assert_eq!(cut(&many, "").len(), 1000);
     }
 
     #[test]

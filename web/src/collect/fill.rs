@@ -66,6 +66,14 @@ impl Filled {
     }
 }
 
+/// A place in what an event was filled to, in the event as it came; its beginning, where that is not to be told.
+pub(super) fn place_in(event: &[u8], filled: &[u8], at: usize) -> usize {
+    match event.get(1..).is_some_and(|rest| filled.ends_with(rest)) {
+        true => at.saturating_sub(filled.len() - event.len()),
+        false => 0,
+    }
+}
+
 fn has(event: &[u8], field: &str) -> bool {
     sonic_rs::get(event, [field]).is_ok()
 }
@@ -118,6 +126,16 @@ mod tests {
         assert_eq!(filled(r#"{"ip":"1.1.1.1","a":[1, 2],"agent":null}"#), format!("{{{own},\"a\":[1, 2]}}"));
         assert_eq!(filled(r#"{"ip":"1.1.1.1"}"#), format!("{{{own}}}"));
         assert_eq!(filled("17"), "17");
+    }
+
+    #[test]
+    fn a_place_is_told_in_the_event_that_came() {
+        let event = r#"{"a":x}"#;
+        let filled = filled(event);
+        assert_eq!(place_in(event.as_bytes(), filled.as_bytes(), filled.find('x').unwrap()), 5);
+        assert_eq!(place_in(event.as_bytes(), event.as_bytes(), 5), 5);
+        assert_eq!(place_in(b"{\"ip\":1,\"a\":x}", filled.as_bytes(), 30), 0);
+        assert_eq!(place_in(b"", b"", 0), 0);
     }
 
     #[test]

@@ -137,7 +137,10 @@ async fn taken(
     let collector = database.collector(&collect.stream)?;
     let filled = fill::Filled::new(&collect.fill, address, headers);
     let records: Vec<Vec<u8>> = events.iter().map(|event| filled.event(event)).collect();
-    let refused = collector.judge(records.iter().map(Vec::as_slice)).map_err(thalweg_sql::Error::from)?;
+    let mut refused = collector.judge(records.iter().map(Vec::as_slice)).map_err(thalweg_sql::Error::from)?;
+    for refused in &mut refused {
+        refused.at = fill::place_in(events[refused.index], &records[refused.index], refused.at);
+    }
     let good = good(records, &refused, collect.key.as_deref());
     let taken = good.len();
     let put = match collect.is_queued {

@@ -1,5 +1,6 @@
 //! Writes records to a topic: idempotent, and acknowledged by all replicas before anybody is told that they are there.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -54,7 +55,8 @@ struct Failed {
     reason: Option<String>,
     /// One has left, and nobody knows whether it arrived.
     unsure: bool,
-    kept: Vec<Outgoing>,
+    /// By their places in the call: what comes back comes in another order.
+    kept: BTreeMap<usize, Outgoing>,
 }
 
 struct Deliveries;
@@ -66,26 +68,30 @@ impl ClientContext for Deliveries {
 }
 
 impl ProducerContext for Deliveries {
-    type DeliveryOpaque = Arc<Delivery>;
+    /// With the record's place in its call.
+    type DeliveryOpaque = Box<(Arc<Delivery>, usize)>;
 
-    fn delivery(&self, delivered: &DeliveryResult<'_>, delivery: Arc<Delivery>) {
+    fn delivery(&self, delivered: &DeliveryResult<'_>, of: Box<(Arc<Delivery>, usize)>) {
+        let (delivery, place) = *of;
         if let Err((error, message)) = delivered {
             let kept = native::never_left(message).then(|| Outgoing {
                 key: message.key().map(<[u8]>::to_vec),
                 value: message.payload().unwrap_or_default().to_vec(),
             });
-            delivery.failed(error.to_string(), kept);
+            delivery.failed(error.to_string(), place, kept);
         }
         delivery.arrived(1);
     }
 }
 
 impl Delivery {
-    fn failed(&self, reason: String, kept: Option<Outgoing>) {
+    fn failed(&self, reason: String, place: usize, kept: Option<Outgoing>) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.reason.get_or_insert(reason);
         match kept {
-            Some(record) => failed.kept.push(record),
+            Some(record) => {
+                failed.kept.insert(place, record);
+            }
             None => failed.unsure = true,
         }
     }
@@ -113,8 +119,8 @@ impl Underway {
             std::mem::take(&mut *self.delivery.failed.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(match reason {
             None => Sent::All,
-            Some(reason) if unsure => Sent::Unsure(reason),
-            Some(reason) => Sent::Kept { records: kept, reason },
+            Some(reason) if unsure => Sent::Unsure(format!("they were sent, and no answer came: {reason}")),
+            Some(reason) => Sent::Kept { records: kept.into_values().collect(), reason },
         })
     }
 }
@@ -137,10 +143,10 @@ impl Producer {
             failed: Mutex::default(),
             done: Mutex::new(Some(done)),
         });
-        let mut records = records.into_iter();
-        while let Some(record) = records.next() {
+        let mut records = records.into_iter().enumerate();
+        while let Some((place, record)) = records.next() {
             let Outgoing { key, value } = &record;
-            let sending = BaseRecord::with_opaque_to(&self.topic, Arc::clone(&delivery))
+            let sending = BaseRecord::with_opaque_to(&self.topic, Box::new((Arc::clone(&delivery), place)))
                 .payload(value.as_slice())
                 .timestamp(timestamp / 1000);
             let sending = match key {
@@ -153,9 +159,11 @@ impl Producer {
                     _ => error.to_string(),
                 };
                 // Those behind it are not tried: they would come before it.
-                let behind: Vec<_> = std::iter::once(record).chain(records).collect();
+                let behind: Vec<_> = std::iter::once((place, record)).chain(records).collect();
                 let count = behind.len();
-                behind.into_iter().for_each(|record| delivery.failed(reason.clone(), Some(record)));
+                for (place, record) in behind {
+                    delivery.failed(reason.clone(), place, Some(record));
+                }
                 delivery.arrived(count);
                 break;
             }
