@@ -19,8 +19,10 @@ mod front;
 mod health;
 mod metrics;
 mod page;
+mod patient;
 mod proxies;
 mod server;
+mod whole;
 
 pub use front::Front;
 pub use proxies::Network;

@@ -1,7 +1,7 @@
 //! Who is at the other end, where proxies stand between: each appends the address that came to it to `X-Forwarded-For`. Those
 //! that are known are believed, from the nearest on; what a stranger wrote there is not.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use hyper::HeaderMap;
@@ -56,7 +56,8 @@ pub(crate) fn sender(peer: IpAddr, headers: &HeaderMap, proxies: &[Network]) -> 
     let mut nearest = peer;
     for text in told.into_iter().rev() {
         // A proxy that writes something else is believed no further.
-        let Ok(address) = text.parse() else { return nearest };
+        let with_port = || text.parse().map(|address: SocketAddr| address.ip());
+        let Ok(address) = text.parse().or_else(|_| with_port()) else { return nearest };
         nearest = address;
         if !is_proxy(address) {
             return nearest;
@@ -87,6 +88,8 @@ mod tests {
         );
         assert_eq!(from("fd00::1", &["1.1.1.1", "2001:db8::5"]), "2001:db8::5", "of two headers the last");
         assert_eq!(from("127.0.0.1", &["198.51.100.7, unknown"]), "127.0.0.1");
+        assert_eq!(from("127.0.0.1", &["198.51.100.7:4711"]), "198.51.100.7");
+        assert_eq!(from("127.0.0.1", &["[2001:db8::5]:4711"]), "2001:db8::5");
     }
 
     #[test]

@@ -18,11 +18,15 @@ use tower_service::Service;
 
 use crate::fault::Fault;
 use crate::front::Front;
+use crate::patient::Patient;
 use crate::proxies::{self, Network};
 use crate::{ask, collect, health, metrics, page};
 
 /// After a failed accept: out of file handles, most likely, and some will be free again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A client that takes nothing of what is there for it is left after this long.
+const TAKE_TIME: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -91,7 +95,8 @@ pub async fn serve(
                 // A router is always ready.
                 router.clone().call(request)
             });
-        let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let connection =
+            builder.serve_connection(TokioIo::new(Patient::new(stream, TAKE_TIME)), service).with_upgrades();
         let (front, mut stopped) = (Arc::clone(&front), stopped.clone());
         tokio::spawn(async move {
             let _until_it_closes = (permit, front.counts.connection());

@@ -10,7 +10,7 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 
 use super::encode::Encoder;
@@ -47,21 +47,31 @@ pub(crate) async fn of_rows(
     }
     let (pieces, taken) = mpsc::channel(PIECES_WAITING);
     tokio::spawn(pump(whole.freeze(), rows, encoder, pieces));
-    let taken =
-        futures::stream::unfold(
-            taken,
-            |mut taken| async move { taken.recv().await.map(|piece| (piece, taken)) },
-        );
-    Ok(Answered::Flowing(Body::from_stream(taken)))
+    Ok(Answered::Flowing(Body::from_stream(until_the_end(taken))))
 }
 
 type Piece = Result<Bytes, DataFusionError>;
+
+/// Without its end an answer is not whole, and must not look as if it were.
+fn until_the_end(taken: mpsc::Receiver<Option<Piece>>) -> impl Stream<Item = Piece> + Send + 'static {
+    futures::stream::unfold(Some(taken), |taken| async move {
+        let mut taken = taken?;
+        match taken.recv().await {
+            Some(Some(piece)) => Some((piece, Some(taken))),
+            Some(None) => None,
+            None => {
+                let reason = "its client took nothing for a while".to_owned();
+                Some((Err(DataFusionError::Execution(reason)), None))
+            }
+        }
+    })
+}
 
 async fn pump(
     first: Bytes,
     mut rows: SendableRecordBatchStream,
     mut encoder: Encoder,
-    pieces: mpsc::Sender<Piece>,
+    pieces: mpsc::Sender<Option<Piece>>,
 ) {
     if !send(&pieces, Ok(first)).await {
         return;
@@ -73,16 +83,40 @@ async fn pump(
             return;
         }
     }
-    send(&pieces, encoder.finish().map_err(DataFusionError::from)).await;
+    if send(&pieces, encoder.finish().map_err(DataFusionError::from)).await {
+        // Nobody who is gone misses it.
+        let _ = pieces.send(None).await;
+    }
 }
 
 /// Whether somebody took it.
-async fn send(pieces: &mpsc::Sender<Piece>, piece: Piece) -> bool {
+async fn send(pieces: &mpsc::Sender<Option<Piece>>, piece: Piece) -> bool {
     if let Err(error) = &piece {
         tracing::warn!(%error, "an answer over http was cut off");
     }
     if piece.as_ref().is_ok_and(Bytes::is_empty) {
         return true;
     }
-    matches!(tokio::time::timeout(TAKE_TIME, pieces.send(piece)).await, Ok(Ok(())))
+    matches!(tokio::time::timeout(TAKE_TIME, pieces.send(Some(piece))).await, Ok(Ok(())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_without_its_end_fails() {
+        let piece = || Some(Ok(Bytes::from_static(b"rows")));
+        for has_end in [true, false] {
+            let (pieces, taken) = mpsc::channel(PIECES_WAITING);
+            pieces.send(piece()).await.unwrap();
+            if has_end {
+                pieces.send(None).await.unwrap();
+            }
+            drop(pieces);
+            let told: Vec<Piece> = until_the_end(taken).collect().await;
+            assert!(told[0].is_ok());
+            assert_eq!((told.len() == 1, told.last().unwrap().is_ok()), (has_end, has_end));
+        }
+    }
 }

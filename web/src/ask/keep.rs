@@ -15,7 +15,7 @@ use serde_json::json;
 use thalweg_sql::parse::{self, EndpointWork, Statement};
 use thalweg_sql::session::Answer;
 
-use crate::collect;
+use super::own_pages_alone;
 use crate::fault::Fault;
 use crate::front::Front;
 
@@ -62,14 +62,13 @@ pub(crate) async fn forget(
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
     own_pages_alone(&headers)?;
-    carry_out(&front, &headers, &format!("DROP ENDPOINT {}", quoted(&path)), StatusCode::OK).await
-}
-
-fn own_pages_alone(headers: &HeaderMap) -> Result<(), Fault> {
-    match collect::is_own(headers) {
-        true => Ok(()),
-        false => Err(Fault::new(StatusCode::FORBIDDEN, "pages of other servers change nothing here")),
+    // Whoever may send may not stop all others from sending.
+    let known = front.database()?.endpoint(&format!("/api/{path}"))?;
+    if known.is_some_and(|endpoint| endpoint.collect().is_some()) {
+        return Err(Fault::method("POST, OPTIONS")
+            .hint("what takes events is dropped over Flight SQL, by DROP ENDPOINT"));
     }
+    carry_out(&front, &headers, &format!("DROP ENDPOINT {}", quoted(&path)), StatusCode::OK).await
 }
 
 fn quoted(path: &str) -> String {

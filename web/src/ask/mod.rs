@@ -25,7 +25,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use datafusion::common::ScalarValue;
 use datafusion::execution::SendableRecordBatchStream;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 use thalweg_sql::error::suggestion;
 use thalweg_sql::parse::{self, Statement};
@@ -34,6 +33,7 @@ use thalweg_sql::session::{Answer, Client, Database, Endpoint, Session};
 use crate::fault::Fault;
 use crate::front::Front;
 use crate::server::Route;
+use crate::{collect, whole};
 use body::Answered;
 use encode::Encoder;
 use feed::Asked;
@@ -127,6 +127,8 @@ pub(crate) async fn sql(
     body: Body,
 ) -> Result<Response, Fault> {
     let database = front.database()?;
+    // A browser sends text for any page, and the page is not told the answer; but it would run.
+    own_pages_alone(&headers)?;
     let question = question(&headers, body).await?;
     let format = match question.format.as_deref() {
         Some(name) => Format::of_path(&format!("sql.{name}"))?.1.unwrap_or(Format::Json),
@@ -170,16 +172,20 @@ async fn question(headers: &HeaderMap, body: Body) -> Result<Question, Fault> {
 }
 
 async fn text(body: Body) -> Result<Bytes, Fault> {
-    let bytes = Limited::new(body, QUESTION_BYTES_MAX).collect().await.map_err(|error| match error
-        .downcast_ref::<LengthLimitError>(
-    ) {
-        Some(_) => Fault::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the question is too long. bytes_max={QUESTION_BYTES_MAX}"),
-        ),
-        None => Fault::invalid(format!("the request broke off: {error}")),
-    })?;
-    Ok(bytes.to_bytes())
+    let too_long = || {
+        let reason = format!("the question is too long. bytes_max={QUESTION_BYTES_MAX}");
+        Fault::new(StatusCode::PAYLOAD_TOO_LARGE, reason)
+    };
+    whole::body(body, QUESTION_BYTES_MAX, too_long).await
+}
+
+fn own_pages_alone(headers: &HeaderMap) -> Result<(), Fault> {
+    match collect::is_own(headers) {
+        true => Ok(()),
+        false => {
+            Err(Fault::new(StatusCode::FORBIDDEN, "a page of another server asks and changes nothing here"))
+        }
+    }
 }
 
 fn client(headers: &HeaderMap) -> Client {

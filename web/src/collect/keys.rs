@@ -36,7 +36,9 @@ pub(super) fn sender(
 
 fn given(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let bearer = text(header::AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
+    let bearer = text(header::AUTHORIZATION.as_str())
+        .and_then(|value| value.split_once(' '))
+        .and_then(|(scheme, key)| scheme.eq_ignore_ascii_case("bearer").then_some(key));
     if let Some(key) = bearer.or_else(|| text(HEADER)) {
         return Some(key.trim().to_owned());
     }
@@ -65,6 +67,8 @@ mod tests {
             HeaderMap::from_iter([(header::HeaderName::from_static(name), value.parse().unwrap())])
         };
         assert_eq!(given(&headers("authorization", "Bearer a b"), None).unwrap(), "a b");
+        assert_eq!(given(&headers("authorization", "bearer a"), None).unwrap(), "a");
+        assert_eq!(given(&headers("authorization", "Basic a"), None), None);
         assert_eq!(given(&headers("x-api-key", "k"), Some("key=other")).unwrap(), "k");
         assert_eq!(given(&HeaderMap::new(), Some("a=1&key=k%20k")).unwrap(), "k k");
         assert_eq!(given(&HeaderMap::new(), None), None);

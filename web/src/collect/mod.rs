@@ -18,7 +18,6 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
 use thalweg_engine::collect::{Outgoing, Refused};
 use thalweg_sql::session::{Collect, Database, Endpoint};
@@ -26,6 +25,7 @@ use thalweg_sql::session::{Collect, Database, Endpoint};
 use crate::fault::Fault;
 use crate::front::Front;
 use crate::server::{Peer, Route};
+use crate::whole;
 pub(crate) use origin::is_own;
 pub(crate) use rate::Rates;
 
@@ -123,14 +123,9 @@ async fn taken(
 ) -> Result<Response, Fault> {
     let Sender { endpoint, collect, address, .. } = *sender;
     sender.enter(&front.rates)?;
-    let body =
-        Limited::new(body, collect.body_bytes_max).collect().await.map_err(|error| match error
-            .downcast_ref::<LengthLimitError>(
-        ) {
-            Some(_) => too_large("body", collect.body_bytes_max),
-            None => Fault::invalid(format!("the request broke off: {error}")),
-        })?;
-    let plain = events::decompressed(headers, body.to_bytes(), collect.expanded_bytes_max)?;
+    let most = collect.body_bytes_max;
+    let body = whole::body(body, most, || too_large("body", most)).await?;
+    let plain = events::decompressed(headers, body, collect.expanded_bytes_max)?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let events = events::split(&plain, kind)?;
     sender.owe(&front.rates, events.len().saturating_sub(1));

@@ -185,3 +185,29 @@ impl Drop for Producer {
         self.producer.purge(PurgeConfig::default().queue().inflight());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_comes_back_is_in_the_order_of_its_call() {
+        let (done, all_arrived) = oneshot::channel();
+        let delivery = Arc::new(Delivery {
+            left: AtomicUsize::new(3),
+            failed: Mutex::default(),
+            done: Mutex::new(Some(done)),
+        });
+        // The newest first, as a purge gives them back.
+        for place in [2, 0, 1] {
+            let record = Outgoing { key: None, value: vec![place as u8] };
+            delivery.failed("purged".into(), place, Some(record));
+            delivery.arrived(1);
+        }
+        let Ok(Sent::Kept { records, .. }) = (Underway { delivery, all_arrived }).end().await else {
+            panic!("all were kept")
+        };
+        let values: Vec<u8> = records.iter().map(|record| record.value[0]).collect();
+        assert_eq!(values, [0, 1, 2]);
+    }
+}
