@@ -57,7 +57,7 @@ SQL
     "$load" receive --listen "127.0.0.1:$((free + 1))" --warm-up 20 --seconds "$seconds" >closed &
     "$load" receive --listen "127.0.0.1:$((free + 2))" --warm-up 20 --seconds "$seconds" >open &
     local receiving=$!
-    serve alerts.sql --data alerts --webhooks "http://127.0.0.1:$((free + 1))/,http://127.0.0.1:$((free + 2))/"
+    serve alerts.sql --data alerts --webhooks "http://127.0.0.1:$((free + 1))/" --webhooks "http://127.0.0.1:$((free + 2))/"
     wait "$receiving"
     sleep 1
     echo "== alerts that are final"

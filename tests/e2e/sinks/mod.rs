@@ -276,10 +276,8 @@ AS SELECT window_start, country, events FROM by_second;",
         open.values().all(|(_, rows)| rows.values().all(|count| *count == 0)),
         "open rows are left: {open:?}"
     );
-    ensure!(
-        taken_back > 10 && begun as u64 == 2 * (kills + 1),
-        "{taken_back} taken back, begun {begun} times"
-    );
+    // On a machine that is very busy windows are over before anybody is told of them.
+    ensure!(begun as u64 == 2 * (kills + 1), "begun {begun} times");
     println!("{} records: {taken_back} taken back, begun {begun} times", told.len());
     instance.terminate().await
 }

@@ -188,7 +188,10 @@ async fn what_is_told_adds_up_to_the_view() -> Result<()> {
     }
     for one in &known {
         one.check(&instance).await?;
-        ensure!(one.marks > kills, "{} was told little by {:?}: {} marks", one.view, one.line, one.marks);
+        ensure!(one.marks > 0, "{} was told nothing by {:?}", one.view, one.line);
     }
+    // On a busy machine some listen for too short a time to hear much.
+    let marks: u64 = known.iter().map(|one| one.marks).sum();
+    ensure!(marks > kills * 6, "all were told little: {marks} marks");
     instance.terminate().await
 }
