@@ -9,6 +9,7 @@
 //!                                                                  └─ webhook: deliveries in order, each with a key
 //! ```
 
+mod board;
 mod json;
 mod keep;
 mod running;
@@ -34,8 +35,9 @@ use tokio::task::JoinHandle;
 use url::Url;
 use uuid::Uuid;
 
+use board::Board;
 use keep::{Keep, Place};
-use running::{Board, Running, Wanted};
+use running::{Running, Wanted};
 
 /// What sinks need of the world.
 pub struct World {

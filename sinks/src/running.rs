@@ -1,7 +1,7 @@
 //! One sink: it follows its view, sends what has closed, and waits for whoever does not take it.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,15 +9,14 @@ use thalweg_engine::ErrorKind;
 use thalweg_engine::checkpoint::Step;
 use thalweg_engine::ids::Epoch;
 use thalweg_engine::source::Transactions;
-use thalweg_sql::session::{
-    Changed, Database, DeadLetter, Follower, Into, Sink, SinkState, SinkStatus, Unit, Webhook,
-};
+use thalweg_sql::session::{Changed, Database, DeadLetter, Follower, Into, Sink, SinkState, Unit, Webhook};
 use thalweg_sql::{Error, Result};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::World;
+use crate::board::Board;
 use crate::json;
 use crate::keep::{Begun, Keep, Place};
 use crate::topic::{self, Topic};
@@ -47,43 +46,6 @@ pub struct Wanted {
     /// How often it was told to go on, and to send again what was refused.
     pub resumed: u64,
     pub resent: u64,
-}
-
-/// What others see of a sink.
-pub struct Board(Mutex<(SinkStatus, Vec<DeadLetter>)>);
-
-impl Board {
-    pub fn new(sink: &Sink, confirmed: Epoch, dead: Vec<DeadLetter>) -> Board {
-        let status = SinkStatus {
-            sink: sink.name.clone(),
-            view: sink.view(),
-            into: sink.into_text(),
-            target: sink.target(),
-            state: SinkState::Starting,
-            confirmed,
-            epoch: confirmed,
-            rows: 0,
-            deliveries: 0,
-            retries: 0,
-            dead_letters: 0,
-            last_error: None,
-            last_error_at: None,
-        };
-        Board(Mutex::new((status, dead)))
-    }
-
-    pub fn status(&self) -> SinkStatus {
-        let board = self.lock();
-        SinkStatus { dead_letters: board.1.len() as u64, ..board.0.clone() }
-    }
-
-    pub fn dead_letters(&self) -> Vec<DeadLetter> {
-        self.lock().1.clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, (SinkStatus, Vec<DeadLetter>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 pub struct Running {

@@ -8,6 +8,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+/// A client that takes nothing of what is there for it is left after this long.
+pub(crate) const TAKE_TIME: Duration = Duration::from_secs(30);
+
 pub(crate) struct Patient<S> {
     stream: S,
     /// How long the other side may take nothing of what is there.

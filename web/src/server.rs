@@ -18,15 +18,12 @@ use tower_service::Service;
 
 use crate::fault::Fault;
 use crate::front::Front;
-use crate::patient::Patient;
+use crate::patient::{Patient, TAKE_TIME};
 use crate::proxies::{self, Network};
 use crate::{ask, collect, health, metrics, page};
 
 /// After a failed accept: out of file handles, most likely, and some will be free again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// A client that takes nothing of what is there for it is left after this long.
-const TAKE_TIME: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
 pub struct Limits {

@@ -14,6 +14,19 @@ const STEP: i64 = 1000;
 /// What comes first is of long ago.
 const BETWEEN_MAX: i64 = 10_000_000;
 
+/// What is looked at, and for how long.
+#[derive(clap::Args)]
+pub struct Span {
+    #[arg(long, default_value_t = 30)]
+    pub seconds: u64,
+    /// Not counted
+    #[arg(long, default_value_t = 5)]
+    pub warm_up: u64,
+    /// How far the watermark stays behind, in seconds
+    #[arg(long, default_value_t = 5)]
+    pub delay: u64,
+}
+
 #[derive(Default)]
 pub struct Ages {
     /// Of events, by rows that may still change.

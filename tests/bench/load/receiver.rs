@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::ages::Ages;
+use crate::ages::{Ages, Span};
 
 const TAKEN: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
@@ -18,14 +18,8 @@ pub struct Receive {
     /// Where it listens
     #[arg(long, default_value = "127.0.0.1:9999")]
     listen: String,
-    #[arg(long, default_value_t = 30)]
-    seconds: u64,
-    /// Not counted
-    #[arg(long, default_value_t = 5)]
-    warm_up: u64,
-    /// How far the watermark stays behind, in seconds
-    #[arg(long, default_value_t = 5)]
-    delay: u64,
+    #[command(flatten)]
+    span: Span,
 }
 
 #[derive(Default)]
@@ -38,7 +32,7 @@ struct Seen {
 pub async fn run(receive: Receive) -> Result<()> {
     let listener = TcpListener::bind(&receive.listen).await?;
     let seen = Arc::new(Mutex::new(Seen::default()));
-    let delay = receive.delay as i64 * 1_000_000;
+    let delay = receive.span.delay as i64 * 1_000_000;
     let all = Arc::clone(&seen);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -50,11 +44,11 @@ pub async fn run(receive: Receive) -> Result<()> {
             });
         }
     });
-    tokio::time::sleep(Duration::from_secs(receive.warm_up)).await;
+    tokio::time::sleep(Duration::from_secs(receive.span.warm_up)).await;
     *seen.lock().expect("nothing panics with the lock held") = Seen::default();
-    tokio::time::sleep(Duration::from_secs(receive.seconds)).await;
+    tokio::time::sleep(Duration::from_secs(receive.span.seconds)).await;
     let seen = seen.lock().expect("nothing panics with the lock held");
-    println!("{} deliveries of {} rows in {} s", seen.deliveries, seen.rows, receive.seconds);
+    println!("{} deliveries of {} rows in {} s", seen.deliveries, seen.rows, receive.span.seconds);
     seen.ages.tell();
     Ok(())
 }

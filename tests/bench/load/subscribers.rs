@@ -14,7 +14,7 @@ use futures::TryStreamExt;
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::ages::Ages;
+use crate::ages::{Ages, Span};
 
 /// A server takes so many calls on one connection, and some more.
 const CALLS: u32 = 50;
@@ -31,14 +31,8 @@ pub struct Subscribe {
     sql: String,
     #[arg(long, default_value_t = 1)]
     subscribers: u32,
-    #[arg(long, default_value_t = 30)]
-    seconds: u64,
-    /// Not counted
-    #[arg(long, default_value_t = 5)]
-    warm_up: u64,
-    /// How far the watermark stays behind, in seconds
-    #[arg(long, default_value_t = 5)]
-    delay: u64,
+    #[command(flatten)]
+    span: Span,
 }
 
 #[derive(Default)]
@@ -51,8 +45,8 @@ struct Seen {
 }
 
 pub async fn run(subscribe: Subscribe) -> Result<()> {
-    let counted = Instant::now() + Duration::from_secs(subscribe.warm_up);
-    let end = counted + Duration::from_secs(subscribe.seconds);
+    let counted = Instant::now() + Duration::from_secs(subscribe.span.warm_up);
+    let end = counted + Duration::from_secs(subscribe.span.seconds);
     let mut subscribers = vec![];
     let mut client = None;
     for number in 0..subscribe.subscribers {
@@ -60,7 +54,7 @@ pub async fn run(subscribe: Subscribe) -> Result<()> {
             client = Some(connect(&subscribe.connect).await?);
         }
         let client = client.clone().context("there is a connection")?;
-        let (sql, delay) = (subscribe.sql.clone(), subscribe.delay as i64 * 1_000_000);
+        let (sql, delay) = (subscribe.sql.clone(), subscribe.span.delay as i64 * 1_000_000);
         let reads = number % (subscribe.subscribers / READERS).max(1) == 0;
         subscribers.push(tokio::spawn(async move {
             let mut seen = Seen::default();
@@ -87,7 +81,7 @@ pub async fn run(subscribe: Subscribe) -> Result<()> {
         ended += u32::from(seen.ended.is_some());
         all.ended = all.ended.or(seen.ended);
     }
-    let per_second = |count: u64| count as f64 / subscribe.seconds as f64;
+    let per_second = |count: u64| count as f64 / subscribe.span.seconds as f64;
     println!(
         "{} subscribers: {:.0} messages/s together, {:.0} rows/s and {:.0} marks/s to those who read, {ended} ended before{}",
         subscribe.subscribers,

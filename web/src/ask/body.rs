@@ -4,8 +4,6 @@
 //! A client that takes nothing for a while is left, so that its query does not keep a place from others. An answer that
 //! fails midway is cut off: its client sees that the last chunk never came.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use datafusion::error::DataFusionError;
@@ -15,11 +13,10 @@ use tokio::sync::mpsc;
 
 use super::encode::Encoder;
 use crate::fault::Fault;
+use crate::patient::TAKE_TIME;
 
 /// What is larger is sent as it comes.
 const WHOLE_BYTES_MAX: usize = 1 << 20;
-/// A client that has not taken the next piece for so long has gone.
-const TAKE_TIME: Duration = Duration::from_secs(30);
 const PIECES_WAITING: usize = 4;
 
 pub(crate) enum Answered {

@@ -17,7 +17,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -41,11 +40,10 @@ use super::watch::{WATCHED_MAX, fault_json, json, watcher};
 use crate::collect;
 use crate::fault::Fault;
 use crate::front::Front;
+use crate::patient::TAKE_TIME;
 
 /// Of one message from a client.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
-/// A client that has not taken the next message for so long has gone.
-const TAKE_TIME: Duration = Duration::from_secs(30);
 /// Beats without a word from the other end.
 const SILENT_BEATS_MAX: u32 = 6;
 const WAITING: usize = 8;
