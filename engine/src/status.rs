@@ -71,12 +71,12 @@ pub struct CompactionStatus {
 
 #[derive(Debug, Clone)]
 pub struct MemoryStatus {
-    /// `queues`, `waiting`, `open`, `closing`, `encoding`, `tails` or `tables`
+    /// `queues`, `waiting`, `open`, `closing`, `encoding`, `tails` or `tables`; and what lies on disk, `spilled`
     pub purpose: &'static str,
     pub bytes: u64,
     /// The most that it has been since the engine started.
     pub bytes_most: u64,
-    /// For all purposes together.
+    /// For all purposes together; of `spilled` its own.
     pub budget: u64,
 }
 
@@ -194,7 +194,10 @@ pub struct ViewStatus {
     pub stream: String,
     pub failure: Option<Failure>,
     pub open_windows: u64,
+    /// In memory.
     pub state_bytes: u64,
+    /// On disk.
+    pub spilled_bytes: u64,
     pub state_rows: u64,
     pub tail_rows: u64,
     pub history_files: u64,

@@ -130,7 +130,7 @@ async fn many_windows_close_in_little_memory() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_the_memory_of_all_the_view_that_needs_most_fails() -> Result<()> {
     const RECORDS: u64 = 1_500_000;
-    let place = place(&records(RECORDS, |_| 0, |number| number), &["--memory", "64MiB"])?;
+    let place = place(&records(RECORDS, |_| 0, |number| number), &["--memory", "64MiB", "--spill-max", "0"])?;
     let others = "CREATE MATERIALIZED VIEW by_price AS SELECT window_start, price, count(*) AS events
                   FROM TUMBLE(clicks, ts, INTERVAL '1 minute') GROUP BY window_start, price;
                   CREATE MATERIALIZED VIEW by_initials AS
@@ -154,5 +154,45 @@ async fn beyond_the_memory_of_all_the_view_that_needs_most_fails() -> Result<()>
     println!("{}; held {held:?}; a peak of {} MiB", user[2], peak >> 20);
     // What the process takes beside what ingest holds.
     ensure!(peak < (64 + 240) << 20, "a peak of {} MiB", peak >> 20);
+    instance.terminate().await
+}
+
+/// A window of three times as many rows as there is memory for: it is read while it is open, survives a kill, and closes whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_memory_has_no_room_for_lies_on_disk() -> Result<()> {
+    const RECORDS: u64 = 3_000_000;
+    const HALF: u64 = RECORDS / 2;
+    let place = place(&records(RECORDS, |_| 0, |number| number), &["--memory", "64MiB", "--epoch", "200ms"])?;
+    let instance = place.launch.start(&["--read-until", &HALF.to_string()]).await?;
+    let spilled = "SELECT spilled_bytes FROM system.views";
+    let read = "SELECT sum(records) FROM system.streams";
+    let half = instance.until(read, WITHIN, |records| records >= HALF as i64).await?;
+    instance.until(spilled, WITHIN, |bytes| bytes > 32 << 20).await?;
+    let live = "SELECT count(*), count(DISTINCT user), sum(events) FROM live.by_user";
+    let rows = instance.query(live).await?;
+    ensure!(rows == [vec![half.to_string(); 3]], "{rows:?} of {half}");
+    instance.kill().await?;
+
+    let instance = place.launch.start(&["--read-until", "1"]).await?;
+    let bytes = instance.number(spilled).await?;
+    ensure!(bytes > 16 << 20, "after the kill {bytes} bytes are on disk");
+    instance.kill().await?;
+
+    let instance = place.launch.start(&["--roll", "1s"]).await?;
+    let events = "SELECT coalesce(sum(events), 0) FROM history.by_user";
+    instance.until(events, 3 * WITHIN, |events| events == RECORDS as i64).await?;
+    let sums = "SELECT count(*), count(DISTINCT user), sum(price) FROM history.by_user";
+    let rows = instance.query(sums).await?;
+    let price = RECORDS / 100 * (0..100).sum::<u64>();
+    let expected = [RECORDS, RECORDS, price].map(|number| number.to_string());
+    ensure!(rows == [expected.to_vec()], "{rows:?}");
+    instance.until(spilled, WITHIN, |bytes| bytes == 0).await?;
+    let held = instance.query("SELECT purpose, bytes_most FROM system.memory").await?;
+    // What is mapped counts as resident for as long as the system has room for it.
+    println!("held {held:?}; a peak of {} MiB", instance.peak_memory_bytes()? >> 20);
+    let open = instance.number("SELECT bytes_most FROM system.memory WHERE purpose = 'open'").await?;
+    ensure!(open < 48 << 20, "{} MiB were open in memory", open >> 20);
+    let names = std::fs::read_dir(std::path::Path::new(&place.launch.data).join("spill"))?.count();
+    ensure!(names == 0, "{names} files have names");
     instance.terminate().await
 }

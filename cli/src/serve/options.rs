@@ -20,8 +20,10 @@ use crate::reader;
 
 /// With less the shares of what passes through would hold up the reading.
 const MEMORY_LEAST: usize = 64 << 20;
-/// Below the data: what waits for Kafka.
+/// Below the data: what waits for Kafka,
 const SPOOL: &str = "spool";
+/// and what memory has no room for.
+const SPILL: &str = "spill";
 /// The stacks of its threads, and what planning takes.
 const READER_MEMORY_LEAST: usize = 256 << 20;
 
@@ -88,6 +90,15 @@ pub struct Common {
     #[arg(long, value_name = "SIZE", value_parser = values::bytes)]
     memory: Option<usize>,
 
+    /// Where what views have open lies that memory has no room for: a fast disk of this machine [default: the folder "spill"
+    /// below --data, where that is a folder; else /var/tmp]
+    #[arg(long, value_name = "DIR")]
+    spill: Option<PathBuf>,
+
+    /// How much may lie there; with 0 nothing does, and a view that memory has no room for fails
+    #[arg(long, value_name = "SIZE", default_value = "64GiB", value_parser = nothing_or_bytes)]
+    spill_max: usize,
+
     /// Workers for each stream [default: one for each core]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -135,6 +146,10 @@ pub struct Common {
     #[arg(long, hide = true, value_name = "N")]
     drop_batch: Option<u64>,
 
+    /// For tests: what views have open beyond so much lies on disk
+    #[arg(long, hide = true, value_name = "SIZE", value_parser = nothing_or_bytes)]
+    spill_above: Option<usize>,
+
     /// For tests: rows of a micro-batch, at most
     #[arg(long, hide = true, value_name = "N", default_value_t = Settings::default().batch_rows)]
     batch_rows: usize,
@@ -177,6 +192,7 @@ impl Common {
             roll_bytes: self.roll_size,
             state_bytes_max: self.state_max,
             memory_bytes,
+            spill_bytes_max: self.spill_max,
             workers: self.workers(),
             batch_rows: self.batch_rows.max(1),
             linger: self.linger,
@@ -185,6 +201,7 @@ impl Common {
             compact_files: self.compact_files.max(2),
             vacuum: self.vacuum,
             manifests_kept: self.keep_manifests.max(1),
+            spill_above: self.spill_above,
             drop_batch: self.drop_batch,
             read_until: self.read_until.map(Offset),
             secrets: Secrets::new(variables(), Some(self.secrets.clone())),
@@ -219,12 +236,22 @@ impl Common {
         Some(Spools { folder, bytes_max: self.spool_max as u64 })
     }
 
+    /// Likewise. `/tmp` is memory on many machines.
+    pub fn spill(&self, data: Option<&Path>) -> Option<PathBuf> {
+        let folder = || data.map_or_else(|| PathBuf::from("/var/tmp"), |data| data.join(SPILL));
+        (self.spill_max > 0).then(|| self.spill.clone().unwrap_or_else(folder))
+    }
+
     pub fn failpoints(&self) -> Result<Failpoints> {
         let Some(text) = &self.failpoint else { return Ok(Failpoints::default()) };
         let (step, hit) = text.split_once(':').ok_or_else(|| anyhow!("--failpoint is STEP:N"))?;
         let step: Step = step.parse().map_err(|error: String| anyhow!(error))?;
         Ok(Failpoints::abort_at(step, hit.parse()?))
     }
+}
+
+fn nothing_or_bytes(text: &str) -> Result<usize, String> {
+    if text == "0" { Ok(0) } else { values::bytes(text) }
 }
 
 fn folder(script: &Path) -> PathBuf {

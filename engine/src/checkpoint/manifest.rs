@@ -19,7 +19,8 @@ use crate::view::left::Left;
 /// 2: rows that failed are counted, and a view or a stream may have failed. 3: a view may read several inputs, a watermark
 /// may have been set back, and statements are kept that are not run. 4: tables that are looked up. 5: a hash of the whole.
 /// 6: what has changed, a catalog beside it, and sections of files. 7: which topic offsets are of.
-pub const FORMAT: u32 = 7;
+/// 8: runs of several sections.
+pub const FORMAT: u32 = 8;
 
 /// Those that are read.
 pub const FORMATS: RangeInclusive<u32> = 1..=FORMAT;
@@ -237,7 +238,7 @@ pub enum TableKind {
 
 impl TableState {
     pub fn state_files(&self) -> impl Iterator<Item = &StateFile> {
-        self.runs.iter().map(|run| &run.file).chain(&self.tail)
+        self.runs.iter().flat_map(RunFile::sections).chain(&self.tail)
     }
 
     /// INV-C11; looked at before a manifest is written, too.
@@ -288,13 +289,28 @@ fn is_zero(offset: &u64) -> bool {
     *offset == 0
 }
 
-/// A sorted run of state: batches per pane and cut, in one Arrow IPC file.
+/// A run of state: parts that were made at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunFile {
     /// 0 for an epoch's own batches; each merge of runs makes one of the next level.
     pub level: u32,
     pub file: StateFile,
+    /// A large one has several sections. Since format 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<StateFile>,
+}
+
+impl RunFile {
+    /// Of so many sections; none of none.
+    pub fn of(level: u32, sections: impl IntoIterator<Item = StateFile>) -> Option<RunFile> {
+        let mut sections = sections.into_iter();
+        Some(RunFile { level, file: sections.next()?, more: sections.collect() })
+    }
+
+    pub fn sections(&self) -> impl Iterator<Item = &StateFile> {
+        std::iter::once(&self.file).chain(&self.more)
+    }
 }
 
 /// What Delta is known to hold, and what it still has to be told.

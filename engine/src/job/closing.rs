@@ -15,6 +15,7 @@ use crate::job::coordinator::{Coordinator, micros};
 use crate::job::epoch::{Closed, Roll, TableEpoch, Whole};
 use crate::job::fed::Fed;
 use crate::job::refused::{RefusedRows, RefusedTable};
+use crate::job::runs::Places;
 use crate::job::shared::{Table, Tables};
 use crate::memory::Purpose;
 use crate::spec::{Input, Leg, Unit, ViewShape, ViewSpec};
@@ -53,6 +54,7 @@ pub(super) struct Closing {
     pub wall: Micros,
     pub file: Arc<EpochFile>,
     pub emptied: Arc<BTreeSet<String>>,
+    pub spilled: Arc<Places>,
     pub roll: Roll,
 }
 
@@ -171,6 +173,7 @@ impl Coordinator {
             names: FileNames::new(whole.spec.id, closing.epoch, self.nonce),
             file: Arc::clone(&closing.file),
             emptied: Arc::clone(&closing.emptied),
+            spilled: Arc::clone(&closing.spilled),
             epoch: closing.epoch,
             wall: closing.wall,
             roll: closing.roll,
@@ -199,7 +202,11 @@ impl Table {
             let written = self.written.iter().flat_map(|written| written.state_files());
             !closing.emptied.is_empty() && written.into_iter().any(|it| closing.emptied.contains(&it.path))
         };
-        nothing_comes && nothing_leaves && nothing_is_due && self.is_as_written() && !emptied()
+        let spills = || {
+            let sections = || self.panes.runs().iter().flat_map(|run| &run.sections);
+            !closing.spilled.is_empty() && sections().any(|it| closing.spilled.contains(&it.place()))
+        };
+        nothing_comes && nothing_leaves && nothing_is_due && self.is_as_written() && !emptied() && !spills()
     }
 
     fn is_as_written(&self) -> bool {

@@ -204,6 +204,7 @@ impl Coordinator {
             wall,
             file: Arc::new(EpochFile::new(self.root.clone(), ending, self.nonce)),
             emptied: Arc::new(self.log.to_empty()),
+            spilled: Arc::new(self.shared.lock().to_spill(self.shared.memory())),
             roll: self.roll(stop),
         };
         let closed = self.close_tables(&closing, &frontiers).await?;

@@ -21,6 +21,7 @@ use crate::job::ever::Told;
 use crate::job::fed::{Fed, Taken};
 use crate::job::ledger::ViewTerms;
 use crate::job::refused::{RefusedRow, RefusedTable};
+use crate::job::runs::Places;
 use crate::job::shared::{Table, Tail};
 use crate::memory::{Hold, Memory, Purpose};
 use crate::sink::{ClosedRows, encode_parts, first_dates, in_order_of_time, put_parts};
@@ -28,7 +29,7 @@ use crate::spec::{Cut, Unit, Upper, ViewShape, ViewSpec};
 use crate::status::{Failure, LedgerRow};
 use crate::view::compact::compacted;
 use crate::view::left::Left;
-use crate::view::panes::{Panes, Run, due_merge};
+use crate::view::panes::{Above, Panes, Run};
 use crate::view::part::Part;
 use crate::view::pieces::in_order;
 use crate::view::session;
@@ -91,7 +92,7 @@ impl Whole {
     /// closed rows that are sorted and encoded.
     pub fn needs(&self, roll: &Roll, now: Micros, piece: usize) -> usize {
         let encoding = if roll.is_due(&self.tail, now) { 3 * self.tail.bytes().min(2 * piece) } else { 0 };
-        4 * self.panes.bytes().min(piece) + encoding
+        4 * self.panes.weight().min(piece) + encoding
     }
 }
 
@@ -129,6 +130,8 @@ pub struct TableEpoch {
     pub file: Arc<EpochFile>,
     /// Files that had better be without what little they hold.
     pub emptied: Arc<BTreeSet<String>>,
+    /// What had better lie on disk of what is open.
+    pub spilled: Arc<Places>,
     pub epoch: Epoch,
     pub wall: Micros,
     pub roll: Roll,
@@ -194,7 +197,8 @@ impl TableEpoch {
                     Unit::Window(_) => {
                         if let Some(through) = closed_through {
                             let room = self.room.clone();
-                            let mut closing = panes.closing(cuts, &fresh, through, &room).await?;
+                            let mut closing =
+                                panes.closing(Above { cuts, upper }, &fresh, through, &room).await?;
                             while let Some(stretch) = closing.next().await? {
                                 rows.extend(self.finish(cuts, upper, &stretch).await?);
                                 self.put_much(&spec, &mut rows, &mut left, through).await?;
@@ -254,56 +258,6 @@ impl TableEpoch {
         let rows = compacted(concat_batches(first.schema_ref(), &rows)?)?;
         self.made.add(rows.get_array_memory_size());
         Ok(Some(rows))
-    }
-
-    /// The runs after this epoch, and the bytes written for them: the epoch's parts as a run of level 0, runs without
-    /// an open pane gone, runs of one level merged when they are many.
-    async fn runs(
-        &mut self,
-        panes: &Panes,
-        spec: &ViewSpec,
-        fresh: &[Part],
-        closed_through: Option<Micros>,
-    ) -> Result<(Vec<Arc<Run>>, u64)> {
-        let mut written = 0;
-        let mut runs: Vec<Arc<Run>> = vec![];
-        for run in panes.runs() {
-            let Some(mut run) = panes.staying_run(run, closed_through)? else { continue };
-            if self.emptied.contains(&run.file.path) {
-                run = Arc::new(self.write_run(run.level, run.parts.clone()).await?);
-                written += run.file.bytes;
-            }
-            runs.push(run);
-        }
-        let staying = panes.staying(fresh, closed_through)?;
-        if !staying.is_empty() {
-            let run = self.write_run(0, staying).await?;
-            written += run.file.bytes;
-            runs.push(Arc::new(run));
-        }
-        while let Some((range, level)) = due_merge(&runs) {
-            let ViewShape::Units { cuts, unit, .. } = &spec.shape else { break };
-            if unit.session().is_some() && !session::are_worth_merging(cuts, &runs[range.clone()])? {
-                break;
-            }
-            let merging: Vec<Part> =
-                runs[range.clone()].iter().flat_map(|run| run.parts.iter().cloned()).collect();
-            let run = self.merged_run(level, reduce(cuts, *unit, &merging, &self.room).await?).await?;
-            written += run.file.bytes;
-            runs.splice(range, [Arc::new(run)]);
-        }
-        Ok((runs, written))
-    }
-
-    async fn write_run(&mut self, level: u32, parts: Vec<Part>) -> Result<Run> {
-        let _encoding = self.memory.hold(Purpose::Encoding, bytes_of(&parts));
-        let file = self.file.add(&parts).await?;
-        Ok(Run { level, file, parts })
-    }
-
-    pub(super) async fn merged_run(&mut self, level: u32, parts: Vec<Part>) -> Result<Run> {
-        self.made.add(bytes_of(&parts));
-        self.write_run(level, parts).await
     }
 
     /// Adds closed rows to the tail, or turns the tail into Parquet when it is due.
@@ -373,8 +327,7 @@ impl TableEpoch {
 
     async fn write_tail(&mut self, rows: Vec<ClosedRows>) -> Result<StateFile> {
         let parts: Vec<Part> = rows.into_iter().map(tail_part).collect();
-        let _encoding = self.memory.hold(Purpose::Encoding, bytes_of(&parts));
-        self.file.add(&parts).await
+        self.write(&parts).await
     }
 }
 
@@ -461,11 +414,11 @@ impl Closed {
                 failed: self.failed,
             },
         };
-        let run = |run: &Arc<Run>| RunFile { level: run.level, file: run.file.clone() };
+        let run = |run: &Arc<Run>| RunFile::of(run.level, run.sections.iter().map(|it| it.file.clone()));
         // A new start is a new attempt.
         let (runs, failure) = match &self.waits {
             Some(runs) => (runs.clone(), None),
-            None => (self.runs.iter().map(run).collect(), self.failure.clone()),
+            None => (self.runs.iter().filter_map(run).collect(), self.failure.clone()),
         };
         let files: Vec<StateFile> = self.tail.files.clone();
         TableState {

@@ -56,7 +56,7 @@ impl TableEpoch {
         if !told.is_due(spec, self.wall, leaving) || !(leaving || delta.pending.is_empty()) {
             return Ok(told);
         }
-        let parts = session::of_ever(*unit, cuts, runs.iter().flat_map(|run| &run.parts).collect())?;
+        let parts = session::of_ever(*unit, cuts, runs.iter().flat_map(|run| run.parts()).collect())?;
         let rows = match self.finish(cuts, upper, &Stretch { parts, within: None }).await {
             // As a reader would, who may read again when it is another number that is divided by.
             Err(error) if !error.is_of_store() => {

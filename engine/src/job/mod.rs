@@ -29,6 +29,7 @@ mod report;
 mod resume;
 mod retry;
 mod running_leg;
+mod runs;
 mod scout;
 mod shared;
 mod stream;
@@ -40,6 +41,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,6 +82,10 @@ pub struct Settings {
     pub state_bytes_max: usize,
     /// The most that ingest may hold in memory (docs/decisions/one-budget.md).
     pub memory_bytes: usize,
+    /// Where what views have open lies that memory has no room for.
+    pub spill: Option<PathBuf>,
+    /// How much of it may.
+    pub spill_bytes_max: usize,
     /// Parts that wait for their manifest, over all views, before the workers pause. With less room for a state, or less
     /// memory, a share of that: parts that wait are part of it.
     pub filed_bytes_max: usize,
@@ -105,6 +111,8 @@ pub struct Settings {
     pub files_roots: FilesRoots,
     /// The logs that records are brought into without Kafka.
     pub logs: Logs,
+    /// A hook for tests: what views have open beyond so much lies on disk, whatever share of the memory they have.
+    pub spill_above: Option<usize>,
     /// A hook for tests: each worker loses what its n-th run of the lower halves made, which the ledger must find.
     pub drop_batch: Option<u64>,
     /// A hook for tests: partitions are read to about this offset, and then no more, so that a crash comes in the middle.
@@ -121,6 +129,8 @@ impl Default for Settings {
             roll_bytes: 128 << 20,
             state_bytes_max: 1 << 30,
             memory_bytes: 4 << 30,
+            spill: None,
+            spill_bytes_max: 64 << 30,
             filed_bytes_max: 256 << 20,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             batch_rows: 16 << 10,
@@ -133,6 +143,7 @@ impl Default for Settings {
             secrets: Secrets::default(),
             files_roots: FilesRoots::default(),
             logs: Logs::default(),
+            spill_above: None,
             drop_batch: None,
             read_until: None,
             fast_decoding: true,

@@ -72,6 +72,7 @@ fn view_status(tables: &Tables, table: &Table) -> ViewStatus {
         failure: table.failure.clone(),
         open_windows: table.panes.open_windows() as u64,
         state_bytes: table.panes.bytes() as u64,
+        spilled_bytes: table.panes.mapped_bytes() as u64,
         state_rows: table.panes.rows() as u64,
         tail_rows: table.tail.row_count() as u64,
         history_files: table.history.files.len() as u64,

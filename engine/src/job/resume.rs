@@ -15,8 +15,9 @@ use crate::job::lake::Lake;
 use crate::job::refused::RefusedTable;
 use crate::job::shared::{Shared, Stream};
 use crate::job::stream::{Starts, StreamJob, reached};
-use crate::job::{Engine, Opened, Replanned, tables, watermark};
-use crate::memory::Memory;
+use crate::job::tables::{self, Restoring};
+use crate::job::{Engine, Opened, Replanned, watermark};
+use crate::memory::{Memory, Spill};
 use crate::source::{Assignment, FilesRoots};
 use crate::spec::{LookupSpec, SourceSpec, StreamSpec, ViewSpec};
 use crate::{Error, Result};
@@ -35,7 +36,12 @@ impl Opened {
         let (commands, commands_rx) = mpsc::channel(64);
         let (reporter, reports) = mpsc::channel(1024);
         let (scout, sightings) = mpsc::channel(64);
-        let shared = Arc::new(Shared::new(Memory::new(self.settings.memory_bytes)));
+        let settings = &self.settings;
+        let spill =
+            settings.spill.as_deref().map(|folder| Spill::into_folder(folder, settings.spill_bytes_max));
+        let spill = spill.unwrap_or_default().above(settings.spill_above);
+        let memory = Memory::with(settings.memory_bytes, spill);
+        let shared = Arc::new(Shared::new(memory));
         shared.hold(self.settings.hold);
         let epoch = self.manifest.epoch.next();
         let unplanned = streams.iter().filter(|spec| matches!(spec.source, SourceSpec::Unplanned(_)));
@@ -104,7 +110,8 @@ impl Opened {
             match (state, spec.and_then(bound)) {
                 (Some(state), spec) => {
                     let waits = self.manifest.reads_only(state, unplanned);
-                    tables::restored(&self.root, files, spec, state, waits, self.clock.wall()).await
+                    let restoring = Restoring { root: &self.root, files, memory: shared.memory() };
+                    tables::restored(&restoring, spec, state, waits, self.clock.wall()).await
                 }
                 (None, Ok(spec)) => tables::created(&self.root, &Arc::new(spec), self.manifest.epoch).await,
                 (None, Err(reason)) => Err(Error::Internal(format!("a view is unknown. {reason}"))),
@@ -119,6 +126,7 @@ impl Opened {
         let mut tables = shared.lock();
         tables.kept.extend(kept);
         tables.epoch = self.manifest.epoch;
+        tables.weigh();
         tables.interventions = self.manifest.interventions.iter().cloned().collect();
         Ok(())
     }

@@ -13,10 +13,13 @@ use crate::ids::{Epoch, Micros};
 use crate::job::epoch::{for_readers, tail_rows};
 use crate::job::ever::Told;
 use crate::job::shared::{Table, Tail};
+use crate::memory::{Memory, Purpose};
 use crate::sink::{ClosedRows, DeltaSink, HistoryFile, HistoryFiles, instants};
-use crate::spec::{Input, Leg, Unit, ViewShape, ViewSpec};
+use crate::spec::{Cut, Input, Leg, Unit, ViewShape, ViewSpec};
 use crate::view::left::Left;
-use crate::view::panes::{Panes, Run};
+use crate::view::panes::{Panes, Run, Section};
+use crate::view::part::Part;
+use crate::view::pieces::Share;
 use crate::view::{LeafExec, reads};
 use crate::{Error, Result};
 
@@ -54,12 +57,18 @@ pub async fn created(root: &DataRoot, spec: &Arc<ViewSpec>, ending: Epoch) -> Re
     })
 }
 
+/// What tables are read back with.
+pub struct Restoring<'a> {
+    pub root: &'a DataRoot,
+    pub files: &'a StateFiles,
+    pub memory: &'a Arc<Memory>,
+}
+
 /// A table as its manifest left it. What its view can't read any more, or can't be planned any more, is no reason not to
 /// start: then the view has failed, and what it had closed is served. If it `waits`, nothing that it reads goes on before it
 /// can be planned again, and what it has open is kept for then.
 pub async fn restored(
-    root: &DataRoot,
-    files: &StateFiles,
+    Restoring { root, files, memory }: &Restoring<'_>,
     planned: Result<ViewSpec, String>,
     state: &Arc<TableState>,
     waits: bool,
@@ -84,7 +93,7 @@ pub async fn restored(
     let mut panes = Panes::new(&spec, born_after);
     panes.left = left.unwrap_or_else(|| Left::through(closed_through, spec.shape.window()));
     if reasons.is_empty() && state.failure.is_none() {
-        let runs = restored_runs(files, &spec, state, &panes, closed_through).await;
+        let runs = restored_runs(files, memory, &spec, state, &panes, closed_through).await;
         let runs = passing(runs, &mut reasons)?.unwrap_or_default();
         panes.restore(runs, closed_through);
     } else {
@@ -137,6 +146,7 @@ fn passing<T>(outcome: Result<T>, reasons: &mut Vec<String>) -> Result<Option<T>
 
 async fn restored_runs(
     files: &StateFiles,
+    memory: &Memory,
     spec: &ViewSpec,
     state: &TableState,
     panes: &Panes,
@@ -148,11 +158,30 @@ async fn restored_runs(
     }
     let mut runs = vec![];
     for run in &state.runs {
-        let parts = files.read(&run.file).await?;
-        let parts = panes.staying(&parts, closed_through)?;
-        runs.push(Run { level: run.level, file: run.file.clone(), parts });
+        let mut sections = vec![];
+        for file in run.sections() {
+            let parts = panes.staying(&files.read(file).await?, closed_through)?;
+            let is_shared = !run.more.is_empty();
+            let placed = |part: Part| placed(part, spec.shape.cuts(), is_shared, memory);
+            let parts = parts.into_iter().map(placed).collect::<Result<_>>()?;
+            sections.push(Arc::new(Section { file: file.clone(), parts }));
+        }
+        runs.push(Run { level: run.level, sections });
     }
     Ok(runs)
+}
+
+/// A part that was read back, where there is room for it.
+fn placed(part: Part, cuts: &[Cut], is_shared: bool, memory: &Memory) -> Result<Part> {
+    let share = match cuts.get(part.cut as usize) {
+        Some(cut) if is_shared => Share::of_rows(cut, &part.batch)?,
+        _ => Share::ALL,
+    };
+    let part = part.of_share(share);
+    let spills = part.bytes() >= memory.spill().least() && memory.open_too_much(part.bytes()) > 0;
+    let part = if spills { part.spilled(memory.spill()) } else { part };
+    memory.add(Purpose::Open, part.bytes());
+    Ok(part)
 }
 
 async fn read_tail(files: &StateFiles, state: &TableState) -> Result<Vec<ClosedRows>> {

@@ -11,7 +11,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::content::Content;
 use super::exec::LookupExec;
 use crate::Result;
-use crate::spec::{Upper, ViewShape, ViewSpec};
+use crate::spec::{ViewShape, ViewSpec};
 
 /// What tables hold, by name.
 #[derive(Debug, Clone, Default)]
@@ -35,7 +35,7 @@ impl Contents {
                 for lower in cuts.iter_mut().flat_map(|cut| &mut cut.lowers) {
                     lower.plan = self.of_plan(&lower.plan)?;
                 }
-                *upper = Upper { plan: self.of_plan(&upper.plan)?, logical: upper.logical.clone() };
+                upper.plan = self.of_plan(&upper.plan)?;
             }
         }
         Ok(shape)

@@ -6,6 +6,7 @@
 mod lane;
 mod pool;
 mod shares;
+mod spill;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +16,7 @@ use crate::status::MemoryStatus;
 pub use lane::Lane;
 pub use pool::Pool;
 pub use shares::Shares;
+pub use spill::Spill;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -61,6 +63,7 @@ impl Purpose {
 #[derive(Debug)]
 pub struct Memory {
     budget: usize,
+    spill: Spill,
     held: [Held; Purpose::ALL.len()],
 }
 
@@ -72,7 +75,12 @@ struct Held {
 
 impl Memory {
     pub fn new(budget: usize) -> Arc<Memory> {
-        Arc::new(Memory { budget, held: Default::default() })
+        Memory::with(budget, Spill::default())
+    }
+
+    /// And a place for what it has no room for.
+    pub fn with(budget: usize, spill: Spill) -> Arc<Memory> {
+        Arc::new(Memory { budget, spill, held: Default::default() })
     }
 
     pub fn budget(&self) -> usize {
@@ -105,6 +113,18 @@ impl Memory {
     pub fn is_used_up(&self) -> bool {
         let passing = self.held(Purpose::Closing) + self.held(Purpose::Encoding);
         self.used().saturating_sub(passing) > self.budget - self.shares().closing
+    }
+
+    pub fn spill(&self) -> &Spill {
+        &self.spill
+    }
+
+    /// How much less views had better have open in memory, with so much more that they are about to have.
+    pub fn open_too_much(&self, more: usize) -> usize {
+        match self.spill.room() {
+            0 => 0,
+            _ => (self.held(Purpose::Open) + more).saturating_sub(self.spill.stays(self.shares().open)),
+        }
     }
 
     /// Whether so much more would go beyond the budget.
@@ -142,7 +162,13 @@ impl Memory {
             bytes_most: self.held[purpose as usize].most.load(Ordering::Relaxed) as u64,
             budget: self.budget as u64,
         };
-        Purpose::ALL.into_iter().map(status).collect()
+        let spilled = MemoryStatus {
+            purpose: "spilled",
+            bytes: self.spill.bytes() as u64,
+            bytes_most: self.spill.bytes_most() as u64,
+            budget: self.spill.room() as u64,
+        };
+        Purpose::ALL.into_iter().map(status).chain([spilled]).collect()
     }
 
     /// In words, for whoever has to know why it did not suffice.
@@ -166,6 +192,10 @@ pub struct Hold {
 }
 
 impl Hold {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub fn set(&mut self, bytes: usize) {
         if bytes > self.bytes {
             self.memory.add(self.purpose, bytes - self.bytes);

@@ -13,6 +13,8 @@ pub struct Shares {
     pub batch: usize,
     /// Records that wait for the lower halves, of one worker.
     pub waiting: usize,
+    /// What views have open; what is more of it lies on disk.
+    pub open: usize,
     /// Parts that wait for their manifest.
     pub filed: usize,
     /// What tables close and encode at a time.
@@ -29,6 +31,7 @@ impl Shares {
             queues: budget / 8,
             batch: (budget / 32).clamp(MEBIBYTE / 4, 8 * MEBIBYTE),
             waiting: (budget / 64).clamp(MEBIBYTE / 4, 4 * MEBIBYTE),
+            open: budget / 4,
             filed: (budget / 8).min(256 * MEBIBYTE),
             closing: budget / 4,
             piece: (budget / 32).clamp(MEBIBYTE, 128 * MEBIBYTE),

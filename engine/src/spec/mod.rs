@@ -300,7 +300,7 @@ impl ViewShape {
         }
     }
 
-    fn cuts(&self) -> &[Cut] {
+    pub fn cuts(&self) -> &[Cut] {
         match self {
             ViewShape::Units { cuts, .. } => cuts,
             ViewShape::Copy { .. } => &[],
@@ -404,6 +404,8 @@ pub struct Upper {
     pub logical: LogicalPlan,
     /// Reads the states of its run; reset and run again each time.
     pub plan: Arc<dyn ExecutionPlan>,
+    /// Finishes each group by itself, so that some groups can be finished without the others.
+    pub by_group: bool,
 }
 
 /// The hidden last column of every row on its way to history, `Timestamp(µs, UTC)`: which day's partition it lands in,

@@ -59,7 +59,7 @@ impl Extent {
 }
 
 /// Pieces of what is open or closes, made one after the other.
-pub type Stretches<'a> = Box<dyn Iterator<Item = Stretch> + Send + 'a>;
+pub type Stretches<'a> = Box<dyn Iterator<Item = Result<Stretch>> + Send + 'a>;
 
 /// What is finished at once.
 #[derive(Debug, Clone, Default)]
@@ -79,7 +79,7 @@ pub enum Finishing<'a> {
 impl Finishing<'_> {
     pub async fn next(&mut self) -> Result<Option<Stretch>> {
         match self {
-            Finishing::Each(stretches) => Ok(stretches.next()),
+            Finishing::Each(stretches) => stretches.next().transpose(),
             Finishing::Sharing(windows) => windows.next().await,
         }
     }

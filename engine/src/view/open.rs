@@ -11,7 +11,7 @@ use crate::ids::Epoch;
 use crate::spec::{Unit, ViewShape, ViewSpec};
 use crate::view::arrived::Arrived;
 use crate::view::lower::LowerHalf;
-use crate::view::panes::Panes;
+use crate::view::panes::{Above, Panes};
 use crate::view::part::Part;
 use crate::view::running::Room;
 use crate::view::session;
@@ -71,7 +71,7 @@ impl OpenPanes {
                 }
                 ViewShape::Units { cuts, upper, .. } => {
                     let mut rows = vec![];
-                    let mut open = panes.open(cuts, &fresh, room);
+                    let mut open = panes.open(Above { cuts, upper }, &fresh, room);
                     while let Some(stretch) = open.next().await? {
                         rows.extend(stretch.finish(cuts, upper, room).await?);
                     }

@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use crate::checkpoint::manifest::StateFile;
 use crate::ids::{Epoch, Micros};
-use crate::spec::{Cut, Reach, Unit, ViewShape, ViewSpec, Window};
+use crate::spec::{Cut, Reach, Unit, Upper, ViewShape, ViewSpec, Window};
+use crate::view::extent::Stretches;
 use crate::view::left::Left;
 use crate::view::part::Part;
+use crate::view::pieces::{Pieces, Weighed};
 use crate::view::sharing::Sharing;
 use crate::view::upper::WindowPart;
 use crate::view::{Extent, Finishing, Room, Stretch};
@@ -20,12 +22,62 @@ use crate::{Error, Result};
 /// Runs of one level before they merge into one of the next: at most 7 a level stay behind.
 const FAN: usize = 8;
 
-/// Durable parts, in memory as they are in one state file.
+/// Durable parts that were made at once.
 #[derive(Debug)]
 pub struct Run {
     pub level: u32,
+    /// A large one has several, each of some groups.
+    pub sections: Vec<Arc<Section>>,
+}
+
+/// Parts as they are in one section of a state file.
+#[derive(Debug)]
+pub struct Section {
     pub file: StateFile,
     pub parts: Vec<Part>,
+}
+
+impl Run {
+    pub fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.sections.iter().flat_map(|section| &section.parts)
+    }
+}
+
+impl Section {
+    /// In memory.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(Part::bytes).sum()
+    }
+
+    /// Where it lies on the store.
+    pub fn place(&self) -> (String, u64) {
+        (self.file.path.clone(), self.file.offset)
+    }
+}
+
+/// What stands above the panes.
+#[derive(Debug, Clone, Copy)]
+pub struct Above<'a> {
+    pub cuts: &'a [Cut],
+    pub upper: &'a Upper,
+}
+
+impl<'a> Above<'a> {
+    /// What is finished at once of a few windows: all of it, or where that weighs much and can be, some groups after the
+    /// others.
+    fn stretches(self, parts: Vec<(u32, Weighed)>, bytes: usize) -> Stretches<'a> {
+        let all: usize = parts.iter().map(|(_, part)| part.bytes).sum();
+        let of_cut = |cut, batch| WindowPart { cut, batch, bounds: None };
+        if let ([cut], true) = (self.cuts, self.upper.by_group && all > bytes) {
+            let pieces = Pieces::of(cut, parts.into_iter().map(|(_, part)| part).collect(), bytes);
+            return Box::new(pieces.map(move |piece| {
+                let parts = piece?.0.into_iter().map(|batch| of_cut(0, batch)).collect();
+                Ok(Stretch { parts, within: None })
+            }));
+        }
+        let parts = parts.into_iter().map(|(cut, part)| of_cut(cut, part.batch)).collect();
+        Box::new(std::iter::once(Ok(Stretch { parts, within: None })))
+    }
 }
 
 /// What one run of a lower half made, shared by the panes of every view that it is of and by every snapshot that saw it.
@@ -49,6 +101,7 @@ pub struct Panes {
     /// When next something durable leaves.
     leaves_at: Option<Micros>,
     bytes: usize,
+    mapped_bytes: usize,
     filed_bytes: usize,
 }
 
@@ -74,6 +127,7 @@ impl Panes {
             left: Left::default(),
             leaves_at: None,
             bytes: 0,
+            mapped_bytes: 0,
             filed_bytes: 0,
         }
     }
@@ -158,6 +212,16 @@ impl Panes {
         self.bytes
     }
 
+    /// What it weighs wherever it is.
+    pub fn weight(&self) -> usize {
+        self.bytes + self.mapped_bytes
+    }
+
+    /// Of these what lies on disk.
+    pub fn mapped_bytes(&self) -> usize {
+        self.mapped_bytes
+    }
+
     /// Of these, what waits for its manifest.
     pub fn filed_bytes(&self) -> usize {
         self.filed_bytes
@@ -178,18 +242,18 @@ impl Panes {
 
     fn parts(&self) -> impl Iterator<Item = &Part> {
         let filed = self.filed.values().flatten().flat_map(|filed| filed.iter());
-        self.runs.iter().flat_map(|run| run.parts.iter()).chain(filed)
+        self.runs.iter().flat_map(|run| run.parts()).chain(filed)
     }
 
     /// All that a reader has to see, with `fresh` parts that are filed nowhere yet.
-    pub fn open<'a>(&'a self, cuts: &'a [Cut], fresh: &'a [Part], room: &'a Room) -> Finishing<'a> {
+    pub fn open<'a>(&'a self, of: Above<'a>, fresh: &'a [Part], room: &'a Room) -> Finishing<'a> {
         let parts = self.all_and(fresh);
         match self.window() {
             None => {
                 let parts = parts.into_iter().map(WindowPart::of_itself).collect();
-                Finishing::Each(Box::new(std::iter::once(Stretch { parts, within: None })))
+                Finishing::Each(Box::new(std::iter::once(Ok(Stretch { parts, within: None }))))
             }
-            Some(window) => self.finishing(window, cuts, parts, None, room),
+            Some(window) => self.finishing(window, of, parts, None, room),
         }
     }
 
@@ -197,7 +261,7 @@ impl Panes {
     /// epoch that has become whole.
     pub async fn closing<'a>(
         &'a self,
-        cuts: &'a [Cut],
+        of: Above<'a>,
         fresh: &'a [Part],
         through: Micros,
         room: &'a Room,
@@ -206,39 +270,42 @@ impl Panes {
         let parts = self.durable_and(fresh);
         let closes = self.closed_through.is_none_or(|closed| window.layout.newest_end(through) > closed);
         if self.shares_panes(window) && closes {
-            Sharing::make_tiers(window, cuts, &parts, room).await?;
+            Sharing::make_tiers(window, of.cuts, &parts, room).await?;
         }
-        Ok(self.finishing(window, cuts, parts, Some(through), room))
+        Ok(self.finishing(window, of, parts, Some(through), room))
     }
 
     /// Of the windows that have not left, those that end at or before `through`.
     fn finishing<'a>(
         &'a self,
         window: Window,
-        cuts: &'a [Cut],
+        of: Above<'a>,
         parts: Vec<&'a Part>,
         through: Option<Micros>,
         room: &'a Room,
     ) -> Finishing<'a> {
         if !self.reaches.is_empty() {
-            return Finishing::Each(Box::new(self.stretches_around(window, &parts, through).into_iter()));
+            let stretches = self.stretches_around(window, &parts, through);
+            return Finishing::Each(Box::new(stretches.into_iter().map(Ok)));
         }
         let through = through.unwrap_or(Micros::MAX);
         if self.shares_panes(window) {
             let mut ends = self.ends(window, parts.iter().copied(), through);
             ends.retain(|end| self.is_wanted(window, window.layout.mark_of_end(*end)));
-            return Finishing::Sharing(Sharing::new(window, cuts, &parts, ends, room));
+            return Finishing::Sharing(Sharing::new(window, of.cuts, &parts, ends, room));
         }
         let mut after = self.closed_through;
         let steps = self.steps(window, &parts, through, room.piece_bytes);
-        Finishing::Each(Box::new(steps.into_iter().map(move |step| {
+        Finishing::Each(Box::new(steps.into_iter().flat_map(move |step| {
             let wanted = |mark| {
                 let end = window.layout.end_of(mark);
                 end <= step && after.is_none_or(|after| end > after) && self.is_wanted(window, mark)
             };
-            let parts = parts.iter().flat_map(|part| windows_of(window, part, &wanted)).collect();
+            let step_of =
+                |part: &&Part| windows_of(window, part, &wanted).map(|it| (part.cut, it)).collect::<Vec<_>>();
+            let parts: Vec<(u32, Weighed)> = parts.iter().flat_map(step_of).collect();
             after = Some(step);
-            Stretch { parts, within: None }
+            of.stretches(parts, room.piece_bytes)
         })))
     }
 
@@ -304,14 +371,14 @@ impl Panes {
 
     /// The windows between two steps weigh no more than `bytes`, as far as that can be: windows stay whole.
     fn steps(&self, window: Window, parts: &[&Part], through: Micros, bytes: usize) -> Vec<Micros> {
-        let all: usize = parts.iter().map(|part| part.bytes()).sum();
+        let all: usize = parts.iter().map(|part| part.weight()).sum();
         if all <= bytes {
             return vec![through];
         }
         let wanted = |end: &Micros| *end <= through && self.closed_through.is_none_or(|closed| *end > closed);
         let mut weights: BTreeMap<Micros, usize> = BTreeMap::new();
         for part in parts {
-            let of_row = part.bytes() / part.batch.num_rows().max(1);
+            let of_row = part.weight() / part.batch.num_rows().max(1);
             for pane in part.panes.iter() {
                 if let Some(end) = Some(window.last_end(pane.start)).filter(wanted) {
                     *weights.entry(end).or_default() += of_row * pane.rows as usize;
@@ -333,7 +400,7 @@ impl Panes {
 
     /// All parts, with those of the epoch that has become whole in place of all that are filed.
     pub fn durable_and<'a>(&'a self, fresh: &'a [Part]) -> Vec<&'a Part> {
-        self.runs.iter().flat_map(|run| run.parts.iter()).chain(fresh).collect()
+        self.runs.iter().flat_map(|run| run.parts()).chain(fresh).collect()
     }
 
     /// All parts, with `fresh` ones that are filed nowhere yet.
@@ -369,12 +436,20 @@ impl Panes {
 
     /// Of a run likewise; one that stays whole is shared.
     pub fn staying_run(&self, run: &Arc<Run>, through: Option<Micros>) -> Result<Option<Arc<Run>>> {
-        let parts = self.staying(&run.parts, through)?;
-        let rows = |parts: &[Part]| parts.iter().map(|part| part.batch.num_rows()).sum::<usize>();
-        Ok(match rows(&parts) {
-            0 => None,
-            left if left == rows(&run.parts) => Some(Arc::clone(run)),
-            _ => Some(Arc::new(Run { level: run.level, file: run.file.clone(), parts })),
+        let mut sections = vec![];
+        for section in &run.sections {
+            let parts = self.staying(&section.parts, through)?;
+            let rows = |parts: &[Part]| parts.iter().map(|part| part.batch.num_rows()).sum::<usize>();
+            match rows(&parts) {
+                0 => {}
+                left if left == rows(&section.parts) => sections.push(Arc::clone(section)),
+                _ => sections.push(Arc::new(Section { file: section.file.clone(), parts })),
+            }
+        }
+        let same = |(one, other): (&Arc<Section>, &Arc<Section>)| Arc::ptr_eq(one, other);
+        Ok(match sections.len() == run.sections.len() && sections.iter().zip(&run.sections).all(same) {
+            true => Some(Arc::clone(run)),
+            false => (!sections.is_empty()).then(|| Arc::new(Run { level: run.level, sections })),
         })
     }
 
@@ -397,9 +472,10 @@ impl Panes {
     }
 
     fn count(&mut self) {
-        let durable = self.runs.iter().flat_map(|run| run.parts.iter());
+        let durable = self.runs.iter().flat_map(|run| run.parts());
         self.leaves_at = durable.filter_map(|part| self.leaves_next(part)).min();
         self.bytes = self.parts().map(Part::bytes).sum();
+        self.mapped_bytes = self.parts().filter(|part| part.is_mapped()).map(Part::weight).sum();
         let filed = self.filed.values().flatten().flat_map(|filed| filed.iter());
         self.filed_bytes = filed.map(Part::bytes).sum();
     }
@@ -455,9 +531,18 @@ impl Panes {
 }
 
 /// What of a part is of windows that are wanted, which carry their own bounds.
-fn windows_of(window: Window, part: &Part, wanted: &dyn Fn(Micros) -> bool) -> Vec<WindowPart> {
+fn windows_of<'a>(
+    window: Window,
+    part: &'a Part,
+    wanted: &dyn Fn(Micros) -> bool,
+) -> impl Iterator<Item = Weighed> + use<'a> {
+    let of_row = part.weight() / part.batch.num_rows().max(1);
     let pieces = part.pieces(|mark| wanted(mark) && window.layout.end_of(mark) > part.after);
-    pieces.into_iter().map(|batch| WindowPart { cut: part.cut, batch, bounds: None }).collect()
+    pieces.into_iter().map(move |batch| Weighed {
+        bytes: of_row * batch.num_rows(),
+        batch,
+        share: part.share,
+    })
 }
 
 /// The runs that should merge now, as a range of `runs`, and the level of the merged one.

@@ -15,9 +15,11 @@ use arrow::datatypes::TimestampMicrosecondType;
 use datafusion::common::hash_utils::{QualityRandomState, create_hashes};
 
 use crate::ids::Micros;
+use crate::memory::Spill;
 use crate::spec::{Cut, Unit, Window};
 use crate::view::Extent;
 use crate::view::compact::compacted;
+use crate::view::pieces::{Share, Weighed};
 use crate::view::session;
 use crate::view::tiers::Tier;
 use crate::{Error, Result};
@@ -32,6 +34,10 @@ pub struct Part {
     pub batch: RecordBatch,
     /// Ascending, and together all rows.
     pub panes: Arc<[PaneRows]>,
+    /// Which groups it can have rows of.
+    pub share: Share,
+    /// Its rows lie on disk.
+    is_mapped: bool,
     /// Rows that have left, and whose memory is held on to.
     held: u32,
     /// Of the keys of its rows, once somebody has asked for them.
@@ -63,7 +69,17 @@ impl Part {
 
     /// `panes` are those of the batch's rows, one after the other.
     pub fn new(cut: u32, after: Micros, batch: RecordBatch, panes: Arc<[PaneRows]>) -> Part {
-        Part { cut, after, batch, panes, held: 0, hashes: Arc::default(), tiers: Arc::default() }
+        Part {
+            cut,
+            after,
+            batch,
+            panes,
+            share: Share::ALL,
+            is_mapped: false,
+            held: 0,
+            hashes: Arc::default(),
+            tiers: Arc::default(),
+        }
     }
 
     pub fn of_cut(self, cut: u32) -> Part {
@@ -72,6 +88,19 @@ impl Part {
 
     pub fn taken_in_after(self, after: Micros) -> Part {
         Part { after, ..self }
+    }
+
+    pub fn of_share(self, share: Share) -> Part {
+        Part { share, ..self }
+    }
+
+    /// The same on disk, or as it is where it can't be put there.
+    pub fn spilled(&self, spill: &Spill) -> Part {
+        let mapped = if self.is_mapped { None } else { spill.mapped(&self.batch) };
+        match mapped {
+            Some(batch) => Part { batch, is_mapped: true, held: 0, ..self.clone() },
+            None => self.clone(),
+        }
     }
 
     /// What the rows of one cut became, or nothing. It owns its buffers, so nothing pins the decoder's.
@@ -113,10 +142,25 @@ impl Part {
         Ok(left.map(|part| Part { after: part.after.max(after), ..part }))
     }
 
+    /// In memory.
     pub fn bytes(&self) -> usize {
         let hashes = self.hashes.get().map_or(0, |hashes| size_of_val(&**hashes));
         let tiers: usize = self.tiers().iter().map(Tier::bytes).sum();
-        self.batch.get_array_memory_size() + size_of_val(&*self.panes) + hashes + tiers
+        let rows = if self.is_mapped { 0 } else { self.weight() };
+        rows + size_of_val(&*self.panes) + hashes + tiers
+    }
+
+    /// What its rows weigh, wherever they are.
+    pub fn weight(&self) -> usize {
+        self.batch.get_array_memory_size()
+    }
+
+    pub fn is_mapped(&self) -> bool {
+        self.is_mapped
+    }
+
+    pub fn weighed(&self) -> Weighed {
+        Weighed { batch: self.batch.clone(), bytes: self.weight(), share: self.share }
     }
 
     /// From fine to coarse; none before they have been made.
@@ -192,7 +236,7 @@ impl Part {
         {
             _ = tiers.set(Tier::staying(known, panes[0].start)?);
         }
-        if self.panes.ends_with(&panes) && held <= rows / 4 {
+        if self.panes.ends_with(&panes) && (held <= rows / 4 || self.is_mapped) {
             let (first, rows) = (leaving as usize, rows as usize);
             let hashes = Arc::new(OnceLock::new());
             if let Some(known) = self.hashes.get() {
@@ -203,7 +247,8 @@ impl Part {
         }
         let rows = self.ranges().filter(|(pane, _)| wanted(*pane)).flat_map(|(_, rows)| rows);
         let batch = take_record_batch(&self.batch, &UInt32Array::from_iter_values(rows))?;
-        Ok(Some(Part { tiers, ..Part::new(self.cut, self.after, compacted(batch)?, panes) }))
+        let part = Part::new(self.cut, self.after, compacted(batch)?, panes);
+        Ok(Some(Part { tiers, share: self.share, ..part }))
     }
 }
 

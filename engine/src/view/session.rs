@@ -178,7 +178,7 @@ pub fn are_worth_merging(cuts: &[Cut], runs: &[Arc<Run>]) -> Result<bool> {
     const SMALL: usize = 100_000;
     /// One key of so many is looked at.
     const SAMPLED: u64 = 16;
-    let parts = || runs.iter().flat_map(|run| &run.parts);
+    let parts = || runs.iter().flat_map(|run| run.parts());
     if parts().map(|part| part.batch.num_rows()).sum::<usize>() <= SMALL {
         return Ok(true);
     }

@@ -1,13 +1,14 @@
 //! What happens to parts above the cut: merging them (`PartialReduce`), and finishing them into rows (`Final`, and the
 //! query above it). Pure functions of their parts; the panes stay as they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::{cast, concat_batches, filter_record_batch, not};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::execution_plan::{replace_children_if_necessary, reset_plan_states};
 use datafusion::physical_plan::{ExecutionPlan, collect};
@@ -19,51 +20,102 @@ use crate::spec::{Cut, State, Unit, Upper};
 use crate::view::dates::beyond_calendar;
 use crate::view::leaf::{LeafExec, States};
 use crate::view::part::Part;
-use crate::view::pieces::Pieces;
+use crate::view::pieces::{Pieces, Share, Weighed};
 use crate::view::plain_planning_state;
 use crate::view::running::Room;
 use crate::view::session::{self, Labelled};
-use crate::view::state_scan::StateScanPlanner;
+use crate::view::state_scan::{StateScan, StateScanPlanner};
 use crate::view::tally::as_aggregate;
 use crate::{Error, Result};
 
 /// Merges the parts of each cut that count in the same windows, into one or, where they weigh much, into a few. A cut groups
 /// by its pane, or its session, so one plan merges all and mixes none. Rows that are kept as they are only move together.
 pub async fn reduce(cuts: &[Cut], unit: Unit, parts: &[Part], room: &Room) -> Result<Vec<Part>> {
-    let mut groups: BTreeMap<(u32, Micros), Vec<&Part>> = BTreeMap::new();
-    for part in parts {
-        groups.entry((part.cut, part.after)).or_default().push(part);
-    }
-    let mut reduced = Vec::with_capacity(groups.len());
-    for ((number, after), parts) in groups {
-        let session = unit.session();
-        if let ([only], None) = (&parts[..], session) {
-            reduced.push((*only).clone());
-            continue;
-        }
-        let cut = &cuts[number as usize];
-        let batches: Vec<_> = parts.iter().map(|part| part.batch.clone()).collect();
-        let labelled = match session {
-            Some(session) => session::mergeable(session, cut, &batches)?,
-            None => None,
-        };
-        let batches = match labelled {
-            Some(Labelled { batch, together, newest: _ }) => {
-                // What merges with nothing stays as it is.
-                let alone = in_schema_of(cut, vec![filter_record_batch(&batch, &not(&together)?)?])?;
-                reduced.extend(
-                    Part::of_batches(number, &alone, cut, unit)?.map(|part| part.taken_in_after(after)),
-                );
-                vec![filter_record_batch(&batch, &together)?]
-            }
-            None => batches,
-        };
-        for piece in Pieces::of(cut, batches, room.piece_bytes)? {
-            let merged = Part::of_batches(number, &reduce_batches(cut, piece?, room).await?, cut, unit)?;
-            reduced.extend(merged.map(|part| part.taken_in_after(after)));
-        }
+    let mut reducing = Reducing::of(cuts, unit, parts, room)?;
+    let mut reduced = Vec::with_capacity(cuts.len());
+    while let Some(part) = reducing.next().await? {
+        reduced.push(part);
     }
     Ok(reduced)
+}
+
+/// Parts on their way to fewer, of which each is made when it is asked for: all of them may be more than there is room for.
+pub struct Reducing<'a> {
+    cuts: &'a [Cut],
+    unit: Unit,
+    room: &'a Room,
+    todo: VecDeque<Todo>,
+}
+
+enum Todo {
+    /// It merges with nothing.
+    Alone(Part),
+    Merge {
+        cut: u32,
+        after: Micros,
+        pieces: Pieces,
+    },
+}
+
+impl<'a> Reducing<'a> {
+    pub fn of(cuts: &'a [Cut], unit: Unit, parts: &[Part], room: &'a Room) -> Result<Reducing<'a>> {
+        let mut groups: BTreeMap<(u32, Micros), Vec<&Part>> = BTreeMap::new();
+        for part in parts {
+            groups.entry((part.cut, part.after)).or_default().push(part);
+        }
+        let mut todo = VecDeque::new();
+        for ((number, after), parts) in groups {
+            let session = unit.session();
+            if let ([only], None) = (&parts[..], session) {
+                todo.push_back(Todo::Alone((*only).clone()));
+                continue;
+            }
+            let cut = &cuts[number as usize];
+            let labelled = match session {
+                Some(session) => {
+                    let batches: Vec<_> = parts.iter().map(|part| part.batch.clone()).collect();
+                    session::mergeable(session, cut, &batches)?
+                }
+                None => None,
+            };
+            let merging = match labelled {
+                Some(Labelled { batch, together, newest: _ }) => {
+                    // What merges with nothing stays as it is.
+                    let alone = in_schema_of(cut, vec![filter_record_batch(&batch, &not(&together)?)?])?;
+                    let alone = Part::of_batches(number, &alone, cut, unit)?;
+                    todo.extend(alone.map(|part| Todo::Alone(part.taken_in_after(after))));
+                    vec![Weighed::of(filter_record_batch(&batch, &together)?)]
+                }
+                None => parts.iter().map(|part| part.weighed()).collect(),
+            };
+            todo.push_back(Todo::Merge {
+                cut: number,
+                after,
+                pieces: Pieces::of(cut, merging, room.piece_bytes),
+            });
+        }
+        Ok(Reducing { cuts, unit, room, todo })
+    }
+
+    pub async fn next(&mut self) -> Result<Option<Part>> {
+        while let Some(todo) = self.todo.front_mut() {
+            let Todo::Merge { cut: number, after, pieces } = todo else {
+                let Some(Todo::Alone(part)) = self.todo.pop_front() else { continue };
+                return Ok(Some(part));
+            };
+            let Some(piece) = pieces.next() else {
+                self.todo.pop_front();
+                continue;
+            };
+            let (number, after, (batches, share)) = (*number, *after, piece?);
+            let cut = &self.cuts[number as usize];
+            let merged = reduce_batches(cut, batches, self.room).await?;
+            if let Some(part) = Part::of_batches(number, &merged, cut, self.unit)? {
+                return Ok(Some(part.taken_in_after(after).of_share(share)));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// Merges what is alike in bounds and keys, of batches that weigh so much together.
@@ -73,9 +125,14 @@ pub async fn merged(
     bytes: usize,
     room: &Room,
 ) -> Result<Vec<RecordBatch>> {
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let weighed = |batch: RecordBatch| {
+        let bytes = batch.num_rows() * bytes / rows.max(1);
+        Weighed { batch, bytes, share: Share::ALL }
+    };
     let mut merged = vec![];
-    for piece in Pieces::of_all(cut, batches, bytes, room.piece_bytes)? {
-        merged.extend(reduce_batches(cut, piece?, room).await?);
+    for piece in Pieces::of(cut, batches.into_iter().map(weighed).collect(), room.piece_bytes) {
+        merged.extend(reduce_batches(cut, piece?.0, room).await?);
     }
     Ok(merged)
 }
@@ -117,7 +174,30 @@ pub async fn planned(cuts: &[Cut], logical: LogicalPlan) -> Result<Upper> {
         Arc::new(LookupPlanner),
     ]);
     let plan = planner.create_physical_plan(&session.optimize(&logical)?, &session).await?;
-    Ok(Upper { logical, plan })
+    let by_group = cuts.len() == 1 && asks_row_by_row(&logical);
+    Ok(Upper { logical, plan, by_group })
+}
+
+/// Whether what stands above the finished groups makes of each what it makes of it alone.
+fn asks_row_by_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
+            let nested = plan.expressions().iter().any(has_subquery);
+            !nested && plan.inputs().into_iter().all(asks_row_by_row)
+        }
+        LogicalPlan::Extension(extension) => extension.node.as_any().is::<StateScan>(),
+        _ => false,
+    }
+}
+
+fn has_subquery(expr: &Expr) -> bool {
+    expr.exists(|expr| {
+        Ok(matches!(
+            expr,
+            Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_)
+        ))
+    })
+    .unwrap_or(true)
 }
 
 /// Finishes the windows that `parts` are of.

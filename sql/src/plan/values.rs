@@ -104,9 +104,11 @@ pub fn bytes(text: &str) -> Result<usize, String> {
         "kb" => 1e3,
         "mb" => 1e6,
         "gb" => 1e9,
+        "tb" => 1e12,
         "kib" => 1024.0,
         "mib" => 1048576.0,
         "gib" => 1073741824.0,
+        "tib" => 1099511627776.0,
         _ => return Err(reason.into()),
     };
     let size = number * factor;

@@ -215,6 +215,7 @@ fn views(rows: &[ViewStatus]) -> Vec<Column> {
         count("open_windows", rows, |row| row.open_windows),
         count("state_rows", rows, |row| row.state_rows),
         count("state_bytes", rows, |row| row.state_bytes),
+        count("spilled_bytes", rows, |row| row.spilled_bytes),
         count("tail_rows", rows, |row| row.tail_rows),
         count("history_rows", rows, |row| row.history_rows),
         count("history_files", rows, |row| row.history_files),

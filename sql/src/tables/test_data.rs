@@ -231,6 +231,7 @@ fn status() -> Status {
             stream: "clicks".into(),
             open_windows: 1,
             state_bytes: 100,
+            spilled_bytes: 0,
             state_rows: 2,
             tail_rows: 2,
             history_files: 2,

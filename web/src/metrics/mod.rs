@@ -79,6 +79,7 @@ impl Page {
         let name = |it: &ViewStatus| [it.view.clone()];
         self.each(&names::VIEW_OPEN_WINDOWS, views, name, |it| Some(it.open_windows as f64));
         self.each(&names::VIEW_STATE_BYTES, views, name, |it| Some(it.state_bytes as f64));
+        self.each(&names::VIEW_SPILLED_BYTES, views, name, |it| Some(it.spilled_bytes as f64));
         self.each(&names::VIEW_TAIL_ROWS, views, name, |it| Some(it.tail_rows as f64));
         self.each(&names::VIEW_HISTORY_ROWS, views, name, |it| Some(it.history_rows as f64));
         self.each(&names::VIEW_HISTORY_FILES, views, name, |it| Some(it.history_files as f64));

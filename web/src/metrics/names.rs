@@ -50,6 +50,7 @@ metrics! {
     PARTITION_IDLE = Gauge "thalweg_partition_idle" ["stream", "partition"] "1 while the partition is silent and holds nobody back";
     VIEW_OPEN_WINDOWS = Gauge "thalweg_view_open_windows" ["view"] "Windows that have not closed";
     VIEW_STATE_BYTES = Gauge "thalweg_view_state_bytes" ["view"] "Memory of what is open";
+    VIEW_SPILLED_BYTES = Gauge "thalweg_view_spilled_bytes" ["view"] "Bytes on disk of what is open";
     VIEW_TAIL_ROWS = Gauge "thalweg_view_tail_rows" ["view"] "Closed rows that are not in Parquet yet";
     VIEW_HISTORY_ROWS = Gauge "thalweg_view_history_rows" ["view"] "Rows in Parquet";
     VIEW_HISTORY_FILES = Gauge "thalweg_view_history_files" ["view"] "Files of Parquet";

@@ -116,7 +116,7 @@ async fn what_no_manifest_names_any_more_goes_and_its_manifests_do() {
 fn view(runs: Vec<StateFile>, closed_through: Micros) -> Arc<TableState> {
     let of_view = manifest(0, US, vec![]).tables[0].as_ref().clone();
     Arc::new(TableState {
-        runs: runs.into_iter().map(|file| RunFile { level: 0, file }).collect(),
+        runs: runs.into_iter().filter_map(|file| RunFile::of(0, [file])).collect(),
         kind: TableKind::View {
             sql: "CREATE MATERIALIZED VIEW v".to_string(),
             inputs: vec!["s".to_string()],
@@ -214,7 +214,9 @@ async fn what_this_version_cannot_read_is_refused_by_name() {
         assert!(error.to_string().contains("manifests/00000000000000000003.json"), "{error}");
         assert!(error.to_string().contains(part), "{error}");
     };
-    check(good.replace("\"format\":7", "\"format\":8"), "its format is 8, this version reads 1 to 7").await;
+    let (now, next) = (FORMAT, FORMAT + 1);
+    let newer = good.replace(&format!("\"format\":{now}"), &format!("\"format\":{next}"));
+    check(newer, &format!("its format is {next}, this version reads 1 to {now}")).await;
     let sealed = String::from_utf8(sealed(good.as_bytes())).unwrap();
     check(sealed.replace("\"epoch\":3", "\"epoch\":4"), "its hash is another").await;
     check(good.replace("\"ledger\"", "\"unheard\":1,\"ledger\""), "unheard").await;

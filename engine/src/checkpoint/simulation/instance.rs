@@ -123,7 +123,7 @@ async fn epoch(
     }
     let panes: Vec<Part> =
         open.iter().map(|(pane, of)| Part::of_one_pane(*pane, 0, rows(of, false))).collect();
-    table.runs = vec![RunFile { level: 0, file: file.add(&panes).await? }];
+    table.runs = RunFile::of(0, [file.add(&panes).await?]).into_iter().collect();
     let labelled = [Part::of_one_pane(0, 0, rows(tail, true))];
     table.tail = vec![file.add(&labelled).await?];
     file.put().await?;

@@ -18,7 +18,7 @@ use thalweg_engine::spec::{Cut, Layout, TIME_COLUMN, Unit, Upper, ViewShape, Vie
 use thalweg_engine::view::Room;
 use thalweg_engine::view::arrived::Arrived;
 use thalweg_engine::view::lower::LowerHalf;
-use thalweg_engine::view::panes::Panes;
+use thalweg_engine::view::panes::{Above, Panes};
 use thalweg_engine::view::part::Part;
 use thalweg_engine::view::sieve::{Faults, sift};
 use thalweg_engine::view::upper::reduce;
@@ -167,7 +167,7 @@ async fn parts(spec: &ViewSpec, batch_rows: usize) -> Vec<Part> {
 async fn leave(spec: &ViewSpec, panes: &mut Panes, parts: &[Part], through: i64) -> Vec<RecordBatch> {
     let (_, cuts, upper) = windowed(spec);
     let (room, mut rows) = (in_pieces(), vec![]);
-    let mut closing = panes.closing(cuts, parts, through, &room).await.unwrap();
+    let mut closing = panes.closing(Above { cuts, upper }, parts, through, &room).await.unwrap();
     while let Some(stretch) = closing.next().await.unwrap() {
         rows.extend(stretch.finish(cuts, upper, &room).await.unwrap());
     }

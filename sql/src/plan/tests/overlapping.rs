@@ -6,7 +6,7 @@ use thalweg_engine::spec::{Unit, ViewSpec};
 use thalweg_engine::view::arrived::Arrived;
 use thalweg_engine::view::left::Left;
 use thalweg_engine::view::lower::LowerHalf;
-use thalweg_engine::view::panes::Panes;
+use thalweg_engine::view::panes::{Above, Panes};
 use thalweg_engine::view::part::Part;
 use thalweg_engine::view::upper::{WindowPart, finish, reduce};
 use thalweg_engine::view::{Finishing, Room};
@@ -58,7 +58,7 @@ async fn finished(spec: &ViewSpec, mut finishing: Finishing<'_>, room: &Room) ->
 async fn check(window: &str, query: &str, seed: u64) {
     let query = query.replace("{W}", window);
     let spec = view(&query).await.unwrap_or_else(|error| panic!("{query}\n{error}"));
-    let (window, cuts, _) = windowed(&spec);
+    let (window, cuts, upper) = windowed(&spec);
     assert!(!window.owns_panes(), "{query}: nothing is shared");
     let mut random = random_of(seed);
     let mut below = move |most: u64| (random() % most) as usize;
@@ -96,13 +96,13 @@ async fn check(window: &str, query: &str, seed: u64) {
         }
         let room = if first == ROWS || below(2) == 0 { in_pieces() } else { Room::unbounded() };
         let context = format!("{query}, seed {seed}, row {first}");
-        let (open, _) = finished(&spec, panes.open(cuts, &parts, &room), &room).await;
+        let (open, _) = finished(&spec, panes.open(Above { cuts, upper }, &parts, &room), &room).await;
         assert_eq!(told(&open), told(&plainly(&spec, &panes, &parts, i64::MAX).await), "open, {context}");
         if below(3) == 0 || first == ROWS {
             let through = if first == ROWS { i64::MAX } else { reached - below(60) as i64 * SECOND };
             let through = panes.closed_through.map_or(through, |closed| closed.max(through));
             let expected = told(&plainly(&spec, &panes, &parts, through).await);
-            let closing = panes.closing(cuts, &parts, through, &room).await.unwrap();
+            let closing = panes.closing(Above { cuts, upper }, &parts, through, &room).await.unwrap();
             let (found, stretches) = finished(&spec, closing, &room).await;
             assert_eq!(told(&found), expected, "closing, {context}");
             told_rows += expected.len();
