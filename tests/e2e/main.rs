@@ -15,6 +15,7 @@ mod own_log;
 mod place;
 mod queries;
 mod reader;
+mod retention;
 mod script;
 mod scripts;
 mod settings;

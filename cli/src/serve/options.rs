@@ -81,6 +81,10 @@ pub struct Common {
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = values::duration)]
     vacuum: Duration,
 
+    /// How long rows stay in system.rejected_records and system.late_rows, a day at least [default: for ever]
+    #[arg(long, value_name = "DURATION", value_parser = days)]
+    refused_retention: Option<Duration>,
+
     /// The most that the state of one view may weigh in memory
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = values::bytes)]
     pub state_max: usize,
@@ -200,6 +204,7 @@ impl Common {
             hold: true,
             compact_files: self.compact_files.max(2),
             vacuum: self.vacuum,
+            refused_retention: self.refused_retention,
             manifests_kept: self.keep_manifests.max(1),
             spill_above: self.spill_above,
             drop_batch: self.drop_batch,
@@ -248,6 +253,12 @@ impl Common {
         let step: Step = step.parse().map_err(|error: String| anyhow!(error))?;
         Ok(Failpoints::abort_at(step, hit.parse()?))
     }
+}
+
+fn days(text: &str) -> Result<Duration, String> {
+    let kept = values::duration(text)?;
+    // It goes by dates.
+    if kept.as_secs() < 24 * 3600 { Err("it is a day at least, such as 30d".into()) } else { Ok(kept) }
 }
 
 fn nothing_or_bytes(text: &str) -> Result<usize, String> {

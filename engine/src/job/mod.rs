@@ -103,6 +103,8 @@ pub struct Settings {
     pub compact_files: usize,
     /// Files that are none of a table any more stay for so long, for readers of older versions.
     pub vacuum: Duration,
+    /// How long rows stay in the lake that were refused or late; for ever if nobody says.
+    pub refused_retention: Option<Duration>,
     /// Old manifests stay so long that a zombie's next number is still taken.
     pub manifests_kept: usize,
     /// What options of a source may name instead of saying it.
@@ -139,6 +141,7 @@ impl Default for Settings {
             hold: false,
             compact_files: 8,
             vacuum: Duration::from_secs(7 * 24 * 3600),
+            refused_retention: None,
             manifests_kept: 1_000,
             secrets: Secrets::default(),
             files_roots: FilesRoots::default(),

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::checkpoint::StateFiles;
 use crate::checkpoint::manifest::{PartitionState, StreamState};
+use crate::ids::Micros;
 use crate::job::cleaner::Cleaner;
 use crate::job::coordinator::{Coordinator, Totals};
 use crate::job::lake::Lake;
@@ -99,7 +100,9 @@ impl Opened {
     }
 
     async fn restore_tables(&self, shared: &Shared, views: Vec<Replanned>, unplanned: &[&str]) -> Result<()> {
-        let system = [RefusedTable::RejectedRecords, RefusedTable::LateRows].map(RefusedTable::spec);
+        let retention = self.settings.refused_retention.map(|kept| kept.as_micros() as Micros);
+        let system = [RefusedTable::RejectedRecords, RefusedTable::LateRows]
+            .map(|table| ViewSpec { retention, ..table.spec() });
         let system = system.into_iter().map(|spec| Replanned { id: spec.id, spec: Ok(spec) });
         let contents = shared.lock().contents();
         let files = StateFiles::of(&self.root, &self.manifest);

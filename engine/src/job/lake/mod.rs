@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::NaiveDate;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
@@ -209,7 +210,7 @@ impl Lake {
 
     /// What its files are due for.
     fn due_of(&mut self, spec: &ViewSpec, history: &HistoryFiles) -> Option<Work> {
-        let expired = spec.retention.map_or(vec![], |retention| expired(history, retention));
+        let expired = spec.retention.map_or(vec![], |retention| expired(spec, history, retention));
         if !expired.is_empty() {
             return Some(Work::Expire { files: expired });
         }
@@ -290,17 +291,52 @@ impl Lake {
 }
 
 /// Files of dates that lie further back from the newest than rows are kept.
-fn expired(history: &HistoryFiles, retention: Micros) -> Vec<HistoryFile> {
+fn expired(spec: &ViewSpec, history: &HistoryFiles, retention: Micros) -> Vec<HistoryFile> {
     let days = (retention + DAY - 1) / DAY;
     let newest = history.files.iter().map(|file| file.date).max();
     let first = newest.and_then(|newest| newest.checked_sub_days(chrono::Days::new(days as u64)));
     let Some(first) = first else { return vec![] };
-    history.files.iter().filter(|file| file.date < first).cloned().collect()
+    // A record without a time stands under 1970 in our tables, and nobody can call it old.
+    let has_date = |file: &&HistoryFile| !spec.is_system() || file.date != NaiveDate::default();
+    history.files.iter().filter(|file| file.date < first).filter(has_date).cloned().collect()
 }
 
 fn tell_compaction(tables: &mut Tables, compaction: CompactionStatus) {
     tables.compactions.push_back(compaction);
     while tables.compactions.len() > KEPT_COMPACTIONS {
         tables.compactions.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::job::refused::RefusedTable;
+
+    #[test]
+    fn what_has_no_date_is_not_old() {
+        let file = |date: &str| HistoryFile {
+            path: object_store::path::Path::from(date),
+            bytes: 1,
+            rows: 1,
+            date: date.parse().unwrap(),
+            instants: vec![],
+        };
+        let files = ["1970-01-01", "2025-06-01", "2025-06-07", "2025-06-08", "2025-06-09"].map(file);
+        let history = HistoryFiles {
+            store: Arc::new(InMemory::new()),
+            files: Arc::new(files.to_vec()),
+            is_lost: false,
+        };
+        let left = |spec: &ViewSpec| {
+            let expired = expired(spec, &history, 2 * DAY);
+            expired.iter().map(|file| file.date.to_string()).collect::<Vec<_>>()
+        };
+        let mut spec = RefusedTable::LateRows.spec();
+        assert_eq!(left(&spec), ["2025-06-01"]);
+        spec.legs.push(crate::spec::Leg { input: crate::spec::Input::Stream("s".into()), columns: vec![] });
+        assert_eq!(left(&spec), ["1970-01-01", "2025-06-01"], "a view's dates are what they say");
     }
 }
