@@ -20,6 +20,7 @@ use crate::job::early::add_to_left;
 use crate::job::ever::Told;
 use crate::job::fed::{Fed, Taken};
 use crate::job::ledger::ViewTerms;
+use crate::job::memory::USED_UP;
 use crate::job::refused::{RefusedRow, RefusedTable};
 use crate::job::runs::Places;
 use crate::job::shared::{Table, Tail};
@@ -159,7 +160,7 @@ impl TableEpoch {
             None => {
                 let reason = match AssertUnwindSafe(self.go_on(&whole, through, fed)).catch_unwind().await {
                     Ok(Err(error)) if !error.is_of_store() && !whole.spec.is_system() => {
-                        closing_failed(&error)
+                        closing_failed(&error, &self.memory)
                     }
                     Ok(outcome) => return outcome,
                     Err(panic) => format!("closing its windows panicked: {}", panic_text(&*panic)),
@@ -350,10 +351,16 @@ fn bytes_of(parts: &[Part]) -> usize {
     parts.iter().map(Part::bytes).sum()
 }
 
-fn closing_failed(error: &Error) -> String {
+fn closing_failed(error: &Error, memory: &Memory) -> String {
     match error {
         Error::Plan(error) => match error.find_root() {
-            DataFusionError::ResourcesExhausted(reason) => reason.clone(),
+            DataFusionError::ResourcesExhausted(reason) if reason.contains(USED_UP) => reason.clone(),
+            // An operator that has words of its own for it.
+            DataFusionError::ResourcesExhausted(_) => format!(
+                "{USED_UP} while it sorted, ranked or joined all rows of a window at once. {}; make its windows shorter, group by \
+                 fewer keys, or raise --memory",
+                memory.told()
+            ),
             _ => format!("closing its windows failed: {}", root_text(error)),
         },
         other => other.to_string(),

@@ -73,6 +73,9 @@ impl Tables {
     }
 }
 
+/// How a reason begins.
+pub(super) const USED_UP: &str = "ingest has used up its memory";
+
 struct Needs {
     view: String,
     open: usize,
@@ -86,7 +89,7 @@ impl Needs {
 
     fn reason(&self, memory: &Memory) -> String {
         format!(
-            "ingest has used up its memory, and this view needs most of it. needs={} (open={}, to merge or close={}), {}; group by \
+            "{USED_UP}, and this view needs most of it. needs={} (open={}, to merge or close={}), {}; group by \
              fewer keys, make its windows shorter, or raise --memory",
             mebibytes(self.all()),
             mebibytes(self.open),
@@ -139,6 +142,9 @@ mod tests {
         assert!(shared.memory().held(Purpose::Open) == open && open < 20_000, "{open}");
         assert!(tables.make_room("large", 1, 0).is_err(), "what has failed gets no more");
         shared.memory().set(Purpose::Queues, 200_000);
+        tables.give_way(0);
+        assert_eq!(failed(&tables), ["large"], "what is fetched ahead is no reason");
+        shared.memory().set(Purpose::Tables, 200_000);
         tables.give_way(0);
         assert_eq!(failed(&tables), ["large", "small"]);
     }

@@ -95,8 +95,19 @@ impl Memory {
         self.held[purpose as usize].bytes.load(Ordering::Relaxed)
     }
 
+    /// What is fetched ahead counts up to its share: of a topic that is compressed well a client may hold far more than it
+    /// was allowed, and that passes by being read alone.
     pub fn used(&self) -> usize {
-        Purpose::ALL.into_iter().map(|purpose| self.held(purpose)).sum()
+        let of = |purpose| match purpose {
+            Purpose::Queues => self.held(purpose).min(self.shares().queues),
+            _ => self.held(purpose),
+        };
+        Purpose::ALL.into_iter().map(of).sum()
+    }
+
+    /// Without what closes and is encoded, which passes by itself.
+    fn staying(&self) -> usize {
+        self.used().saturating_sub(self.held(Purpose::Closing) + self.held(Purpose::Encoding))
     }
 
     /// So much is used that what is read has to wait for what closes.
@@ -111,8 +122,7 @@ impl Memory {
 
     /// What stays leaves no room for closing: waiting does not help.
     pub fn is_used_up(&self) -> bool {
-        let passing = self.held(Purpose::Closing) + self.held(Purpose::Encoding);
-        self.used().saturating_sub(passing) > self.budget - self.shares().closing
+        self.staying() > self.budget - self.shares().closing
     }
 
     pub fn spill(&self) -> &Spill {
@@ -125,6 +135,11 @@ impl Memory {
             0 => 0,
             _ => (self.held(Purpose::Open) + more).saturating_sub(self.spill.stays(self.shares().open)),
         }
+    }
+
+    /// Whether the plans of one view would go beyond the budget that hold so much, were they alone in closing.
+    pub fn lacks_for_plans(&self, bytes: usize) -> bool {
+        self.staying().saturating_add(bytes) > self.budget
     }
 
     /// Whether so much more would go beyond the budget.
@@ -231,6 +246,13 @@ mod tests {
         memory.set(Purpose::Open, 40);
         assert_eq!((memory.used(), memory.is_scarce()), (70, false));
         assert!(memory.lacks(31) && !memory.lacks(30));
+        let (queues, encoding) = (memory.hold(Purpose::Queues, 1_000), memory.hold(Purpose::Encoding, 1_000));
+        let share = memory.shares().queues;
+        assert!(memory.is_exhausted() && !memory.is_used_up(), "what is encoded will have been");
+        assert!(memory.lacks_for_plans(31 - share) && !memory.lacks_for_plans(30 - share));
+        drop(encoding);
+        assert_eq!(memory.used(), 70 + share, "what is fetched ahead holds nobody up");
+        drop(queues);
         waiting.set(50);
         assert_eq!((memory.used(), memory.is_scarce(), memory.is_used_up()), (90, true, true));
         waiting.set(30);

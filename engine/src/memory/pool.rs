@@ -44,7 +44,7 @@ impl MemoryPool for Pool {
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> datafusion::error::Result<()> {
-        if self.memory.lacks(additional) {
+        if self.memory.lacks_for_plans(self.reserved() + additional) {
             (self.judge)(self.reserved() + additional).map_err(DataFusionError::ResourcesExhausted)?;
         }
         self.grow(reservation, additional);

@@ -43,15 +43,12 @@ const PATHS: [&str; 3] = [".location", ".keytab", ".file"];
 /// Of `ssl.ca.location`: where the system keeps its own.
 const SYSTEMS_OWN: &str = "probe";
 
-const DEFAULTS: [(&str, &str); 6] = [
+const DEFAULTS: [(&str, &str); 5] = [
     ("client.id", "thalweg"),
     // With a full queue librdkafka waits this long before it looks again; its default of a second starves a fast
     // reader.
     ("fetch.queue.backoff.ms", "2"),
     ("fetch.error.backoff.ms", "100"),
-    // A broker answers when so much has come, or when the time that `fetch_wait` gives is over. With its default of one
-    // byte it is asked again for each handful of records, which costs both sides more than the records do.
-    ("fetch.min.bytes", "1000000"),
     ("reconnect.backoff.max.ms", "1000"),
     ("socket.keepalive.enable", "true"),
 ];
@@ -71,6 +68,18 @@ fn queued(bytes: usize) -> (usize, usize) {
     let records = (bytes / 2 / RECORD_BYTES).clamp(1_000, 200_000);
     let kbytes = ((bytes / 2) >> 10).clamp(1_024, 32_768);
     (records, kbytes)
+}
+
+/// What a broker may answer of one partition, in bytes as they are in the topic. What comes of them may be ten times as much and a
+/// great many records, and is queued whatever the queue may hold; so it goes by that where that is small.
+fn fetched(queue_bytes: usize, partitions: usize) -> usize {
+    (queue_bytes / 64 / partitions.max(1)).clamp(16 << 10, 1 << 20)
+}
+
+/// A broker answers when so much has come, or when the time that `fetch_wait` gives is over. With the default of one byte
+/// it is asked again for each handful of records, which costs both sides more than the records do.
+fn worth_an_answer(of_partition: usize, partitions: usize) -> usize {
+    (of_partition * partitions.max(1) / 2).min(1_000_000)
 }
 
 /// The group that offsets are published to, for people to look at.
@@ -139,6 +148,12 @@ pub(super) fn client_config(
     let (records, kbytes) = queued(queue_bytes);
     config.set("queued.min.messages", records.to_string());
     config.set("queued.max.messages.kbytes", kbytes.to_string());
+    let of_partition = fetched(queue_bytes, partitions);
+    // The client knows it by two names.
+    if !spec.properties.contains_key("fetch.message.max.bytes") {
+        config.set("max.partition.fetch.bytes", of_partition.to_string());
+    }
+    config.set("fetch.min.bytes", worth_an_answer(of_partition, partitions).to_string());
     let defaults = DEFAULTS.iter().map(|&(key, value)| (key, value));
     let chosen = spec.properties.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     let fixed = FIXED.iter().map(|&(key, value, _)| (key, value));
