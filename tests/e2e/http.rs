@@ -9,11 +9,12 @@ use anyhow::{Context, Result, ensure};
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::StreamReader;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
-use hyper::StatusCode;
+use http_body_util::Full;
+use hyper::{Method, Request, StatusCode};
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::asking::{get, post};
+use crate::asking::{ask, get, post};
 use crate::instance::{Instance, rows};
 use crate::place::Place;
 
@@ -177,6 +178,50 @@ async fn what_is_wrong_is_told_as_json() -> Result<()> {
     assert_eq!((&least["name"], &least["schema"]["default"]), (&"least".into(), &0.into()), "{least}");
     let row = &api["paths"]["/api/countries"]["get"]["responses"]["200"]["content"]["application/json"];
     assert_eq!(row["schema"]["items"]["properties"]["revenue"]["type"][0], "number", "{row}");
+    instance.terminate().await
+}
+
+/// A page whose name leads here a moment after it was loaded asks as if it were the server's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_not_the_servers_is_refused() -> Result<()> {
+    let place = Place::folder(SCRIPT, &["--http", "127.0.0.1:0", "--http-host", "clicks.example"])?;
+    let instance = place.launch.start(&[]).await?;
+    let address = instance.http()?;
+    let port = address.rsplit_once(':').context("a port")?.1;
+    let evil = format!("evil.example:{port}");
+    let status = async |method: Method, path: &str, host: &str, body: &'static str| -> Result<StatusCode> {
+        let request = Request::builder().method(method).uri(path).header("host", host);
+        let request = request.header("origin", format!("http://{host}")).body(Full::from(body))?;
+        Ok(ask(address, request).await?.status)
+    };
+    for (method, path) in [
+        (Method::GET, "/api/countries"),
+        (Method::GET, "/api"),
+        (Method::GET, "/"),
+        (Method::GET, "/metrics"),
+        (Method::GET, "/ws"),
+        (Method::POST, "/api/sql"),
+        (Method::PUT, "/api/mine"),
+        (Method::DELETE, "/api/countries"),
+    ] {
+        let refused = status(method.clone(), path, &evil, "SELECT 1").await?;
+        assert_eq!(refused, StatusCode::MISDIRECTED_REQUEST, "{method} {path}");
+    }
+    for own in
+        [format!("localhost:{port}"), address.to_owned(), format!("[::1]:{port}"), "clicks.example".into()]
+    {
+        assert_eq!(status(Method::POST, "/api/sql", &own, "SELECT 1").await?, StatusCode::OK, "{own}");
+    }
+    let request = Request::builder().uri("/api").header("host", &evil).body(Full::default())?;
+    assert_eq!(ask(address, request).await?.reason()?, format!("421 this server is not known as \"{evil}\""));
+    instance.terminate().await?;
+
+    let place = Place::folder(SCRIPT, &["--http", "0.0.0.0:0"])?;
+    let instance = place.launch.start(&[]).await?;
+    let address = instance.http()?.replace("0.0.0.0", "127.0.0.1");
+    let beyond =
+        Request::builder().uri("/health/ready").header("host", "ours.example").body(Full::default())?;
+    assert_eq!(ask(&address, beyond).await?.status, StatusCode::OK, "it can't know its names");
     instance.terminate().await
 }
 
