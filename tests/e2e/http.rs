@@ -11,10 +11,10 @@ use arrow::ipc::reader::StreamReader;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::asking::{ask, get, post};
+use crate::asking::{ask, get, post, send};
 use crate::instance::{Instance, rows};
 use crate::place::Place;
 
@@ -97,6 +97,14 @@ async fn each_form_holds_the_same_rows() -> Result<()> {
     let none = get(address, "/api/countries.csv?country=none", &[]).await?;
     assert_eq!(&none.body[..], b"window_start,country,events,revenue\n");
 
+    // A text that is empty is one, and a moment has its zone however the statement came to it.
+    let sql =
+        "SELECT '' AS a, CAST(NULL AS STRING) AS b, 'x, y' AS c, TIMESTAMP '2025-06-01 10:00:00.5' AS d";
+    let csv = send(address, "/api/sql", &[("accept", "text/csv")], sql.as_bytes()).await?;
+    assert_eq!(&csv.body[..], b"a,b,c,d\n\"\",,\"x, y\",2025-06-01T10:00:00.500Z\n");
+    let json = post(address, "/api/sql", "text/plain", sql).await?.json()?;
+    assert_eq!(json, json!([{ "a": "", "b": null, "c": "x, y", "d": "2025-06-01T10:00:00.500Z" }]));
+
     // More than comes whole.
     let clicks = get(address, "/api/clicks", &[]).await?;
     assert_eq!(clicks.json()?.as_array().map(Vec::len), Some(20_000));
@@ -168,7 +176,7 @@ async fn what_is_wrong_is_told_as_json() -> Result<()> {
     let long = post(address, "/api/sql", "text/plain", &" ".repeat(200 << 10)).await?;
     assert_eq!(long.reason()?, "413 the question is too long. bytes_max=131072");
     let json = post(address, "/api/sql", "application/json", r#"{"sql": "SELECT 1 AS n"}"#).await?;
-    assert_eq!(json.json()?, serde_json::json!([{ "n": 1 }]));
+    assert_eq!(json.json()?, json!([{ "n": 1 }]));
     let more = post(address, "/api/sql", "application/json", r#"{"sql": "SELECT 1", "x": 1}"#).await?;
     assert_eq!(more.status, StatusCode::BAD_REQUEST);
 
