@@ -124,7 +124,7 @@ async fn taken(
     let Sender { endpoint, collect, address, .. } = *sender;
     sender.enter(&front.rates)?;
     let most = collect.body_bytes_max;
-    let body = whole::body(body, most, || too_large("body", most)).await?;
+    let body = whole::body(body, headers, most, || too_large("body", most)).await?;
     let plain = events::decompressed(headers, body, collect.expanded_bytes_max)?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let events = events::split(&plain, kind)?;
