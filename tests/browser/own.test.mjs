@@ -260,6 +260,14 @@ test("a WebSocket tells several answers, what is watched changes, and who comes 
   await say({ forget: ["all"] });
   await say("nonsense");
   await until("that it was not understood", () => tab.evaluate(() => window.heard.some((it) => it.error && !it.of)));
+  await tab.evaluate(() => window.socket.send(new Uint8Array([1, 2, 3])));
+  await until("that bytes are none", () => tab.evaluate(() => window.heard.some((it) => /is text/.test(it.error?.message))));
+  // A value may be a number, and one that lacks is told with its name.
+  const searches = "SUBSCRIBE TO every_click WHERE price > $least WITH (live = false)";
+  await say({ subscribe: { log: { what: searches, parameters: { least: 30 } }, lacks: searches, wrong: { sql: searches } } });
+  await until("that it has begun", async () => (await heard("log")).some((it) => it.begun));
+  await until("what lacks", async () => /^parameter \$least has no value/.test((await heard("lacks"))[0]?.error.message));
+  await until("what is wrong", async () => /unknown field `sql`/.test((await heard("wrong"))[0]?.error.message));
   const told = (await heard("all")).length;
   const { id } = (await heard("own")).at(-1);
   await tab.click("#products li:nth-child(3) button");
@@ -267,7 +275,11 @@ test("a WebSocket tells several answers, what is watched changes, and who comes 
   assert.equal((await heard("all")).length, told, "it was forgotten");
   const known = (await heard("own")).at(-1).id;
 
-  await tab.evaluate(() => window.socket.close());
+  const closed = await tab.evaluate(() => new Promise((resolve) => {
+    window.socket.onclose = (event) => resolve([event.code, event.reason]);
+    window.socket.send(" ".repeat(1_000_000));
+  }));
+  assert.deepEqual(closed, [1009, "a message has at most 65536 bytes"]);
   assert.equal(await tab.evaluate(listen, url), "open");
   await say({ watch: { own: { what: "/api/shop/clicks", known } } });
   await until("a beat", () => tab.evaluate(() => window.heard.some((it) => it.beat)));

@@ -17,7 +17,7 @@ use crate::fault::Fault;
 /// Who brings a byte now and then would hold a connection for ever.
 const BODY_TIME: Duration = Duration::from_secs(30);
 /// What is refused is read so long.
-const LINGER_TIME: Duration = Duration::from_secs(5);
+pub(crate) const LINGER_TIME: Duration = Duration::from_secs(5);
 
 pub(crate) async fn body(
     mut body: Body,

@@ -11,6 +11,7 @@ mod feed;
 mod format;
 mod keep;
 mod openapi;
+mod said;
 mod socket;
 mod subscribe;
 mod watch;
