@@ -159,6 +159,10 @@ async fn what_is_wrong_is_told_as_json() -> Result<()> {
         ("/api/clicks.csv", "406 column \"device\" can't be written as csv"),
         ("/nothing", "404 nothing is at this address"),
         ("/api/sql", "405 this address takes POST"),
+        (
+            "/api/subscribe?sql=SUBSCRIBE%20TO%20all_clicks%20WHERE%20price%3E$least",
+            "400 parameter $least has no value",
+        ),
     ] {
         assert_eq!(get(address, path, &[]).await?.reason()?, expected, "{path}");
     }
@@ -184,6 +188,9 @@ async fn what_is_wrong_is_told_as_json() -> Result<()> {
     assert_eq!(api["openapi"], "3.1.0");
     let least = &api["paths"]["/api/countries"]["get"]["parameters"][1];
     assert_eq!((&least["name"], &least["schema"]["default"]), (&"least".into(), &0.into()), "{least}");
+    assert_eq!(api["paths"]["/api/countries"]["delete"]["operationId"], "countries_drop");
+    ensure!(api["paths"]["/api/{path}"]["put"]["responses"]["201"].is_object(), "{api}");
+    ensure!(api["paths"]["/api/watch"]["get"].is_object(), "{api}");
     let row = &api["paths"]["/api/countries"]["get"]["responses"]["200"]["content"]["application/json"];
     assert_eq!(row["schema"]["items"]["properties"]["revenue"]["type"][0], "number", "{row}");
     instance.terminate().await
