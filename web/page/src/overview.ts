@@ -139,7 +139,10 @@ export function overview(main: HTMLElement, touched: (touch: Touch) => void): ()
         if (asked !== minutes) return;
         minutes.add(rows);
         draw();
-      }, missing);
+      }, (fault: Fault | Error) => {
+        // Touch was lost meanwhile: the figures stay, and whoever finds the server again asks anew.
+        if (!(fault instanceof Error)) missing(fault);
+      });
     };
     feed = new Feed(watched, before, touched);
   };
