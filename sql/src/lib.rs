@@ -3,6 +3,7 @@
 //! The modules follow a statement: `parse` reads it, `plan` turns it into an [`engine`](thalweg_engine::spec) spec,
 //! `session` carries it out, and `tables` are what a query finds. Nothing here opens a socket or knows Kafka.
 
+pub mod as_text;
 pub mod error;
 pub mod parse;
 pub mod plain;

@@ -260,6 +260,14 @@ test("a WebSocket tells several answers, what is watched changes, and who comes 
   await say({ forget: ["all"] });
   await say("nonsense");
   await until("that it was not understood", () => tab.evaluate(() => window.heard.some((it) => it.error && !it.of)));
+  await tab.evaluate(() => window.socket.send(new Uint8Array([1, 2, 3])));
+  await until("that bytes are none", () => tab.evaluate(() => window.heard.some((it) => /is text/.test(it.error?.message))));
+  // A value may be a number, and one that lacks is told with its name.
+  const searches = "SUBSCRIBE TO every_click WHERE price > $least WITH (live = false)";
+  await say({ subscribe: { log: { what: searches, parameters: { least: 30 } }, lacks: searches, wrong: { sql: searches } } });
+  await until("that it has begun", async () => (await heard("log")).some((it) => it.begun));
+  await until("what lacks", async () => /^parameter \$least has no value/.test((await heard("lacks"))[0]?.error.message));
+  await until("what is wrong", async () => /unknown field `sql`/.test((await heard("wrong"))[0]?.error.message));
   const told = (await heard("all")).length;
   const { id } = (await heard("own")).at(-1);
   await tab.click("#products li:nth-child(3) button");
@@ -267,7 +275,11 @@ test("a WebSocket tells several answers, what is watched changes, and who comes 
   assert.equal((await heard("all")).length, told, "it was forgotten");
   const known = (await heard("own")).at(-1).id;
 
-  await tab.evaluate(() => window.socket.close());
+  const closed = await tab.evaluate(() => new Promise((resolve) => {
+    window.socket.onclose = (event) => resolve([event.code, event.reason]);
+    window.socket.send(" ".repeat(1_000_000));
+  }));
+  assert.deepEqual(closed, [1009, "a message has at most 65536 bytes"]);
   assert.equal(await tab.evaluate(listen, url), "open");
   await say({ watch: { own: { what: "/api/shop/clicks", known } } });
   await until("a beat", () => tab.evaluate(() => window.heard.some((it) => it.beat)));
@@ -302,5 +314,24 @@ test("a page of somebody else changes nothing, and asks in vain", async () => {
   assert.equal((await fetch(`${server.url}/api/kept/evil`)).status, 404);
   const page_ = await fetch(`${server.url}/`);
   assert.match(page_.headers.get("content-security-policy"), /default-src 'none'.*frame-ancestors 'none'/);
+  await tab.close();
+});
+
+test("the shop says that its server is away, and what was clicked meanwhile arrives", async () => {
+  const counted = async () => (await server.rows("SELECT count(*) AS n FROM every_click WHERE product_id = 'SHOP-PADDLE'"))[0].n;
+  const before = await counted();
+  const tab = await page(browser);
+  await tab.goto(`${server.url}/shop`);
+  await until("the page view is taken", async () => /taken by the server/.test(await text(tab, "#sent")));
+  assert.equal(await tab.$eval("#away", (it) => it.checkVisibility()), false);
+  await server.kill();
+  await tab.click("#products li:nth-child(3) button");
+  await tab.waitForSelector("#away:not([hidden])", { timeout: 5_000 });
+  await tab.click("#products li:nth-child(3) button");
+  await until("both are told", async () => /^The server does not answer. 2 events wait/.test(await text(tab, "#away")));
+  await server.again();
+  await until("it is back", () => tab.$eval("#away", (it) => it.hidden), 60_000);
+  await until("both clicks", async () => (await counted()) === before + 2);
+  assert.deepEqual(tab.wrong.filter((it) => !/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|503/.test(it)), []);
   await tab.close();
 });

@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # The pages in headless Chromium, against the given binary. Before that: what is committed as the page is what its sources
 # make, byte for byte.
+#   run.sh THALWEG             tests
+#   run.sh THALWEG figures     how long a click takes to the dashboard, what that loads and when it is drawn: by hand, with the
+#                              binary of `make release` on a machine that has nothing else to do
 set -euo pipefail
 binary=$(realpath "$1")
 cd "$(dirname "$0")"
@@ -17,5 +20,9 @@ diff -r "$work/dist" "$page/dist" || {
 }
 
 npm ci --ignore-scripts --no-audit --no-fund --silent
+if [ "${2:-}" = figures ]; then
+    THALWEG=$binary node figures.mjs
+    exit
+fi
 # The two files have a server each, and run at the same time.
 THALWEG=$binary node --test demo.test.mjs own.test.mjs

@@ -9,11 +9,12 @@ use anyhow::{Context, Result, ensure};
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::StreamReader;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
-use hyper::StatusCode;
-use serde_json::Value;
+use http_body_util::Full;
+use hyper::{Method, Request, StatusCode};
+use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::asking::{get, post};
+use crate::asking::{ask, get, post, send};
 use crate::instance::{Instance, rows};
 use crate::place::Place;
 
@@ -96,6 +97,14 @@ async fn each_form_holds_the_same_rows() -> Result<()> {
     let none = get(address, "/api/countries.csv?country=none", &[]).await?;
     assert_eq!(&none.body[..], b"window_start,country,events,revenue\n");
 
+    // A text that is empty is one, and a moment has its zone however the statement came to it.
+    let sql =
+        "SELECT '' AS a, CAST(NULL AS STRING) AS b, 'x, y' AS c, TIMESTAMP '2025-06-01 10:00:00.5' AS d";
+    let csv = send(address, "/api/sql", &[("accept", "text/csv")], sql.as_bytes()).await?;
+    assert_eq!(&csv.body[..], b"a,b,c,d\n\"\",,\"x, y\",2025-06-01T10:00:00.500Z\n");
+    let json = post(address, "/api/sql", "text/plain", sql).await?.json()?;
+    assert_eq!(json, json!([{ "a": "", "b": null, "c": "x, y", "d": "2025-06-01T10:00:00.500Z" }]));
+
     // More than comes whole.
     let clicks = get(address, "/api/clicks", &[]).await?;
     assert_eq!(clicks.json()?.as_array().map(Vec::len), Some(20_000));
@@ -150,6 +159,10 @@ async fn what_is_wrong_is_told_as_json() -> Result<()> {
         ("/api/clicks.csv", "406 column \"device\" can't be written as csv"),
         ("/nothing", "404 nothing is at this address"),
         ("/api/sql", "405 this address takes POST"),
+        (
+            "/api/subscribe?sql=SUBSCRIBE%20TO%20all_clicks%20WHERE%20price%3E$least",
+            "400 parameter $least has no value",
+        ),
     ] {
         assert_eq!(get(address, path, &[]).await?.reason()?, expected, "{path}");
     }
@@ -167,7 +180,7 @@ async fn what_is_wrong_is_told_as_json() -> Result<()> {
     let long = post(address, "/api/sql", "text/plain", &" ".repeat(200 << 10)).await?;
     assert_eq!(long.reason()?, "413 the question is too long. bytes_max=131072");
     let json = post(address, "/api/sql", "application/json", r#"{"sql": "SELECT 1 AS n"}"#).await?;
-    assert_eq!(json.json()?, serde_json::json!([{ "n": 1 }]));
+    assert_eq!(json.json()?, json!([{ "n": 1 }]));
     let more = post(address, "/api/sql", "application/json", r#"{"sql": "SELECT 1", "x": 1}"#).await?;
     assert_eq!(more.status, StatusCode::BAD_REQUEST);
 
@@ -175,8 +188,55 @@ async fn what_is_wrong_is_told_as_json() -> Result<()> {
     assert_eq!(api["openapi"], "3.1.0");
     let least = &api["paths"]["/api/countries"]["get"]["parameters"][1];
     assert_eq!((&least["name"], &least["schema"]["default"]), (&"least".into(), &0.into()), "{least}");
+    assert_eq!(api["paths"]["/api/countries"]["delete"]["operationId"], "countries_drop");
+    ensure!(api["paths"]["/api/{path}"]["put"]["responses"]["201"].is_object(), "{api}");
+    ensure!(api["paths"]["/api/watch"]["get"].is_object(), "{api}");
     let row = &api["paths"]["/api/countries"]["get"]["responses"]["200"]["content"]["application/json"];
     assert_eq!(row["schema"]["items"]["properties"]["revenue"]["type"][0], "number", "{row}");
+    instance.terminate().await
+}
+
+/// A page whose name leads here a moment after it was loaded asks as if it were the server's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_not_the_servers_is_refused() -> Result<()> {
+    let place = Place::folder(SCRIPT, &["--http", "127.0.0.1:0", "--http-host", "clicks.example"])?;
+    let instance = place.launch.start(&[]).await?;
+    let address = instance.http()?;
+    let port = address.rsplit_once(':').context("a port")?.1;
+    let evil = format!("evil.example:{port}");
+    let status = async |method: Method, path: &str, host: &str, body: &'static str| -> Result<StatusCode> {
+        let request = Request::builder().method(method).uri(path).header("host", host);
+        let request = request.header("origin", format!("http://{host}")).body(Full::from(body))?;
+        Ok(ask(address, request).await?.status)
+    };
+    for (method, path) in [
+        (Method::GET, "/api/countries"),
+        (Method::GET, "/api"),
+        (Method::GET, "/"),
+        (Method::GET, "/metrics"),
+        (Method::GET, "/ws"),
+        (Method::POST, "/api/sql"),
+        (Method::PUT, "/api/mine"),
+        (Method::DELETE, "/api/countries"),
+    ] {
+        let refused = status(method.clone(), path, &evil, "SELECT 1").await?;
+        assert_eq!(refused, StatusCode::MISDIRECTED_REQUEST, "{method} {path}");
+    }
+    for own in
+        [format!("localhost:{port}"), address.to_owned(), format!("[::1]:{port}"), "clicks.example".into()]
+    {
+        assert_eq!(status(Method::POST, "/api/sql", &own, "SELECT 1").await?, StatusCode::OK, "{own}");
+    }
+    let request = Request::builder().uri("/api").header("host", &evil).body(Full::default())?;
+    assert_eq!(ask(address, request).await?.reason()?, format!("421 this server is not known as \"{evil}\""));
+    instance.terminate().await?;
+
+    let place = Place::folder(SCRIPT, &["--http", "0.0.0.0:0"])?;
+    let instance = place.launch.start(&[]).await?;
+    let address = instance.http()?.replace("0.0.0.0", "127.0.0.1");
+    let beyond =
+        Request::builder().uri("/health/ready").header("host", "ours.example").body(Full::default())?;
+    assert_eq!(ask(&address, beyond).await?.status, StatusCode::OK, "it can't know its names");
     instance.terminate().await
 }
 

@@ -1,5 +1,7 @@
 //! A failure as HTTP tells it: a status, and JSON with the reason, the place and what to do.
 
+use std::time::Duration;
+
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
@@ -13,7 +15,7 @@ const RETRY_AFTER: &str = "1";
 pub(crate) struct Fault {
     status: StatusCode,
     text: Box<Text>,
-    header: Option<(HeaderName, &'static str)>,
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -70,7 +72,15 @@ impl Fault {
     }
 
     pub fn with(mut self, name: HeaderName, value: &'static str) -> Fault {
-        self.header = Some((name, value));
+        self.header = Some((name, HeaderValue::from_static(value)));
+        self
+    }
+
+    /// When the same is worth another try.
+    pub fn after(mut self, wait: Duration) -> Fault {
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+        self.header = Some((header::RETRY_AFTER, seconds.into()));
         self
     }
 }
@@ -112,7 +122,7 @@ impl IntoResponse for Fault {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some((name, value)) = self.header {
-            headers.insert(name, HeaderValue::from_static(value));
+            headers.insert(name, value);
         }
         response
     }

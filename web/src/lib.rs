@@ -17,6 +17,7 @@ mod collect;
 mod fault;
 mod front;
 mod health;
+mod hosts;
 mod metrics;
 mod page;
 mod patient;
@@ -25,5 +26,6 @@ mod server;
 mod whole;
 
 pub use front::Front;
+pub use hosts::HostName;
 pub use proxies::Network;
 pub use server::{Limits, serve};

@@ -18,6 +18,7 @@ use tower_service::Service;
 
 use crate::fault::Fault;
 use crate::front::Front;
+use crate::hosts::{HostName, Hosts};
 use crate::patient::{Patient, TAKE_TIME};
 use crate::proxies::{self, Network};
 use crate::{ask, collect, health, metrics, page};
@@ -37,6 +38,8 @@ pub struct Limits {
     pub grace: Duration,
     /// Whose word on the sender of a request is believed.
     pub proxies: Arc<[Network]>,
+    /// Names by which the server is asked, besides those that are its own anyway.
+    pub hosts: Vec<HostName>,
 }
 
 impl Default for Limits {
@@ -47,6 +50,7 @@ impl Default for Limits {
             header_bytes_max: 64 << 10,
             grace: Duration::from_secs(2),
             proxies: Arc::default(),
+            hosts: vec![],
         }
     }
 }
@@ -70,7 +74,8 @@ pub async fn serve(
     if address.is_some_and(|address: SocketAddr| !address.ip().is_loopback()) {
         tracing::warn!(?address, "http listens beyond this machine, without passwords and in clear");
     }
-    let router = router(Arc::clone(&front));
+    let hosts = Hosts::new(address.map(|address| address.ip()), limits.hosts);
+    let router = router(Arc::clone(&front), Arc::new(hosts));
     let room = Arc::new(Semaphore::new(limits.connections_max));
     let (stop, stopped) = watch::channel(());
     let mut builder = http1::Builder::new();
@@ -131,7 +136,7 @@ async fn accept(
     }
 }
 
-pub(crate) fn router(front: Arc<Front>) -> Router {
+fn router(front: Arc<Front>, hosts: Arc<Hosts>) -> Router {
     Router::new()
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
@@ -151,7 +156,7 @@ pub(crate) fn router(front: Arc<Front>) -> Router {
                 .fallback(|| async { Fault::method("GET, POST, PUT, DELETE") }),
         )
         .fallback(page::answer)
-        .layer(middleware::from_fn_with_state(Arc::clone(&front), counted))
+        .layer(middleware::from_fn_with_state((Arc::clone(&front), hosts), counted))
         .with_state(front)
 }
 
@@ -159,11 +164,18 @@ pub(crate) fn router(front: Arc<Front>) -> Router {
 const ROUTES: [&str; 8] =
     ["/health/live", "/health/ready", "/metrics", "/api", "/api/sql", "/api/watch", "/api/subscribe", "/ws"];
 
-/// Counts the request, and says of every answer what browsers should make of it.
-async fn counted(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
+/// Counts the request, answers it if it is for this server, and says of every answer what browsers should make of it.
+async fn counted(
+    State((front, hosts)): State<(Arc<Front>, Arc<Hosts>)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let begun = Instant::now();
     let route = ROUTES.into_iter().find(|path| request.uri().path() == *path).unwrap_or("other");
-    let mut response = next.run(request).await.into_response();
+    let mut response = match hosts.check(request.headers()) {
+        Ok(()) => next.run(request).await.into_response(),
+        Err(fault) => fault.into_response(),
+    };
     let route = response.extensions_mut().remove().unwrap_or_else(|| Route(route.to_owned()));
     front.counts.request(route.0, response.status().as_u16(), begun.elapsed());
     let headers = response.headers_mut();

@@ -184,6 +184,7 @@ async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watch
         thalweg_web::Limits {
             connections_max: connections.http,
             proxies: common.proxy.clone().into(),
+            hosts: common.http_host.clone(),
             ..limits.1
         },
     );
@@ -205,7 +206,11 @@ async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watch
     let web = web_listener.map(|listener| {
         let (close, closed) = tokio::sync::oneshot::channel::<()>();
         let closed = async move { _ = closed.await };
-        (tokio::spawn(thalweg_web::serve(listener, Arc::clone(&front), limits.1, closed)), close)
+        let near = web_address.is_some_and(|address| address.ip().is_loopback());
+        let mut limits = limits.1;
+        // It may be called as it was told to listen: `--http ourhost:8080`.
+        limits.hosts.extend(common.http_name().filter(|_| near));
+        (tokio::spawn(thalweg_web::serve(listener, Arc::clone(&front), limits, closed)), close)
     });
     let (engine, database, sinks) = tokio::select! {
         biased;

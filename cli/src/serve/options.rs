@@ -11,7 +11,7 @@ use thalweg_engine::secrets::Secrets;
 use thalweg_engine::source::{FilesRoots, Spools};
 use thalweg_readers::Launch;
 use thalweg_sql::plan::values;
-use thalweg_web::Network;
+use thalweg_web::{HostName, Network};
 use url::Url;
 
 use super::memory;
@@ -64,6 +64,11 @@ pub struct Common {
     /// several times [default: nobody's is believed]
     #[arg(long, value_name = "ADDRESS")]
     pub proxy: Vec<Network>,
+
+    /// A name by which HTTP is asked, as a proxy passes it on in Host; * is any, and may be given several times [default:
+    /// localhost and addresses, and any beyond loopback]
+    #[arg(long, value_name = "NAME")]
+    pub http_host: Vec<HostName>,
 
     /// How often progress becomes durable
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = values::duration)]
@@ -175,6 +180,12 @@ impl Common {
     pub fn workers(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.workers.unwrap_or_else(cores).max(1)
+    }
+
+    /// The name where HTTP was told to listen; an address is none.
+    pub fn http_name(&self) -> Option<HostName> {
+        let (name, _) = self.http.as_deref()?.rsplit_once(':')?;
+        name.parse().ok()
     }
 
     /// `scripts` are the SQL files that were given.

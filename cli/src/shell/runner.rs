@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
+use arrow::json::writer::LineDelimited;
 use arrow_flight::decode::FlightRecordBatchStream;
 use futures::StreamExt;
+use thalweg_sql::as_text;
 
 use super::changing::Changing;
 use super::client::{Answer, Client, message};
 use super::fault::{self, Origin};
-use super::output::{self, Format};
+use super::output::Format;
 use super::table::{self, Layout};
 use super::text;
 
@@ -186,16 +188,20 @@ impl Runner {
             let batch = batch.map_err(|error| Failure::Said(message(error)))?;
             let mut out = io::BufWriter::new(io::stdout().lock());
             if std::mem::take(&mut header) {
-                output::write_csv_header(&mut out, batch.schema_ref())?;
+                as_text::csv_names(&mut out, batch.schema_ref())?;
             }
             match format {
-                Format::Json => output::write_json(&mut out, &batch)?,
-                _ => output::write_csv(&mut out, &batch)?,
+                Format::Json => {
+                    let mut lines = as_text::json().build::<_, LineDelimited>(&mut out);
+                    lines.write(&batch)?;
+                    lines.finish()?;
+                }
+                _ => as_text::csv_rows(&mut out, &batch)?,
             }
             out.flush()?;
         }
         if header && let Some(schema) = rows.schema() {
-            output::write_csv_header(&mut io::stdout().lock(), schema)?;
+            as_text::csv_names(&mut io::stdout().lock(), schema)?;
         }
         Ok(())
     }

@@ -25,11 +25,8 @@ pub(crate) fn number(query: &mut Query) -> Result<usize> {
     }
 }
 
-/// Numbers the parameters that have names, where there are values by name, and gives the names in that order.
+/// Numbers the parameters that have names, and gives the names in that order.
 pub(crate) fn named(query: &mut Query, given: &[(String, String)]) -> Result<Vec<String>> {
-    if given.is_empty() {
-        return Ok(vec![]);
-    }
     let mut naming = Naming { given, names: vec![] };
     if let ControlFlow::Break(error) = walk_mut(query, &mut naming) {
         return Err(error);
@@ -54,8 +51,17 @@ impl VisitorMut for Naming<'_> {
         let Value::Placeholder(placeholder) = &mut value.value else { return ControlFlow::Continue(()) };
         let name = placeholder.trim_start_matches('$').to_owned();
         if !self.given.iter().any(|(given, _)| *given == name) {
+            // Those without names are refused by others, with other words.
+            if self.given.is_empty() && !name.starts_with(|first: char| first.is_alphabetic() || first == '_')
+            {
+                return ControlFlow::Continue(());
+            }
+            let hint = format!(
+                "over HTTP it is given as &{name}=…, in a message of /ws as \"parameters\": {{\"{name}\": …}}; elsewhere \
+                 write the value itself"
+            );
             return ControlFlow::Break(
-                Error::invalid(format!("parameter {placeholder} has no value")).at(position),
+                Error::invalid(format!("parameter {placeholder} has no value")).at(position).hint(hint),
             );
         }
         let known = self.names.iter().position(|known| *known == name);

@@ -1,6 +1,8 @@
 //! Clicks from many connections: how many were taken, and how long each waited for its answer.
 
 use std::collections::BTreeMap;
+use std::ops::RangeBounds;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -31,15 +33,26 @@ pub struct Events {
     /// Tells the figures of each second besides
     #[arg(long)]
     each_second: bool,
+    /// Tells the figures between these seconds besides: 15,75
+    #[arg(long, value_delimiter = ',')]
+    cuts: Vec<u64>,
 }
 
+/// Of all connections.
 #[derive(Default)]
 struct Seen {
-    times: Times,
     by_status: BTreeMap<u16, u64>,
     broken: u64,
-    /// Answers by the second in which they came, with the longest.
-    seconds: BTreeMap<u64, (u64, Duration)>,
+    /// By the second in which they were due.
+    seconds: BTreeMap<u64, Times>,
+}
+
+impl Seen {
+    fn times(&self, within: impl RangeBounds<u64>) -> Times {
+        let mut all = Times::default();
+        self.seconds.range(within).for_each(|(_, times)| all.add_all(times));
+        all
+    }
 }
 
 pub async fn run(events: Events) -> Result<()> {
@@ -47,6 +60,7 @@ pub async fn run(events: Events) -> Result<()> {
     let begin = Instant::now() + Duration::from_millis(500);
     let counted = begin + Duration::from_secs(events.warm_up);
     let end = counted + Duration::from_secs(events.seconds);
+    let seen: Arc<Mutex<Seen>> = Arc::default();
     let connections: Vec<_> = (0..events.connections)
         .map(|number| {
             let client = Client {
@@ -60,30 +74,33 @@ pub async fn run(events: Events) -> Result<()> {
                 begin,
                 counted,
                 end,
+                seen: Arc::clone(&seen),
             };
             tokio::spawn(client.run())
         })
         .collect();
-    let mut all = Seen::default();
     for connection in connections {
-        let seen = connection.await?;
-        all.times.add_all(&seen.times);
-        all.broken += seen.broken;
-        seen.by_status.iter().for_each(|(status, count)| *all.by_status.entry(*status).or_default() += count);
-        for (second, (count, longest)) in seen.seconds {
-            let sum = all.seconds.entry(second).or_default();
-            *sum = (sum.0 + count, sum.1.max(longest));
-        }
+        connection.await?;
     }
+    let seen = seen.lock().expect("no connection panics");
     if events.each_second {
-        for (second, (count, longest)) in &all.seconds {
-            println!("second {second}: {count} answers, longest {:.0} ms", longest.as_secs_f64() * 1000.0);
+        for (second, times) in &seen.seconds {
+            println!("second {second}: {} answers, {}", times.count(), times.told());
         }
     }
-    let per_second = (all.times.count() * u64::from(events.batch)) as f64 / events.seconds as f64;
-    println!("{} requests of {} events: {per_second:.0} events/s", all.times.count(), events.batch);
-    println!("{}", all.times.told());
-    println!("answers {:?}, connections that broke {}", all.by_status, all.broken);
+    if !events.cuts.is_empty() {
+        let mut from = 0;
+        for to in events.cuts.iter().copied().chain([u64::MAX]) {
+            let times = seen.times(from..to);
+            println!("from second {from}: {} answers, {}", times.count(), times.told());
+            from = to;
+        }
+    }
+    let all = seen.times(..);
+    let per_second = (all.count() * u64::from(events.batch)) as f64 / events.seconds as f64;
+    println!("{} requests of {} events: {per_second:.0} events/s", all.count(), events.batch);
+    println!("{}", all.told());
+    println!("answers {:?}, connections that broke {}", seen.by_status, seen.broken);
     Ok(())
 }
 
@@ -97,11 +114,15 @@ struct Client {
     begin: Instant,
     counted: Instant,
     end: Instant,
+    seen: Arc<Mutex<Seen>>,
 }
 
 impl Client {
-    async fn run(self) -> Seen {
-        let mut seen = Seen::default();
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().expect("no connection panics")
+    }
+
+    async fn run(self) {
         let mut connection = None;
         let mut requests = 0_u32;
         loop {
@@ -114,14 +135,14 @@ impl Client {
                 None => now.max(self.begin),
             };
             if due >= self.end || now >= self.end {
-                return seen;
+                return;
             }
             tokio::time::sleep_until(due).await;
             requests += 1;
             let status = match self.ask(&mut connection, requests).await {
                 Ok(status) => status,
                 Err(_) => {
-                    seen.broken += 1;
+                    self.seen().broken += 1;
                     connection = None;
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
@@ -129,10 +150,9 @@ impl Client {
             };
             if due >= self.counted {
                 let took = due.elapsed();
-                seen.times.add(took);
+                let mut seen = self.seen();
                 *seen.by_status.entry(status).or_default() += 1;
-                let second = seen.seconds.entry((due - self.counted).as_secs()).or_default();
-                *second = (second.0 + 1, second.1.max(took));
+                seen.seconds.entry((due - self.counted).as_secs()).or_default().add(took);
             }
         }
     }

@@ -17,7 +17,8 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use serde_json::{Value, json};
 use thalweg_tests::servers::Kafka;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::asking::{Answer, ask, get, post, send};
@@ -146,6 +147,7 @@ async fn who_may_not_send_is_told_before_anything_is_read() -> Result<()> {
 
     let large = post(address, "/api/few", "application/json", &" ".repeat(2000)).await?;
     assert_eq!(large.reason()?, "413 the body is too large. bytes_max=1024");
+    too_large_is_told_before_it_comes(address).await?;
     let mut answers = BTreeSet::new();
     for _ in 0..20 {
         let answer = post(address, "/api/few", "application/json", &body).await?;
@@ -180,6 +182,25 @@ async fn who_may_not_send_is_told_before_anything_is_read() -> Result<()> {
         ensure!(format!("{error:#}").replace('\\', "").contains(why), "{wrong}: {error:#}");
     }
     instance.terminate().await
+}
+
+/// A length is enough; and who asks whether they may send is not told to.
+async fn too_large_is_told_before_it_comes(address: &str) -> Result<()> {
+    for (expect, sent) in [("", 0), ("expect: 100-continue\r\n", 0), ("", 8 << 20)] {
+        let mut stream = TcpStream::connect(address).await?;
+        let head = format!(
+            "POST /api/few HTTP/1.1\r\nhost: {address}\r\n{expect}content-length: {}\r\n\r\n",
+            100 << 20
+        );
+        stream.write_all(head.as_bytes()).await?;
+        // As much as a client sends that does not listen meanwhile: more than the system keeps on the way.
+        stream.write_all(&vec![b' '; sent]).await?;
+        let mut told = vec![0; 4096];
+        let length = tokio::time::timeout(Duration::from_secs(4), stream.read(&mut told)).await??;
+        let told = String::from_utf8_lossy(&told[..length]);
+        ensure!(told.starts_with("HTTP/1.1 413 Payload Too Large\r\n"), "{expect}{sent}: {told}");
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,12 +16,14 @@ interface Operation {
   parameters?: Parameter[];
 }
 
-type Paths = Record<string, { get?: Operation; post?: Operation }>;
+type Paths = Record<string, { get?: Operation; post?: Operation; put?: Operation }>;
 
 /** Addresses of the server's own, which nobody fills in here. */
 const OWN: Record<string, string> = {
   "/api/sql": "Any SELECT, posted as text or JSON",
   "/api/subscribe": "The changes of a view as they happen, as server-sent events",
+  "/api/watch": "Several answers over one connection, each again when it has changed, as server-sent events",
+  "/api/{path}": "PUT keeps a query at an address, as the page for SQL does",
 };
 
 export function endpoints(main: HTMLElement, touched: (touch: Touch) => void): () => void {
@@ -53,10 +55,10 @@ function card(path: string, operations: Paths[string], again: () => Promise<void
   const panel = new Panel(path, "half");
   panel.filled();
   panel.element.classList.add("endpoint");
-  const { get, post } = operations;
+  const { get, post, put } = operations;
   const own = OWN[path];
   if (!get || own) {
-    panel.body.append(h("p", { class: "quiet" }, own ?? "Takes events"), sql((get ?? post)?.description));
+    panel.body.append(h("p", { class: "quiet" }, own ?? "Takes events"), sql((get ?? post ?? put)?.description));
     return panel.element;
   }
   const link = h("a", { class: "url" });

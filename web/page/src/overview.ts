@@ -37,9 +37,9 @@ export function overview(main: HTMLElement, touched: (touch: Touch) => void): ()
   let feed: Feed | null = null;
 
   const tiles = measures.map((it) => new Tile(it.name, it.id));
-  const revenue = chart("Revenue", 138, [["Revenue a minute", "accent", format.money]], true);
-  const traffic = chart("Traffic", 108, [["Events a minute", "second", format.count]], true);
-  const steps = chart("Sessions, carts, orders", 132,
+  const revenue = chart("Revenue", 150, [["Revenue a minute", "accent", format.money]], true);
+  const traffic = chart("Traffic", 124, [["Events a minute", "second", format.count]], true);
+  const steps = chart("Sessions, carts, orders", 148,
     [["Sessions", "third", format.count], ["Carts", "second", format.count], ["Orders", "accent", format.count]], false);
   const charts = [revenue, traffic, steps];
   const series = new Panel("Revenue and traffic by minute", "wide", ...charts.map((it) => it.element),
@@ -139,7 +139,10 @@ export function overview(main: HTMLElement, touched: (touch: Touch) => void): ()
         if (asked !== minutes) return;
         minutes.add(rows);
         draw();
-      }, missing);
+      }, (fault: Fault | Error) => {
+        // Touch was lost meanwhile: the figures stay, and whoever finds the server again asks anew.
+        if (!(fault instanceof Error)) missing(fault);
+      });
     };
     feed = new Feed(watched, before, touched);
   };

@@ -66,8 +66,16 @@ byId("buy").addEventListener("click", () => {
 document.addEventListener("thalweg", (event) => {
   const batch = (event as CustomEvent<{ event_type: string; event_ts: string }[]>).detail;
   sent += batch.length;
+  byId("away").hidden = true;
   const last = batch[batch.length - 1];
   const took = last ? Date.now() - Date.parse(last.event_ts) : 0;
   setText(byId("sent"), `${sent} ${sent === 1 ? "event" : "events"} taken by the server; the last, ${last?.event_type.replaceAll("_", " ")}, after ${age(took)}.`);
+});
+document.addEventListener("thalweg-waits", (event) => {
+  const { events, status } = (event as CustomEvent<{ events: unknown[]; status?: number }>).detail;
+  const why = status === undefined ? "The server does not answer." : `The server takes no events just now (${status}).`;
+  const wait = events.length === 1 ? "1 event waits" : `${events.length} events wait`;
+  setText(byId("away"), `${why} ${wait} in this page. Trying again.`);
+  byId("away").hidden = false;
 });
 drawCart();

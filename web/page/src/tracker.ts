@@ -17,6 +17,8 @@ const IDLE_MS = 30 * 60_000;
 const WAIT_MS = 50;
 const BATCH = 50;
 const MOST = 1_000;
+/** A server that stands still would keep all that comes after. Old browsers wait. */
+const PATIENCE_MS = 15_000;
 
 let consent = told.consent !== "required";
 let waiting: Fields[] = [];
@@ -72,21 +74,26 @@ function track(type: string, fields: Fields = {}): void {
   timer ||= window.setTimeout(() => void send(), WAIT_MS);
 }
 
+/** A page may show what became of its events. */
+const tell = (name: string, detail: unknown): boolean => document.dispatchEvent(new CustomEvent(name, { detail }));
+
 async function send(): Promise<void> {
   const batch = waiting.splice(0, BATCH);
   let wait = WAIT_MS;
   if (batch.length) {
     // As text: a browser then asks no leave of another server first.
-    const answer = await fetch(to, { method: "POST", body: JSON.stringify(batch), keepalive: true, credentials: "omit" }).catch(() => null);
+    const signal = AbortSignal.timeout?.(PATIENCE_MS);
+    const answer = await fetch(to, { method: "POST", body: JSON.stringify(batch), keepalive: true, credentials: "omit", signal }).catch(() => null);
     if (!answer || answer.status === 429 || answer.status >= 500) {
       // Their ids are the same when they come again.
       waiting = [...batch, ...waiting].slice(-MOST);
       wait = pause;
       pause = Math.min(pause * 2, 60_000);
+      tell("thalweg-waits", { events: waiting, status: answer?.status });
     } else {
       pause = 1_000;
       // What is refused is so for good.
-      if (answer.ok) document.dispatchEvent(new CustomEvent("thalweg", { detail: batch }));
+      if (answer.ok) tell("thalweg", batch);
     }
   }
   timer = waiting.length ? window.setTimeout(() => void send(), wait) : 0;

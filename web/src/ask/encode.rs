@@ -4,17 +4,16 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
-use arrow::csv;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
-use arrow::json::writer::{JsonArray, LineDelimited, Writer as JsonWriter, WriterBuilder};
+use arrow::json::writer::{JsonArray, LineDelimited, Writer as JsonWriter};
 use axum::http::StatusCode;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-use thalweg_sql::plain;
+use thalweg_sql::{as_text, plain};
 
 use super::format::Format;
 use crate::fault::Fault;
@@ -31,7 +30,7 @@ pub(crate) struct Encoder {
 enum Writer {
     Json(JsonWriter<Sink, JsonArray>),
     Lines(JsonWriter<Sink, LineDelimited>),
-    Csv(Box<csv::Writer<Sink>>),
+    Csv,
     Arrow(Box<StreamWriter<Sink>>),
     Parquet(Box<ArrowWriter<Sink>>),
 }
@@ -48,11 +47,11 @@ impl Encoder {
             .hint("take another form, or a part of the column"));
         }
         let sink = Sink::default();
-        let json = WriterBuilder::new().with_explicit_nulls(true);
+        let json = as_text::json();
         let writer = match format {
             Format::Json => Writer::Json(json.build(sink.clone())),
             Format::Lines => Writer::Lines(json.build(sink.clone())),
-            Format::Csv => Writer::Csv(Box::new(csv::WriterBuilder::new().build(sink.clone()))),
+            Format::Csv => Writer::Csv,
             Format::Arrow => {
                 Writer::Arrow(Box::new(StreamWriter::try_new(sink.clone(), &schema).map_err(failed)?))
             }
@@ -65,9 +64,9 @@ impl Encoder {
             }
         };
         let mut encoder = Encoder { schema, sink, writer };
-        if let Writer::Csv(writer) = &mut encoder.writer {
-            // The names of the columns are told even of no rows.
-            writer.write(&RecordBatch::new_empty(Arc::clone(&encoder.schema))).map_err(failed)?;
+        if let Writer::Csv = encoder.writer {
+            // Even of no rows.
+            as_text::csv_names(&mut encoder.sink, &encoder.schema).map_err(failed)?;
         }
         Ok(encoder)
     }
@@ -80,7 +79,7 @@ impl Encoder {
             match &mut self.writer {
                 Writer::Json(writer) => writer.write(&piece)?,
                 Writer::Lines(writer) => writer.write(&piece)?,
-                Writer::Csv(writer) => writer.write(&piece)?,
+                Writer::Csv => as_text::csv_rows(&mut self.sink, &piece)?,
                 Writer::Arrow(writer) => writer.write(&piece)?,
                 Writer::Parquet(writer) => writer.write(&piece).map_err(ArrowError::from)?,
             }
@@ -92,7 +91,7 @@ impl Encoder {
         match self.writer {
             Writer::Json(mut writer) => writer.finish()?,
             Writer::Lines(mut writer) => writer.finish()?,
-            Writer::Csv(writer) => drop(writer),
+            Writer::Csv => {}
             Writer::Arrow(mut writer) => writer.finish()?,
             Writer::Parquet(writer) => drop(writer.close().map_err(ArrowError::from)?),
         }

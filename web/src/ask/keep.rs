@@ -37,7 +37,7 @@ pub(crate) async fn keep(
     body: Body,
 ) -> Result<Response, Fault> {
     own_pages_alone(&headers)?;
-    let kept: Kept = serde_json::from_slice(&super::text(body).await?)
+    let kept: Kept = serde_json::from_slice(&super::text(&headers, body).await?)
         .map_err(|error| Fault::invalid(format!("the query is not as it should be: {error}")).hint(SHAPE))?;
     let parameters = match kept.parameters.trim() {
         "" => String::new(),

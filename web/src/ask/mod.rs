@@ -11,6 +11,7 @@ mod feed;
 mod format;
 mod keep;
 mod openapi;
+mod said;
 mod socket;
 mod subscribe;
 mod watch;
@@ -158,7 +159,7 @@ async fn only_asks(session: &Session, sql: &str) -> Result<(), Fault> {
 }
 
 async fn question(headers: &HeaderMap, body: Body) -> Result<Question, Fault> {
-    let bytes = text(body).await?;
+    let bytes = text(headers, body).await?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let shape = "write {\"sql\": \"SELECT …\"}, or send the SELECT itself as text/plain";
     if kind.starts_with("application/json") {
@@ -171,12 +172,12 @@ async fn question(headers: &HeaderMap, body: Body) -> Result<Question, Fault> {
     Ok(Question { sql, format: None })
 }
 
-async fn text(body: Body) -> Result<Bytes, Fault> {
+async fn text(headers: &HeaderMap, body: Body) -> Result<Bytes, Fault> {
     let too_long = || {
         let reason = format!("the question is too long. bytes_max={QUESTION_BYTES_MAX}");
         Fault::new(StatusCode::PAYLOAD_TOO_LARGE, reason)
     };
-    whole::body(body, QUESTION_BYTES_MAX, too_long).await
+    whole::body(body, headers, QUESTION_BYTES_MAX, too_long).await
 }
 
 fn own_pages_alone(headers: &HeaderMap) -> Result<(), Fault> {

@@ -12,6 +12,7 @@ use thalweg_sql::plain;
 use thalweg_sql::session::{Client, Collect, Database, Endpoint, Parameter};
 
 use super::format::Format;
+use super::watch::WATCHED_MAX;
 use crate::fault::Fault;
 use crate::front::Front;
 
@@ -31,10 +32,15 @@ async fn document(database: &Database) -> Value {
         // One whose view has gone is told with the reason.
         let columns = session.prepare_endpoint(&endpoint).await.map_err(|error| error.to_string());
         let rows = columns.map(|prepared| prepared.rows.as_deref().map(row_schema).unwrap_or_default());
-        paths.insert(endpoint.path.clone(), json!({ "get": operation(&endpoint, rows) }));
+        paths.insert(
+            endpoint.path.clone(),
+            json!({ "get": operation(&endpoint, rows), "delete": forgetting(&endpoint) }),
+        );
     }
+    paths.insert("/api/{path}".to_owned(), json!({ "put": keeping() }));
     paths.insert("/api/sql".to_owned(), json!({ "post": any_select() }));
     paths.insert("/api/subscribe".to_owned(), json!({ "get": any_changes() }));
+    paths.insert("/api/watch".to_owned(), json!({ "get": any_answers() }));
     json!({
         "openapi": "3.1.0",
         "info": { "title": "Thalweg", "version": env!("CARGO_PKG_VERSION") },
@@ -50,7 +56,7 @@ fn operation(endpoint: &Endpoint, rows: Result<Value, String>) -> Value {
         Err(reason) => (json!({}), Some(format!("can't be asked now: {reason}"))),
     };
     let mut operation = json!({
-        "operationId": endpoint.path.trim_start_matches("/api/").replace(['/', '-'], "_"),
+        "operationId": name(endpoint),
         "description": endpoint.sql,
         "parameters": parameters,
         "responses": responses(row),
@@ -61,10 +67,51 @@ fn operation(endpoint: &Endpoint, rows: Result<Value, String>) -> Value {
     operation
 }
 
+fn name(endpoint: &Endpoint) -> String {
+    endpoint.path.trim_start_matches("/api/").replace(['/', '-'], "_")
+}
+
+fn forgetting(endpoint: &Endpoint) -> Value {
+    json!({
+        "operationId": format!("{}_drop", name(endpoint)),
+        "description": "Drops the endpoint, as DROP ENDPOINT does.",
+        "responses": {
+            "200": { "description": "It is gone" },
+            "400": fault("There is no such endpoint any more"),
+            "403": fault("A page of another server asks"),
+            "503": fault("The server is starting"),
+        },
+    })
+}
+
+fn keeping() -> Value {
+    let kept = json!({ "type": "object", "required": ["sql"], "additionalProperties": false, "properties": {
+        "sql": { "type": "string", "description": "A SELECT" },
+        "parameters": { "type": "string", "description": "As in CREATE ENDPOINT: minutes INT DEFAULT 5" },
+    } });
+    json!({
+        "operationId": "keep",
+        "description": "Keeps a query at an address of its own, as CREATE ENDPOINT … AS does.",
+        "parameters": [{
+            "name": "path", "in": "path", "required": true,
+            "description": "Up to 100 of a-z, 0-9, _, - and /",
+            "schema": { "type": "string", "pattern": "^[a-z0-9_/-]+$" },
+        }],
+        "requestBody": { "required": true, "content": { "application/json": { "schema": kept } } },
+        "responses": {
+            "201": { "description": "It is durable, and can be asked" },
+            "400": fault("The query or the address is wrong, or another query is there"),
+            "403": fault("A page of another server asks"),
+            "413": fault("The query is too long"),
+            "503": fault("The server is starting"),
+        },
+    })
+}
+
 fn collecting(endpoint: &Endpoint, collect: &Collect) -> Value {
     let event = json!({ "type": "object" });
     json!({
-        "operationId": endpoint.path.trim_start_matches("/api/").replace(['/', '-'], "_"),
+        "operationId": name(endpoint),
         "description": format!("Events into stream {}: an object, an array, or one on each line; gzip and zstd.", collect.stream),
         "requestBody": { "required": true, "content": {
             "application/json": { "schema": { "oneOf": [event, { "type": "array", "items": event }] } },
@@ -119,6 +166,24 @@ fn any_changes() -> Value {
             "204": { "description": "The end was told already" },
             "400": fault("The statement is wrong, or the token is another view's"),
             "503": fault("Too many subscriptions run, or the server is starting"),
+        },
+    })
+}
+
+fn any_answers() -> Value {
+    let schema = json!({ "type": "object", "additionalProperties": { "type": "string" }, "minProperties": 1, "maxProperties": WATCHED_MAX });
+    json!({
+        "operationId": "watch",
+        "description": "Several answers over one connection, each again when it has changed: server-sent events rows, fault and beat.",
+        "parameters": [{
+            "name": "watched", "in": "query", "required": true, "style": "form", "explode": true,
+            "description": "By any name the path of an endpoint with its parameters, or a SELECT",
+            "schema": schema,
+        }],
+        "responses": {
+            "200": { "description": "It goes on until the client leaves", "content": { "text/event-stream": {} } },
+            "400": fault("Nothing is watched, or too much"),
+            "503": fault("The server is starting"),
         },
     })
 }

@@ -26,21 +26,24 @@ use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
 use thalweg_sql::session::Client;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
-use super::changes::{Changes, Told, Wanted};
+use super::changes::{Changes, Told};
 use super::feed::{BEAT, Watcher};
+use super::said;
 use super::watch::{WATCHED_MAX, fault_json, json, watcher};
 use crate::collect;
 use crate::fault::Fault;
 use crate::front::Front;
 use crate::patient::TAKE_TIME;
+use crate::whole::LINGER_TIME;
 
 /// Of one message from a client.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -95,36 +98,6 @@ fn asked_for(headers: &HeaderMap) -> Result<HeaderValue, Fault> {
             .with(header::UPGRADE, "websocket")
             .hint("GET /api/watch tells the same as server-sent events")),
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Said {
-    #[serde(default)]
-    watch: BTreeMap<String, What>,
-    #[serde(default)]
-    subscribe: BTreeMap<String, Changing>,
-    #[serde(default)]
-    forget: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum What {
-    Plain(String),
-    Known { what: String, known: Option<String> },
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Changing {
-    Plain(String),
-    After {
-        what: String,
-        after: Option<String>,
-        #[serde(default)]
-        parameters: BTreeMap<String, String>,
-    },
 }
 
 struct Talk {
@@ -185,7 +158,11 @@ impl Talk {
                             Err(fault) => text_of(fault.text().into()),
                         },
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                        // Closed, broken, too large, or in a form that is not ours.
+                        Some(Ok(Message::Binary(_))) => {
+                            text_of(Fault::invalid("a message is text, and not bytes").hint(said::SHAPE).text().into())
+                        }
+                        Some(Err(Error::Capacity(_))) => return self.leave_too_large().await,
+                        // Closed, or broken.
                         _ => break,
                     }
                 }
@@ -210,38 +187,46 @@ impl Talk {
         let _ = tokio::time::timeout(TAKE_TIME, self.stream.close(None)).await;
     }
 
+    /// What comes behind its beginning is not understood, so this is the end.
+    async fn leave_too_large(mut self) {
+        let reason = format!("a message has at most {MESSAGE_BYTES_MAX} bytes");
+        let told = text_of(Fault::invalid(reason.as_str()).text().into());
+        let frame = CloseFrame { code: CloseCode::Size, reason: reason.into() };
+        if self.send(told).await {
+            let _ = tokio::time::timeout(TAKE_TIME, self.stream.close(Some(frame))).await;
+            // To leave what is still on its way unread would take the reason with it.
+            let mut nowhere = tokio::io::sink();
+            let rest = tokio::io::copy(self.stream.get_mut(), &mut nowhere);
+            let _ = tokio::time::timeout(LINGER_TIME, rest).await;
+        }
+    }
+
     async fn send(&mut self, message: Message) -> bool {
         matches!(tokio::time::timeout(TAKE_TIME, self.stream.send(message)).await, Ok(Ok(())))
     }
 
     async fn hear(&mut self, text: &str) -> Result<(), Fault> {
-        let said: Said = serde_json::from_str(text).map_err(|error| {
-            Fault::invalid(format!("the message is not as it should be: {error}"))
-                .hint(r#"{"watch": {"name": "/api/…, or SELECT …"}, "subscribe": {"name": "SUBSCRIBE TO …"}, "forget": ["name"]}"#)
-        })?;
+        let said = said::of(text)?;
         said.forget.iter().for_each(|name| _ = self.tellers.remove(name));
         let database = self.front.database()?.clone();
         for (name, what) in said.watch {
-            let (what, known) = match what {
-                What::Plain(what) => (what, None),
-                What::Known { what, known } => (what, known),
-            };
             let mouth = self.mouth(&name)?;
-            let watcher = watcher(&self.front.feeds, &database, &what).await;
-            let watcher = watcher.map(|it| it.knowing(known));
+            let watcher = match said::watched(what) {
+                Ok((what, known)) => {
+                    watcher(&self.front.feeds, &database, &what).await.map(|it| it.knowing(known))
+                }
+                Err(fault) => Err(fault),
+            };
             self.begin(name, mouth, |name, mouth| answers(name, watcher, mouth));
         }
         for (name, what) in said.subscribe {
-            let wanted = match what {
-                Changing::Plain(sql) => Wanted { sql, after: None, parameters: vec![] },
-                Changing::After { what: sql, after, parameters } => {
-                    Wanted { sql, after, parameters: parameters.into_iter().collect() }
-                }
-            };
             let mouth = self.mouth(&name)?;
             let (database, client) = (database.clone(), self.client.clone());
             self.begin(name, mouth, |name, mouth| async move {
-                let changes = Changes::begin(&database, client, &wanted).await;
+                let changes = match said::wanted(what) {
+                    Ok(wanted) => Changes::begin(&database, client, &wanted).await,
+                    Err(fault) => Err(fault),
+                };
                 told_changes(name, changes, mouth).await;
             });
         }

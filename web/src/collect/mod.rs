@@ -27,6 +27,7 @@ use crate::front::Front;
 use crate::server::{Peer, Route};
 use crate::whole;
 pub(crate) use origin::is_own;
+use rate::Limit;
 pub(crate) use rate::Rates;
 
 /// Refused events that are told one by one.
@@ -96,21 +97,12 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    fn limits(&self) -> impl Iterator<Item = (rate::Sender, f64)> {
+    fn limits(&self) -> Vec<Limit> {
         let limits = self.collect.rates;
         let by_address = limits.per_address.map(|rate| (rate::Sender::Address(self.address), rate));
         let by_key = limits.per_key.zip(self.key).map(|(rate, key)| (rate::Sender::Key(key), rate));
-        by_address.into_iter().chain(by_key)
-    }
-
-    /// Takes room for one event.
-    fn enter(&self, rates: &Rates) -> Result<(), Fault> {
-        self.limits().try_for_each(|(sender, rate)| rates.enter(self.endpoint.id, sender, rate))
-    }
-
-    /// For what it has brought besides.
-    fn owe(&self, rates: &Rates, events: usize) {
-        self.limits().for_each(|(sender, rate)| rates.owe(self.endpoint.id, sender, rate, events));
+        let all = by_address.into_iter().chain(by_key);
+        all.map(|(sender, per_second)| Limit { sender, per_second }).collect()
     }
 }
 
@@ -122,13 +114,14 @@ async fn taken(
     body: Body,
 ) -> Result<Response, Fault> {
     let Sender { endpoint, collect, address, .. } = *sender;
-    sender.enter(&front.rates)?;
+    let limits = sender.limits();
+    front.rates.enter(endpoint.id, &limits)?;
     let most = collect.body_bytes_max;
-    let body = whole::body(body, most, || too_large("body", most)).await?;
+    let body = whole::body(body, headers, most, || too_large("body", most)).await?;
     let plain = events::decompressed(headers, body, collect.expanded_bytes_max)?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let events = events::split(&plain, kind)?;
-    sender.owe(&front.rates, events.len().saturating_sub(1));
+    front.rates.bring(endpoint.id, &limits, events.len())?;
     let collector = database.collector(&collect.stream)?;
     let filled = fill::Filled::new(&collect.fill, address, headers);
     let records: Vec<Vec<u8>> = events.iter().map(|event| filled.event(event)).collect();

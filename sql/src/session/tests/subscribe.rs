@@ -141,13 +141,15 @@ async fn parameters_are_bound_by_their_names() {
     assert_eq!(sum, bag(&[]));
     let mut reasons = vec![];
     for pairs in [
-        &[("kind", "kind")][..],
+        &[][..],
+        &[("kind", "kind")],
         &[("kind", "kind"), ("least", "many")],
         &[("kind", "kind"), ("least", "2"), ("most", "3")],
     ] {
         reasons.push(session.subscribe(sql, None, &given(pairs)).await.err().unwrap().message);
     }
     expect![[r#"
+        parameter $least has no value
         parameter $least has no value
         parameter "least" can't be 'many'
         the statement has no parameter "most"
