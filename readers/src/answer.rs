@@ -15,6 +15,7 @@ use tokio::net::unix::OwnedWriteHalf;
 
 use crate::frame::Frame;
 use crate::ipc;
+use crate::makers::Makers;
 use crate::message::{Reply, Request, Run};
 use crate::mirror::Snapshots;
 use crate::watch::Statement;
@@ -28,10 +29,12 @@ pub async fn answer(
     bodies: Vec<Bytes>,
     database: Database,
     snapshots: Arc<Snapshots>,
+    makers: Arc<Makers>,
 ) {
     let (mut hangs_up, to) = stream.into_split();
     let statement = Statement::begin(request.number);
-    let mut answering = Answering { to: BufWriter::with_capacity(BUFFER_BYTES, to), database, snapshots };
+    let mut answering =
+        Answering { to: BufWriter::with_capacity(BUFFER_BYTES, to), database, snapshots, makers };
     let work = statement.mark(async move {
         if let Err(error) = answering.all(request, bodies).await {
             match error {
@@ -71,6 +74,7 @@ struct Answering {
     to: BufWriter<OwnedWriteHalf>,
     database: Database,
     snapshots: Arc<Snapshots>,
+    makers: Arc<Makers>,
 }
 
 impl Answering {
@@ -98,7 +102,20 @@ impl Answering {
         let seen = self.snapshots.get(request.snapshot).await.map_err(Error::internal)?;
         let session = self.database.session_over(&seen, facts, &request.schema)?;
         drop(seen);
-        let what = What::from(request.what);
+        let rows = request.has_rows.then(&mut next).transpose()?;
+        let rows = rows.map(|rows| ipc::batch(&rows)).transpose().map_err(damaged)?;
+        let what = match What::from(request.what) {
+            What::Rehearsal(text) => {
+                session.rehearse(&text).await?;
+                return Ok(self.say(&Reply::Rehearsed, vec![]).await?);
+            }
+            What::RowByRow { text, given } => {
+                let maker = self.makers.of(&session, &request.schema, text, given).await?;
+                let made = maker.make(rows).await?;
+                return Ok(self.say(&Reply::Made(made.view), vec![ipc::of_batch(&made.rows)?]).await?);
+            }
+            what => what,
+        };
         let Some(run) = request.run else {
             let prepared = session.prepare_asked(&what, values.as_deref()).await?;
             let rows = prepared.rows.ok_or_else(|| Error::internal("a query has no rows"))?;

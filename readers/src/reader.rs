@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 
 use crate::answer::answer;
 use crate::frame::Frame;
+use crate::makers::Makers;
 use crate::message::Hello;
 use crate::mirror::{Listener, Planned, Snapshots};
 use crate::process::LISTENER;
@@ -48,6 +49,7 @@ pub async fn serve(reader: Reader) -> io::Result<()> {
     let database =
         Database::new(engine, Arc::new(SystemClock::new()), reader.queries.clone(), reader.settings)
             .map_err(io::Error::other)?;
+    let makers = Arc::new(Makers::new(Arc::clone(&planned)));
     let mut listening = Some(Listener {
         planned,
         snapshots: Arc::clone(&snapshots),
@@ -82,7 +84,8 @@ pub async fn serve(reader: Reader) -> io::Result<()> {
             }
             Hello::Statement(request) => {
                 let (database, snapshots) = (database.clone(), Arc::clone(&snapshots));
-                tokio::spawn(answer(stream, *request, frame.bodies, database, snapshots));
+                let makers = Arc::clone(&makers);
+                tokio::spawn(answer(stream, *request, frame.bodies, database, snapshots, makers));
             }
         }
     }

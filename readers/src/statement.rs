@@ -11,7 +11,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::control::{Broken, Connected, Held};
 use crate::frame::Frame;
-use crate::message::{Hello, Reply, Request};
+use crate::message::{Hello, Reply, Request, Text};
 use crate::process::End;
 
 /// The half of a message: one row is not cut.
@@ -25,6 +25,13 @@ pub struct Question {
     pub wanted: thalweg_engine::mirror::Wanted,
     /// Of its text and values.
     pub key: u64,
+}
+
+impl Question {
+    /// It is of a statement that the engine's process plans, too.
+    pub fn is_rehearsal(&self) -> bool {
+        matches!(self.request.what, Text::Rehearsal(_))
+    }
 }
 
 /// A question that was put, until its last reply. Dropping it gives it up.

@@ -39,6 +39,19 @@ pub trait Elsewhere: Send + Sync + 'static {
 
     /// Dropping the messages stops the query.
     async fn run(&self, asked: Asked, form: Form) -> Result<Away>;
+
+    /// Plans a statement that makes a view, whatever comes of it. An error says that this process had better not.
+    async fn rehearse(&self, asked: Asked) -> Result<()>;
+
+    /// Makes rows of rows, each by itself. The inner error is that of the query.
+    async fn make(&self, asked: Asked) -> Result<Result<Made>>;
+}
+
+/// What a query has made of some rows of its view; of none, what it would be.
+pub struct Made {
+    pub view: String,
+    /// With the columns that are carried.
+    pub rows: RecordBatch,
 }
 
 /// A query, with all that is to be known to run it.
@@ -53,6 +66,8 @@ pub struct Asked {
     pub wanted: Wanted,
     /// Tables of `system` that tell of the server.
     pub facts: BTreeMap<String, RecordBatch>,
+    /// Those that others are to be made of.
+    pub rows: Option<RecordBatch>,
 }
 
 /// A text, and what of it is to be run.
@@ -64,12 +79,20 @@ pub enum What {
     Endpoint { path: String, sql: String },
     /// The query of a CREATE VIEW that names one.
     View(String),
+    /// A CREATE MATERIALIZED VIEW, or a CREATE VIEW that reads a stream, or EXPLAIN of one.
+    Rehearsal(String),
+    /// A SUBSCRIBE, or a CREATE SINK, with values of the parameters that it names.
+    RowByRow { text: String, given: Vec<(String, String)> },
 }
 
 impl What {
     pub fn text(&self) -> &str {
         match self {
-            What::Statement(text) | What::Endpoint { sql: text, .. } | What::View(text) => text,
+            What::Statement(text)
+            | What::Endpoint { sql: text, .. }
+            | What::View(text)
+            | What::Rehearsal(text)
+            | What::RowByRow { text, .. } => text,
         }
     }
 }
@@ -149,6 +172,7 @@ impl Session {
                 }
                 _ => Err(Error::internal("this is no view")),
             },
+            What::Rehearsal(_) | What::RowByRow { .. } => Err(Error::internal("this is no query")),
         }
     }
 
@@ -188,6 +212,7 @@ impl Session {
             values: values.map(<[_]>::to_vec),
             wanted,
             facts: BTreeMap::new(),
+            rows: None,
         };
         if !facts.is_empty() {
             let source: Arc<dyn StatusSource> = Arc::clone(&self.shared) as _;

@@ -24,11 +24,13 @@ mod elsewhere;
 mod endpoint;
 mod engine;
 mod limits;
+mod making;
 mod parameters;
 mod plain_view;
 mod query;
 mod references;
 mod registry;
+mod rehearsal;
 mod settings;
 mod sink;
 mod slots;
@@ -39,9 +41,10 @@ mod tests;
 pub use answer::Answer;
 pub use collect::{Collect, Fill, Rates};
 pub use database::{Database, Table, TableKind};
-pub use elsewhere::{Answered, Asked, Away, Elsewhere, Seen, What};
+pub use elsewhere::{Answered, Asked, Away, Elsewhere, Made, Seen, What};
 pub use endpoint::{Endpoint, Parameter};
 pub use engine::Engine;
+pub use making::Maker;
 pub use parameters::of_batch as parameters_of_batch;
 pub use registry::{Kind, QueryState, QueryStatus};
 pub use settings::{Client, Settings};
@@ -138,7 +141,7 @@ impl Session {
             Statement::Show(shown) => Some(describe::show(shown, &self.shared, &[]).schema()),
             Statement::ShowWhy(_) => Some(describe::why_columns().schema()),
             Statement::Subscribe(subscribe) => {
-                Some(subscribe::plan(&self.shared, &self.schema, &subscribe, &[]).await?.schema)
+                Some(subscribe::plan(&self.shared, &self.schema, &subscribe, &[], sql).await?.schema)
             }
             Statement::Describe(_) => Some(describe::described_columns().schema()),
             Statement::CreateStream(_)
@@ -246,6 +249,7 @@ impl Session {
         if let Some(away) = self.away(&parsed, values, &Form::default()).await {
             return Ok(Answer::Rows(away?.into_rows()));
         }
+        let in_place = elsewhere::in_place(&parsed);
         match parsed.statement {
             Statement::Query(query) => self.run(query, None, values, &parsed.text).await,
             Statement::Explain(explain) => self.explain(explain, values, &parsed.text).await,
@@ -265,7 +269,7 @@ impl Session {
             Statement::Drop(drop) => change::drop(&self.shared, &drop).await.map(Answer::Done),
             Statement::DropEndpoint(drop) => endpoint::drop(&self.shared, &drop).await.map(Answer::Done),
             Statement::CreateSink(create) => {
-                sink::create(&self.shared, &create, self.starts).await.map(Answer::Done)
+                sink::create(&self.shared, &create, &in_place, self.starts).await.map(Answer::Done)
             }
             Statement::DropSink(drop) => sink::drop(&self.shared, &drop).await.map(Answer::Done),
             Statement::AlterSink(alter) => sink::alter(&self.shared, &alter).await.map(Answer::Done),
@@ -278,7 +282,7 @@ impl Session {
             Statement::Show(shown) => describe::show(shown, &self.shared, &self.tables()).answer(),
             Statement::ShowWhy(view) => describe::why(&view, &self.shared)?.answer(),
             Statement::Subscribe(subscribe) => {
-                self.follow(&subscribe, &[], &parsed.text).await.map(Answer::Rows)
+                self.follow(&subscribe, &[], &parsed.text, &in_place).await.map(Answer::Rows)
             }
             Statement::Describe(name) => {
                 if let Some(columns) = plain_view::described(&self.shared, &name.to_string()).await? {
@@ -318,6 +322,7 @@ impl Session {
         given: &[(String, String)],
     ) -> Result<SendableRecordBatchStream> {
         let parsed = self.parsed(sql, &[])?;
+        let in_place = elsewhere::in_place(&parsed);
         let Statement::Subscribe(mut subscribe) = parsed.statement else {
             return Err(Error::invalid("this is no SUBSCRIBE")
                 .hint("write SUBSCRIBE TO view [WHERE …] [WITH (live = false)]"));
@@ -325,7 +330,7 @@ impl Session {
         if let Some(token) = after {
             subscribe.after = Some((token.to_owned(), None));
         }
-        self.follow(&subscribe, given, &parsed.text).await
+        self.follow(&subscribe, given, &parsed.text, &in_place).await
     }
 
     async fn follow(
@@ -333,9 +338,10 @@ impl Session {
         subscribe: &Subscribe,
         given: &[(String, String)],
         text: &str,
+        in_place: &str,
     ) -> Result<SendableRecordBatchStream> {
         let mut ticket = self.shared.registry.subscribe(text, &self.client)?;
-        match subscribe::plan(&self.shared, &self.schema, subscribe, given).await {
+        match subscribe::plan(&self.shared, &self.schema, subscribe, given, in_place).await {
             Ok(planned) => planned.start(&self.shared, ticket),
             Err(error) => {
                 ticket.finish(Err(&error));
@@ -350,6 +356,7 @@ impl Session {
             Explained::Statement(statement) => match *statement {
                 Statement::Query(query) => return self.run(query, Some(option), values, text).await,
                 Statement::CreateView(create) => {
+                    self.shared.rehearse(text, &create.query).await?;
                     plan::explain(&change::plan_view(&self.shared, &create).await?)
                 }
                 Statement::CreateStream(create) => describe::explain_stream(&change::plan_stream(&create)?),
