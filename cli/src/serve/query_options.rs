@@ -9,7 +9,7 @@ use thalweg_sql::session::Settings;
 const READER_MEMORY_LEAST: usize = 512 << 20;
 const READER_MEMORY_MOST: usize = 64 << 30;
 /// Also on a machine with one core: what keeps ingest alive is worth a process that gives way to it.
-const READERS: usize = 0;
+const READERS: usize = 1;
 
 #[derive(clap::Args)]
 pub struct QueryOptions {
@@ -34,7 +34,7 @@ pub struct QueryOptions {
     query_rows: Option<u64>,
 
     /// Processes that plan and run queries, so that what one does wrong costs neither ingest nor, for long, anybody else; 0 runs
-    /// queries beside ingest [default: 0]
+    /// queries beside ingest [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=64))]
     readers: Option<u64>,
 
