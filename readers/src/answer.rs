@@ -122,7 +122,7 @@ impl Answering {
         }
         let seen = self.common.snapshots.get(request.snapshot).await.map_err(Error::internal)?;
         let session =
-            self.common.database.session_over(&seen, facts, &request.schema)?;
+            self.common.database.session_over(&seen, facts, &request.schema, request.memory_bytes)?;
         drop(seen);
         let rows = request.has_rows.then(&mut next).transpose()?;
         let rows = rows.map(|rows| ipc::batch(&rows)).transpose().map_err(damaged)?;

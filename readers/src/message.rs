@@ -62,6 +62,7 @@ pub struct Request {
     pub what: Text,
     pub schema: String,
     pub has_values: bool,
+    pub memory_bytes: Option<usize>,
     /// Otherwise it is planned and no more.
     pub run: Option<Run>,
     pub facts: Vec<String>,

@@ -166,6 +166,7 @@ impl Inner {
             what: asked.what.into(),
             schema: asked.schema,
             has_values: asked.values.is_some(),
+            memory_bytes: asked.memory_bytes,
             run,
             facts: asked.facts.into_keys().collect(),
             has_rows,

@@ -17,6 +17,7 @@ mod queries;
 mod reader;
 mod script;
 mod scripts;
+mod session;
 mod settings;
 mod shop;
 mod simulation;

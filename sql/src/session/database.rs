@@ -189,10 +189,10 @@ impl Shared {
     }
 
     /// A state that can plan and run one statement over `pinned`, and knows no other world.
-    pub fn state(&self, pinned: &Arc<Pinned>, schema: &str) -> Result<SessionState> {
+    pub fn state(&self, pinned: &Arc<Pinned>, schema: &str, memory_bytes: usize) -> Result<SessionState> {
         let runtime = RuntimeEnvBuilder::from_runtime_env(&self.caches)
             .with_object_store_registry(Arc::new(PinnedStores::new(pinned)))
-            .with_memory_pool(Arc::new(GreedyMemoryPool::new(self.settings.query_memory_bytes)))
+            .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory_bytes)))
             .with_disk_manager_builder(no_disk())
             .build_arc()?;
         let mut config = self.template.config().clone();

@@ -62,6 +62,8 @@ pub struct Asked {
     pub schema: String,
     /// Those of the parameters, where they are known.
     pub values: Option<Vec<ScalarValue>>,
+    /// Less than queries may have there, where the session wants it so.
+    pub memory_bytes: Option<usize>,
     /// Of the tables.
     pub wanted: Wanted,
     /// Tables of `system` that tell of the server.
@@ -138,8 +140,10 @@ impl Database {
         seen: &Seen,
         facts: BTreeMap<String, RecordBatch>,
         schema: &str,
+        memory_bytes: Option<usize>,
     ) -> Result<Session> {
         let mut session = self.session(Client::default());
+        session.limits.query_memory_bytes = memory_bytes;
         session.set_schema(schema)?;
         session.pinned = Some(Arc::new(seen.0.with_facts(facts)));
         Ok(session)
@@ -210,6 +214,7 @@ impl Session {
             what,
             schema: self.schema.clone(),
             values: values.map(<[_]>::to_vec),
+            memory_bytes: self.limits.query_memory_bytes,
             wanted,
             facts: BTreeMap::new(),
             rows: None,
@@ -232,8 +237,7 @@ impl Session {
         form: Form,
         mut ticket: Ticket,
     ) -> Result<Away> {
-        let settings = &self.shared.settings;
-        let bounds = Bounds::of(settings);
+        let bounds = Bounds::of(&self.settings());
         let running = async {
             let running = elsewhere.run(asked?, form);
             match tokio::time::timeout(bounds.time, running).await {

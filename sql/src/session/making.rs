@@ -97,6 +97,7 @@ impl Making {
             what: What::RowByRow { text: text.to_owned(), given: told.given.to_vec() },
             schema: told.schema.to_owned(),
             values: None,
+            memory_bytes: None,
             wanted: Wanted::default(),
             facts: Default::default(),
             rows: None,
@@ -170,7 +171,8 @@ async fn row_by_row_of(
     let mut query = told.query.clone();
     let names = parameters::named(&mut query, told.given)?;
     let (shared, schema) = (Arc::clone(shared), told.schema.to_owned());
-    let request = Request { shared, schema, query, explain: None, pinned };
+    let settings = shared.settings.clone();
+    let request = Request { shared, schema, settings, query, explain: None, pinned };
     let values = match names.is_empty() {
         true => vec![],
         false => {

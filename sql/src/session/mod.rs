@@ -47,7 +47,7 @@ pub use engine::Engine;
 pub use making::Maker;
 pub use parameters::of_batch as parameters_of_batch;
 pub use registry::{Kind, QueryState, QueryStatus};
-pub use settings::{Client, Settings};
+pub use settings::{Client, SessionLimits, Settings, setting};
 pub use sink::{
     Changed, DeadLetter, Follower, Into, Sending, Sink, SinkState, SinkStatus, Unit, Webhook, filled, holes,
 };
@@ -77,6 +77,7 @@ pub struct Session {
     shared: Arc<Shared>,
     client: Client,
     schema: String,
+    limits: SessionLimits,
     /// It says what there is to be at a start: what lies outside may not be there yet.
     starts: bool,
     /// What all of its statements see; without it each sees the tables of its moment.
@@ -94,7 +95,14 @@ pub struct Prepared {
 
 impl Session {
     fn new(shared: Arc<Shared>, client: Client) -> Session {
-        Session { shared, client, schema: PUBLIC.to_owned(), starts: false, pinned: None }
+        Session {
+            shared,
+            client,
+            schema: PUBLIC.to_owned(),
+            limits: SessionLimits::default(),
+            starts: false,
+            pinned: None,
+        }
     }
 
     /// The same for the files of a start: a stream whose topic can't be had now is created, and stands still until it can; so
@@ -118,6 +126,15 @@ impl Session {
         }
         self.schema = schema.to_owned();
         Ok(())
+    }
+
+    pub fn set_limits(&mut self, limits: SessionLimits) {
+        self.limits = limits;
+    }
+
+    /// Its bounds: the server's, or less.
+    fn settings(&self) -> Settings {
+        self.limits.within(&self.shared.settings)
     }
 
     /// Plans a statement and changes nothing. With values for the parameters the types of the answer are exact.
@@ -156,6 +173,7 @@ impl Session {
             | Statement::AlterSink(_)
             | Statement::Restart(_)
             | Statement::SetWatermark(_)
+            | Statement::Set(_)
             | Statement::Kill(_) => None,
         };
         Ok(Prepared { rows, parameters: Arc::new(Schema::empty()) })
@@ -171,7 +189,7 @@ impl Session {
         let _slot = self.shared.registry.planning(self.wants(&query)).await?;
         if let Some(elsewhere) = self.elsewhere() {
             limits::check_query(&query)?;
-            let limit = self.shared.settings.query_deadline;
+            let limit = self.settings().query_deadline;
             let preparing = elsewhere.prepare(self.asked(what, &query, values)?);
             let prepared = tokio::time::timeout(limit, preparing).await;
             return prepared.map_err(|_| answer::deadline_passed(limit))?;
@@ -279,6 +297,10 @@ impl Session {
                 self.shared.registry.stop(id)?;
                 Ok(Answer::Done(format!("query {id} was stopped")))
             }
+            // Whoever keeps sessions takes it before it comes here.
+            Statement::Set(set) => Err(Error::invalid("there is no session here to set something of")
+                .at(set.name.position)
+                .hint("a connection of Flight SQL is one: thalweg sql, ADBC, JDBC")),
             Statement::Show(shown) => describe::show(shown, &self.shared, &self.tables()).answer(),
             Statement::ShowWhy(view) => describe::why(&view, &self.shared)?.answer(),
             Statement::Subscribe(subscribe) => {
@@ -393,6 +415,7 @@ impl Session {
         Request {
             shared: Arc::clone(&self.shared),
             schema: self.schema.clone(),
+            settings: self.settings(),
             query: *query,
             explain,
             pinned: self.pinned.clone(),

@@ -28,6 +28,7 @@ impl Shared {
             what: What::Rehearsal(text.to_owned()),
             schema: PUBLIC.to_owned(),
             values: None,
+            memory_bytes: None,
             wanted: Wanted { planned, ..Wanted::default() },
             facts: Default::default(),
             rows: None,
