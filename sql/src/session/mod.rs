@@ -23,6 +23,7 @@ mod difference;
 mod elsewhere;
 mod endpoint;
 mod engine;
+mod known;
 mod limits;
 mod making;
 mod parameters;
@@ -186,13 +187,25 @@ impl Session {
         values: Option<&[ScalarValue]>,
         what: What,
     ) -> Result<Prepared> {
+        let engine = &*self.shared.engine;
+        let text = what.text().to_owned();
+        // What values do to types is asked each time.
+        let may_be_known = values.is_none() && matches!(what, What::Statement(_));
+        if may_be_known && let Some(known) = self.shared.known.of(engine, &self.schema, &text) {
+            return Ok(known);
+        }
         let _slot = self.shared.registry.planning(self.wants(&query)).await?;
         if let Some(elsewhere) = self.elsewhere() {
             limits::check_query(&query)?;
+            let catalog = known::catalog(engine);
             let limit = self.settings().query_deadline;
             let preparing = elsewhere.prepare(self.asked(what, &query, values)?);
             let prepared = tokio::time::timeout(limit, preparing).await;
-            return prepared.map_err(|_| answer::deadline_passed(limit))?;
+            let prepared = prepared.map_err(|_| answer::deadline_passed(limit))??;
+            if may_be_known {
+                self.shared.known.learn(catalog, &self.schema, &text, &prepared);
+            }
+            return Ok(prepared);
         }
         let planned = self.request(query, explain).plan(values.map(<[_]>::to_vec)).await?;
         Ok(Prepared { rows: Some(planned.rows), parameters: planned.parameters })
