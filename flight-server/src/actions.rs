@@ -31,7 +31,7 @@ pub(crate) const NAMES: [(&str, &str); 8] = [
     ("RenewFlightEndpoint", "Returns the endpoint as it is: tickets do not expire."),
     (
         "SetSessionOptions",
-        "Sets catalog, schema, compression (none, lz4, zstd), timestamp_unit (planned, ns).",
+        "Sets catalog, schema, compression (none, lz4, zstd), timestamp_unit (planned, ns), query_time, query_memory, query_rows.",
     ),
     ("GetSessionOptions", "Returns the session options."),
     ("CloseSession", "Says goodbye. A session ends with its connection."),

@@ -6,6 +6,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::stream::BoxStream;
 use thalweg_engine::ErrorKind;
+use thalweg_sql::session::SessionLimits;
 use thalweg_sql::travel::{Encoded, Form};
 use tonic::Status;
 
@@ -35,6 +36,11 @@ pub trait Backend: Send + Sync + 'static {
         form: &Form,
     ) -> Result<Answer, Refusal>;
 
+    /// What a statement sets of its session, by name, if that is what it does.
+    fn setting(&self, _sql: &str) -> Result<Option<(String, String)>, Refusal> {
+        Ok(None)
+    }
+
     /// Every (catalog, schema) there is, those without tables too.
     async fn schemas(&self) -> Result<Vec<(String, String)>, Refusal>;
 
@@ -52,6 +58,7 @@ pub struct Scope {
     pub schema: String,
     /// What the client calls itself; for people who look at running queries.
     pub client: Option<String>,
+    pub limits: SessionLimits,
 }
 
 /// A statement that has been planned.

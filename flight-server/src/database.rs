@@ -3,7 +3,9 @@
 use arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
 use futures::{StreamExt, TryStreamExt};
-use thalweg_sql::session::{self, Answered, Client, Database, Session, TableKind, parameters_of_batch};
+use thalweg_sql::session::{
+    self, Answered, Client, Database, Session, SessionLimits, TableKind, parameters_of_batch,
+};
 use thalweg_sql::travel::Form;
 
 use crate::backend::{Answer, Backend, Prepared, Refusal, Scope, Table};
@@ -13,7 +15,12 @@ const DEFAULT_SCHEMA: &str = "public";
 #[async_trait::async_trait]
 impl Backend for Database {
     fn defaults(&self) -> Scope {
-        Scope { catalog: Database::CATALOG.to_owned(), schema: DEFAULT_SCHEMA.to_owned(), client: None }
+        Scope {
+            catalog: Database::CATALOG.to_owned(),
+            schema: DEFAULT_SCHEMA.to_owned(),
+            client: None,
+            limits: SessionLimits::default(),
+        }
     }
 
     async fn prepare(
@@ -45,6 +52,10 @@ impl Backend for Database {
         })
     }
 
+    fn setting(&self, sql: &str) -> Result<Option<(String, String)>, Refusal> {
+        Ok(session::setting(sql)?)
+    }
+
     async fn schemas(&self) -> Result<Vec<(String, String)>, Refusal> {
         Ok(Database::SCHEMAS.map(|schema| (Database::CATALOG.to_owned(), schema.to_owned())).to_vec())
     }
@@ -72,6 +83,7 @@ impl Backend for Database {
 fn session_in(database: &Database, scope: &Scope) -> Result<Session, Refusal> {
     let mut session = database.session(Client { user: None, name: scope.client.clone() });
     session.set_schema(&scope.schema)?;
+    session.set_limits(scope.limits);
     Ok(session)
 }
 

@@ -5,10 +5,13 @@
 //! fetched again. What comes back is believed, lengths and schemas in it included, because it is what was given out: each
 //! carries a code that only this process can make.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use prost::Message;
 use ring::hmac;
 use ring::rand::SystemRandom;
+use thalweg_sql::session::SessionLimits;
 use tonic::Status;
 
 use crate::backend::Scope;
@@ -54,6 +57,13 @@ pub(crate) struct Handle {
     /// What the client calls itself.
     #[prost(string, optional, tag = "9")]
     pub client: Option<String>,
+    /// Limits of the session.
+    #[prost(uint64, optional, tag = "10")]
+    pub query_micros: Option<u64>,
+    #[prost(uint64, optional, tag = "11")]
+    pub query_memory_bytes: Option<u64>,
+    #[prost(uint64, optional, tag = "12")]
+    pub query_rows: Option<u64>,
 }
 
 impl Handle {
@@ -65,12 +75,21 @@ impl Handle {
             client: settings.scope.client,
             compression: settings.profile.compression,
             nanoseconds: settings.profile.nanoseconds,
+            query_micros: settings.scope.limits.query_time.map(|time| time.as_micros() as u64),
+            query_memory_bytes: settings.scope.limits.query_memory_bytes.map(|bytes| bytes as u64),
+            query_rows: settings.scope.limits.query_rows,
             ..Handle::default()
         }
     }
 
     pub fn scope(&self) -> Scope {
-        Scope { catalog: self.catalog.clone(), schema: self.schema.clone(), client: self.client.clone() }
+        let limits = SessionLimits {
+            query_time: self.query_micros.map(Duration::from_micros),
+            query_memory_bytes: self.query_memory_bytes.map(|bytes| bytes as usize),
+            query_rows: self.query_rows,
+        };
+        let (catalog, schema) = (self.catalog.clone(), self.schema.clone());
+        Scope { catalog, schema, client: self.client.clone(), limits }
     }
 
     pub fn profile(&self) -> Profile {

@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::backend::{Backend, Table};
 use crate::handle::{Handle, Seal};
 use crate::running::Running;
-use crate::session::{Session, Settings};
+use crate::session::Session;
 use crate::wire::{self, Profile};
 use crate::{actions, bind, metadata};
 
@@ -62,10 +62,12 @@ impl Service {
         })
     }
 
-    async fn info(&self, descriptor: FlightDescriptor, settings: Settings) -> Result<FlightInfo, Status> {
+    async fn info(&self, descriptor: FlightDescriptor, session: &Session) -> Result<FlightInfo, Status> {
         let info = match self.command(&descriptor)? {
-            Wanted::Statement(sql) => self.statement_info(Handle::new(sql, settings)).await?,
-            Wanted::Prepared(handle) => self.statement_info(handle).await?,
+            Wanted::Statement(sql) => {
+                self.statement_info(session, Handle::new(sql, session.settings())).await?
+            }
+            Wanted::Prepared(handle) => self.statement_info(session, handle).await?,
             Wanted::Metadata(command) => {
                 let ticket = Ticket::new(descriptor.cmd.clone());
                 let batch = metadata::answer(&*self.backend, command).await?;
@@ -121,14 +123,14 @@ impl FlightService for Service {
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answered<FlightInfo> {
-        let settings = self.session(&request).settings();
-        self.info(request.into_inner(), settings).await.map(Response::new)
+        let session = self.session(&request);
+        self.info(request.into_inner(), &session).await.map(Response::new)
     }
 
     /// Answers at once: rows are computed while they are fetched, so there is nothing to poll for.
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answered<PollInfo> {
-        let settings = self.session(&request).settings();
-        let info = self.info(request.into_inner(), settings).await?;
+        let session = self.session(&request);
+        let info = self.info(request.into_inner(), &session).await?;
         Ok(Response::new(PollInfo { info: Some(info), progress: Some(1.0), ..PollInfo::default() }))
     }
 
@@ -161,7 +163,7 @@ impl FlightService for Service {
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answered<Self::DoPutStream> {
-        let settings = self.session(&request).settings();
+        let session = self.session(&request);
         let mut messages = Box::pin(request.into_inner().peekable());
         let descriptor = match messages.as_mut().peek().await {
             Some(Ok(first)) => first.flight_descriptor.clone(),
@@ -172,7 +174,7 @@ impl FlightService for Service {
             .ok_or_else(|| Status::invalid_argument("DoPut does not say what it is for: no descriptor"))?;
         let app_metadata = match decode_command(&descriptor.cmd)? {
             Command::CommandStatementUpdate(update) => {
-                self.update_result(Handle::new(update.query, settings)).await?
+                self.update_result(&session, Handle::new(update.query, session.settings())).await?
             }
             Command::CommandPreparedStatementUpdate(update) => {
                 let mut handle = Handle::decode(&update.prepared_statement_handle, &self.seal)?;
@@ -180,7 +182,7 @@ impl FlightService for Service {
                 if !parameters.is_empty() {
                     handle.parameters = parameters;
                 }
-                self.update_result(handle).await?
+                self.update_result(&session, handle).await?
             }
             Command::CommandPreparedStatementQuery(query) => {
                 let mut handle = Handle::decode(&query.prepared_statement_handle, &self.seal)?;
@@ -218,8 +220,8 @@ impl FlightService for Service {
 }
 
 impl Service {
-    async fn update_result(&self, handle: Handle) -> Result<Vec<u8>, Status> {
-        let record_count = self.update(handle).await?;
+    async fn update_result(&self, session: &Session, handle: Handle) -> Result<Vec<u8>, Status> {
+        let record_count = self.update(session, handle).await?;
         Ok(DoPutUpdateResult { record_count }.encode_to_vec())
     }
 }

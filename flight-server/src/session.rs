@@ -1,4 +1,4 @@
-//! What a client may set for its connection: catalog, schema, and the form of rows.
+//! What a client may set for its connection: catalog, schema, the form of rows, and limits of its queries.
 //!
 //! A session is a TCP connection, so it needs no cookie, no store and no expiry. (Behind a proxy that shares one
 //! connection among clients, qualify the names instead.)
@@ -85,7 +85,10 @@ impl Session {
                 known(["planned", "ns"].contains(&value))?;
                 settings.profile.nanoseconds = value == "ns";
             }
-            _ => return Err(Unset::UnknownName),
+            name => match settings.scope.limits.set(name, value) {
+                None => return Err(Unset::UnknownName),
+                Some(set) => set.map_err(|_| Unset::BadValue)?,
+            },
         }
         Ok(())
     }
@@ -96,12 +99,14 @@ impl Session {
         let compression =
             if profile.compression.is_empty() { "none".to_owned() } else { profile.compression };
         let unit = if profile.nanoseconds { "ns" } else { "planned" };
-        HashMap::from([
+        let limits = scope.limits.told().map(|(name, value)| (name.to_owned(), value));
+        let others = [
             ("catalog".to_owned(), scope.catalog),
             ("schema".to_owned(), scope.schema),
             ("compression".to_owned(), compression),
             ("timestamp_unit".to_owned(), unit.to_owned()),
-        ])
+        ];
+        others.into_iter().chain(limits).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Settings> {

@@ -20,6 +20,7 @@ use crate::backend::{Answer, Backend, Prepared};
 use crate::bind;
 use crate::handle::Handle;
 use crate::service::Service;
+use crate::session::{Session, Unset};
 use crate::wire::{self, Piece};
 
 /// Longer texts are refused before they are parsed.
@@ -27,10 +28,10 @@ const STATEMENT_BYTES_MAX: usize = 64 * 1024;
 
 impl Service {
     /// Plans a query and gives a ticket for its rows; runs anything else.
-    pub async fn statement_info(&self, mut handle: Handle) -> Result<FlightInfo, Status> {
+    pub async fn statement_info(&self, session: &Session, mut handle: Handle) -> Result<FlightInfo, Status> {
         let Prepared { rows, .. } = self.plan(&handle).await?;
         let Some(rows) = rows else {
-            let message = self.run_for_effect(&handle).await?;
+            let message = self.run_for_effect(session, &handle).await?;
             let schema = wire::schema_bytes(&Schema::empty())?;
             return Ok(FlightInfo { schema, ..FlightInfo::new() }.with_app_metadata(message));
         };
@@ -95,17 +96,35 @@ impl Service {
 
     /// Runs a statement for its effect. It changes no rows, and says so: JDBC takes -1 for "there is a result set", and
     /// would run the statement again to fetch it.
-    pub async fn update(&self, handle: Handle) -> Result<i64, Status> {
+    pub async fn update(&self, session: &Session, handle: Handle) -> Result<i64, Status> {
         if self.plan(&handle).await?.rows.is_some() {
             return Err(Status::invalid_argument(
                 "this statement answers with rows; run it as a query, not as an update",
             ));
         }
-        self.run_for_effect(&handle).await?;
+        self.run_for_effect(session, &handle).await?;
         Ok(0)
     }
 
-    async fn run_for_effect(&self, handle: &Handle) -> Result<String, Status> {
+    async fn set(&self, session: &Session, name: &str, value: &str) -> Result<String, Status> {
+        match session.set(name, value, &self.backend.schemas().await?) {
+            Ok(()) => Ok(format!("{name} is {value} from now on, on this connection")),
+            Err(Unset::BadValue) => Err(Status::invalid_argument(format!("{name} can't be '{value}'"))),
+            Err(Unset::UnknownName) => {
+                let mut known: Vec<_> = session.options().into_keys().collect();
+                known.sort();
+                Err(Status::invalid_argument(format!(
+                    "no setting \"{name}\"\nhint: settings are {}",
+                    known.join(", ")
+                )))
+            }
+        }
+    }
+
+    async fn run_for_effect(&self, session: &Session, handle: &Handle) -> Result<String, Status> {
+        if let Some((name, value)) = self.backend.setting(&handle.sql)? {
+            return self.set(session, &name, &value).await;
+        }
         let mut messages = Vec::new();
         for row in bind::rows(&handle.parameters)? {
             let executed =

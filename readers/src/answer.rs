@@ -1,4 +1,4 @@
-//! One statement within a reader: from its request to its last message. Hanging up gives it up.
+//! Statements within a reader, each from its request to its last message. Hanging up gives one up.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,44 +9,70 @@ use futures::StreamExt;
 use thalweg_sql::session::{Database, What};
 use thalweg_sql::travel::{Compression, Encoder};
 use thalweg_sql::{Error, plain};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::frame::Frame;
 use crate::ipc;
-use crate::message::{Reply, Request, Run};
+use crate::makers::Makers;
+use crate::message::{Hello, Reply, Request, Run};
 use crate::mirror::Snapshots;
 use crate::watch::Statement;
 
 /// Small messages leave together.
 const BUFFER_BYTES: usize = 64 << 10;
+/// Of a request's values, or of rows; what is whole in the engine is whole here.
+const BODY_BYTES_MAX: u64 = 1 << 40;
 
-pub async fn answer(
-    stream: UnixStream,
-    request: Request,
-    bodies: Vec<Bytes>,
-    database: Database,
-    snapshots: Arc<Snapshots>,
-) {
-    let (mut hangs_up, to) = stream.into_split();
-    let statement = Statement::begin(request.number);
-    let mut answering = Answering { to: BufWriter::with_capacity(BUFFER_BYTES, to), database, snapshots };
-    let work = statement.mark(async move {
-        if let Err(error) = answering.all(request, bodies).await {
-            match error {
-                // Nobody is there to hear it.
-                Broken::Line => return,
-                Broken::Statement(error) => _ = answering.say(&Reply::Failed(error.into()), vec![]).await,
+/// What all statements have in common.
+#[derive(Clone)]
+pub struct Common {
+    pub database: Database,
+    pub snapshots: Arc<Snapshots>,
+    pub makers: Arc<Makers>,
+}
+
+/// One statement after the other, until the other side hangs up; in the middle of one that gives it up.
+pub async fn answer(stream: UnixStream, common: Common) {
+    let (from, to) = stream.into_split();
+    let mut from = BufReader::new(from);
+    let mut to = BufWriter::with_capacity(BUFFER_BYTES, to);
+    loop {
+        let frame = match Frame::read(&mut from, BODY_BYTES_MAX).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) | Err(_) => return,
+        };
+        let Ok(Hello::Statement(request)) = frame.message() else { return };
+        let statement = Statement::begin(request.number);
+        let mut answering = Answering { to, common: common.clone() };
+        let work = statement.mark(async move {
+            if let Err(error) = answering.all(*request, frame.bodies).await {
+                match error {
+                    // Nobody is there to hear it.
+                    Broken::Line => return None,
+                    Broken::Statement(error) => {
+                        answering.say(&Reply::Failed(error.into()), vec![]).await.ok()?;
+                    }
+                }
             }
-        }
-        _ = answering.to.shutdown().await;
-    });
-    tokio::select! {
-        biased;
-        () = work => {}
-        // Nothing more is ever said on this side.
-        _ = hangs_up.read_u8() => {}
+            Some(answering.to)
+        });
+        to = tokio::select! {
+            biased;
+            done = work => match done {
+                Some(to) => to,
+                None => return,
+            },
+            () = gone(&mut from) => return,
+        };
+    }
+}
+
+/// Resolves when the other side has hung up. What it asks next stays where it is.
+async fn gone(from: &mut BufReader<OwnedReadHalf>) {
+    if from.fill_buf().await.is_ok_and(|asked| !asked.is_empty()) {
+        std::future::pending().await
     }
 }
 
@@ -69,8 +95,7 @@ impl From<Error> for Broken {
 
 struct Answering {
     to: BufWriter<OwnedWriteHalf>,
-    database: Database,
-    snapshots: Arc<Snapshots>,
+    common: Common,
 }
 
 impl Answering {
@@ -95,10 +120,24 @@ impl Answering {
         for name in request.facts {
             facts.insert(name, ipc::batch(&next()?).map_err(damaged)?);
         }
-        let seen = self.snapshots.get(request.snapshot).await.map_err(Error::internal)?;
-        let session = self.database.session_over(&seen, facts, &request.schema)?;
+        let seen = self.common.snapshots.get(request.snapshot).await.map_err(Error::internal)?;
+        let session =
+            self.common.database.session_over(&seen, facts, &request.schema, request.memory_bytes)?;
         drop(seen);
-        let what = What::from(request.what);
+        let rows = request.has_rows.then(&mut next).transpose()?;
+        let rows = rows.map(|rows| ipc::batch(&rows)).transpose().map_err(damaged)?;
+        let what = match What::from(request.what) {
+            What::Rehearsal(text) => {
+                session.rehearse(&text).await?;
+                return Ok(self.say(&Reply::Rehearsed, vec![]).await?);
+            }
+            What::RowByRow { text, given } => {
+                let maker = self.common.makers.of(&session, &request.schema, text, given).await?;
+                let made = maker.make(rows).await?;
+                return Ok(self.say(&Reply::Made(made.view), vec![ipc::of_batch(&made.rows)?]).await?);
+            }
+            what => what,
+        };
         let Some(run) = request.run else {
             let prepared = session.prepare_asked(&what, values.as_deref()).await?;
             let rows = prepared.rows.ok_or_else(|| Error::internal("a query has no rows"))?;

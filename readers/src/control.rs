@@ -22,12 +22,14 @@ use crate::frame::Frame;
 use crate::ipc;
 use crate::message::{Catalog, Control, Entry, Hello};
 use crate::process::End;
+use crate::statement::Open;
 use crate::watch::LastWords;
 
 /// A statement that plans for long holds up others over the same tables no longer.
 const TURN_MAX: Duration = Duration::from_millis(250);
 /// From a broken line until the process is known to have ended.
 const END_KNOWN_WITHIN: Duration = Duration::from_secs(2);
+const KEPT_MAX: usize = 16;
 /// How often what is not needed any more is told.
 const SWEPT_EACH: Duration = Duration::from_secs(1);
 
@@ -38,6 +40,8 @@ pub struct Connected {
     telling: tokio::sync::Mutex<Telling>,
     told: mpsc::UnboundedSender<Message>,
     running: AtomicUsize,
+    /// So that small questions need no new connection, and where there is no descriptor left some can still be put.
+    kept: Mutex<Vec<Open>>,
     end: watch::Sender<Option<End>>,
     /// Orders what comes and what is taken.
     stamps: AtomicU64,
@@ -86,6 +90,7 @@ impl Connected {
     pub async fn new(address: PathBuf, engine: Arc<dyn Engine>) -> io::Result<Arc<Connected>> {
         let mut stream = UnixStream::connect(&address).await?;
         Frame::new(&Hello::Control, vec![])?.write(&mut stream).await?;
+        let first = vec![Open::new(&address).await?];
         let (told, messages) = mpsc::unbounded_channel();
         tokio::spawn(tell(stream, messages));
         let connected = Arc::new(Connected {
@@ -95,6 +100,7 @@ impl Connected {
             telling: tokio::sync::Mutex::default(),
             told,
             running: AtomicUsize::new(0),
+            kept: Mutex::new(first),
             end: watch::Sender::new(None),
             stamps: AtomicU64::new(0),
             turns: Mutex::default(),
@@ -105,6 +111,18 @@ impl Connected {
 
     pub fn address(&self) -> &Path {
         &self.address
+    }
+
+    /// A connection that has served a question before.
+    pub fn kept(&self) -> Option<Open> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    pub fn keep(&self, open: Open) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT_MAX {
+            kept.push(open);
+        }
     }
 
     pub fn running(&self) -> &AtomicUsize {

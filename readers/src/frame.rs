@@ -7,7 +7,7 @@
 
 use std::io;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -17,13 +17,13 @@ const BODIES_MAX: u32 = 64;
 
 #[derive(Debug)]
 pub struct Frame {
-    message: Vec<u8>,
+    message: Bytes,
     pub bodies: Vec<Bytes>,
 }
 
 impl Frame {
     pub fn new(message: &impl Serialize, bodies: Vec<Bytes>) -> io::Result<Frame> {
-        Ok(Frame { message: serde_json::to_vec(message)?, bodies })
+        Ok(Frame { message: serde_json::to_vec(message)?.into(), bodies })
     }
 
     pub fn message<M: DeserializeOwned>(&self) -> io::Result<M> {
@@ -68,22 +68,25 @@ impl Frame {
         let message = bytes(from, length).await?;
         let mut bodies = vec![];
         for length in lengths {
-            bodies.push(bytes(from, length).await?.into());
+            bodies.push(bytes(from, length).await?);
         }
         Ok(Some(Frame { message, bodies }))
     }
 }
 
 /// So many bytes are believed before any of them has come.
-const BELIEVED: u64 = 4 << 20;
+const BELIEVED: usize = 4 << 20;
 
-async fn bytes(from: &mut (impl AsyncRead + Unpin), length: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(length.min(BELIEVED) as usize);
-    from.take(length).read_to_end(&mut bytes).await?;
-    match bytes.len() as u64 == length {
-        true => Ok(bytes),
-        false => Err(io::ErrorKind::UnexpectedEof.into()),
+async fn bytes(from: &mut (impl AsyncRead + Unpin), length: u64) -> io::Result<Bytes> {
+    let length = usize::try_from(length).map_err(io::Error::other)?;
+    let mut bytes = BytesMut::with_capacity(length.min(BELIEVED));
+    while bytes.len() < length {
+        let left = length - bytes.len();
+        if from.read_buf(&mut (&mut bytes).limit(left)).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
     }
+    Ok(bytes.freeze())
 }
 
 #[cfg(test)]

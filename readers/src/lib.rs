@@ -4,9 +4,10 @@
 //! ```text
 //! the engine's process                                        a reader
 //! pool       which reader, whom to repeat, whom to refuse
+//! keep       as many as there are to be, always or while they are needed
 //! process    starts one, hears its last words
 //! control    catalog, pieces, snapshots, in one order ──────► mirror    plans views again, puts snapshots together
-//! statement  one question and its answer ◄──────────────────► answer    plans, runs, encodes
+//! statement  one question and its answer ◄──────────────────► answer    plans, runs, encodes; makers: rows of rows
 //!                                                             watch     whose poll is it, and does it end
 //! ```
 //! Owns: processes, their sockets and their limits. Leaves to others: SQL (`thalweg-sql`), what a snapshot is made of
@@ -16,6 +17,8 @@ mod answer;
 mod control;
 mod frame;
 mod ipc;
+mod keep;
+mod makers;
 mod message;
 mod mirror;
 mod pool;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Hello {
     Control,
-    /// With the values of parameters, the advertised schema, and tables of `system`, as far as they are there.
+    /// With the values of parameters, the advertised schema, tables of `system`, and rows, as far as they are there.
     Statement(Box<Request>),
 }
 
@@ -62,9 +62,12 @@ pub struct Request {
     pub what: Text,
     pub schema: String,
     pub has_values: bool,
+    pub memory_bytes: Option<usize>,
     /// Otherwise it is planned and no more.
     pub run: Option<Run>,
     pub facts: Vec<String>,
+    /// The last of the byte strings is of rows that others are made of.
+    pub has_rows: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -78,6 +81,8 @@ pub enum Text {
     Statement(String),
     Endpoint { path: String, sql: String },
     View(String),
+    Rehearsal(String),
+    RowByRow { text: String, given: Vec<(String, String)> },
 }
 
 impl From<What> for Text {
@@ -86,6 +91,8 @@ impl From<What> for Text {
             What::Statement(text) => Text::Statement(text),
             What::Endpoint { path, sql } => Text::Endpoint { path, sql },
             What::View(text) => Text::View(text),
+            What::Rehearsal(text) => Text::Rehearsal(text),
+            What::RowByRow { text, given } => Text::RowByRow { text, given },
         }
     }
 }
@@ -96,6 +103,8 @@ impl From<Text> for What {
             Text::Statement(text) => What::Statement(text),
             Text::Endpoint { path, sql } => What::Endpoint { path, sql },
             Text::View(text) => What::View(text),
+            Text::Rehearsal(text) => What::Rehearsal(text),
+            Text::RowByRow { text, given } => What::RowByRow { text, given },
         }
     }
 }
@@ -111,6 +120,9 @@ pub enum Reply {
     /// With the two halves of an IPC message.
     Rows(u64),
     End,
+    Rehearsed,
+    /// Of which view; with the rows.
+    Made(String),
     Failed(Failed),
 }
 

@@ -35,6 +35,8 @@ struct State {
     views: BTreeMap<Uuid, View>,
     before: BTreeMap<Uuid, View>,
     catalog: Catalog,
+    /// How many there have been.
+    catalogs: u64,
     /// Streams and tables are those of the catalog.
     is_planned: bool,
 }
@@ -66,7 +68,13 @@ impl Planned {
         let kept = |it: &Entry| KeptStatement { id: it.id, name: it.name.clone(), sql: it.sql.clone() };
         state.kept = catalog.kept.iter().map(kept).map(Arc::new).collect();
         state.catalog = catalog;
+        state.catalogs += 1;
         state.is_planned = false;
+    }
+
+    /// How many catalogs there have been: as long as it stays the same, names mean the same.
+    pub fn catalogs(&self) -> u64 {
+        self.state().catalogs
     }
 
     /// Plans the streams and tables of the catalog, and those of the views that are wanted.

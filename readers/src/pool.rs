@@ -12,15 +12,16 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use thalweg_engine::ErrorKind;
-use thalweg_sql::session::{Asked, Away, Elsewhere, Engine, Prepared};
+use thalweg_sql::session::{Asked, Away, Elsewhere, Engine, Made, Prepared, What};
 use thalweg_sql::travel::{Encoded, Form};
 use thalweg_sql::{Error, Result};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::Notify;
 
 use crate::control::Connected;
 use crate::ipc;
+use crate::keep::{Now, Starter};
 use crate::message::{Reply, Request, Run};
-use crate::process::{End, Launch, Process};
+use crate::process::{End, Launch};
 use crate::statement::{Fate, Line, Question};
 use crate::watch::LastWords;
 
@@ -28,89 +29,47 @@ use crate::watch::LastWords;
 const REFUSED_FOR: Duration = Duration::from_secs(600);
 const REFUSED_MAX: usize = 1000;
 /// So long a question waits for a reader to be there.
-const READER_WITHIN: Duration = Duration::from_secs(10);
+const READER_WITHIN: Duration = Duration::from_secs(30);
 const LOOKS_EACH: Duration = Duration::from_millis(2);
-/// One that ends at once is not started more often than this.
-const STARTED_EACH: Duration = Duration::from_millis(300);
+/// What a view may take that ingest is to run: less than a query, for many run at a time, and ingest has no limit of its own.
+const REHEARSAL_BYTES_MAX: usize = 512 << 20;
 
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Readers(Arc<Inner>);
 
 struct Inner {
-    readers: Vec<watch::Receiver<Option<Arc<Connected>>>>,
+    readers: Vec<Now>,
     memory_bytes: usize,
+    /// Where what is then planned here is planned before.
+    rehearsal: Now,
+    rehearsal_wanted: Arc<Notify>,
+    rehearsal_bytes: usize,
     last_number: AtomicU64,
     /// By question: until when, and why.
     refused: Mutex<BTreeMap<u64, (Instant, String)>>,
 }
 
-type Started = oneshot::Sender<io::Result<Process>>;
-
 impl Readers {
-    /// Starts so many, and starts each again when it ends.
-    pub fn start(count: usize, launch: Launch, engine: Arc<dyn Engine>) -> io::Result<Readers> {
+    /// Starts so many, and starts each again when it ends. An error says that none can be started here.
+    pub async fn start(count: usize, launch: Launch, engine: Arc<dyn Engine>) -> io::Result<Readers> {
+        let starter = Starter::new(engine)?;
+        let mut first = Some(starter.start(&launch).await?);
+        let always = |number| starter.clone().always(number, launch.clone(), first.take());
+        let readers = (0..count).map(always).collect();
         let memory_bytes = launch.memory_bytes;
-        let (starts, mut wanted) = mpsc::channel::<Started>(count.max(1));
-        // The system ends a process with the thread that has started it, so that is one that stays.
-        std::thread::Builder::new().name("readers".to_owned()).spawn(move || {
-            while let Some(started) = wanted.blocking_recv() {
-                _ = started.send(launch.start());
-            }
-        })?;
-        let mut readers = vec![];
-        for number in 0..count {
-            let (now, reader) = watch::channel(None);
-            tokio::spawn(keep_one(number, starts.clone(), Arc::clone(&engine), now));
-            readers.push(reader);
-        }
-        let refused = Mutex::default();
-        let last_number = AtomicU64::new(0);
-        Ok(Readers(Arc::new(Inner { readers, memory_bytes, last_number, refused })))
+        let rehearsing = Launch { memory_bytes: memory_bytes.min(REHEARSAL_BYTES_MAX), ..launch.clone() };
+        let wanted = Arc::new(Notify::new());
+        Ok(Readers(Arc::new(Inner {
+            readers,
+            memory_bytes,
+            rehearsal_bytes: rehearsing.memory_bytes,
+            rehearsal: starter.on_demand(count, rehearsing, Arc::clone(&wanted)),
+            rehearsal_wanted: wanted,
+            last_number: AtomicU64::new(0),
+            refused: Mutex::default(),
+        })))
     }
-}
-
-async fn keep_one(
-    number: usize,
-    starts: mpsc::Sender<Started>,
-    engine: Arc<dyn Engine>,
-    now: watch::Sender<Option<Arc<Connected>>>,
-) {
-    loop {
-        let begun = Instant::now();
-        let (started, process) = oneshot::channel();
-        if starts.send(started).await.is_err() || now.is_closed() {
-            return;
-        }
-        match process.await.unwrap_or_else(|_| Err(io::Error::other("nobody starts readers any more"))) {
-            Ok(process) => keep_started(number, process, &engine, &now).await,
-            Err(error) => tracing::error!(reader = number, %error, "a reader can't be started"),
-        }
-        tokio::time::sleep(STARTED_EACH.saturating_sub(begun.elapsed())).await;
-    }
-}
-
-/// Until it ends.
-async fn keep_started(
-    number: usize,
-    process: Process,
-    engine: &Arc<dyn Engine>,
-    now: &watch::Sender<Option<Arc<Connected>>>,
-) {
-    let id = process.id();
-    let connected = match Connected::new(process.address.clone(), Arc::clone(engine)).await {
-        Ok(connected) => connected,
-        Err(error) => {
-            tracing::error!(reader = number, process = id, %error, "a reader can't be reached");
-            return;
-        }
-    };
-    tracing::info!(reader = number, process = id, "a reader was started");
-    now.send_replace(Some(Arc::clone(&connected)));
-    let end = process.end().await;
-    tracing::warn!(reader = number, process = id, words = ?end.words, status = end.status, "a reader has ended");
-    now.send_replace(None);
-    connected.ended(end);
 }
 
 #[async_trait]
@@ -146,6 +105,26 @@ impl Elsewhere for Readers {
         let answer = Answer { pool: Arc::clone(&self.0), question, line, told, tries, has_rows: false };
         Ok(Away { planned, schema, reads, messages: answer.messages() })
     }
+
+    async fn rehearse(&self, asked: Asked) -> Result<()> {
+        let question = self.0.question(asked, None)?;
+        match self.0.put(&question, &mut Tries::default()).await?.1 {
+            Reply::Rehearsed | Reply::Failed(_) => Ok(()),
+            _ => Err(not_understood("another answer was to come")),
+        }
+    }
+
+    async fn make(&self, asked: Asked) -> Result<Result<Made>> {
+        let question = self.0.question(asked, None)?;
+        let (_, reply, bodies) = self.0.put(&question, &mut Tries::default()).await?;
+        match (reply, bodies.as_slice()) {
+            (Reply::Made(view), [rows]) => {
+                Ok(Ok(Made { view, rows: ipc::batch(rows).map_err(not_understood)? }))
+            }
+            (Reply::Failed(error), _) => Ok(Err(error.into())),
+            _ => Err(not_understood("another answer was to come")),
+        }
+    }
 }
 
 /// How often a question was put to a reader that then ended.
@@ -156,6 +135,9 @@ impl Inner {
     fn question(&self, asked: Asked, form: Option<Form>) -> Result<Question> {
         let mut hasher = DefaultHasher::new();
         asked.what.text().hash(&mut hasher);
+        if let What::RowByRow { given, .. } = &asked.what {
+            given.hash(&mut hasher);
+        }
         let mut bodies = vec![];
         if let Some(values) = &asked.values {
             let bytes = ipc::of_values(values).map_err(not_understood)?;
@@ -174,14 +156,20 @@ impl Inner {
         for batch in asked.facts.values() {
             bodies.push(ipc::of_batch(batch).map_err(not_understood)?);
         }
+        let has_rows = asked.rows.is_some();
+        if let Some(rows) = &asked.rows {
+            bodies.push(ipc::of_batch(rows).map_err(not_understood)?);
+        }
         let request = Request {
             number: self.last_number.fetch_add(1, Ordering::Relaxed) + 1,
             snapshot: 0,
             what: asked.what.into(),
             schema: asked.schema,
             has_values: asked.values.is_some(),
+            memory_bytes: asked.memory_bytes,
             run,
             facts: asked.facts.into_keys().collect(),
+            has_rows,
         };
         Ok(Question { request, bodies, wanted: asked.wanted, key })
     }
@@ -189,7 +177,7 @@ impl Inner {
     /// To the reader that has least to do; to another one if that ends, once.
     async fn put(&self, question: &Question, tries: &mut Tries) -> Result<(Line, Reply, Vec<Bytes>)> {
         loop {
-            match Line::ask(self.reader().await?, question).await {
+            match Line::ask(self.reader(question).await?, question).await {
                 Ok(answered) => return Ok(answered),
                 Err(Fate::Refused(error)) => return Err(error),
                 Err(Fate::Died(end)) => self.again(question, tries, &end)?,
@@ -210,10 +198,17 @@ impl Inner {
         }
     }
 
-    async fn reader(&self) -> Result<Arc<Connected>> {
+    async fn reader(&self, question: &Question) -> Result<Arc<Connected>> {
         let begun = Instant::now();
+        let readers = match question.is_rehearsal() {
+            true => {
+                self.rehearsal_wanted.notify_one();
+                std::slice::from_ref(&self.rehearsal)
+            }
+            false => &self.readers,
+        };
         loop {
-            let there = self.readers.iter().filter_map(|reader| reader.borrow().clone());
+            let there = readers.iter().filter_map(|reader| reader.borrow().clone());
             if let Some(idlest) = there.min_by_key(|reader| reader.running().load(Ordering::Relaxed)) {
                 return Ok(idlest);
             }
@@ -246,11 +241,16 @@ impl Inner {
     }
 
     fn remember(&self, question: &Question, end: &End) -> Error {
+        let (limit, is_rehearsal) = match question.is_rehearsal() {
+            true => (self.rehearsal_bytes, true),
+            false => (self.memory_bytes, false),
+        };
         let why = match end.words {
             LastWords::Stuck(_) => "it went on computing after it was to stop".to_owned(),
             _ => format!(
-                "it ended the process that ran it, most likely for want of memory. limit_bytes={}, {}",
-                self.memory_bytes, end.status
+                "it ended the process that {} it, most likely for want of memory. limit_bytes={limit}, {}",
+                if is_rehearsal { "tried" } else { "ran" },
+                end.status
             ),
         };
         let mut refused = self.refused();
@@ -258,9 +258,12 @@ impl Inner {
             refused.pop_first();
         }
         refused.insert(question.key, (Instant::now() + REFUSED_FOR, why.clone()));
-        Error::invalid(format!("the statement was given up: {why}")).hint(format!(
-            "ask for less at a time; --reader-memory allows more; it is not run again for {REFUSED_FOR:?}"
-        ))
+        Error::invalid(format!("the statement was given up: {why}")).hint(match is_rehearsal {
+            true => "make less of each row: ingest would run it over thousands at a time".to_owned(),
+            false => format!(
+                "ask for less at a time; --reader-memory allows more; it is not run again for {REFUSED_FOR:?}"
+            ),
+        })
     }
 }
 
@@ -319,5 +322,19 @@ impl Answer {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirror::Planned;
+
+    #[tokio::test]
+    async fn what_can_not_be_started_is_said_at_once() {
+        let launch =
+            Launch { arguments: vec!["no process has a \0 in its line".to_owned()], memory_bytes: 1 << 30 };
+        let started = Readers::start(2, launch, Arc::new(Planned::default())).await;
+        assert_eq!(started.err().map(|error| error.kind()), Some(io::ErrorKind::InvalidInput));
     }
 }

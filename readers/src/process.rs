@@ -43,6 +43,8 @@ impl Launch {
         let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
         let mut command = Command::new("/proc/self/exe");
         command.arg0("thalweg").args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+        // Who has no memory left has none to find out where it was: it took seconds, and its clients wait for its end.
+        command.env("RUST_BACKTRACE", "0");
         let (given, memory) = (listener.as_raw_fd(), self.memory_bytes as libc::rlim_t);
         // SAFETY: between fork and exec nothing but calls of the system is made, with numbers, and a struct of this frame.
         unsafe {

@@ -12,14 +12,15 @@ use thalweg_sql::session::{Database, Settings};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 
-use crate::answer::answer;
+use crate::answer::{Common, answer};
 use crate::frame::Frame;
+use crate::makers::Makers;
 use crate::message::Hello;
 use crate::mirror::{Listener, Planned, Snapshots};
 use crate::process::LISTENER;
 use crate::watch;
 
-/// Of a request's values, or of a piece; what is whole in the engine is whole here.
+/// Of a piece; what is whole in the engine is whole here.
 const BODY_BYTES_MAX: u64 = 1 << 40;
 
 /// What a reader is told by its command line.
@@ -48,42 +49,34 @@ pub async fn serve(reader: Reader) -> io::Result<()> {
     let database =
         Database::new(engine, Arc::new(SystemClock::new()), reader.queries.clone(), reader.settings)
             .map_err(io::Error::other)?;
-    let mut listening = Some(Listener {
+    let makers = Arc::new(Makers::new(Arc::clone(&planned)));
+    let listening = Listener {
         planned,
         snapshots: Arc::clone(&snapshots),
         mirror: Mirror::new(Arc::clone(root.readers())),
         database: database.clone(),
         last: BTreeMap::new(),
-    });
-    let (end, mut ended) = tokio::sync::mpsc::channel::<io::Result<()>>(1);
+    };
+    // The first who connects is who tells.
+    let control = accepted(&listener, reader.parent).await?;
+    let mut telling = reader.queries.spawn(listen(listening, control));
+    let common = Common { database, snapshots, makers };
     loop {
-        let (mut stream, _) = tokio::select! {
+        let stream = tokio::select! {
             biased;
-            outcome = ended.recv() => return outcome.unwrap_or(Ok(())),
-            accepted = listener.accept() => accepted?,
+            told = &mut telling => return told.map_err(io::Error::other)?,
+            stream = accepted(&listener, reader.parent) => stream?,
         };
-        // Whoever can name the socket is on this machine, and may be anybody.
-        if stream.peer_cred()?.pid().and_then(|pid| u32::try_from(pid).ok()) != Some(reader.parent) {
-            continue;
-        }
-        let frame = match Frame::read(&mut stream, BODY_BYTES_MAX).await {
-            Ok(Some(frame)) => frame,
-            Ok(None) | Err(_) => continue,
-        };
-        match frame.message()? {
-            Hello::Control => {
-                if let Some(listener) = listening.take() {
-                    let (end, queries) = (end.clone(), reader.queries.clone());
-                    tokio::spawn(async move {
-                        let told = queries.spawn(listen(listener, stream)).await;
-                        _ = end.send(told.unwrap_or_else(|error| Err(io::Error::other(error)))).await;
-                    });
-                }
-            }
-            Hello::Statement(request) => {
-                let (database, snapshots) = (database.clone(), Arc::clone(&snapshots));
-                tokio::spawn(answer(stream, *request, frame.bodies, database, snapshots));
-            }
+        tokio::spawn(answer(stream, common.clone()));
+    }
+}
+
+/// Whoever can name the socket is on this machine, and may be anybody.
+async fn accepted(listener: &UnixListener, parent: u32) -> io::Result<UnixStream> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        if stream.peer_cred()?.pid().and_then(|pid| u32::try_from(pid).ok()) == Some(parent) {
+            return Ok(stream);
         }
     }
 }
@@ -91,6 +84,10 @@ pub async fn serve(reader: Reader) -> io::Result<()> {
 /// Until nothing more is told.
 async fn listen(mut listener: Listener, stream: UnixStream) -> io::Result<()> {
     let mut stream = tokio::io::BufReader::with_capacity(1 << 20, stream);
+    match Frame::read(&mut stream, BODY_BYTES_MAX).await?.map(|frame| frame.message()).transpose()? {
+        Some(Hello::Control) => {}
+        _ => return Err(io::Error::other("nobody tells anything")),
+    }
     while let Some(frame) = Frame::read(&mut stream, BODY_BYTES_MAX).await? {
         listener.take(&frame).await?;
     }

@@ -1,9 +1,12 @@
 //! One question to a reader, over a connection of its own, as the engine's process sees it.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use thalweg_engine::ErrorKind;
 use thalweg_sql::Error;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -11,7 +14,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::control::{Broken, Connected, Held};
 use crate::frame::Frame;
-use crate::message::{Hello, Reply, Request};
+use crate::message::{Hello, Reply, Request, Text};
 use crate::process::End;
 
 /// The half of a message: one row is not cut.
@@ -27,12 +30,47 @@ pub struct Question {
     pub key: u64,
 }
 
-/// A question that was put, until its last reply. Dropping it gives it up.
-pub struct Line {
+impl Question {
+    /// It is of a statement that the engine's process plans, too.
+    pub fn is_rehearsal(&self) -> bool {
+        matches!(self.request.what, Text::Rehearsal(_))
+    }
+}
+
+/// A connection over which one question is put at a time.
+pub struct Open {
     from: BufReader<OwnedReadHalf>,
-    _to: OwnedWriteHalf,
+    to: OwnedWriteHalf,
+}
+
+impl Open {
+    pub async fn new(address: &Path) -> io::Result<Open> {
+        let (from, to) = UnixStream::connect(address).await?.into_split();
+        Ok(Open { from: BufReader::with_capacity(BUFFER_BYTES, from), to })
+    }
+
+    async fn put(&mut self, request: Request, bodies: Vec<Bytes>) -> io::Result<()> {
+        let frame = Frame::new(&Hello::Statement(Box::new(request)), bodies)?;
+        frame.write(&mut self.to).await?;
+        self.to.flush().await
+    }
+}
+
+/// A question that was put, until its last reply. Dropping it before gives it up.
+pub struct Line {
+    open: Option<Open>,
     reader: Counted,
+    is_over: bool,
     _held: Arc<Held>,
+}
+
+impl Drop for Line {
+    /// The next question may go the same way; hanging up on one that is not answered stops it.
+    fn drop(&mut self) {
+        if let Some(open) = self.open.take().filter(|open| self.is_over && open.from.buffer().is_empty()) {
+            self.reader.0.keep(open);
+        }
+    }
 }
 
 struct Counted(Arc<Connected>);
@@ -60,28 +98,47 @@ impl Line {
             Err(Broken::Gone) => return Err(Fate::Died(reader.0.end().await)),
         };
         let request = Request { snapshot: held.number, ..question.request.clone() };
-        let put = async {
-            let mut stream = UnixStream::connect(reader.0.address()).await?;
-            let frame = Frame::new(&Hello::Statement(Box::new(request)), question.bodies.clone())?;
-            frame.write(&mut stream).await?;
-            stream.flush().await?;
-            Ok::<_, std::io::Error>(stream.into_split())
+        let kept = reader.0.kept();
+        let mut open = match kept {
+            Some(open) => open,
+            None => match Open::new(reader.0.address()).await {
+                Ok(open) => open,
+                // It is this process that lacks something.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                    return Err(Fate::Refused(
+                        Error::new(
+                            ErrorKind::Unavailable,
+                            format!("there is no connection to the process that runs queries: {error}"),
+                        )
+                        .hint("try again; the limit of open files of the server (ulimit -n) is too low"),
+                    ));
+                }
+                Err(_) => return Err(Fate::Died(reader.0.end().await)),
+            },
         };
-        let Ok((from, to)) = put.await else { return Err(Fate::Died(reader.0.end().await)) };
-        let from = BufReader::with_capacity(BUFFER_BYTES, from);
-        let mut line = Line { from, _to: to, reader, _held: held };
+        if open.put(request, question.bodies.clone()).await.is_err() {
+            return Err(Fate::Died(reader.0.end().await));
+        }
+        let mut line = Line { open: Some(open), reader, is_over: false, _held: held };
         let (reply, bodies) = line.reply().await?;
         drop(finishing);
         Ok((line, reply, bodies))
     }
 
     pub async fn reply(&mut self) -> Result<(Reply, Vec<Bytes>), Fate> {
-        let frame = match Frame::read(&mut self.from, BODY_BYTES_MAX).await {
+        let read = match &mut self.open {
+            Some(open) => Frame::read(&mut open.from, BODY_BYTES_MAX).await,
+            None => Ok(None),
+        };
+        let frame = match read {
             Ok(Some(frame)) => frame,
             Ok(None) | Err(_) => return Err(Fate::Died(self.reader.0.end().await)),
         };
         match frame.message() {
-            Ok(reply) => Ok((reply, frame.bodies)),
+            Ok(reply) => {
+                self.is_over = !matches!(reply, Reply::Started { .. } | Reply::Rows(_));
+                Ok((reply, frame.bodies))
+            }
             Err(error) => {
                 Err(Fate::Refused(Error::internal(format!("a reader can't be understood: {error}"))))
             }

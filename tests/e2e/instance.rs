@@ -66,7 +66,7 @@ fn binary() -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// Every test can be run through processes that run queries: `THALWEG_READERS=1`. A test that says how many is left alone.
+/// Every test can be run without the process that runs queries, or with several: `THALWEG_READERS=0`. A test that says how many is left alone.
 fn readers(flags: &[String]) -> Option<[String; 2]> {
     if flags.iter().any(|flag| flag == "--readers") {
         return None;

@@ -18,6 +18,7 @@ mod reader;
 mod retention;
 mod script;
 mod scripts;
+mod session;
 mod settings;
 mod shop;
 mod simulation;

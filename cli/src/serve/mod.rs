@@ -277,6 +277,7 @@ async fn start(starting: &Starting) -> Result<(Engine, Database, Arc<Sinks>)> {
     let engine = start_engine(starting, root.clone(), Arc::clone(&clock)).await?;
     let (queries, settings) = (starting.queries.clone(), starting.common.queries.settings());
     let database = Database::new(Arc::new(engine.clone()), Arc::clone(&clock), queries.clone(), settings)?;
+    start_readers(starting, &engine, &database).await?;
     let secrets = starting.settings.secrets.clone();
     let world = World {
         root,
@@ -289,9 +290,6 @@ async fn start(starting: &Starting) -> Result<(Engine, Database, Arc<Sinks>)> {
         runtime: queries,
     };
     let sinks = Sinks::start(database.clone(), world).await.map_err(|error| anyhow!(error))?;
-    if let Some((count, launch)) = starting.common.readers()? {
-        database.run_elsewhere(Arc::new(Readers::start(count, launch, Arc::new(engine.clone()))?));
-    }
     for script in &starting.scripts {
         if let Err(error) = run_script(&database, script).await {
             engine.stop().await.ok();
@@ -346,6 +344,23 @@ async fn run_script(database: &Database, script: &Script) -> Result<()> {
                     script.name
                 ));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Before anything is planned that somebody has written.
+async fn start_readers(starting: &Starting, engine: &Engine, database: &Database) -> Result<()> {
+    let Some((count, launch)) = starting.common.readers()? else { return Ok(()) };
+    match Readers::start(count, launch, Arc::new(engine.clone())).await {
+        Ok(readers) => database.run_elsewhere(Arc::new(readers)),
+        Err(error) if starting.common.queries.may_do_without_readers() => tracing::warn!(
+            %error,
+            "queries run beside ingest, for no process can be started here that runs them: a query that asks for too much ends \
+             this one (--readers 0 says so without this warning)"
+        ),
+        Err(error) => {
+            return Err(error).context("cannot start a process that runs queries (--readers 0 does without)");
         }
     }
     Ok(())

@@ -26,6 +26,8 @@ const SPOOL: &str = "spool";
 const SPILL: &str = "spill";
 /// The stacks of its threads, and what planning takes.
 const READER_MEMORY_LEAST: usize = 256 << 20;
+/// A statement may stay within one step for seconds: others go on as long as not all threads are at that.
+const READER_THREADS_LEAST: usize = 6;
 
 #[derive(clap::Args)]
 pub struct ServeArguments {
@@ -239,7 +241,7 @@ impl Common {
         let arguments = reader::Arguments {
             data: self.data.clone(),
             parent: std::process::id(),
-            threads: settings.parallelism.max(2),
+            threads: settings.parallelism.max(READER_THREADS_LEAST),
             query_memory: settings.query_memory_bytes.min(memory_bytes / 2),
             query_seconds: settings.query_deadline.as_secs().max(1) * 2,
         };

@@ -8,6 +8,8 @@ use thalweg_sql::session::Settings;
 /// Of what a reader takes by itself, on a machine that has little or says nothing.
 const READER_MEMORY_LEAST: usize = 512 << 20;
 const READER_MEMORY_MOST: usize = 64 << 30;
+/// Also on a machine with one core: what keeps ingest alive is worth a process that gives way to it.
+const READERS: usize = 1;
 
 #[derive(clap::Args)]
 pub struct QueryOptions {
@@ -32,9 +34,9 @@ pub struct QueryOptions {
     query_rows: Option<u64>,
 
     /// Processes that plan and run queries, so that what one does wrong costs neither ingest nor, for long, anybody else; 0 runs
-    /// queries beside ingest
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=64))]
-    readers: u64,
+    /// queries beside ingest [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=64))]
+    readers: Option<u64>,
 
     /// The most memory that each of these may take; the system ends one that asks for more [default: a quarter of the
     /// machine's or the container's, shared by them]
@@ -48,7 +50,12 @@ pub struct QueryOptions {
 
 impl QueryOptions {
     pub fn readers(&self) -> usize {
-        self.readers as usize
+        self.readers.map_or(READERS, |readers| readers as usize)
+    }
+
+    /// Nobody has said how many, so where there can be none there are none.
+    pub fn may_do_without_readers(&self) -> bool {
+        self.readers.is_none()
     }
 
     pub fn reader_memory(&self, available: usize) -> usize {

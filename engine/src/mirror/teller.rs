@@ -41,6 +41,11 @@ impl Teller {
             views: BTreeMap::new(),
             system: BTreeMap::new(),
             lookups: BTreeMap::new(),
+            planned: wanted
+                .planned
+                .iter()
+                .filter_map(|name| Some(snapshot.views.get(name)?.version.view))
+                .collect(),
         };
         for (name, table) in &snapshot.views {
             let parts = wanted.views.get(name).copied().unwrap_or_default();

@@ -17,6 +17,8 @@ pub struct Wanted {
     pub system: BTreeSet<String>,
     /// Tables that views look up.
     pub lookups: BTreeSet<String>,
+    /// Views that are to be planned there, whether anything of them is read or not.
+    pub planned: BTreeSet<String>,
 }
 
 impl Wanted {
@@ -43,6 +45,7 @@ pub struct Told {
     pub system: BTreeMap<String, ToldTable>,
     /// All tables that have been read, with the numbers of those that are wanted.
     pub lookups: BTreeMap<String, Option<u64>>,
+    pub planned: BTreeSet<Uuid>,
 }
 
 impl Told {
@@ -51,9 +54,9 @@ impl Told {
         self.views.get(name).or_else(|| self.system.get(name))
     }
 
-    /// The views whose state is told, which have to be planned for it to be read.
+    /// The views whose state is told, which have to be planned for it to be read, and those that are wanted so.
     pub fn to_plan(&self) -> BTreeSet<Uuid> {
-        let mut views = BTreeSet::new();
+        let mut views = self.planned.clone();
         let open = self.views.values().chain(self.system.values()).filter_map(|table| table.open.as_ref());
         open.for_each(|open| open.to_plan(&mut views));
         views

@@ -85,7 +85,12 @@ impl PlainBackend {
 #[async_trait::async_trait]
 impl Backend for PlainBackend {
     fn defaults(&self) -> Scope {
-        Scope { catalog: "thalweg".to_owned(), schema: "public".to_owned(), client: None }
+        Scope {
+            catalog: "thalweg".to_owned(),
+            schema: "public".to_owned(),
+            client: None,
+            limits: Default::default(),
+        }
     }
 
     async fn prepare(

@@ -24,7 +24,7 @@ pub use interval::{Length, interval, interval_micros};
 pub use plain_view::{CreatePlainView, PlainViews};
 pub use sink::{AlterSink, CreateSink, DropSink, Order, Target};
 pub use statement::{
-    CreateView, Drop, Explain, Explained, Parsed, Relation, Restart, SetWatermark, Shown, Statement,
+    CreateView, Drop, Explain, Explained, Parsed, Relation, Restart, Set, SetWatermark, Shown, Statement,
 };
 pub use stream::{ColumnDeclaration, CreateStream, Watermark};
 pub use subscribe::Subscribe;

@@ -38,6 +38,7 @@ pub enum Statement {
     SetWatermark(SetWatermark),
     /// `KILL QUERY 12`
     Kill(u64),
+    Set(Set),
     Show(Shown),
     /// `SHOW WHY view`
     ShowWhy(Name),
@@ -110,6 +111,14 @@ pub struct Explain {
     pub what: Explained,
 }
 
+/// Of the session alone.
+#[derive(Debug, Clone)]
+pub struct Set {
+    pub name: Name,
+    pub value: String,
+    pub position: Option<Position>,
+}
+
 #[derive(Debug, Clone)]
 pub enum Explained {
     Statement(Box<Statement>),
@@ -145,6 +154,8 @@ pub(super) fn statement(parser: &mut Parser) -> Result<Statement> {
     } else if take_words(parser, &["KILL"]) {
         take_words(parser, &["QUERY"]);
         Ok(Statement::Kill(parser.parse_literal_uint()?))
+    } else if take_words(parser, &["SET"]) {
+        set(parser).map(Statement::Set)
     } else if take_words(parser, &["SHOW"]) {
         show(parser)
     } else if take_words(parser, &["DESCRIBE"]) || take_words(parser, &["DESC"]) {
@@ -159,10 +170,35 @@ pub(super) fn statement(parser: &mut Parser) -> Result<Statement> {
     } else {
         let found = parser.peek_token().token;
         Err(Error::invalid(format!("expected a statement, found {found}")).at(here(parser)).hint(
-            "statements are SELECT, SUBSCRIBE, CREATE STREAM, CREATE TABLE, CREATE MATERIALIZED VIEW, CREATE VIEW, CREATE ENDPOINT, CREATE SINK, ALTER, DROP, SHOW, DESCRIBE, EXPLAIN and KILL QUERY; \
+            "statements are SELECT, SUBSCRIBE, CREATE STREAM, CREATE TABLE, CREATE MATERIALIZED VIEW, CREATE VIEW, CREATE ENDPOINT, CREATE SINK, ALTER, DROP, SHOW, DESCRIBE, EXPLAIN, SET and KILL QUERY; \
              nothing is inserted: rows come from streams, files and topics",
         ))
     }
+}
+
+/// `SET thalweg.query_time = '5s'`: with or without the product's name before it.
+fn set(parser: &mut Parser) -> Result<Set> {
+    let mut name = tokens::name(parser)?;
+    if parser.consume_token(&Token::Period) {
+        if name.value != "thalweg" {
+            return Err(Error::invalid(format!("no setting begins with \"{}\"", name.value))
+                .at(name.position)
+                .hint("those of a session are schema, query_time, query_memory, query_rows and the like"));
+        }
+        name = tokens::name(parser)?;
+    }
+    if !parser.consume_token(&Token::Eq) {
+        expect_words(parser, &["TO"])?;
+    }
+    let position = here(parser);
+    let value = match parser.next_token().token {
+        Token::SingleQuotedString(text) | Token::Number(text, _) => text,
+        Token::Word(word) => word.value.to_lowercase(),
+        found => {
+            return Err(Error::invalid(format!("expected a value, found {found}")).at(position));
+        }
+    };
+    Ok(Set { name, value, position })
 }
 
 pub(super) fn begins_query(parser: &Parser) -> bool {

@@ -92,14 +92,14 @@ fn mistakes_are_named_with_their_place() {
         "SELEC 1",
         expect![[r#"
             line 1, column 1: expected a statement, found SELEC
-            hint: statements are SELECT, SUBSCRIBE, CREATE STREAM, CREATE TABLE, CREATE MATERIALIZED VIEW, CREATE VIEW, CREATE ENDPOINT, CREATE SINK, ALTER, DROP, SHOW, DESCRIBE, EXPLAIN and KILL QUERY; nothing is inserted: rows come from streams, files and topics
+            hint: statements are SELECT, SUBSCRIBE, CREATE STREAM, CREATE TABLE, CREATE MATERIALIZED VIEW, CREATE VIEW, CREATE ENDPOINT, CREATE SINK, ALTER, DROP, SHOW, DESCRIBE, EXPLAIN, SET and KILL QUERY; nothing is inserted: rows come from streams, files and topics
         "#]],
     );
     check(
         "INSERT INTO v VALUES (1)",
         expect![[r#"
             line 1, column 1: expected a statement, found INSERT
-            hint: statements are SELECT, SUBSCRIBE, CREATE STREAM, CREATE TABLE, CREATE MATERIALIZED VIEW, CREATE VIEW, CREATE ENDPOINT, CREATE SINK, ALTER, DROP, SHOW, DESCRIBE, EXPLAIN and KILL QUERY; nothing is inserted: rows come from streams, files and topics
+            hint: statements are SELECT, SUBSCRIBE, CREATE STREAM, CREATE TABLE, CREATE MATERIALIZED VIEW, CREATE VIEW, CREATE ENDPOINT, CREATE SINK, ALTER, DROP, SHOW, DESCRIBE, EXPLAIN, SET and KILL QUERY; nothing is inserted: rows come from streams, files and topics
         "#]],
     );
     check(

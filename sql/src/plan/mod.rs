@@ -2,6 +2,7 @@
 //! a plan.
 
 mod alike;
+mod bounded;
 mod checked;
 mod column_type;
 mod compared;
@@ -23,6 +24,7 @@ pub mod values;
 mod view;
 mod window;
 
+pub(crate) use bounded::is_bounded;
 pub(crate) use checked::CheckedArithmetic;
 pub(crate) use column_type::{scalar_type, type_text};
 pub(crate) use compared::heed_nulls_of_rows;
@@ -42,6 +44,7 @@ pub(crate) use subscribed::{CARRIED, RowByRow, carrying};
 pub use table::plan_table;
 pub(crate) use values::moment;
 pub(crate) use view::place_of_query;
+pub(crate) use view::strain;
 pub use view::{Inputs, columns_of, plan_view, relations};
 
 #[cfg(test)]

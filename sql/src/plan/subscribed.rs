@@ -46,12 +46,6 @@ impl RowByRow {
         Ok(RowByRow { view, query, schema: plan.schema(), plan })
     }
 
-    /// Its columns alone.
-    pub fn columns(&self) -> SchemaRef {
-        let fields = self.schema.fields();
-        Arc::new(Schema::new(fields[..fields.len() - CARRIED.len()].to_vec()))
-    }
-
     /// What becomes of some of the view's rows, which have the columns that are carried.
     pub async fn run(&self, rows: RecordBatch) -> Result<Vec<RecordBatch>> {
         let plan = reset_plan_states(Arc::clone(&self.plan))?;

@@ -61,6 +61,9 @@ pub(crate) async fn create_table(shared: &Shared, create: &CreateTable) -> Resul
 }
 
 pub(crate) async fn create_view(shared: &Shared, create: &CreateView) -> Result<String> {
+    if shared.engine.views().iter().all(|view| view.name != create.name.value) {
+        shared.rehearse(&create.text, &create.query).await?;
+    }
     let _one_at_a_time = shared.changes.lock().await;
     let name = &create.name.value;
     refuse_same_name(shared, &create.name, Relation::View)?;

@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::elsewhere::Elsewhere;
 use super::endpoint::{Endpoint, Read};
 use super::engine::Engine;
+use super::known::Known;
 use super::registry::{QueryStatus, Registry};
 use super::settings::{Client, Settings};
 use super::sink::{DeadLetter, Sending, SinkStatus};
@@ -51,6 +52,7 @@ pub(super) struct Shared {
     /// One change of views, or DROP, at a time: it is checked against what is there, then applied.
     pub changes: Mutex<()>,
     pub read: Read,
+    pub known: Known,
     pub feeds: Feeds,
     /// Where queries run, if not here.
     pub elsewhere: OnceLock<Arc<dyn Elsewhere>>,
@@ -88,6 +90,7 @@ impl Database {
             registry,
             changes: Mutex::new(()),
             read: Read::default(),
+            known: Known::default(),
             feeds: Feeds::default(),
             elsewhere: OnceLock::new(),
             sending: OnceLock::new(),
@@ -189,10 +192,10 @@ impl Shared {
     }
 
     /// A state that can plan and run one statement over `pinned`, and knows no other world.
-    pub fn state(&self, pinned: &Arc<Pinned>, schema: &str) -> Result<SessionState> {
+    pub fn state(&self, pinned: &Arc<Pinned>, schema: &str, memory_bytes: usize) -> Result<SessionState> {
         let runtime = RuntimeEnvBuilder::from_runtime_env(&self.caches)
             .with_object_store_registry(Arc::new(PinnedStores::new(pinned)))
-            .with_memory_pool(Arc::new(GreedyMemoryPool::new(self.settings.query_memory_bytes)))
+            .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory_bytes)))
             .with_disk_manager_builder(no_disk())
             .build_arc()?;
         let mut config = self.template.config().clone();

@@ -39,6 +39,19 @@ pub trait Elsewhere: Send + Sync + 'static {
 
     /// Dropping the messages stops the query.
     async fn run(&self, asked: Asked, form: Form) -> Result<Away>;
+
+    /// Plans a statement that makes a view, whatever comes of it. An error says that this process had better not.
+    async fn rehearse(&self, asked: Asked) -> Result<()>;
+
+    /// Makes rows of rows, each by itself. The inner error is that of the query.
+    async fn make(&self, asked: Asked) -> Result<Result<Made>>;
+}
+
+/// What a query has made of some rows of its view; of none, what it would be.
+pub struct Made {
+    pub view: String,
+    /// With the columns that are carried.
+    pub rows: RecordBatch,
 }
 
 /// A query, with all that is to be known to run it.
@@ -49,10 +62,14 @@ pub struct Asked {
     pub schema: String,
     /// Those of the parameters, where they are known.
     pub values: Option<Vec<ScalarValue>>,
+    /// Less than queries may have there, where the session wants it so.
+    pub memory_bytes: Option<usize>,
     /// Of the tables.
     pub wanted: Wanted,
     /// Tables of `system` that tell of the server.
     pub facts: BTreeMap<String, RecordBatch>,
+    /// Those that others are to be made of.
+    pub rows: Option<RecordBatch>,
 }
 
 /// A text, and what of it is to be run.
@@ -64,12 +81,20 @@ pub enum What {
     Endpoint { path: String, sql: String },
     /// The query of a CREATE VIEW that names one.
     View(String),
+    /// A CREATE MATERIALIZED VIEW, or a CREATE VIEW that reads a stream, or EXPLAIN of one.
+    Rehearsal(String),
+    /// A SUBSCRIBE, or a CREATE SINK, with values of the parameters that it names.
+    RowByRow { text: String, given: Vec<(String, String)> },
 }
 
 impl What {
     pub fn text(&self) -> &str {
         match self {
-            What::Statement(text) | What::Endpoint { sql: text, .. } | What::View(text) => text,
+            What::Statement(text)
+            | What::Endpoint { sql: text, .. }
+            | What::View(text)
+            | What::Rehearsal(text)
+            | What::RowByRow { text, .. } => text,
         }
     }
 }
@@ -115,8 +140,10 @@ impl Database {
         seen: &Seen,
         facts: BTreeMap<String, RecordBatch>,
         schema: &str,
+        memory_bytes: Option<usize>,
     ) -> Result<Session> {
         let mut session = self.session(Client::default());
+        session.limits.query_memory_bytes = memory_bytes;
         session.set_schema(schema)?;
         session.pinned = Some(Arc::new(seen.0.with_facts(facts)));
         Ok(session)
@@ -149,6 +176,7 @@ impl Session {
                 }
                 _ => Err(Error::internal("this is no view")),
             },
+            What::Rehearsal(_) | What::RowByRow { .. } => Err(Error::internal("this is no query")),
         }
     }
 
@@ -186,8 +214,10 @@ impl Session {
             what,
             schema: self.schema.clone(),
             values: values.map(<[_]>::to_vec),
+            memory_bytes: self.limits.query_memory_bytes,
             wanted,
             facts: BTreeMap::new(),
+            rows: None,
         };
         if !facts.is_empty() {
             let source: Arc<dyn StatusSource> = Arc::clone(&self.shared) as _;
@@ -207,8 +237,7 @@ impl Session {
         form: Form,
         mut ticket: Ticket,
     ) -> Result<Away> {
-        let settings = &self.shared.settings;
-        let bounds = Bounds::of(settings);
+        let bounds = Bounds::of(&self.settings());
         let running = async {
             let running = elsewhere.run(asked?, form);
             match tokio::time::timeout(bounds.time, running).await {

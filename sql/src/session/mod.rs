@@ -23,12 +23,15 @@ mod difference;
 mod elsewhere;
 mod endpoint;
 mod engine;
+mod known;
 mod limits;
+mod making;
 mod parameters;
 mod plain_view;
 mod query;
 mod references;
 mod registry;
+mod rehearsal;
 mod settings;
 mod sink;
 mod slots;
@@ -39,12 +42,13 @@ mod tests;
 pub use answer::Answer;
 pub use collect::{Collect, Fill, Rates};
 pub use database::{Database, Table, TableKind};
-pub use elsewhere::{Answered, Asked, Away, Elsewhere, Seen, What};
+pub use elsewhere::{Answered, Asked, Away, Elsewhere, Made, Seen, What};
 pub use endpoint::{Endpoint, Parameter};
 pub use engine::Engine;
+pub use making::Maker;
 pub use parameters::of_batch as parameters_of_batch;
 pub use registry::{Kind, QueryState, QueryStatus};
-pub use settings::{Client, Settings};
+pub use settings::{Client, SessionLimits, Settings, setting};
 pub use sink::{
     Changed, DeadLetter, Follower, Into, Sending, Sink, SinkState, SinkStatus, Unit, Webhook, filled, holes,
 };
@@ -74,6 +78,7 @@ pub struct Session {
     shared: Arc<Shared>,
     client: Client,
     schema: String,
+    limits: SessionLimits,
     /// It says what there is to be at a start: what lies outside may not be there yet.
     starts: bool,
     /// What all of its statements see; without it each sees the tables of its moment.
@@ -91,7 +96,14 @@ pub struct Prepared {
 
 impl Session {
     fn new(shared: Arc<Shared>, client: Client) -> Session {
-        Session { shared, client, schema: PUBLIC.to_owned(), starts: false, pinned: None }
+        Session {
+            shared,
+            client,
+            schema: PUBLIC.to_owned(),
+            limits: SessionLimits::default(),
+            starts: false,
+            pinned: None,
+        }
     }
 
     /// The same for the files of a start: a stream whose topic can't be had now is created, and stands still until it can; so
@@ -117,6 +129,15 @@ impl Session {
         Ok(())
     }
 
+    pub fn set_limits(&mut self, limits: SessionLimits) {
+        self.limits = limits;
+    }
+
+    /// Its bounds: the server's, or less.
+    fn settings(&self) -> Settings {
+        self.limits.within(&self.shared.settings)
+    }
+
     /// Plans a statement and changes nothing. With values for the parameters the types of the answer are exact.
     pub async fn prepare(&self, sql: &str, values: Option<&[ScalarValue]>) -> Result<Prepared> {
         limits::check_text(sql)?;
@@ -138,7 +159,7 @@ impl Session {
             Statement::Show(shown) => Some(describe::show(shown, &self.shared, &[]).schema()),
             Statement::ShowWhy(_) => Some(describe::why_columns().schema()),
             Statement::Subscribe(subscribe) => {
-                Some(subscribe::plan(&self.shared, &self.schema, &subscribe, &[]).await?.schema)
+                Some(subscribe::plan(&self.shared, &self.schema, &subscribe, &[], sql).await?.schema)
             }
             Statement::Describe(_) => Some(describe::described_columns().schema()),
             Statement::CreateStream(_)
@@ -153,6 +174,7 @@ impl Session {
             | Statement::AlterSink(_)
             | Statement::Restart(_)
             | Statement::SetWatermark(_)
+            | Statement::Set(_)
             | Statement::Kill(_) => None,
         };
         Ok(Prepared { rows, parameters: Arc::new(Schema::empty()) })
@@ -165,13 +187,25 @@ impl Session {
         values: Option<&[ScalarValue]>,
         what: What,
     ) -> Result<Prepared> {
+        let engine = &*self.shared.engine;
+        let text = what.text().to_owned();
+        // What values do to types is asked each time.
+        let may_be_known = values.is_none() && matches!(what, What::Statement(_));
+        if may_be_known && let Some(known) = self.shared.known.of(engine, &self.schema, &text) {
+            return Ok(known);
+        }
         let _slot = self.shared.registry.planning(self.wants(&query)).await?;
         if let Some(elsewhere) = self.elsewhere() {
             limits::check_query(&query)?;
-            let limit = self.shared.settings.query_deadline;
+            let catalog = known::catalog(engine);
+            let limit = self.settings().query_deadline;
             let preparing = elsewhere.prepare(self.asked(what, &query, values)?);
             let prepared = tokio::time::timeout(limit, preparing).await;
-            return prepared.map_err(|_| answer::deadline_passed(limit))?;
+            let prepared = prepared.map_err(|_| answer::deadline_passed(limit))??;
+            if may_be_known {
+                self.shared.known.learn(catalog, &self.schema, &text, &prepared);
+            }
+            return Ok(prepared);
         }
         let planned = self.request(query, explain).plan(values.map(<[_]>::to_vec)).await?;
         Ok(Prepared { rows: Some(planned.rows), parameters: planned.parameters })
@@ -246,6 +280,7 @@ impl Session {
         if let Some(away) = self.away(&parsed, values, &Form::default()).await {
             return Ok(Answer::Rows(away?.into_rows()));
         }
+        let in_place = elsewhere::in_place(&parsed);
         match parsed.statement {
             Statement::Query(query) => self.run(query, None, values, &parsed.text).await,
             Statement::Explain(explain) => self.explain(explain, values, &parsed.text).await,
@@ -265,7 +300,7 @@ impl Session {
             Statement::Drop(drop) => change::drop(&self.shared, &drop).await.map(Answer::Done),
             Statement::DropEndpoint(drop) => endpoint::drop(&self.shared, &drop).await.map(Answer::Done),
             Statement::CreateSink(create) => {
-                sink::create(&self.shared, &create, self.starts).await.map(Answer::Done)
+                sink::create(&self.shared, &create, &in_place, self.starts).await.map(Answer::Done)
             }
             Statement::DropSink(drop) => sink::drop(&self.shared, &drop).await.map(Answer::Done),
             Statement::AlterSink(alter) => sink::alter(&self.shared, &alter).await.map(Answer::Done),
@@ -275,10 +310,14 @@ impl Session {
                 self.shared.registry.stop(id)?;
                 Ok(Answer::Done(format!("query {id} was stopped")))
             }
+            // Whoever keeps sessions takes it before it comes here.
+            Statement::Set(set) => Err(Error::invalid("there is no session here to set something of")
+                .at(set.name.position)
+                .hint("a connection of Flight SQL is one: thalweg sql, ADBC, JDBC")),
             Statement::Show(shown) => describe::show(shown, &self.shared, &self.tables()).answer(),
             Statement::ShowWhy(view) => describe::why(&view, &self.shared)?.answer(),
             Statement::Subscribe(subscribe) => {
-                self.follow(&subscribe, &[], &parsed.text).await.map(Answer::Rows)
+                self.follow(&subscribe, &[], &parsed.text, &in_place).await.map(Answer::Rows)
             }
             Statement::Describe(name) => {
                 if let Some(columns) = plain_view::described(&self.shared, &name.to_string()).await? {
@@ -318,6 +357,7 @@ impl Session {
         given: &[(String, String)],
     ) -> Result<SendableRecordBatchStream> {
         let parsed = self.parsed(sql, &[])?;
+        let in_place = elsewhere::in_place(&parsed);
         let Statement::Subscribe(mut subscribe) = parsed.statement else {
             return Err(Error::invalid("this is no SUBSCRIBE")
                 .hint("write SUBSCRIBE TO view [WHERE …] [WITH (live = false)]"));
@@ -325,7 +365,7 @@ impl Session {
         if let Some(token) = after {
             subscribe.after = Some((token.to_owned(), None));
         }
-        self.follow(&subscribe, given, &parsed.text).await
+        self.follow(&subscribe, given, &parsed.text, &in_place).await
     }
 
     async fn follow(
@@ -333,9 +373,10 @@ impl Session {
         subscribe: &Subscribe,
         given: &[(String, String)],
         text: &str,
+        in_place: &str,
     ) -> Result<SendableRecordBatchStream> {
         let mut ticket = self.shared.registry.subscribe(text, &self.client)?;
-        match subscribe::plan(&self.shared, &self.schema, subscribe, given).await {
+        match subscribe::plan(&self.shared, &self.schema, subscribe, given, in_place).await {
             Ok(planned) => planned.start(&self.shared, ticket),
             Err(error) => {
                 ticket.finish(Err(&error));
@@ -350,6 +391,7 @@ impl Session {
             Explained::Statement(statement) => match *statement {
                 Statement::Query(query) => return self.run(query, Some(option), values, text).await,
                 Statement::CreateView(create) => {
+                    self.shared.rehearse(text, &create.query).await?;
                     plan::explain(&change::plan_view(&self.shared, &create).await?)
                 }
                 Statement::CreateStream(create) => describe::explain_stream(&change::plan_stream(&create)?),
@@ -386,6 +428,7 @@ impl Session {
         Request {
             shared: Arc::clone(&self.shared),
             schema: self.schema.clone(),
+            settings: self.settings(),
             query: *query,
             explain,
             pinned: self.pinned.clone(),

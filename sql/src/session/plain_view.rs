@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::sql::sqlparser::ast::Query;
 use thalweg_engine::spec::{CatalogChange, KeptStatement};
 use uuid::Uuid;
 
@@ -21,6 +22,9 @@ impl Shared {
 }
 
 pub(super) async fn create(shared: &Arc<Shared>, create: &CreatePlainView) -> Result<String> {
+    if shared.plain_views().text(&create.name.value).is_none() && reads_stream(shared, &create.query)? {
+        shared.rehearse(&create.text, &create.query).await?;
+    }
     let _one_at_a_time = shared.changes.lock().await;
     let name = &create.name.value;
     change::refuse_same_name(shared, &create.name, Relation::PlainView)?;
@@ -33,8 +37,15 @@ pub(super) async fn create(shared: &Arc<Shared>, create: &CreatePlainView) -> Re
     Ok(format!("view {name} was created"))
 }
 
+fn reads_stream(shared: &Shared, query: &Query) -> Result<bool> {
+    let mut query = query.clone();
+    shared.plain_views().inline(&mut query)?;
+    let streams = shared.engine.streams();
+    Ok(plan::relations(&query).iter().any(|name| streams.iter().any(|stream| stream.name == *name)))
+}
+
 /// Its columns: as a query has them, or, where it reads a stream, as a materialized view has them.
-async fn columns(shared: &Arc<Shared>, create: &CreatePlainView) -> Result<SchemaRef> {
+pub(super) async fn columns(shared: &Arc<Shared>, create: &CreatePlainView) -> Result<SchemaRef> {
     let mut query = create.query.clone();
     shared.plain_views().inline(&mut query)?;
     let (streams, views) = (shared.engine.streams(), shared.engine.views());

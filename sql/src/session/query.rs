@@ -17,6 +17,7 @@ use super::answer::{self, Answer, Bounds, Task};
 use super::database::Shared;
 use super::references::Names;
 use super::registry::Ticket;
+use super::settings::Settings;
 use super::{limits, parameters};
 use crate::tables::Pinned;
 use crate::{Error, Result, plan};
@@ -27,6 +28,8 @@ pub(crate) struct Request {
     pub shared: Arc<Shared>,
     /// Where bare names are looked up.
     pub schema: String,
+    /// Bounds of the session.
+    pub settings: Settings,
     pub query: Query,
     pub explain: Option<ExplainOption>,
     /// What it sees; without it the tables of this instant.
@@ -36,6 +39,7 @@ pub(crate) struct Request {
 /// A query as it is now: over the tables of this instant.
 pub(crate) struct Planned {
     pub state: SessionState,
+    pub bounds: Bounds,
     /// What it was planned of, by which errors are told their place.
     pub query: Box<Query>,
     pub plan: LogicalPlan,
@@ -50,7 +54,7 @@ impl Request {
     /// Plans on the queries' runtime. Without values parameters stay open, and their types are what the query says.
     pub async fn plan(self, values: Option<Vec<ScalarValue>>) -> Result<Planned> {
         let runtime = self.shared.runtime.clone();
-        let limit = self.shared.settings.query_deadline;
+        let limit = self.settings.query_deadline;
         let planning = Task::spawn(&runtime, async move { self.plan_here(values.as_deref()).await });
         tokio::time::timeout(limit, planning.join()).await.map_err(|_| answer::deadline_passed(limit))??
     }
@@ -65,7 +69,7 @@ impl Request {
         let count = parameters::number(&mut self.query)?;
         name_casts(&mut self.query);
         let pinned = self.pinned.unwrap_or_else(|| self.shared.pin());
-        let state = self.shared.state(&pinned, &self.schema)?;
+        let state = self.shared.state(&pinned, &self.schema, self.settings.query_memory_bytes)?;
         let query = Box::new(self.query);
         let mut written = query.clone();
         plan::heed_nulls_of_rows(&mut written)?;
@@ -91,7 +95,8 @@ impl Request {
             plan = LogicalPlanBuilder::from(plan).explain_option_format(option)?.build()?;
         }
         let rows = answer_schema(&state, &plan, values.is_none() && count > 0).map_err(placed)?;
-        Ok(Planned { state, query, plan, rows, parameters, reads })
+        let bounds = Bounds::of(&self.settings);
+        Ok(Planned { state, bounds, query, plan, rows, parameters, reads })
     }
 }
 
@@ -138,7 +143,7 @@ fn answer_schema(state: &SessionState, plan: &LogicalPlan, has_open_parameters: 
 impl Planned {
     /// Starts the query on the queries' runtime.
     pub async fn start(self, shared: &Shared, mut ticket: Ticket) -> Result<Answer> {
-        let bounds = Bounds::of(&shared.settings);
+        let bounds = self.bounds;
         let time = bounds.time;
         let rows = Arc::clone(&self.rows);
         let starting = Task::spawn(&shared.runtime, async move {

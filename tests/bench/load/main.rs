@@ -7,9 +7,12 @@
 //! request when the last is answered.
 
 mod ages;
+mod asked;
+mod client;
 mod copies;
 mod events;
 mod http;
+mod large;
 mod receiver;
 mod subscribers;
 mod times;
@@ -34,6 +37,12 @@ enum What {
     Events(events::Events),
     /// Watches an endpoint by server-sent events
     Watch(watchers::Watch),
+    /// Asks statements over Flight SQL
+    Ask(asked::Ask),
+    /// Fetches a large answer over Flight, as fast as it comes
+    Fetch(large::Fetch),
+    /// Serves the rows of a statement from memory, by arrow-flight and nothing else
+    Bare(large::Bare),
     /// Subscribes to a view over Flight SQL
     Subscribe(subscribers::Subscribe),
     /// Takes what sinks send to an address
@@ -56,6 +65,9 @@ fn main() -> Result<()> {
         match arguments.what {
             What::Events(events) => events::run(events).await,
             What::Watch(watch) => watchers::run(watch).await,
+            What::Ask(ask) => asked::run(ask).await,
+            What::Fetch(fetch) => large::fetch(fetch).await,
+            What::Bare(bare) => large::bare(bare).await,
             What::Subscribe(subscribe) => subscribers::run(subscribe).await,
             What::Receive(receive) => receiver::run(receive).await,
             What::Copy(copy) => copies::run(&copy),

@@ -7,14 +7,11 @@ use anyhow::{Context, Result};
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, TimeUnit, TimestampMicrosecondType};
-use arrow_flight::Ticket;
-use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::sql::client::FlightSqlServiceClient;
 use futures::TryStreamExt;
 use tokio::time::Instant;
-use tonic::transport::{Channel, Endpoint};
 
 use crate::ages::{Ages, Span};
+use crate::client::{Client, connect, ticket};
 
 /// A server takes so many calls on one connection, and some more.
 const CALLS: u32 = 50;
@@ -94,24 +91,7 @@ pub async fn run(subscribe: Subscribe) -> Result<()> {
     Ok(())
 }
 
-async fn connect(address: &str) -> Result<FlightSqlServiceClient<Channel>> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
-    let service = FlightServiceClient::new(endpoint.connect().await?);
-    Ok(FlightSqlServiceClient::new_from_inner(service))
-}
-
-async fn ticket(client: &mut FlightSqlServiceClient<Channel>, sql: String) -> Result<Ticket> {
-    let info = client.execute(sql, None).await?;
-    let ticket = info.endpoint.into_iter().next().and_then(|endpoint| endpoint.ticket);
-    ticket.context("the statement has no rows")
-}
-
-async fn take(
-    mut client: FlightSqlServiceClient<Channel>,
-    sql: String,
-    counted: Instant,
-    seen: &mut Seen,
-) -> Result<()> {
+async fn take(mut client: Client, sql: String, counted: Instant, seen: &mut Seen) -> Result<()> {
     let ticket = ticket(&mut client, sql).await?;
     let mut told = client.into_inner().do_get(ticket).await?.into_inner();
     while told.message().await?.is_some() {
@@ -121,7 +101,7 @@ async fn take(
 }
 
 async fn listen(
-    mut client: FlightSqlServiceClient<Channel>,
+    mut client: Client,
     sql: String,
     delay: i64,
     counted: Instant,

@@ -5,6 +5,7 @@
 
 mod calm;
 mod grow;
+mod kept;
 mod messages;
 
 use std::sync::Arc;

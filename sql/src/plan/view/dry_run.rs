@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringViewArray, new_null_array};
 use arrow::compute::{can_cast_types, cast};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::Result as PlannerResult;
 use futures::FutureExt;
 use thalweg_engine::lookup::{Content, Contents};
@@ -50,44 +50,50 @@ pub(super) async fn dry_run(shape: &ViewShape, legs: &[Leg], inputs: Inputs<'_>)
 }
 
 /// With one made-up row in each table, which is found by whatever key.
-fn looked_up(shape: &ViewShape, inputs: Inputs<'_>, text: Option<&str>) -> Result<ViewShape> {
+pub(super) fn looked_up(shape: &ViewShape, inputs: Inputs<'_>, text: Option<&str>) -> Result<ViewShape> {
     let mut contents = Contents::default();
     for table in inputs.tables {
-        let row = row_of(&table.schema, text, |_| false)?;
+        let row = row_of(&table.schema, text, |_, _| Ok(None))?;
         contents.0.insert(table.name.clone(), Arc::new(Content::any(row)));
     }
     Ok(contents.of_shape(shape)?)
 }
 
-/// All columns `text`, as far as their types can hold that, but those of time, which a row always has.
+/// All columns `text`, as far as their types can hold that, but those of time.
 fn one_row(known: Known<'_>, text: Option<&str>) -> PlannerResult<RecordBatch> {
-    let (schema, event_time) = (known.schema(), known.event_time());
-    row_of(&schema, text, |index| {
-        event_time == Some(index) || known.row_time(schema.field(index).name()).is_some()
-    })
+    row_of(&known.schema(), text, |index, field| time_of(known, index, field))
+}
+
+/// The value of a column that a row always has: its time.
+pub(super) fn time_of(known: Known<'_>, index: usize, field: &Field) -> PlannerResult<Option<ArrayRef>> {
+    let is_time = known.event_time() == Some(index) || known.row_time(field.name()).is_some();
+    Ok(is_time.then(|| cast(&Int64Array::from(vec![1_000_000]), field.data_type())).transpose()?)
 }
 
 fn row_of(
     schema: &SchemaRef,
     text: Option<&str>,
-    is_time: impl Fn(usize) -> bool,
+    time_of: impl Fn(usize, &Field) -> PlannerResult<Option<ArrayRef>>,
 ) -> PlannerResult<RecordBatch> {
     let text: ArrayRef = Arc::new(StringViewArray::from(vec![text]));
     let columns = schema.fields().iter().enumerate().map(|(index, field)| {
-        if is_time(index) {
-            return cast(&Int64Array::from(vec![1_000_000]), field.data_type());
+        if let Some(time) = time_of(index, field)? {
+            return Ok(time);
         }
-        match can_cast_types(text.data_type(), field.data_type()) {
+        Ok(match can_cast_types(text.data_type(), field.data_type()) {
             // What is no such value becomes NULL.
-            true => cast(&text, field.data_type()),
-            false => Ok(new_null_array(field.data_type(), 1)),
-        }
+            true => cast(&text, field.data_type())?,
+            false => new_null_array(field.data_type(), 1),
+        })
     });
-    Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<_, _>>()?)?)
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect::<PlannerResult<_>>()?)?)
 }
 
 /// As workers and the coordinator do it: in two micro-batches for each leg, merged, and finished. Says why a row failed.
-async fn run_once(shape: &ViewShape, batches: &[RecordBatch]) -> thalweg_engine::Result<Option<Fault>> {
+pub(super) async fn run_once(
+    shape: &ViewShape,
+    batches: &[RecordBatch],
+) -> thalweg_engine::Result<Option<Fault>> {
     let mut parts = vec![];
     for (leg, batch) in batches.iter().enumerate() {
         let mut half = LowerHalf::new(shape, leg)?;

@@ -19,6 +19,7 @@ mod output;
 mod picks;
 mod replay;
 mod shape;
+mod strain;
 mod syntax;
 
 use std::sync::Arc;
@@ -46,6 +47,7 @@ use self::inputs::Known;
 use self::options::ViewOptions;
 pub(super) use self::shape::length_of_time;
 use self::shape::{Checker, Shape};
+pub(crate) use self::strain::strain;
 pub(crate) use self::syntax::{place_of_query, place_of_relation};
 use super::checked::{CheckedArithmetic, widens};
 use super::executed;

@@ -16,8 +16,9 @@ use thalweg_engine::ids::Epoch;
 use thalweg_engine::sink::{ClosedRows, FileRows, HistoryFile, Runs};
 use tokio::sync::watch;
 
-use crate::plan::{CARRIED, RowByRow};
+use crate::plan::CARRIED;
 use crate::session::database::Shared;
+use crate::session::making::{self, Making, Unmade};
 use crate::session::subscribe::{Change, Feed, News, State};
 use crate::{Error, Result};
 
@@ -26,7 +27,7 @@ const FILES_OPEN: usize = 32;
 
 /// One that has failed is done with: what it has open is somewhere in the middle.
 pub struct Follower {
-    rows: RowByRow,
+    rows: Making,
     schema: SchemaRef,
     news: watch::Receiver<News>,
     _feed: Arc<Feed>,
@@ -69,7 +70,7 @@ impl Unit {
 
 impl Follower {
     /// With open rows, if they are wanted.
-    pub(super) fn new(shared: &Arc<Shared>, rows: RowByRow, live: bool) -> Result<Follower> {
+    pub(super) fn new(shared: &Arc<Shared>, rows: Making, live: bool) -> Result<Follower> {
         let feed = shared.feeds.of(shared, &rows.view, live)?;
         Ok(Follower {
             schema: rows.columns(),
@@ -231,17 +232,39 @@ impl Follower {
 }
 
 /// What the query makes of some rows; the row that it can't take is told.
-async fn made_of(query: &RowByRow, rows: RecordBatch) -> Result<Vec<RecordBatch>> {
+async fn made_of(query: &Making, rows: RecordBatch) -> Result<Vec<RecordBatch>> {
+    let mut made = vec![];
+    let mut left = Some(rows);
+    while let Some(rows) = left {
+        let (rows, others) = making::first(rows);
+        left = others;
+        made.extend(made_at_once(query, rows).await?);
+    }
+    Ok(made)
+}
+
+async fn made_at_once(query: &Making, rows: RecordBatch) -> Result<Vec<RecordBatch>> {
     let failure = match query.run(rows.clone()).await {
         Ok(made) => return Ok(made),
-        Err(failure) => failure,
+        Err(Unmade::OfAll(failure)) => return Err(for_good(failure)),
+        Err(Unmade::OfRows(failure)) => failure,
     };
     for row in 0..rows.num_rows() {
-        if let Err(failure) = query.run(rows.slice(row, 1)).await {
-            return Err(told_of(&rows, row, failure));
+        match query.run(rows.slice(row, 1)).await {
+            Ok(_) => {}
+            Err(Unmade::OfAll(failure)) => return Err(for_good(failure)),
+            Err(Unmade::OfRows(failure)) => return Err(told_of(&rows, row, failure)),
         }
     }
     Err(failure)
+}
+
+/// What has ended the process that made its rows would end another one.
+fn for_good(failure: Error) -> Error {
+    match failure.kind {
+        ErrorKind::Invalid => Error { kind: ErrorKind::BadData, ..failure },
+        _ => failure,
+    }
 }
 
 /// With the row, as far as it can be shown.

@@ -20,12 +20,11 @@ use uuid::Uuid;
 pub use self::follow::{Changed, Follower, Unit};
 use super::change;
 use super::database::{Database, Shared};
-use super::query::Request;
-use super::subscribe::row_by_row;
+use super::making::{Making, Told};
 use crate::error::suggestion;
 use crate::parse::{self, AlterSink, CreateSink, DropSink, Name, Order, Statement, Target};
+use crate::plan;
 use crate::plan::values::{self, Options};
-use crate::plan::{self, RowByRow};
 use crate::tables::PUBLIC;
 use crate::{Error, Position, Result};
 
@@ -222,15 +221,10 @@ impl Sink {
         parse::PlainViews::is_read(name, &self.query)
     }
 
-    async fn planned(&self, shared: &Arc<Shared>) -> Result<RowByRow> {
-        let request = Request {
-            shared: Arc::clone(shared),
-            schema: PUBLIC.to_owned(),
-            query: (*self.query).clone(),
-            explain: None,
-            pinned: None,
-        };
-        row_by_row(request, vec![], "a sink").await
+    /// `text` is its statement, as it was written.
+    async fn planned(&self, shared: &Arc<Shared>, text: &str) -> Result<Making> {
+        let told = Told { query: &self.query, given: &[], schema: PUBLIC, text, what: "a sink" };
+        Making::of(shared, told).await
     }
 
     /// That its columns have names, and its options name some of them.
@@ -423,12 +417,17 @@ impl Database {
     }
 
     pub async fn follow(&self, sink: &Sink) -> Result<Follower> {
-        Follower::new(&self.shared, sink.planned(&self.shared).await?, sink.live)
+        Follower::new(&self.shared, sink.planned(&self.shared, &sink.sql).await?, sink.live)
     }
 }
 
 /// At a start a topic that is not there yet is waited for, as one that goes later is.
-pub(super) async fn create(shared: &Arc<Shared>, create: &CreateSink, at_start: bool) -> Result<String> {
+pub(super) async fn create(
+    shared: &Arc<Shared>,
+    create: &CreateSink,
+    text: &str,
+    at_start: bool,
+) -> Result<String> {
     let _one_at_a_time = shared.changes.lock().await;
     let name = &create.name.value;
     if let Some(known) = shared.sinks().iter().find(|known| known.name == *name) {
@@ -436,7 +435,7 @@ pub(super) async fn create(shared: &Arc<Shared>, create: &CreateSink, at_start: 
     }
     let sink = Sink::of(create, Uuid::now_v7())?;
     let sending = shared.sending()?;
-    let planned = sink.planned(shared).await?;
+    let planned = sink.planned(shared, text).await?;
     sink.check_columns(create, &planned.columns())?;
     let never_final = |view: &&Arc<ViewSpec>| {
         view.name == planned.view && matches!(view.shape, ViewShape::Units { unit: Shape::Ever(_), .. })

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
-use datafusion::logical_expr::LogicalPlan;
 use thalweg_engine::ids::Epoch;
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot};
 use tokio::sync::{OnceCell, watch};
@@ -16,6 +15,7 @@ use uuid::Uuid;
 use super::changes::{self, Change};
 use crate::session::answer::Task;
 use crate::session::database::Shared;
+use crate::session::making::Identity;
 use crate::tables::{Pinned, StatusSource, stamp};
 use crate::{Error, Result};
 
@@ -46,13 +46,13 @@ pub(crate) struct Feed {
 /// Queries that are asked of it, known by numbers for as long as somebody asks.
 #[derive(Default)]
 struct Asked {
-    numbers: HashMap<LogicalPlan, Weak<u64>>,
+    numbers: HashMap<Identity, Weak<u64>>,
     last: u64,
 }
 
 impl Feed {
     /// The same for all who ask the same.
-    pub fn number_of(&self, query: &LogicalPlan) -> Arc<u64> {
+    pub fn number_of(&self, query: &Identity) -> Arc<u64> {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = asked.numbers.get(query).and_then(Weak::upgrade) {
             return known;

@@ -39,7 +39,7 @@ pub(crate) use self::feed::Feeds;
 pub(crate) use self::feed::{Feed, News, State};
 use super::answer::{self, Bounds};
 use super::database::Shared;
-use super::parameters;
+use super::making::{self, Making, Told};
 use super::query::Request;
 use super::registry::Ticket;
 use crate::parse::Subscribe;
@@ -57,12 +57,13 @@ const MARK: Duration = Duration::from_secs(1);
 const STALLED: Duration = Duration::from_secs(30);
 /// What changes at once is worked out once for all, as long as it is not more than this.
 const SHARED_ROWS: usize = 10_000;
+const SHARED_BYTES: usize = 128 << 20;
 /// As good as for ever.
 const ENDLESS: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// A subscription that is planned.
 pub(crate) struct Planned {
-    rows: RowByRow,
+    rows: Making,
     wanted: Wanted,
     pub schema: SchemaRef,
 }
@@ -80,12 +81,13 @@ struct Wanted {
     up_to: Option<Micros>,
 }
 
-/// `given` are the values of the parameters that it names, as text.
+/// `given` are the values of the parameters that it names, as text; `text` is the statement as it was written.
 pub(crate) async fn plan(
     shared: &Arc<Shared>,
     schema: &str,
     subscribe: &Subscribe,
     given: &[(String, String)],
+    text: &str,
 ) -> Result<Planned> {
     let mut options = Options::new(&subscribe.options);
     options.refuse_unknown(&OPTIONS)?;
@@ -110,18 +112,8 @@ pub(crate) async fn plan(
             })
             .transpose()?,
     };
-    let mut query = (*subscribe.query).clone();
-    let names = parameters::named(&mut query, given)?;
-    let request =
-        Request { shared: Arc::clone(shared), schema: schema.to_owned(), query, explain: None, pinned: None };
-    let values = match names.is_empty() {
-        true => vec![],
-        false => {
-            let planned = request.clone().plan(None).await?;
-            parameters::values_of_text(&planned.parameters, &names, given)?
-        }
-    };
-    let rows = row_by_row(request, values, "a subscription").await?;
+    let told = Told { query: &subscribe.query, given, schema, text, what: "a subscription" };
+    let rows = Making::of(shared, told).await?;
     if let Some((_, place)) = &subscribe.up_to {
         let views = shared.engine.views();
         let closes = |view: &&Arc<ViewSpec>| {
@@ -194,7 +186,7 @@ impl Planned {
         let schema = Arc::clone(&self.schema);
         let news = feed.news.clone();
         let subscriber = Subscriber {
-            query: feed.number_of(&self.rows.query),
+            query: feed.number_of(&self.rows.identity),
             rows: self.rows,
             wanted: self.wanted,
             schema: Arc::clone(&self.schema),
@@ -221,7 +213,7 @@ impl Planned {
 }
 
 struct Subscriber {
-    rows: RowByRow,
+    rows: Making,
     query: Arc<u64>,
     wanted: Wanted,
     schema: SchemaRef,
@@ -389,7 +381,7 @@ fn mark(schema: &SchemaRef, state: &State) -> Result<RecordBatch> {
 
 /// What all are told who ask the same, worked out by whoever comes first; without a row where nothing is.
 async fn shared(
-    plan: &RowByRow,
+    plan: &Making,
     query: u64,
     schema: &SchemaRef,
     state: &State,
@@ -400,9 +392,18 @@ async fn shared(
     }
     let told_once = state.told.of(query);
     let made = told_once.get_or_try_init(|| async {
-        let mut all = vec![];
+        let mut all: Vec<RecordBatch> = vec![];
+        let mut bytes = 0;
         while let Some(next) = work.pop_front() {
-            all.extend(told(plan, schema, next, &mut work).await?);
+            let Some(told) = told(plan, schema, next, &mut work).await? else { continue };
+            bytes += told.get_array_memory_size();
+            if bytes > SHARED_BYTES {
+                return Err(Error::invalid(format!(
+                    "more changes at once than may be told at once. bytes={bytes}, most={SHARED_BYTES}"
+                ))
+                .hint("ask for less of each row"));
+            }
+            all.push(told);
         }
         if !all.is_empty() {
             all.push(mark(schema, state)?);
@@ -434,13 +435,13 @@ fn rows_of(work: &VecDeque<Work>) -> usize {
 
 /// One step of some work: the rows it tells, if there are any, and what comes before all else, if there is more of it.
 async fn told(
-    plan: &RowByRow,
+    plan: &Making,
     schema: &SchemaRef,
     work: Work,
     rest: &mut VecDeque<Work>,
 ) -> Result<Option<RecordBatch>> {
     let told = match work {
-        Work::Rows(rows) => of_query(plan, schema, rows).await?,
+        Work::Rows(rows) => some(plan, schema, rows, rest).await?,
         Work::File(state, file, after) => {
             let opened = state.table.history.open(&file, after).await?;
             rest.push_front(Work::Opened(state, Box::new(opened)));
@@ -450,15 +451,29 @@ async fn told(
             let Some(rows) = opened.next() else { return Ok(None) };
             let rows = state.closed(&rows?)?;
             rest.push_front(Work::Opened(state, opened));
-            of_query(plan, schema, rows).await?
+            some(plan, schema, rows, rest).await?
         }
         Work::Told(..) | Work::Mark(_) => return Ok(None),
     };
     Ok((told.num_rows() > 0).then_some(told))
 }
 
+/// As many rows as are taken at a time; the others come next.
+async fn some(
+    plan: &Making,
+    schema: &SchemaRef,
+    rows: RecordBatch,
+    rest: &mut VecDeque<Work>,
+) -> Result<RecordBatch> {
+    let (rows, others) = making::first(rows);
+    if let Some(others) = others {
+        rest.push_front(Work::Rows(others));
+    }
+    of_query(plan, schema, rows).await
+}
+
 /// Rows of the view as they are told.
-async fn of_query(plan: &RowByRow, schema: &SchemaRef, rows: RecordBatch) -> Result<RecordBatch> {
+async fn of_query(plan: &Making, schema: &SchemaRef, rows: RecordBatch) -> Result<RecordBatch> {
     let made = concat_batches(&plan.schema, &plan.run(rows).await?)?;
     let (columns, carried) = made.columns().split_at(made.num_columns() - CARRIED.len());
     let none = |field: usize| new_null_array(schema.field(field).data_type(), made.num_rows());

@@ -1,0 +1,48 @@
+//! What a connection sets for itself: limits of its queries below those of the server, wherever these run.
+
+use anyhow::{Context, Result, ensure};
+
+use crate::instance::Instance;
+use crate::place::Place;
+
+const STREAM: &str = "CREATE STREAM clicks (event_id STRING) WITH (connector = 'generator', rate = 1);";
+const TEN_ROWS: &str = "SELECT * FROM generate_series(1, 10)";
+const MANY_KEYS: &str = "SELECT count(DISTINCT value * 7919 % 100000007) FROM generate_series(1, 2000000)";
+const LONG: &str = "SELECT count(*) FROM generate_series(1, 1000000000000) AS t(x) WHERE x % 2 = 5";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_may_want_less_than_the_server_allows() -> Result<()> {
+    for readers in ["0", "1"] {
+        let place = Place::folder(STREAM, &["--readers", readers])?;
+        let mut instance = place.launch.start(&[]).await?;
+        instance.query(TEN_ROWS).await?;
+        instance.command("SET thalweg.query_rows = 5").await?;
+        refused(&instance, TEN_ROWS, "most=5").await?;
+        instance.command("SET query_rows = DEFAULT").await?;
+        instance.query(TEN_ROWS).await?;
+        instance.query(MANY_KEYS).await?;
+        instance.command("SET thalweg.query_memory = '1MiB'").await?;
+        refused(&instance, MANY_KEYS, "more memory than it may. limit_bytes=1048576").await?;
+        instance.command("SET query_time TO '300ms'").await?;
+        refused(&instance, LONG, "longer than it may. limit=300ms").await?;
+        refused(&instance, "SET query_thyme = '1s'", "settings are catalog, compression, query_memory")
+            .await?;
+        refused(&instance, "SET query_time = 'soon'", "can't be 'soon'").await?;
+        // Another connection is another session.
+        instance.connect().await?;
+        instance.query(MANY_KEYS).await?;
+        instance.terminate().await?;
+    }
+    Ok(())
+}
+
+async fn refused(instance: &Instance, sql: &str, part: &str) -> Result<()> {
+    let outcome = match sql.starts_with("SET") {
+        true => instance.command(sql).await.map(drop),
+        false => instance.query(sql).await.map(drop),
+    };
+    let error = outcome.err().with_context(|| format!("it was done: {sql}"))?;
+    let told = format!("{error:#}");
+    ensure!(told.contains(part), "{sql}: {told}");
+    Ok(())
+}
