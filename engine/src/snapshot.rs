@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::Result;
@@ -53,6 +54,14 @@ pub struct TableSnapshot {
     pub history: Arc<HistoryFiles>,
     /// The view stands still, and has nothing open.
     pub failure: Option<Failure>,
+    /// A view that this one reads stands still, by itself or through others: what would be open is not known.
+    pub behind: Option<Behind>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behind {
+    pub view: String,
+    pub reason: String,
 }
 
 impl TableSnapshot {

@@ -323,7 +323,7 @@ async fn start_engine(starting: &Starting, root: DataRoot, clock: Arc<dyn Clock>
     let folder = root.folder();
     let spools = starting.common.spools(folder);
     let logs = Logs::below(folder.map(|folder| folder.join(LOGS))).with_spools(spools);
-    let spill = starting.common.spill(folder);
+    let spill = starting.common.spill(folder)?;
     let opened = Opened::claim(Settings { logs, spill, ..starting.settings.clone() }, root, clock).await?;
     let (tables, views, kept) = (opened.lookups(), opened.views(), opened.kept());
     let (streams, tables, views) = thalweg_sql::plan::replan(&opened.streams(), &tables, &views, &kept).await;

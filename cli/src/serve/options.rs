@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use thalweg_engine::checkpoint::{Failpoints, Step};
 use thalweg_engine::ids::Offset;
 use thalweg_engine::job::Settings;
+use thalweg_engine::memory::Spill;
 use thalweg_engine::secrets::Secrets;
 use thalweg_engine::source::{FilesRoots, Spools};
 use thalweg_readers::Launch;
@@ -255,9 +256,26 @@ impl Common {
     }
 
     /// Likewise. `/tmp` is memory on many machines.
-    pub fn spill(&self, data: Option<&Path>) -> Option<PathBuf> {
+    pub fn spill(&self, data: Option<&Path>) -> Result<Option<PathBuf>> {
+        if self.spill_max == 0 {
+            return Ok(None);
+        }
         let folder = || data.map_or_else(|| PathBuf::from("/var/tmp"), |data| data.join(SPILL));
-        (self.spill_max > 0).then(|| self.spill.clone().unwrap_or_else(folder))
+        let folder = self.spill.clone().unwrap_or_else(folder);
+        match Spill::check(&folder) {
+            Ok(()) => Ok(Some(folder)),
+            Err(error) if self.spill.is_some() => {
+                Err(error).context(format!("--spill {}: no file can be made there", folder.display()))
+            }
+            Err(error) => {
+                tracing::warn!(
+                    folder = %folder.display(), %error,
+                    "what memory has no room for can't lie on disk, and its view fails: --spill names another folder (--spill-max 0 \
+                     says so without this warning)"
+                );
+                Ok(None)
+            }
+        }
     }
 
     pub fn failpoints(&self) -> Result<Failpoints> {

@@ -20,7 +20,7 @@ use crate::job::lookups::Lookup;
 use crate::job::retry::Tries;
 use crate::memory::{Lane, Memory, Purpose};
 use crate::sink::{ClosedRows, HistoryFiles};
-use crate::snapshot::{Snapshot, TableSnapshot, Version};
+use crate::snapshot::{Behind, Snapshot, TableSnapshot, Version};
 use crate::spec::{Input, KeptStatement, StreamSpec, ViewSpec};
 use crate::status::{CheckpointStatus, CompactionStatus, Effort, Failure, Intervention, LedgerRow};
 use crate::view::arrived::Arrived;
@@ -373,6 +373,7 @@ impl Tables {
                 tail: Arc::clone(&table.tail.visible),
                 history: Arc::clone(&table.history),
                 failure: table.failure.clone(),
+                behind: self.failed_below(&table.spec),
             });
             match name.strip_prefix("system.") {
                 Some(system) => snapshot.system.insert(system.to_string(), pinned),
@@ -382,6 +383,15 @@ impl Tables {
         let content = |(name, lookup): (&String, &Lookup)| (name.clone(), Arc::clone(&lookup.content));
         snapshot.lookups = self.lookups.iter().filter(|(_, it)| it.is_read).map(content).collect();
         snapshot
+    }
+
+    /// The view that has failed among those that a view reads.
+    fn failed_below(&self, spec: &ViewSpec) -> Option<Behind> {
+        spec.view_inputs().find_map(|(_, input)| {
+            let table = self.tables.get(&input.name)?;
+            let failed = |failure: &Failure| Behind { view: input.name.clone(), reason: failure.reason.clone() };
+            table.failure.as_ref().map(failed).or_else(|| self.failed_below(&table.spec))
+        })
     }
 
     /// Of the streams that a view reads, by itself or through others.

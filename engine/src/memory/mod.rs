@@ -190,7 +190,11 @@ impl Memory {
     pub fn told(&self) -> String {
         let told = |purpose: Purpose| format!("{}={}", purpose.name(), mebibytes(self.held(purpose)));
         let all: Vec<String> = Purpose::ALL.into_iter().map(told).collect();
-        format!("memory={} of which {}", mebibytes(self.budget), all.join(", "))
+        let spill = match self.spill.why_not() {
+            Some(why) => format!("; nothing can be put on disk: {why}"),
+            None => String::new(),
+        };
+        format!("memory={} of which {}{spill}", mebibytes(self.budget), all.join(", "))
     }
 }
 

@@ -6,8 +6,8 @@
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{ArrayData, RecordBatch, RecordBatchOptions, make_array};
 use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer};
@@ -27,8 +27,8 @@ pub struct Spill {
     most: usize,
     above: Option<usize>,
     used: Arc<Used>,
-    /// That nothing can be put there has been said.
-    told: AtomicBool,
+    /// Why nothing can be put there, as the last attempt has found out.
+    failed: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -75,19 +75,36 @@ impl Spill {
     pub fn mapped(&self, batch: &RecordBatch) -> Option<RecordBatch> {
         let folder = self.folder.as_deref()?;
         let mapped = self.map(folder, batch);
-        match &mapped {
-            Ok(_) if self.told.swap(false, Ordering::Relaxed) => {
+        let failed = mapped.as_ref().err().map(|error| format!("{error}. folder=\"{}\"", folder.display()));
+        let before = std::mem::replace(&mut *self.failed(), failed.clone());
+        match (before, failed) {
+            (Some(_), None) => {
                 tracing::info!(folder = %folder.display(), "what views have open can be put on disk again");
             }
-            Err(error) if !self.told.swap(true, Ordering::Relaxed) => {
+            (None, Some(why)) => {
                 tracing::warn!(
-                    folder = %folder.display(), %error,
+                    why,
                     "what views have open can't be put on disk, and stays in memory; see --spill and --spill-max"
                 );
             }
             _ => {}
         }
         mapped.ok()
+    }
+
+    /// For whoever has to know why memory did not suffice.
+    pub fn why_not(&self) -> Option<String> {
+        self.failed().clone()
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Option<String>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether files can be made there.
+    pub fn check(folder: &Path) -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        tempfile::tempfile_in(folder).map(drop)
     }
 
     fn map(&self, folder: &Path, batch: &RecordBatch) -> Result<RecordBatch> {
@@ -239,6 +256,8 @@ mod tests {
         assert!(mapped.is_some() && spill.mapped(&many).is_none());
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
-        assert!(Spill::into_folder(&file, usize::MAX).mapped(&few).is_none());
+        let spill = Spill::into_folder(&file, usize::MAX);
+        assert!(Spill::check(&file).is_err() && spill.mapped(&few).is_none());
+        assert!(spill.why_not().is_some_and(|why| why.contains("folder=")), "{:?}", spill.why_not());
     }
 }

@@ -110,6 +110,7 @@ impl Telling<'_> {
             open: parts.open.then(|| self.open(&table.open)).transpose()?,
             closed: parts.closed.then(|| self.closed(table)).transpose()?,
             failure: table.failure.clone(),
+            behind: table.behind.clone(),
             is_lost: table.history.is_lost,
         })
     }

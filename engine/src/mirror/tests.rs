@@ -93,6 +93,7 @@ fn snapshot(view: &Arc<ViewSpec>, parts: &Arc<Vec<Part>>, waiting: &[Arc<Arrived
             is_lost: false,
         }),
         failure: None,
+        behind: None,
     };
     Snapshot { epoch: Epoch(2), views: [("v".to_owned(), Arc::new(table))].into(), ..Snapshot::default() }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::ids::{Epoch, Micros};
+use crate::snapshot::Behind;
 use crate::status::Failure;
 use crate::view::left::Left;
 
@@ -75,6 +76,7 @@ pub struct ToldTable {
     pub(super) open: Option<ToldOpen>,
     pub(super) closed: Option<ToldClosed>,
     pub(super) failure: Option<Failure>,
+    pub(super) behind: Option<Behind>,
     pub(super) is_lost: bool,
 }
 

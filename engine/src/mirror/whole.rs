@@ -165,6 +165,7 @@ impl Mirror {
             tail: Arc::new(tail),
             history: Arc::new(HistoryFiles { store: Arc::clone(&self.store), files, is_lost: told.is_lost }),
             failure: told.failure.clone(),
+            behind: told.behind.clone(),
         })
     }
 

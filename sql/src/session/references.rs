@@ -10,6 +10,7 @@ use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::{ObjectName, Query, Spanned, Statement, Visitor};
 use thalweg_engine::ErrorKind;
+use thalweg_engine::snapshot::Behind;
 
 use super::engine::Engine;
 use crate::error::suggestion;
@@ -59,8 +60,17 @@ impl Names<'_> {
         }
         let view =
             self.pinned.views.get(&*table.table).filter(|_| [PUBLIC, "live"].contains(&&*table.schema));
-        let Some(failure) = view.and_then(|view| view.snapshot.failure.as_ref()) else { return Ok(()) };
         let name = &table.table;
+        if let Some(Behind { view, reason }) = view.and_then(|view| view.snapshot.behind.as_ref()) {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("view \"{name}\" reads view \"{view}\", which has failed: {reason}"),
+            )
+            .hint(format!(
+                "read what it had closed from history.{name}, or have the other begin anew: ALTER VIEW {view} RESTART"
+            )));
+        }
+        let Some(failure) = view.and_then(|view| view.snapshot.failure.as_ref()) else { return Ok(()) };
         Err(Error::new(ErrorKind::Unavailable, format!("view \"{name}\" has failed: {}", failure.reason)).hint(
             format!("read what it had closed from history.{name}, or have it begin anew: ALTER VIEW {name} RESTART"),
         ))

@@ -91,6 +91,7 @@ pub(crate) async fn three_parts(name: &str) -> TableSnapshot {
         tail: Arc::new(vec![ClosedRows { epoch: Epoch(1), rows: rows(&[(2, "buy", 16), (2, "view", 32)]) }]),
         history: Arc::new(HistoryFiles { store, files: Arc::new(vec![first, second]), is_lost: false }),
         failure: None,
+        behind: None,
     }
 }
 
@@ -171,6 +172,7 @@ impl Engine for MemoryEngine {
                         ..HistoryFiles::clone(&table.history)
                     }),
                     failure: None,
+                    behind: None,
                 };
                 self.publish(&view.name, empty);
                 self.views.lock().unwrap().insert(view.name.clone(), view);

@@ -130,6 +130,13 @@ pub(super) fn client_config(
             )));
         }
     }
+    if spec.properties.get("group.id").is_some_and(|group| group.trim().is_empty()) {
+        return Err(Error::Invalid(
+            "a Kafka property is refused. key=\"group.id\"; offsets are published to the group of that name, so it has one: leave \
+             it out for thalweg-TOPIC"
+                .into(),
+        ));
+    }
     if spec.brokers.trim().is_empty() {
         return Err(Error::Invalid(
             "a Kafka stream needs brokers, such as brokers = 'localhost:9092'".into(),

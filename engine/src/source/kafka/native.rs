@@ -11,7 +11,7 @@ use rdkafka::ClientConfig;
 use rdkafka::bindings as ffi;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::NativeClientConfig;
-use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaType;
@@ -108,9 +108,12 @@ impl Consumer {
         let topic = CString::new(topic)?;
         // The client hands the context to the calls back as their opaque pointer, and keeps it alive.
         let client = Client::new(config, native, RDKafkaType::RD_KAFKA_CONSUMER, Connection::default())?;
-        // SAFETY: the client is alive. It has a group, so it has a consumer queue.
-        let queue = Queue(unsafe { ffi::rd_kafka_queue_get_consumer(client.native_ptr()) });
-        assert!(!queue.0.is_null(), "a consumer with a group has a queue");
+        // SAFETY: the client is alive.
+        let queue = unsafe { ffi::rd_kafka_queue_get_consumer(client.native_ptr()) };
+        if queue.is_null() {
+            return Err(KafkaError::ClientCreation("a consumer without a group has no queue".into()));
+        }
+        let queue = Queue(queue);
         // SAFETY: the client is alive.
         let answers = Queue(unsafe { ffi::rd_kafka_queue_new(client.native_ptr()) });
         Ok(Consumer { queue, answers, client, topic, messages: Vec::new() })
