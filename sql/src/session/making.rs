@@ -11,8 +11,9 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::Query;
 use thalweg_engine::mirror::Wanted;
 use thalweg_engine::view::compact::compacted;
+use tokio::runtime::Handle;
 
-use super::answer;
+use super::answer::{self, Task};
 use super::database::Shared;
 use super::elsewhere::{Asked, Elsewhere, Made, What};
 use super::query::Request;
@@ -184,7 +185,10 @@ async fn row_by_row_of(
 }
 
 /// A query whose rows are made for another process.
-pub struct Maker(RowByRow);
+pub struct Maker {
+    rows: RowByRow,
+    runtime: Handle,
+}
 
 impl Session {
     pub async fn maker(&self, text: &str, given: &[(String, String)]) -> Result<Maker> {
@@ -193,15 +197,25 @@ impl Session {
             Statement::CreateSink(create) => (create.query, "a sink"),
             _ => return Err(Error::internal("this tells of no rows")),
         };
-        let told = Told { query: &query, given, schema: &self.schema, text, what };
-        Ok(Maker(row_by_row_of(&self.shared, &told, self.pinned.clone()).await?))
+        let (shared, pinned) = (Arc::clone(&self.shared), self.pinned.clone());
+        let (given, schema, text) = (given.to_vec(), self.schema.clone(), text.to_owned());
+        let planning = async move {
+            let told = Told { query: &query, given: &given, schema: &schema, text: &text, what };
+            row_by_row_of(&shared, &told, pinned).await
+        };
+        let rows = Task::spawn(&self.shared.runtime, planning).join().await??;
+        Ok(Maker { rows, runtime: self.shared.runtime.clone() })
     }
 }
 
 impl Maker {
     pub async fn make(&self, rows: Option<RecordBatch>) -> Result<Made> {
         let made = match rows {
-            Some(rows) => self.0.run(rows).await?,
+            // Among the threads of queries: whoever waits for it notices when nobody does any more.
+            Some(rows) => {
+                let query = self.rows.clone();
+                Task::spawn(&self.runtime, async move { query.run(rows).await }).join().await??
+            }
             None => vec![],
         };
         let bytes = made.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
@@ -211,7 +225,7 @@ impl Maker {
             ))
             .hint("ask for less of each row"));
         }
-        let rows = datafusion::arrow::compute::concat_batches(&self.0.schema, &made)?;
-        Ok(Made { view: self.0.view.clone(), rows })
+        let rows = datafusion::arrow::compute::concat_batches(&self.rows.schema, &made)?;
+        Ok(Made { view: self.rows.view.clone(), rows })
     }
 }
