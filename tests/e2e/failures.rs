@@ -85,6 +85,32 @@ async fn a_view_that_cannot_finish_a_window_fails_alone() -> Result<()> {
     instance.terminate().await
 }
 
+/// What it would have open lacks what the other has not closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_over_one_that_has_failed_says_so() -> Result<()> {
+    let place = place()?;
+    let over = "CREATE MATERIALIZED VIEW hourly AS SELECT window_start, sum(share) AS share
+                FROM TUMBLE(brittle, window_start, INTERVAL '1 hour') GROUP BY window_start;
+                CREATE MATERIALIZED VIEW daily AS SELECT window_start, sum(share) AS share
+                FROM TUMBLE(hourly, window_start, INTERVAL '1 day') GROUP BY window_start;";
+    std::fs::write(&place.launch.script, format!("{SCRIPT}{over}"))?;
+    let instance = place.launch.start(&[]).await?;
+    sound_rows(&instance).await?;
+    for name in ["hourly", "live.daily"] {
+        let error = instance.query(&format!("SELECT * FROM {name}")).await.expect_err("it is not known");
+        let error = format!("{error:#}");
+        for said in
+            ["reads view \"brittle\", which has failed", "division by zero", "ALTER VIEW brittle RESTART"]
+        {
+            ensure!(error.contains(said), "nothing of {said:?}: {error}");
+        }
+    }
+    instance.query("SELECT * FROM history.hourly").await?;
+    instance.command("ALTER VIEW brittle RESTART").await?;
+    instance.query("SELECT * FROM hourly").await?;
+    instance.terminate().await
+}
+
 /// As after an upgrade to a version that refuses the statement.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_that_cannot_be_planned_any_more_keeps_its_rows_and_nobody_from_starting() -> Result<()> {

@@ -389,7 +389,8 @@ impl Tables {
     fn failed_below(&self, spec: &ViewSpec) -> Option<Behind> {
         spec.view_inputs().find_map(|(_, input)| {
             let table = self.tables.get(&input.name)?;
-            let failed = |failure: &Failure| Behind { view: input.name.clone(), reason: failure.reason.clone() };
+            let failed =
+                |failure: &Failure| Behind { view: input.name.clone(), reason: failure.reason.clone() };
             table.failure.as_ref().map(failed).or_else(|| self.failed_below(&table.spec))
         })
     }
