@@ -94,7 +94,7 @@ fn comes_of(tables: &Tables, spec: &ViewSpec, name: &str) -> bool {
     })
 }
 
-/// A view has begun anew, and what closed meanwhile is not in it (INV-31): the views over it give no windows that would lack
+/// A view has begun anew, and what closed meanwhile is not in it (INV-32): the views over it give no windows that would lack
 /// that, as it gives none itself.
 pub fn begin_behind(tables: &mut Tables, name: &str) {
     let Some(born) = tables.tables.get(name).and_then(|table| table.panes.born_after) else { return };

@@ -11,7 +11,7 @@ use crate::job::epoch::TableEpoch;
 use crate::sink::ClosedRows;
 use crate::spec::{Ever, Unit, ViewShape, ViewSpec};
 use crate::view::Stretch;
-use crate::view::panes::Run;
+use crate::view::run::Run;
 use crate::view::session;
 
 /// What the lake knows of a view that never closes.

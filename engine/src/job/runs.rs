@@ -11,8 +11,9 @@ use crate::job::epoch::TableEpoch;
 use crate::job::shared::Tables;
 use crate::memory::{Memory, Purpose};
 use crate::spec::{ViewShape, ViewSpec};
-use crate::view::panes::{Panes, Run, Section, due_merge};
+use crate::view::panes::Panes;
 use crate::view::part::Part;
+use crate::view::run::{Run, Section, due_merge};
 use crate::view::session;
 use crate::view::upper::Reducing;
 

@@ -17,9 +17,10 @@ use crate::memory::{Memory, Purpose};
 use crate::sink::{ClosedRows, DeltaSink, HistoryFile, HistoryFiles, instants};
 use crate::spec::{Cut, Input, Leg, Unit, ViewShape, ViewSpec};
 use crate::view::left::Left;
-use crate::view::panes::{Panes, Run, Section};
+use crate::view::panes::Panes;
 use crate::view::part::Part;
 use crate::view::pieces::Share;
+use crate::view::run::{Run, Section};
 use crate::view::{LeafExec, reads};
 use crate::{Error, Result};
 

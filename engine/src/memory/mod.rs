@@ -250,12 +250,13 @@ mod tests {
         memory.set(Purpose::Open, 40);
         assert_eq!((memory.used(), memory.is_scarce()), (70, false));
         assert!(memory.lacks(31) && !memory.lacks(30));
+        waiting.set(20);
         let (queues, encoding) = (memory.hold(Purpose::Queues, 1_000), memory.hold(Purpose::Encoding, 1_000));
         let share = memory.shares().queues;
         assert!(memory.is_exhausted() && !memory.is_used_up(), "what is encoded will have been");
-        assert!(memory.lacks_for_plans(31 - share) && !memory.lacks_for_plans(30 - share));
+        assert!(memory.lacks_for_plans(41 - share) && !memory.lacks_for_plans(40 - share));
         drop(encoding);
-        assert_eq!(memory.used(), 70 + share, "what is fetched ahead holds nobody up");
+        assert_eq!(memory.used(), 60 + share, "what is fetched ahead holds nobody up");
         drop(queues);
         waiting.set(50);
         assert_eq!((memory.used(), memory.is_scarce(), memory.is_used_up()), (90, true, true));

@@ -16,6 +16,7 @@ mod open;
 pub mod panes;
 pub mod part;
 pub mod pieces;
+pub mod run;
 mod running;
 pub mod session;
 mod sharing;

@@ -7,53 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::checkpoint::manifest::StateFile;
 use crate::ids::{Epoch, Micros};
 use crate::spec::{Cut, Reach, Unit, Upper, ViewShape, ViewSpec, Window};
 use crate::view::extent::Stretches;
 use crate::view::left::Left;
 use crate::view::part::Part;
 use crate::view::pieces::{Pieces, Weighed};
+use crate::view::run::{Run, Section};
 use crate::view::sharing::Sharing;
 use crate::view::upper::WindowPart;
 use crate::view::{Extent, Finishing, Room, Stretch};
 use crate::{Error, Result};
-
-/// Runs of one level before they merge into one of the next: at most 7 a level stay behind.
-const FAN: usize = 8;
-
-/// Durable parts that were made at once.
-#[derive(Debug)]
-pub struct Run {
-    pub level: u32,
-    /// A large one has several, each of some groups.
-    pub sections: Vec<Arc<Section>>,
-}
-
-/// Parts as they are in one section of a state file.
-#[derive(Debug)]
-pub struct Section {
-    pub file: StateFile,
-    pub parts: Vec<Part>,
-}
-
-impl Run {
-    pub fn parts(&self) -> impl Iterator<Item = &Part> {
-        self.sections.iter().flat_map(|section| &section.parts)
-    }
-}
-
-impl Section {
-    /// In memory.
-    pub fn bytes(&self) -> usize {
-        self.parts.iter().map(Part::bytes).sum()
-    }
-
-    /// Where it lies on the store.
-    pub fn place(&self) -> (String, u64) {
-        (self.file.path.clone(), self.file.offset)
-    }
-}
 
 /// What stands above the panes.
 #[derive(Debug, Clone, Copy)]
@@ -543,11 +507,4 @@ fn windows_of<'a>(
         batch,
         share: part.share,
     })
-}
-
-/// The runs that should merge now, as a range of `runs`, and the level of the merged one.
-pub fn due_merge(runs: &[Arc<Run>]) -> Option<(std::ops::Range<usize>, u32)> {
-    let level = runs.last()?.level;
-    let first = runs.iter().rposition(|run| run.level != level).map_or(0, |before| before + 1);
-    (runs.len() - first >= FAN).then(|| (first..runs.len(), level + 1))
 }

@@ -1,5 +1,5 @@
 //! Cuts what is to be merged or finished into pieces, so that it takes little memory beside what it is of. All partial rows of
-//! one group are in one piece, so a piece comes out as the whole would.
+//! one group are in one piece, so a piece comes out as the whole would (INV-33).
 //!
 //! What has been cut once need not be cut again: a batch knows the share of all groups that it is of, and shares of more
 //! pieces lie within those of fewer.

@@ -20,8 +20,8 @@ use arrow::row::{RowConverter, Rows, SortField};
 
 use crate::ids::Micros;
 use crate::spec::{Cut, Session, Unit};
-use crate::view::panes::Run;
 use crate::view::part::{Part, hashes_of};
+use crate::view::run::Run;
 use crate::view::upper::WindowPart;
 use crate::{Error, Result};
 
