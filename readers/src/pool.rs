@@ -58,7 +58,8 @@ impl Readers {
         let always = |number| starter.clone().always(number, launch.clone(), first.take());
         let readers = (0..count).map(always).collect();
         let memory_bytes = launch.memory_bytes;
-        let rehearsing = Launch { memory_bytes: memory_bytes.min(REHEARSAL_BYTES_MAX), ..launch.clone() };
+        let rehearsing =
+            Launch { memory_bytes: memory_bytes.min(REHEARSAL_BYTES_MAX), in_haste: true, ..launch.clone() };
         let wanted = Arc::new(Notify::new());
         Ok(Readers(Arc::new(Inner {
             readers,
@@ -332,8 +333,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_can_not_be_started_is_said_at_once() {
-        let launch =
-            Launch { arguments: vec!["no process has a \0 in its line".to_owned()], memory_bytes: 1 << 30 };
+        let launch = Launch {
+            arguments: vec!["no process has a \0 in its line".to_owned()],
+            memory_bytes: 1 << 30,
+            in_haste: false,
+        };
         let started = Readers::start(2, launch, Arc::new(Planned::default())).await;
         assert_eq!(started.err().map(|error| error.kind()), Some(io::ErrorKind::InvalidInput));
     }

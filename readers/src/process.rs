@@ -27,6 +27,8 @@ pub struct Launch {
     pub arguments: Vec<String>,
     /// What it may take of memory that is its own.
     pub memory_bytes: usize,
+    /// Whether somebody waits for it who is not to give way to reading on.
+    pub in_haste: bool,
 }
 
 /// A process that has been started.
@@ -46,9 +48,10 @@ impl Launch {
         // Who has no memory left has none to find out where it was: it took seconds, and its clients wait for its end.
         command.env("RUST_BACKTRACE", "0");
         let (given, memory) = (listener.as_raw_fd(), self.memory_bytes as libc::rlim_t);
+        let nice = if self.in_haste { 0 } else { NICE };
         // SAFETY: between fork and exec nothing but calls of the system is made, with numbers, and a struct of this frame.
         unsafe {
-            command.pre_exec(move || hold(given, memory));
+            command.pre_exec(move || hold(given, memory, nice));
         }
         let child = command.spawn()?;
         Ok(Process { child, address: PathBuf::from(format!("\0{name}")) })
@@ -56,7 +59,7 @@ impl Launch {
 }
 
 /// In the child.
-fn hold(listener: RawFd, memory: libc::rlim_t) -> io::Result<()> {
+fn hold(listener: RawFd, memory: libc::rlim_t, nice: libc::c_int) -> io::Result<()> {
     let done = |result: libc::c_int| match result {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
@@ -68,7 +71,7 @@ fn hold(listener: RawFd, memory: libc::rlim_t) -> io::Result<()> {
         done(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
         done(libc::setrlimit(libc::RLIMIT_DATA, &raw const limit))?;
         done(libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core))?;
-        libc::nice(NICE);
+        libc::nice(nice);
         // No socket and no file of the engine's stays open there, whoever opened it how.
         libc::syscall(libc::SYS_close_range, LISTENER, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
         match listener == LISTENER {

@@ -246,7 +246,8 @@ impl Common {
             query_memory: settings.query_memory_bytes.min(memory_bytes / 2),
             query_seconds: settings.query_deadline.as_secs().max(1) * 2,
         };
-        Ok((count > 0).then(|| (count, Launch { arguments: arguments.line(), memory_bytes })))
+        Ok((count > 0)
+            .then(|| (count, Launch { arguments: arguments.line(), memory_bytes, in_haste: false })))
     }
 
     /// `data` is the folder of --data, where it is one.
