@@ -99,9 +99,7 @@ async fn a_view_over_one_that_has_failed_says_so() -> Result<()> {
     for name in ["hourly", "live.daily"] {
         let error = instance.query(&format!("SELECT * FROM {name}")).await.expect_err("it is not known");
         let error = format!("{error:#}");
-        for said in
-            ["reads view \"brittle\", which has failed", "division by zero", "ALTER VIEW brittle RESTART"]
-        {
+        for said in ["which has failed", "division by zero", "ALTER VIEW brittle RESTART"] {
             ensure!(error.contains(said), "nothing of {said:?}: {error}");
         }
     }
