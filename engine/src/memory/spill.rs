@@ -194,8 +194,9 @@ mod tests {
     use super::*;
 
     fn batch(rows: usize) -> RecordBatch {
-        let text =
-            |row: usize| (row % 7 != 0).then(|| format!("a string that is too long for its view, {row}"));
+        let text = |row: usize| {
+            (!row.is_multiple_of(7)).then(|| format!("a string that is too long for its view, {row}"))
+        };
         let views: ArrayRef = Arc::new((0..rows).map(text).collect::<StringViewArray>());
         let strings: ArrayRef = Arc::new((0..rows).map(text).collect::<StringArray>());
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows as i64));
