@@ -44,7 +44,8 @@ pub fn csv_rows(out: &mut impl Write, batch: &RecordBatch) -> Result<(), ArrowEr
             if number > 0 {
                 out.write_all(b",")?;
             }
-            if column.is_null(row) {
+            // A column of nothing but NULL says of itself that it has none.
+            if column.is_null(row) || column.data_type().is_null() {
                 continue;
             }
             text.clear();
