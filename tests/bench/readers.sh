@@ -10,30 +10,11 @@ thalweg=$(realpath "$1") load=$(realpath "$2")
 shift 2
 [ $# -gt 0 ] || set -- small large dashboards memory
 seconds=${SECONDS_EACH:-15}
-work=$(mktemp -d)
-server= bare=
-leave() {
-    for process in $bare $server; do kill -9 "$process" || true; done
-    rm -rf "$work"
-}
-trap leave EXIT
-cd "$work"
+source "$(dirname "$0")/common.sh"
 columns="event_type STRING, event_ts TIMESTAMP(3), user_id STRING, session_id STRING, product_id STRING, price DOUBLE, quantity INT,
   country STRING, WATERMARK FOR event_ts AS event_ts - INTERVAL '5' SECOND"
 
-serve() { # arguments: sets `server` and `flight`
-    rm -rf data out
-    "$thalweg" serve views.sql --data data --flight 127.0.0.1:0 "$@" >out 2>log &
-    server=$!
-    until grep -qs "Flight SQL listens" out; do sleep 0.1; kill -0 "$server" || { cat log >&2; exit 1; }; done
-    flight=$(sed -n 's/^Flight SQL listens on //p' out)
-}
-leave_server() {
-    kill "$server"
-    wait "$server" || true
-    server=
-}
-ask() { "$thalweg" sql --connect "$flight" --output csv -c "$1"; }
+afresh() { rm -rf data out && serve views.sql --data data "$@"; }
 processes() { echo "$server"; cat /proc/"$server"/task/*/children 2>/dev/null | tr ' ' '\n'; }
 resident() { # of all of them, what they share counted once
     for process in $(processes); do awk '/^Pss:/ { print $2 }' "/proc/$process/smaps_rollup"; done |
@@ -52,7 +33,7 @@ SELECT window_start, window_end, event_type, country, count(*) AS events, sum(pr
 FROM TUMBLE(clicks, event_ts, INTERVAL '1 hour') GROUP BY window_start, window_end, event_type, country;
 SQL
     for readers in ${READERS:-0 1 0 1}; do
-        serve --readers "$readers"
+        afresh --readers "$readers"
         sleep 5
         for sql in "SELECT 1" "SELECT * FROM live.small"; do
             printf 'readers %s, %-26s' "$readers" "$sql:"
@@ -67,18 +48,18 @@ large() {
     # A gigabyte: numbers, and a text.
     sql="SELECT value, value * 2 AS twice, value % 1000 AS k, CAST(value AS DOUBLE) / 3 AS third, 'some text of a click' AS t FROM generate_series(1, ${ROWS:-18000000})"
     for readers in ${READERS:-0 1}; do
-        serve --readers "$readers" --query-memory 4GiB
+        afresh --readers "$readers" --query-memory 4GiB
         echo "readers $readers:"
         "$load" fetch --connect "$flight" --sql "$sql"
         [ "$readers" = 0 ] || {
             "$load" bare --connect "$flight" --sql "$sql" --threads 2 >told &
             bare=$!
+            producers+=("$bare")
             until grep -qs "listens on" told; do sleep 0.1; kill -0 "$bare"; done
             echo "a bare server, $(cat told):"
             "$load" fetch --connect "$(sed -n 's/^listens on \(.*\); .*/\1/p' told)"
             kill "$bare"
             wait "$bare" || true
-            bare=
         }
         leave_server
     done
@@ -97,7 +78,7 @@ FROM TUMBLE(flood, event_ts, INTERVAL '1 second') GROUP BY window_start, window_
 SQL
     sql="SELECT event_count, count(*) FROM (SELECT events AS event_count FROM live.large) AS t GROUP BY event_count ORDER BY 1"
     for readers in ${READERS:-1}; do
-        serve --readers "$readers" --linger 50ms --workers 1
+        afresh --readers "$readers" --linger 50ms --workers 1
         until [ "$(ask "SELECT CAST(frontier > now() - INTERVAL '20' SECOND AS INT) FROM system.streams WHERE stream = 'past'" | tail -1)" = 1 ]; do sleep 1; done
         sleep 5
         ask "SELECT state_rows, state_bytes FROM system.views WHERE view = 'large'"

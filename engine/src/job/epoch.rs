@@ -30,13 +30,13 @@ use crate::spec::{Cut, Unit, Upper, ViewShape, ViewSpec};
 use crate::status::{Failure, LedgerRow};
 use crate::view::compact::compacted;
 use crate::view::left::Left;
-use crate::view::panes::{Above, Panes};
+use crate::view::panes::Panes;
 use crate::view::part::Part;
 use crate::view::pieces::in_order;
 use crate::view::run::Run;
 use crate::view::session;
 use crate::view::upper::{WindowPart, reduce};
-use crate::view::{Room, Stretch, without_time};
+use crate::view::{Above, Room, Stretch, without_time};
 use crate::{Error, Result};
 
 /// A file a date is what a roll costs, and a checkpoint waits for them: what is of more dates stays in the tail for the next

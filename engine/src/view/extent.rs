@@ -12,6 +12,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 use crate::ids::Micros;
 use crate::spec::{Cut, Reach, Upper, Window};
 use crate::view::Room;
+use crate::view::pieces::{Pieces, Weighed};
 use crate::view::sharing::Sharing;
 use crate::view::upper::{WindowPart, finish};
 use crate::{Error, Result};
@@ -67,6 +68,31 @@ pub struct Stretch {
     pub parts: Vec<WindowPart>,
     /// The time of the rows that come of it; the others are of units around it. `None` where all are its own.
     pub within: Option<Range<Micros>>,
+}
+
+/// What stands above the panes.
+#[derive(Debug, Clone, Copy)]
+pub struct Above<'a> {
+    pub cuts: &'a [Cut],
+    pub upper: &'a Upper,
+}
+
+impl<'a> Above<'a> {
+    /// What is finished at once of a few windows: all of it, or where that weighs much and can be, some groups after the
+    /// others.
+    pub(super) fn stretches(self, parts: Vec<(u32, Weighed)>, bytes: usize) -> Stretches<'a> {
+        let all: usize = parts.iter().map(|(_, part)| part.bytes).sum();
+        let of_cut = |cut, batch| WindowPart { cut, batch, bounds: None };
+        if let ([cut], true) = (self.cuts, self.upper.by_group && all > bytes) {
+            let pieces = Pieces::of(cut, parts.into_iter().map(|(_, part)| part).collect(), bytes);
+            return Box::new(pieces.map(move |piece| {
+                let parts = piece?.0.into_iter().map(|batch| of_cut(0, batch)).collect();
+                Ok(Stretch { parts, within: None })
+            }));
+        }
+        let parts = parts.into_iter().map(|(cut, part)| of_cut(cut, part.batch)).collect();
+        Box::new(std::iter::once(Ok(Stretch { parts, within: None })))
+    }
 }
 
 /// What closes, or is open, piece by piece.

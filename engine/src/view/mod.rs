@@ -31,7 +31,7 @@ mod window;
 pub use by_row::by_row_too;
 pub use compact::shared_bytes;
 pub use dates::beyond_calendar;
-pub use extent::{Extent, Finishing, Stretch};
+pub use extent::{Above, Extent, Finishing, Stretch};
 pub use fault::Fault;
 pub use fingerprint::{fingerprint, reads};
 pub use leaf::{LeafExec, MicroBatch};

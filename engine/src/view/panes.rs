@@ -8,41 +8,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::ids::{Epoch, Micros};
-use crate::spec::{Cut, Reach, Unit, Upper, ViewShape, ViewSpec, Window};
-use crate::view::extent::Stretches;
+use crate::spec::{Reach, Unit, ViewShape, ViewSpec, Window};
 use crate::view::left::Left;
 use crate::view::part::Part;
-use crate::view::pieces::{Pieces, Weighed};
+use crate::view::pieces::Weighed;
 use crate::view::run::{Run, Section};
 use crate::view::sharing::Sharing;
 use crate::view::upper::WindowPart;
-use crate::view::{Extent, Finishing, Room, Stretch};
+use crate::view::{Above, Extent, Finishing, Room, Stretch};
 use crate::{Error, Result};
-
-/// What stands above the panes.
-#[derive(Debug, Clone, Copy)]
-pub struct Above<'a> {
-    pub cuts: &'a [Cut],
-    pub upper: &'a Upper,
-}
-
-impl<'a> Above<'a> {
-    /// What is finished at once of a few windows: all of it, or where that weighs much and can be, some groups after the
-    /// others.
-    fn stretches(self, parts: Vec<(u32, Weighed)>, bytes: usize) -> Stretches<'a> {
-        let all: usize = parts.iter().map(|(_, part)| part.bytes).sum();
-        let of_cut = |cut, batch| WindowPart { cut, batch, bounds: None };
-        if let ([cut], true) = (self.cuts, self.upper.by_group && all > bytes) {
-            let pieces = Pieces::of(cut, parts.into_iter().map(|(_, part)| part).collect(), bytes);
-            return Box::new(pieces.map(move |piece| {
-                let parts = piece?.0.into_iter().map(|batch| of_cut(0, batch)).collect();
-                Ok(Stretch { parts, within: None })
-            }));
-        }
-        let parts = parts.into_iter().map(|(cut, part)| of_cut(cut, part.batch)).collect();
-        Box::new(std::iter::once(Ok(Stretch { parts, within: None })))
-    }
-}
 
 /// What one run of a lower half made, shared by the panes of every view that it is of and by every snapshot that saw it.
 pub type Filed = Arc<Vec<Part>>;

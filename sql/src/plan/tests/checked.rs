@@ -6,12 +6,12 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_null_a
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use thalweg_engine::spec::{ViewShape, ViewSpec};
-use thalweg_engine::view::Room;
 use thalweg_engine::view::arrived::Arrived;
 use thalweg_engine::view::lower::LowerHalf;
-use thalweg_engine::view::panes::{Above, Panes};
+use thalweg_engine::view::panes::Panes;
 use thalweg_engine::view::part::Part;
 use thalweg_engine::view::upper::reduce;
+use thalweg_engine::view::{Above, Room};
 
 use super::{STREAM, stream, view};
 

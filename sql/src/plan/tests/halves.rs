@@ -15,13 +15,13 @@ use datafusion::execution::memory_pool::UnboundedMemoryPool;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use thalweg_engine::spec::{Cut, Layout, TIME_COLUMN, Unit, Upper, ViewShape, ViewSpec, Window};
-use thalweg_engine::view::Room;
 use thalweg_engine::view::arrived::Arrived;
 use thalweg_engine::view::lower::LowerHalf;
-use thalweg_engine::view::panes::{Above, Panes};
+use thalweg_engine::view::panes::Panes;
 use thalweg_engine::view::part::Part;
 use thalweg_engine::view::sieve::{Faults, sift};
 use thalweg_engine::view::upper::reduce;
+use thalweg_engine::view::{Above, Room};
 
 use super::{STREAM, stream, view};
 

@@ -6,10 +6,10 @@ use thalweg_engine::spec::{Unit, ViewSpec};
 use thalweg_engine::view::arrived::Arrived;
 use thalweg_engine::view::left::Left;
 use thalweg_engine::view::lower::LowerHalf;
-use thalweg_engine::view::panes::{Above, Panes};
+use thalweg_engine::view::panes::Panes;
 use thalweg_engine::view::part::Part;
 use thalweg_engine::view::upper::{WindowPart, finish, reduce};
-use thalweg_engine::view::{Finishing, Room};
+use thalweg_engine::view::{Above, Finishing, Room};
 
 use super::halves::{BEGIN, ROWS, SECOND, in_pieces, random_of, rows, told, windowed};
 use super::view;
