@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
 use uuid::Uuid;
 
+use crate::alike::Answers;
 use crate::frame::Frame;
 use crate::ipc;
 use crate::message::{Catalog, Control, Entry, Hello};
@@ -25,8 +26,9 @@ use crate::process::End;
 use crate::statement::Open;
 use crate::watch::LastWords;
 
-/// A statement that plans for long holds up others over the same tables no longer.
-const TURN_MAX: Duration = Duration::from_millis(250);
+/// Who finishes open rows holds up others over the same tables for twice what the last two took, within these bounds: a
+/// statement that plans for long, no longer.
+const TURN_MAX: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(5)];
 /// From a broken line until the process is known to have ended.
 const END_KNOWN_WITHIN: Duration = Duration::from_secs(2);
 const KEPT_MAX: usize = 16;
@@ -67,11 +69,28 @@ struct Message {
 #[derive(Default)]
 struct Turn {
     newest: Option<(u64, Instant, Arc<Held>)>,
+    last: Arc<Mutex<Last>>,
+}
+
+/// How long it took until open rows were finished, the last two times: one alone may have been a statement's own matter.
+#[derive(Default, Clone, Copy)]
+struct Last([Duration; 2]);
+
+impl Last {
+    fn took(&mut self, time: Duration) {
+        self.0 = [time, self.0[0]];
+    }
+
+    fn turn_max(self) -> Duration {
+        let [least, most] = TURN_MAX;
+        (self.0[0].min(self.0[1]) * 2).clamp(least, most)
+    }
 }
 
 /// A snapshot that the reader keeps as long as this is kept.
 pub struct Held {
     pub number: u64,
+    pub answers: Answers,
     told: mpsc::UnboundedSender<Message>,
 }
 
@@ -83,7 +102,11 @@ impl Drop for Held {
 }
 
 /// To be dropped once open rows are finished: then others may take the next snapshot.
-pub struct Finishing(Option<oneshot::Sender<()>>);
+pub struct Finishing {
+    told: Option<oneshot::Sender<()>>,
+    begun: Instant,
+    last: Arc<Mutex<Last>>,
+}
 
 impl Connected {
     /// Begins to tell a reader that has just been started.
@@ -158,12 +181,14 @@ impl Connected {
         let taken = self.stamps.fetch_add(1, Ordering::SeqCst);
         let held = self.take(wanted).await?;
         turn.newest = Some((taken, Instant::now(), Arc::clone(&held)));
+        let last = Arc::clone(&turn.last);
+        let longest = last.lock().unwrap_or_else(PoisonError::into_inner).turn_max();
         let (finished, finishing) = oneshot::channel::<()>();
         tokio::spawn(async move {
             let _turn: OwnedMutexGuard<Turn> = turn;
-            _ = tokio::time::timeout(TURN_MAX, finishing).await;
+            _ = tokio::time::timeout(longest, finishing).await;
         });
-        Ok((held, Some(Finishing(Some(finished)))))
+        Ok((held, Some(Finishing { told: Some(finished), begun: Instant::now(), last })))
     }
 
     async fn take(&self, wanted: &Wanted) -> Result<Arc<Held>, Broken> {
@@ -184,7 +209,7 @@ impl Connected {
         telling.last_snapshot += 1;
         let number = telling.last_snapshot;
         self.tell(Control::Snapshot { number, told: Box::new(told) }, vec![])?;
-        Ok(Arc::new(Held { number, told: self.told.clone() }))
+        Ok(Arc::new(Held { number, answers: Answers::default(), told: self.told.clone() }))
     }
 
     fn tell(&self, control: Control, batches: Vec<RecordBatch>) -> Result<(), Broken> {
@@ -292,7 +317,8 @@ fn columns(views: &[Arc<ViewSpec>]) -> io::Result<RecordBatch> {
 
 impl Drop for Finishing {
     fn drop(&mut self) {
-        if let Some(finished) = self.0.take() {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).took(self.begun.elapsed());
+        if let Some(finished) = self.told.take() {
             _ = finished.send(());
         }
     }

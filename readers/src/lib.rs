@@ -8,11 +8,13 @@
 //! process    starts one, hears its last words
 //! control    catalog, pieces, snapshots, in one order ──────► mirror    plans views again, puts snapshots together
 //! statement  one question and its answer ◄──────────────────► answer    plans, runs, encodes; makers: rows of rows
+//! alike      whose answer is another's, too
 //!                                                             watch     whose poll is it, and does it end
 //! ```
 //! Owns: processes, their sockets and their limits. Leaves to others: SQL (`thalweg-sql`), what a snapshot is made of
 //! (`thalweg_engine::mirror`).
 
+mod alike;
 mod answer;
 mod control;
 mod frame;

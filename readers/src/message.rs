@@ -109,7 +109,7 @@ impl From<Text> for What {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Reply {
     /// With the columns of the answer and those of its parameters.
     Prepared,

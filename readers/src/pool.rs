@@ -172,7 +172,10 @@ impl Inner {
             facts: asked.facts.into_keys().collect(),
             has_rows,
         };
-        Ok(Question { request, bodies, wanted: asked.wanted, key })
+        let is_alone = request.run.is_some() && request.facts.is_empty() && !request.has_rows;
+        let alike = (asked.repeats && is_alone).then(|| alike(&request, &bodies)).transpose();
+        let alike = alike.map_err(not_understood)?;
+        Ok(Question { request, bodies, wanted: asked.wanted, key, alike })
     }
 
     /// To the reader that has least to do; to another one if that ends, once.
@@ -266,6 +269,16 @@ impl Inner {
             ),
         })
     }
+}
+
+/// All of a question but its number.
+fn alike(request: &Request, bodies: &[Bytes]) -> io::Result<Vec<u8>> {
+    let mut all = serde_json::to_vec(&Request { number: 0, ..request.clone() })?;
+    for body in bodies {
+        all.extend((body.len() as u64).to_le_bytes());
+        all.extend(body);
+    }
+    Ok(all)
 }
 
 fn others_fault() -> Error {

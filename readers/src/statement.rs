@@ -12,6 +12,7 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
+use crate::alike::{Hearer, Part, Said, Teller};
 use crate::control::{Broken, Connected, Held};
 use crate::frame::Frame;
 use crate::message::{Hello, Reply, Request, Text};
@@ -28,6 +29,8 @@ pub struct Question {
     pub wanted: thalweg_engine::mirror::Wanted,
     /// Of its text and values.
     pub key: u64,
+    /// All that its answer depends on besides the snapshot, where there is nothing else: no clock of a server, no chance.
+    pub alike: Option<Vec<u8>>,
 }
 
 impl Question {
@@ -61,6 +64,10 @@ pub struct Line {
     open: Option<Open>,
     reader: Counted,
     is_over: bool,
+    /// Where others may hear the answer.
+    teller: Option<Teller>,
+    /// What another was told, and how far this one has come.
+    heard: Option<(Arc<[Said]>, usize)>,
     _held: Arc<Held>,
 }
 
@@ -97,7 +104,37 @@ impl Line {
             Err(Broken::Refused(error)) => return Err(Fate::Refused(error)),
             Err(Broken::Gone) => return Err(Fate::Died(reader.0.end().await)),
         };
-        let request = Request { snapshot: held.number, ..question.request.clone() };
+        let mut line =
+            Line { open: None, reader, is_over: false, teller: None, heard: None, _held: Arc::clone(&held) };
+        let part = question.alike.as_ref().map(|alike| held.answers.part(alike));
+        let (reply, bodies) = match part {
+            Some(Part::Hear(hearer)) => {
+                // Whoever tells it has a turn, and so may the next.
+                drop(finishing);
+                line.hear(hearer, held.number, question).await?
+            }
+            Some(Part::Ask(teller)) => {
+                line.teller = Some(teller);
+                line.put(held.number, question).await?
+            }
+            None => line.put(held.number, question).await?,
+        };
+        Ok((line, reply, bodies))
+    }
+
+    async fn hear(&mut self, hearer: Hearer, snapshot: u64, question: &Question) -> Result<Said, Fate> {
+        match hearer.whole().await {
+            Some(said) => {
+                self.heard = Some((said, 0));
+                self.reply().await
+            }
+            None => self.put(snapshot, question).await,
+        }
+    }
+
+    async fn put(&mut self, snapshot: u64, question: &Question) -> Result<Said, Fate> {
+        let reader = &self.reader;
+        let request = Request { snapshot, ..question.request.clone() };
         let kept = reader.0.kept();
         let mut open = match kept {
             Some(open) => open,
@@ -119,13 +156,28 @@ impl Line {
         if open.put(request, question.bodies.clone()).await.is_err() {
             return Err(Fate::Died(reader.0.end().await));
         }
-        let mut line = Line { open: Some(open), reader, is_over: false, _held: held };
-        let (reply, bodies) = line.reply().await?;
-        drop(finishing);
-        Ok((line, reply, bodies))
+        self.open = Some(open);
+        self.reply().await
     }
 
-    pub async fn reply(&mut self) -> Result<(Reply, Vec<Bytes>), Fate> {
+    pub async fn reply(&mut self) -> Result<Said, Fate> {
+        if let Some((said, next)) = &mut self.heard {
+            let (reply, bodies) = said.get(*next).cloned().unwrap_or((Reply::End, vec![]));
+            *next += 1;
+            return Ok((reply, bodies));
+        }
+        if let Some(teller) = &self.teller {
+            teller.is_asked(true);
+        }
+        let said = self.next().await?;
+        if let Some(teller) = &mut self.teller {
+            teller.says(&said.0, &said.1);
+            teller.is_asked(false);
+        }
+        Ok(said)
+    }
+
+    async fn next(&mut self) -> Result<Said, Fate> {
         let read = match &mut self.open {
             Some(open) => Frame::read(&mut open.from, BODY_BYTES_MAX).await,
             None => Ok(None),

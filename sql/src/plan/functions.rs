@@ -11,7 +11,8 @@
 //! reads from a column of text, and makes some moment of a number that is none; `round` and `trunc` to more places than a
 //! DOUBLE has make infinities of numbers. `percentile_cont` is ours (`percentile`).
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array};
 use datafusion::arrow::compute::cast;
@@ -27,7 +28,7 @@ use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature,
+    Signature, Volatility,
 };
 
 use super::interval_times::IntervalTimes;
@@ -40,6 +41,17 @@ const ELEMENT_BYTES: i64 = 16;
 /// The most steps that a call may take over one row: two texts of four thousand letters.
 const STEPS_MAX: i64 = 1 << 24;
 const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// Whether a function of this name answers otherwise each time that it is called.
+pub(crate) fn is_of_chance(name: &str) -> bool {
+    static NAMES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+        let all = SessionStateDefaults::default_scalar_functions().into_iter();
+        let of_chance = all.filter(|function| function.signature().volatility == Volatility::Volatile);
+        let names = |it: Arc<ScalarUDF>| [vec![it.name().to_owned()], it.aliases().to_vec()].concat();
+        of_chance.flat_map(names).collect()
+    });
+    NAMES.contains(name)
+}
 
 /// How large a function's answer can become, from its arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -32,7 +32,7 @@ pub(crate) use correlated::check as check_correlated;
 pub(crate) use dated::check as check_dated;
 pub(crate) use executed::check as check_executed;
 pub use explain::{explain, layout_text};
-pub(crate) use functions::offer;
+pub(crate) use functions::{is_of_chance, offer};
 pub(crate) use named::at_name;
 pub(crate) use nearby::heed_ranges;
 pub(crate) use not_in::heed_nulls;

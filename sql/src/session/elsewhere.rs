@@ -14,7 +14,7 @@ use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::planner::object_name_to_table_reference;
-use datafusion::sql::sqlparser::ast::{ObjectName, Query, Visitor};
+use datafusion::sql::sqlparser::ast::{Expr as Expression, ObjectName, ObjectNamePart, Query, Visitor};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use thalweg_engine::mirror::{Wanted, WantedParts};
@@ -27,6 +27,7 @@ use super::endpoint::Endpoint;
 use super::registry::Ticket;
 use super::{Client, Prepared, Session};
 use crate::parse::{self, Parsed, Statement, walk};
+use crate::plan;
 use crate::tables::system::SystemTable;
 use crate::tables::{CATALOG, PUBLIC, Pinned, StatusSource};
 use crate::travel::{Encoded, Form};
@@ -70,6 +71,8 @@ pub struct Asked {
     pub facts: BTreeMap<String, RecordBatch>,
     /// Those that others are to be made of.
     pub rows: Option<RecordBatch>,
+    /// Asked once more of the same tables, it has the same answer.
+    pub repeats: bool,
 }
 
 /// A text, and what of it is to be run.
@@ -207,9 +210,10 @@ impl Session {
     pub(super) fn asked(&self, what: What, query: &Query, values: Option<&[ScalarValue]>) -> Result<Asked> {
         let mut query = query.clone();
         self.shared.plain_views().inline(&mut query)?;
-        let mut reads = Reads { schema: &self.schema, wanted: Wanted::default(), facts: vec![] };
+        let mut reads =
+            Reads { schema: &self.schema, wanted: Wanted::default(), facts: vec![], repeats: true };
         let _ = walk(&query, &mut reads);
-        let Reads { wanted, facts, .. } = reads;
+        let Reads { wanted, facts, repeats, .. } = reads;
         let mut asked = Asked {
             what,
             schema: self.schema.clone(),
@@ -218,6 +222,7 @@ impl Session {
             wanted,
             facts: BTreeMap::new(),
             rows: None,
+            repeats,
         };
         if !facts.is_empty() {
             let source: Arc<dyn StatusSource> = Arc::clone(&self.shared) as _;
@@ -286,10 +291,21 @@ struct Reads<'a> {
     schema: &'a str,
     wanted: Wanted,
     facts: Vec<SystemTable>,
+    /// No function of it is one of chance.
+    repeats: bool,
 }
 
 impl Visitor for Reads<'_> {
     type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &Expression) -> ControlFlow<()> {
+        if let Expression::Function(function) = expr
+            && let Some(ObjectNamePart::Identifier(name)) = function.name.0.last()
+        {
+            self.repeats &= !plan::is_of_chance(&name.value.to_lowercase());
+        }
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
         let Ok(table) = object_name_to_table_reference(name.clone(), true) else {

@@ -102,6 +102,7 @@ impl Making {
             wanted: Wanted::default(),
             facts: Default::default(),
             rows: None,
+            repeats: false,
         };
         let Made { view, rows } = make(shared, elsewhere, asked(told.text)).await?;
         let identity = Identity::Text(format!("{} {:?} {written_out}", told.schema, told.given));

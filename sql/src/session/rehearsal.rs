@@ -32,6 +32,7 @@ impl Shared {
             wanted: Wanted { planned, ..Wanted::default() },
             facts: Default::default(),
             rows: None,
+            repeats: false,
         };
         let limit = self.settings.query_deadline.min(TIME_MAX);
         let rehearsed = tokio::time::timeout(limit, elsewhere.rehearse(asked)).await;
