@@ -25,7 +25,7 @@ use crate::job::refused::{RefusedRow, RefusedTable};
 use crate::job::runs::Places;
 use crate::job::shared::{Table, Tail};
 use crate::memory::{Hold, Memory, Purpose};
-use crate::sink::{ClosedRows, encode_parts, first_dates, in_order_of_time, put_parts};
+use crate::sink::{ClosedRows, encode_parts, first_dates, in_order_of_key, in_order_of_time, put_parts};
 use crate::spec::{Cut, Unit, Upper, ViewShape, ViewSpec};
 use crate::status::{Failure, LedgerRow};
 use crate::view::compact::compacted;
@@ -257,7 +257,11 @@ impl TableEpoch {
         }
         let rows = closing.finish(cuts, upper, &self.room).await?;
         let Some(first) = rows.first() else { return Ok(None) };
-        let rows = compacted(concat_batches(first.schema_ref(), &rows)?)?;
+        let rows = concat_batches(first.schema_ref(), &rows)?;
+        let rows = compacted(match upper.first_key {
+            Some(key) => in_order_of_key(rows, key)?,
+            None => rows,
+        })?;
         self.made.add(rows.get_array_memory_size());
         Ok(Some(rows))
     }

@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::array::{AsArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
+use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, sort_to_indices, take_record_batch};
 use arrow::datatypes::TimestampMicrosecondType;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
@@ -40,19 +40,32 @@ pub struct ClosedRows {
 pub fn in_order_of_time(rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
     let Some(first) = rows.first() else { return Ok(rows) };
     let schema = first.schema();
-    let times = |rows: &RecordBatch| {
-        let times = rows.columns().last().and_then(|it| it.as_primitive_opt::<TimestampMicrosecondType>());
-        times.cloned().ok_or_else(|| Error::Internal("closed rows lack their time".into()))
-    };
-    let each = rows.iter().map(times).collect::<Result<Vec<_>>>()?;
+    let each = rows.iter().map(times_of).collect::<Result<Vec<_>>>()?;
     if each.iter().flat_map(|times| times.values()).is_sorted() {
         return Ok(rows);
     }
     let all = concat_batches(&schema, &rows)?;
-    let times = times(&all)?;
+    let times = times_of(&all)?;
     let mut order: Vec<u32> = (0..all.num_rows() as u32).collect();
     order.sort_by_key(|row| times.value(*row as usize));
     Ok(vec![take_record_batch(&all, &UInt32Array::from(order))?])
+}
+
+/// Rows by their time, those of one time by a key: a file's pages have few of its values, and pack well.
+pub fn in_order_of_key(rows: RecordBatch, key: usize) -> Result<RecordBatch> {
+    let column = |column: usize| SortColumn { values: Arc::clone(rows.column(column)), options: None };
+    let order = match times_of(&rows)?.values() {
+        times if times.windows(2).all(|pair| pair[0] == pair[1]) => {
+            sort_to_indices(rows.column(key), None, None)
+        }
+        _ => lexsort_to_indices(&[column(rows.num_columns() - 1), column(key)], None),
+    };
+    Ok(take_record_batch(&rows, &order?)?)
+}
+
+fn times_of(rows: &RecordBatch) -> Result<TimestampMicrosecondArray> {
+    let times = rows.columns().last().and_then(|it| it.as_primitive_opt::<TimestampMicrosecondType>());
+    times.cloned().ok_or_else(|| Error::Internal("closed rows lack their time".into()))
 }
 
 /// What is to be said in the metadata of a file with these rows, each with its epoch.
@@ -205,7 +218,7 @@ impl FileRows {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
+    use arrow::array::{ArrayRef, Int64Array, StringViewArray};
     use arrow::datatypes::Int64Type;
     use object_store::memory::InMemory;
     use object_store::path::Path;
@@ -233,6 +246,22 @@ mod tests {
         let numbers: ArrayRef = Arc::new(Int64Array::from(numbers.to_vec()));
         let columns = [("n", numbers), (TIME_COLUMN, Arc::new(times) as _)];
         ClosedRows { epoch: Epoch(epoch), rows: RecordBatch::try_from_iter(columns).unwrap() }
+    }
+
+    #[test]
+    fn rows_of_one_time_are_in_the_order_of_their_key() {
+        let sorted = |times: &[i64], keys: &[&str]| {
+            let times = TimestampMicrosecondArray::from(times.to_vec()).with_timezone("UTC");
+            let keys: ArrayRef = Arc::new(StringViewArray::from_iter_values(keys));
+            let columns = [("k", keys), (TIME_COLUMN, Arc::new(times) as _)];
+            let rows = in_order_of_key(RecordBatch::try_from_iter(columns).unwrap(), 0).unwrap();
+            let times = times_of(&rows).unwrap().values().to_vec();
+            let keys =
+                rows.column(0).as_string_view().iter().flatten().map(str::to_owned).collect::<Vec<_>>();
+            (times, keys.concat())
+        };
+        assert_eq!(sorted(&[5, 5, 5], &["b", "c", "a"]), (vec![5, 5, 5], "abc".into()));
+        assert_eq!(sorted(&[7, 5, 7, 5], &["b", "d", "a", "c"]), (vec![5, 5, 7, 7], "cdab".into()));
     }
 
     /// Which rows of which epoch come, as far as one.

@@ -22,7 +22,7 @@ use object_store::path::Path;
 
 use crate::ids::Micros;
 
-pub use closed::{ClosedRows, FileRows, Runs, in_order_of_time};
+pub use closed::{ClosedRows, FileRows, Runs, in_order_of_key, in_order_of_time};
 pub use compact::{Compaction, due as compaction_due, write as write_compacted};
 pub use delta::{DeltaSink, LakeTable, look_at};
 pub use lake_schema::lake_schema;

@@ -406,6 +406,8 @@ pub struct Upper {
     pub plan: Arc<dyn ExecutionPlan>,
     /// Finishes each group by itself, so that some groups can be finished without the others.
     pub by_group: bool,
+    /// Of its output the first column that tells groups of one window apart.
+    pub first_key: Option<usize>,
 }
 
 /// The hidden last column of every row on its way to history, `Timestamp(µs, UTC)`: which day's partition it lands in,

@@ -144,7 +144,7 @@ fn rows_of(
 }
 
 /// How many columns tell the groups of a cut apart; none of one that has no groups.
-fn groups_of(cut: &Cut) -> Option<usize> {
+pub fn groups_of(cut: &Cut) -> Option<usize> {
     let State::Aggregate(last) = &cut.state else { return None };
     as_aggregate(last).map(|last| last.group_expr().expr().len()).filter(|keys| *keys > 0)
 }

@@ -20,7 +20,7 @@ use crate::spec::{Cut, State, Unit, Upper};
 use crate::view::dates::beyond_calendar;
 use crate::view::leaf::{LeafExec, States};
 use crate::view::part::Part;
-use crate::view::pieces::{Pieces, Share, Weighed};
+use crate::view::pieces::{Pieces, Share, Weighed, groups_of};
 use crate::view::plain_planning_state;
 use crate::view::running::Room;
 use crate::view::session::{self, Labelled};
@@ -175,7 +175,42 @@ pub async fn planned(cuts: &[Cut], logical: LogicalPlan) -> Result<Upper> {
     ]);
     let plan = planner.create_physical_plan(&session.optimize(&logical)?, &session).await?;
     let by_group = cuts.len() == 1 && asks_row_by_row(&logical);
-    Ok(Upper { logical, plan, by_group })
+    let first_key = match cuts {
+        [cut] => first_key(&logical, cut),
+        _ => None,
+    };
+    Ok(Upper { logical, plan, by_group, first_key })
+}
+
+/// Of the output the first column that is a key by which the cut groups, and no bound of its window.
+fn first_key(plan: &LogicalPlan, cut: &Cut) -> Option<usize> {
+    let keys = groups_of(cut)?;
+    let is_key =
+        |of_state: usize| of_state < keys && ![cut.window_start, cut.window_end].contains(&Some(of_state));
+    let columns = columns_of_state(plan).into_iter().zip(plan.schema().fields());
+    columns.enumerate().find_map(|(column, (of_state, field))| {
+        (of_state.is_some_and(is_key) && !field.data_type().is_nested()).then_some(column)
+    })
+}
+
+/// For each column of the output that of the finished rows which it is, unchanged.
+fn columns_of_state(plan: &LogicalPlan) -> Vec<Option<usize>> {
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            let below = columns_of_state(&projection.input);
+            let of_state = |expr: &Expr| match expr.clone().unalias() {
+                Expr::Column(column) => below[projection.input.schema().maybe_index_of_column(&column)?],
+                _ => None,
+            };
+            projection.expr.iter().map(of_state).collect()
+        }
+        LogicalPlan::Filter(filter) => columns_of_state(&filter.input),
+        LogicalPlan::SubqueryAlias(alias) => columns_of_state(&alias.input),
+        LogicalPlan::Extension(extension) if extension.node.as_any().is::<StateScan>() => {
+            (0..plan.schema().fields().len()).map(Some).collect()
+        }
+        other => vec![None; other.schema().fields().len()],
+    }
 }
 
 /// Whether what stands above the finished groups makes of each what it makes of it alone.

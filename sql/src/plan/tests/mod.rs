@@ -3,6 +3,7 @@
 mod checked;
 mod failing;
 mod halves;
+mod keys;
 mod overlapping;
 mod queries;
 mod refusals;
