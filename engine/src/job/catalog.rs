@@ -1,110 +1,28 @@
 //! Changes of the catalog: checked first, then carried out between two epochs.
 //!
 //! What may fail from outside (a broker that does not answer, a name that is taken) fails before the barrier is asked
-//! for, and changes nothing; a broker is asked before the coordinator hears of the change, so that no commit waits for
-//! it. After that an error is the engine's own, and stops it.
+//! for, and changes nothing. After that an error is the engine's own, and stops it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::checkpoint::table_folder;
 use crate::ids::{Micros, PartitionId};
-use crate::job::Settings;
 use crate::job::chain;
 use crate::job::closings::Closings;
 use crate::job::coordinator::{Coordinator, Leaving};
 use crate::job::fed::Fed;
 use crate::job::lookups::Lookup;
-use crate::job::shared::{Partition, Shared, Table};
-use crate::job::stream::{Starts, Stood, StreamJob, reached};
+use crate::job::request::{Request, exists, failed_stream, name_is_free};
+use crate::job::shared::Table;
+use crate::job::stream::{Starts, StreamJob};
 use crate::job::tables;
 use crate::job::watermark::left_of;
 use crate::sink::lake_schema;
-use crate::source::{self, FilesRoots};
-use crate::spec::{CatalogChange, Input, KeptStatement, SourceSpec, Start, StreamSpec, ViewInput, ViewSpec};
+use crate::spec::{CatalogChange, Input, KeptStatement, ViewInput, ViewSpec};
 use crate::status::{Change, Intervention};
 use crate::view::panes::Panes;
 use crate::{Error, Result};
-
-/// A change that was asked for, with what its source, if it has one, answered.
-pub enum Request {
-    /// With what there is to say about the source. Without a place to start from it stands still.
-    CreateStream(Box<StreamJob>, Result<Starts>, Option<String>),
-    RestartStream(Box<StreamJob>, Starts),
-    CreateLookup(Box<Lookup>),
-    Other(CatalogChange),
-}
-
-impl Request {
-    /// Reaches out to the source of a new stream, which may take long: in the task of whoever asks, at the wall time `now`.
-    pub async fn of(
-        change: CatalogChange,
-        shared: &Shared,
-        settings: &Settings,
-        now: Micros,
-    ) -> Result<Request> {
-        match change {
-            CatalogChange::CreateStream(spec) => {
-                if shared.lock().streams.contains_key(&spec.name) {
-                    return Err(exists(&spec.name));
-                }
-                let mut stream = StreamJob::new(spec, settings)?;
-                stream.reach_out(settings, settings.files_roots.clone()).await?;
-                let starts = stream.resolve_starts().await?;
-                let warnings = stream.warnings().await?;
-                warnings.iter().for_each(|warning| tracing::warn!(stream = stream.spec.name, "{warning}"));
-                let note = (!warnings.is_empty()).then(|| warnings.join("; "));
-                Ok(Request::CreateStream(Box::new(stream), Ok(starts), note))
-            }
-            CatalogChange::AwaitStream(spec) if !matches!(spec.source, SourceSpec::Kafka(_)) => {
-                let change = CatalogChange::CreateStream(spec);
-                Box::pin(Request::of(change, shared, settings, now)).await
-            }
-            CatalogChange::AwaitStream(spec) => {
-                if shared.lock().streams.contains_key(&spec.name) {
-                    return Err(exists(&spec.name));
-                }
-                let mut stream = StreamJob::new(spec, settings)?;
-                stream.reach_out(settings, settings.files_roots.clone()).await?;
-                let starts = reached(&stream.spec.name, stream.resolve_starts()).await;
-                Ok(Request::CreateStream(Box::new(stream), starts.map_err(not_begun), None))
-            }
-            CatalogChange::CreateLookup(spec) => {
-                name_is_free(shared, &spec.name)?;
-                let lookup = Lookup::opened(spec, settings, shared.memory()).await?;
-                Ok(Request::CreateLookup(Box::new(lookup)))
-            }
-            CatalogChange::RestartStream { name, at } => {
-                if matches!(at, Some(Start::Timestamp(at)) if at > now) {
-                    return Err(Error::Invalid(format!(
-                        "the moment is ahead of the clock: whatever comes until then would be skipped; 'latest' goes on with \
-                         what comes from now on. stream={name:?}"
-                    )));
-                }
-                let (spec, stood) = failed_stream(shared, &name)?;
-                if let Some(error) = shared.lock().unread_table(&name) {
-                    return Err(error);
-                }
-                let mut stream = StreamJob::new(spec, settings)?;
-                // It was allowed where it is.
-                stream.reach_out(settings, FilesRoots::Anywhere).await?;
-                let begins = stood.partitions.is_empty();
-                let starts = stream.resume_at(stood, at).await;
-                let starts = if begins { starts.map_err(not_begun) } else { starts }?;
-                Ok(Request::RestartStream(Box::new(stream), starts))
-            }
-            change => Ok(Request::Other(change)),
-        }
-    }
-}
-
-/// A stream that has never read anything is tried until its topic is there, too.
-fn not_begun(error: Error) -> Error {
-    match source::is_of_no_topic(&error) {
-        true => Error::Unavailable(error.to_string()),
-        false => error,
-    }
-}
 
 /// With what a view begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,36 +31,8 @@ enum Birth {
     FromNowOn,
 }
 
-fn failed_stream(shared: &Shared, name: &str) -> Result<(Arc<StreamSpec>, Stood)> {
-    let tables = shared.lock();
-    match tables.streams.get(name) {
-        None => Err(Error::Invalid(format!("there is no such stream. stream={name:?}"))),
-        Some(stream) if stream.failure.is_none() => {
-            Err(Error::Invalid(format!("the stream has not failed. stream={name:?}")))
-        }
-        Some(stream) => {
-            let stood = |(id, it): (&PartitionId, &Partition)| (*id, (it.next_offset, it.last_record));
-            let partitions = stream.partitions.iter().map(stood).collect();
-            Ok((Arc::clone(&stream.spec), Stood { partitions, topic_id: stream.topic_id.clone() }))
-        }
-    }
-}
-
 fn no_such_input(name: &str) -> Error {
     Error::Invalid(format!("there is no such view to read. view={name:?}"))
-}
-
-/// Streams, views and tables share one space of names.
-fn name_is_free(shared: &Shared, name: &str) -> Result<()> {
-    let tables = shared.lock();
-    let taken = tables.lookups.contains_key(name)
-        || tables.tables.contains_key(name)
-        || tables.streams.contains_key(name);
-    if taken { Err(Error::Invalid(format!("the name is taken already. table={name:?}"))) } else { Ok(()) }
-}
-
-fn exists(stream: &str) -> Error {
-    Error::Invalid(format!("the stream exists already. stream={stream:?}"))
 }
 
 /// A change of the catalog that nothing outside can refuse any more.
@@ -195,23 +85,25 @@ impl Coordinator {
             CatalogChange::CreateStream(_)
             | CatalogChange::AwaitStream(_)
             | CatalogChange::CreateLookup(_)
+            | CatalogChange::AwaitLookup(_)
             | CatalogChange::RestartStream { .. } => Err(Error::Internal("a source was not asked".into())),
             CatalogChange::CreateView(spec) => {
-                if self.shared.lock().tables.contains_key(&spec.name) {
-                    return Err(Error::Invalid(format!("the view exists already. view={:?}", spec.name)));
+                self.shared.lock().tables_are_read(&spec)?;
+                self.prepare_view(&spec).await
+            }
+            CatalogChange::AwaitView(spec) => {
+                let reads_views = spec.view_inputs().next().is_some();
+                if reads_views {
+                    // What those have closed would meet a table of nothing.
+                    self.shared.lock().tables_are_read(&spec)?;
                 }
-                if self.streams.contains_key(&spec.name) {
-                    let name = &spec.name;
-                    return Err(Error::Invalid(format!("the name is a stream's already. view={name:?}")));
-                }
-                self.inputs_are_there(&spec)?;
-                let spec = Arc::new(self.shared.lock().bound(&spec)?);
-                let table = tables::created(&self.root, &spec, self.epoch).await?;
-                Ok(Prepared::CreateView(spec, Box::new(table)))
+                self.prepare_view(&spec).await
             }
             CatalogChange::RestartView(spec) => {
                 self.may_restart(&spec).await?;
-                Ok(Prepared::RestartView(Arc::new(self.shared.lock().bound(&spec)?)))
+                let tables = self.shared.lock();
+                tables.tables_are_read(&spec)?;
+                Ok(Prepared::RestartView(Arc::new(tables.bound(&spec)?)))
             }
             CatalogChange::DropView(name) => {
                 let tables = self.shared.lock();
@@ -264,6 +156,20 @@ impl Coordinator {
                 }
             }
         }
+    }
+
+    async fn prepare_view(&self, spec: &ViewSpec) -> Result<Prepared> {
+        if self.shared.lock().tables.contains_key(&spec.name) {
+            return Err(Error::Invalid(format!("the view exists already. view={:?}", spec.name)));
+        }
+        if self.streams.contains_key(&spec.name) {
+            let name = &spec.name;
+            return Err(Error::Invalid(format!("the name is a stream's already. view={name:?}")));
+        }
+        self.inputs_are_there(spec)?;
+        let spec = Arc::new(self.shared.lock().bound(spec)?);
+        let table = tables::created(&self.root, &spec, self.epoch).await?;
+        Ok(Prepared::CreateView(spec, Box::new(table)))
     }
 
     /// Puts a change in force from the next epoch on; durable when this returns. From here on an error is the engine's.
@@ -385,7 +291,12 @@ impl Coordinator {
 
     async fn create_view(&mut self, spec: Arc<ViewSpec>, table: Table) -> Result<()> {
         // The table is there before the first worker runs the view; the epoch that ends here ran without it.
-        self.shared.lock().tables.insert(spec.name.clone(), table);
+        {
+            let mut tables = self.shared.lock();
+            tables.tables.insert(spec.name.clone(), table);
+            // Their workers leave at the barrier, before they meet a table of nothing.
+            tables.stop_unread(self.clock.wall());
+        }
         self.begin_view(spec, Birth::WithHistory).await
     }
 

@@ -16,12 +16,12 @@ use crate::checkpoint::manifest::{KeptState, Manifest, ManifestKind, StreamState
 use crate::checkpoint::{DataRoot, EpochFile, ManifestLog, Owner, Step};
 use crate::clock::Clock;
 use crate::ids::{Epoch, Micros, PartitionId, TopicId};
-use crate::job::catalog::Request;
 use crate::job::cleaner::Cleaner;
 use crate::job::closing::{AllClosed, Closing};
 use crate::job::fed::Fed;
 use crate::job::lake::Lake;
 use crate::job::orders::Report;
+use crate::job::request::Request;
 use crate::job::retry::Again;
 use crate::job::scout::Sighting;
 use crate::job::shared::{Partition, Shared, Stream};

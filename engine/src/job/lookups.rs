@@ -12,6 +12,7 @@ use crate::checkpoint::{DataRoot, FileNames, read_batches, write_batches};
 use crate::ids::{Epoch, Micros};
 use crate::job::coordinator::{Coordinator, Leaving};
 use crate::job::shared::{Shared, Tables};
+use crate::job::stream::{not_begun, reached};
 use crate::job::{CatalogEntry, Opened, Settings};
 use crate::lookup::{Content, Contents, Keeper, News, Sources};
 use crate::memory::{Hold, Memory, Purpose};
@@ -19,7 +20,7 @@ use crate::source::FilesRoots;
 use crate::spec::{Input, LookupSource, LookupSpec, ViewSpec};
 use crate::status::{Failure, LookupStatus};
 use crate::view::part::Part;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -52,14 +53,7 @@ impl Lookup {
     pub async fn opened(spec: Arc<LookupSpec>, settings: &Settings, memory: &Arc<Memory>) -> Result<Lookup> {
         let sources = sources(settings, settings.files_roots.clone());
         let keeper = Keeper::start(&spec, sources, String::new())?;
-        let content = loop {
-            let news = keeper.take();
-            match (news.content, news.outcome) {
-                (Some(content), _) => break content,
-                (None, Some(Err(error))) => return Err(error),
-                (None, _) => tokio::time::sleep(LOOK_EVERY).await,
-            }
-        };
+        let content = first(&keeper).await?;
         let bytes = content.bytes();
         if memory.lacks(bytes) {
             return Err(Error::Invalid(format!(
@@ -69,6 +63,26 @@ impl Lookup {
             )));
         }
         Ok(Lookup { is_read: true, ..Lookup::of(spec, content, Some(keeper), memory) })
+    }
+
+    /// The same; one whose source can't be had now is there all the same, and is read when that can.
+    pub async fn awaited(
+        spec: Arc<LookupSpec>,
+        settings: &Settings,
+        memory: &Arc<Memory>,
+        now: Micros,
+    ) -> Result<Lookup> {
+        let opened = reached(&spec.name, Lookup::opened(Arc::clone(&spec), settings, memory)).await;
+        let error = match opened.map_err(not_begun) {
+            Err(error) if error.kind() == ErrorKind::Unavailable => error,
+            opened => return opened,
+        };
+        tracing::warn!(table = spec.name, %error, "a table can't be read yet; streams whose views look it up wait for it");
+        let sources = Sources { first_of_any_size: true, ..sources(settings, settings.files_roots.clone()) };
+        let keeper = Keeper::start(&spec, sources, String::new())?;
+        let content = Content::empty(&spec.schema, &spec.key);
+        let failure = Some(Failure { reason: error.to_string(), since: now });
+        Ok(Lookup { failure, ..Lookup::of(spec, content, Some(keeper), memory) })
     }
 
     /// As the manifest left it.
@@ -170,6 +184,18 @@ impl Lookup {
     }
 }
 
+/// What a keeper has read first.
+async fn first(keeper: &Keeper) -> Result<Content> {
+    loop {
+        let news = keeper.take();
+        match (news.content, news.outcome) {
+            (Some(content), _) => return Ok(content),
+            (None, Some(Err(error))) => return Err(error),
+            (None, _) => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
+}
+
 /// What the table held, and its columns, which of one that can't be planned any more only this tells.
 async fn held_by(
     root: &DataRoot,
@@ -202,20 +228,32 @@ impl Tables {
         Contents(self.lookups.values().map(content).collect())
     }
 
-    /// The view over what its tables hold now; all of them have been read.
+    /// The view over what its tables hold now.
     pub fn bound(&self, view: &ViewSpec) -> Result<ViewSpec> {
-        for name in &view.lookups {
-            match self.lookups.get(name) {
-                None => return Err(Error::Invalid(format!("there is no such table. table={name:?}"))),
-                Some(lookup) if !lookup.is_read => {
-                    return Err(Error::Unavailable(format!(
-                        "the table has not been read yet. table={name:?}"
-                    )));
-                }
-                Some(_) => {}
+        match view.lookups.iter().find(|name| !self.lookups.contains_key(*name)) {
+            None => self.contents().of_view(view),
+            Some(name) => Err(Error::Invalid(format!("there is no such table. table={name:?}"))),
+        }
+    }
+
+    /// That all tables which the view looks up have been read.
+    pub fn tables_are_read(&self, view: &ViewSpec) -> Result<()> {
+        let is_unread = |name: &&String| self.lookups.get(*name).is_some_and(|lookup| !lookup.is_read);
+        match view.lookups.iter().find(is_unread) {
+            None => Ok(()),
+            Some(name) => Err(Error::Unavailable(format!("the table has not been read yet. table={name:?}"))),
+        }
+    }
+
+    /// Has streams stand still whose views look up what has not been read.
+    pub fn stop_unread(&mut self, now: Micros) {
+        let running = self.streams.iter().filter(|(_, stream)| stream.failure.is_none());
+        let unread = running.filter_map(|(name, _)| Some((name.clone(), self.unread_table(name)?)));
+        for (name, error) in unread.collect::<Vec<_>>() {
+            if let Some(stream) = self.streams.get_mut(&name) {
+                stream.fail(&error, now);
             }
         }
-        self.contents().of_view(view)
     }
 
     /// Why the stream can't be read: a table that a view of it looks up, directly or through others, has not been read.

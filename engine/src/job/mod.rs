@@ -26,6 +26,7 @@ mod pace;
 mod quiet;
 mod refused;
 mod report;
+mod request;
 mod resume;
 mod retry;
 mod running_leg;
@@ -65,8 +66,8 @@ use crate::{Error, Result};
 pub(crate) use intake::Intake;
 pub(crate) use refused::{RefusedRows, system_view};
 
-use catalog::Request;
 use coordinator::Command;
+use request::Request;
 use shared::{Shared, Stream};
 
 /// How the engine runs; data, already checked.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::Micros;
-use crate::job::catalog::Request;
 use crate::job::coordinator::{Command, Coordinator};
+use crate::job::request::Request;
 use crate::spec::CatalogChange;
 use crate::{Error, ErrorKind};
 

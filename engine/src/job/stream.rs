@@ -328,11 +328,19 @@ impl Drop for StreamJob {
 }
 
 /// What a source answers that a start waits for.
-pub async fn reached<T>(stream: &str, asked: impl Future<Output = Result<T>>) -> Result<T> {
+pub async fn reached<T>(name: &str, asked: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(REACHED_WITHIN, asked).await.unwrap_or_else(|_| {
         let seconds = REACHED_WITHIN.as_secs();
-        Err(Error::Unavailable(format!("the source gives no answer for {seconds} s. stream={stream:?}")))
+        Err(Error::Unavailable(format!("the source of {name} gives no answer for {seconds} s")))
     })
+}
+
+/// What has never read anything is tried until its topic is there, too.
+pub fn not_begun(error: Error) -> Error {
+    match source::is_of_no_topic(&error) {
+        true => Error::Unavailable(error.to_string()),
+        false => error,
+    }
 }
 
 /// Whether the records behind an assignment are there, and are those that were to be read.

@@ -432,7 +432,11 @@ pub enum CatalogChange {
     /// The same; where its topic can't be had now, it stands still until it can.
     AwaitStream(Arc<StreamSpec>),
     CreateView(Arc<ViewSpec>),
+    /// The same; its streams stand still until the tables that it looks up have been read.
+    AwaitView(Arc<ViewSpec>),
     CreateLookup(Arc<LookupSpec>),
+    /// The same; where its source can't be had now, it is not read until that can.
+    AwaitLookup(Arc<LookupSpec>),
     /// By name; no view may read it.
     DropStream(String),
     DropLookup(String),

@@ -40,7 +40,8 @@ pub(crate) async fn create_stream(shared: &Shared, create: &CreateStream, at_sta
     }
 }
 
-pub(crate) async fn create_table(shared: &Shared, create: &CreateTable) -> Result<String> {
+/// At a start one whose source can't be had now is created all the same, and what would look it up waits for it.
+pub(crate) async fn create_table(shared: &Shared, create: &CreateTable, at_start: bool) -> Result<String> {
     let name = &create.name.value;
     let there = || shared.engine.tables().into_iter().find(|table| table.name == *name);
     let unchanged =
@@ -49,9 +50,10 @@ pub(crate) async fn create_table(shared: &Shared, create: &CreateTable) -> Resul
     if let Some(table) = there() {
         return unchanged(&table);
     }
-    let spec = plan::plan_table(create, Uuid::now_v7())?;
+    let spec = Arc::new(plan::plan_table(create, Uuid::now_v7())?);
+    let change = if at_start { CatalogChange::AwaitLookup(spec) } else { CatalogChange::CreateLookup(spec) };
     // Reading it may take long, and other changes go on meanwhile; the job looks at the name once more.
-    match shared.engine.apply(CatalogChange::CreateLookup(Arc::new(spec))).await {
+    match shared.engine.apply(change).await {
         Ok(note) => Ok(with(format!("table {name} was created"), note)),
         Err(error) => match there() {
             Some(table) => unchanged(&table),
@@ -60,7 +62,7 @@ pub(crate) async fn create_table(shared: &Shared, create: &CreateTable) -> Resul
     }
 }
 
-pub(crate) async fn create_view(shared: &Shared, create: &CreateView) -> Result<String> {
+pub(crate) async fn create_view(shared: &Shared, create: &CreateView, at_start: bool) -> Result<String> {
     if shared.engine.views().iter().all(|view| view.name != create.name.value) {
         shared.rehearse(&create.text, &create.query).await?;
     }
@@ -70,8 +72,9 @@ pub(crate) async fn create_view(shared: &Shared, create: &CreateView) -> Result<
     if let Some(view) = shared.engine.views().iter().find(|view| view.name == *name) {
         return unchanged("view", &create.name, create.if_not_exists, &view.sql, &create.text);
     }
-    let spec = plan_view(shared, create).await?;
-    shared.engine.apply(CatalogChange::CreateView(Arc::new(spec))).await?;
+    let spec = Arc::new(plan_view(shared, create).await?);
+    let change = if at_start { CatalogChange::AwaitView(spec) } else { CatalogChange::CreateView(spec) };
+    shared.engine.apply(change).await?;
     Ok(format!("view {name} was created"))
 }
 
@@ -113,18 +116,18 @@ pub(crate) async fn drop(shared: &Shared, drop: &Drop) -> Result<String> {
         return if drop.if_exists { Ok(format!("there is no {what} {name}")) } else { Err(error) };
     }
     let readers = readers(&views, &plain, name);
-    if let Some(reader) = readers.first() {
+    if !readers.is_empty() {
         let text = format!("{what} \"{name}\" is read by views: {}", readers.join(", "));
         return Err(Error::invalid(text)
             .at(drop.name.position)
-            .hint(format!("drop them first: DROP VIEW {reader}")));
+            .hint(format!("drop them first: DROP VIEW {}", readers.join("; DROP VIEW "))));
     }
     let sinks = shared.sinks_of(name);
-    if let Some(sink) = sinks.first() {
+    if !sinks.is_empty() {
         let text = format!("{what} \"{name}\" is read by sinks: {}", sinks.join(", "));
         return Err(Error::invalid(text)
             .at(drop.name.position)
-            .hint(format!("drop them first: DROP SINK {sink}")));
+            .hint(format!("drop them first: DROP SINK {}", sinks.join("; DROP SINK "))));
     }
     let change = match drop.what {
         Relation::Stream => CatalogChange::DropStream(name.clone()),

@@ -288,10 +288,10 @@ impl Session {
                 change::create_stream(&self.shared, &create, self.starts).await.map(Answer::Done)
             }
             Statement::CreateTable(create) => {
-                change::create_table(&self.shared, &create).await.map(Answer::Done)
+                change::create_table(&self.shared, &create, self.starts).await.map(Answer::Done)
             }
             Statement::CreateView(create) => {
-                change::create_view(&self.shared, &create).await.map(Answer::Done)
+                change::create_view(&self.shared, &create, self.starts).await.map(Answer::Done)
             }
             Statement::CreatePlainView(create) => {
                 plain_view::create(&self.shared, &create).await.map(Answer::Done)

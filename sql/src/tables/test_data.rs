@@ -159,7 +159,7 @@ impl Engine for MemoryEngine {
             CatalogChange::CreateStream(stream) | CatalogChange::AwaitStream(stream) => {
                 self.streams.lock().unwrap().insert(stream.name.clone(), stream);
             }
-            CatalogChange::CreateView(view) => {
+            CatalogChange::CreateView(view) | CatalogChange::AwaitView(view) => {
                 let table = three_parts(&view.name).await;
                 let empty = TableSnapshot {
                     schema: Arc::clone(&view.schema),
@@ -190,7 +190,7 @@ impl Engine for MemoryEngine {
             CatalogChange::Forget(name) => {
                 self.kept.lock().unwrap().remove(&name);
             }
-            CatalogChange::CreateLookup(_) | CatalogChange::DropLookup(_) => {
+            CatalogChange::CreateLookup(_) | CatalogChange::AwaitLookup(_) | CatalogChange::DropLookup(_) => {
                 return Err(thalweg_engine::Error::Invalid("nothing is looked up here".into()));
             }
             CatalogChange::RestartView(_) | CatalogChange::RestartStream { .. } => {

@@ -102,3 +102,60 @@ fn a_broker_that_is_not_there_is_waited_for_and_named() -> Result<()> {
         instance.terminate().await
     })
 }
+
+#[test]
+fn a_table_of_a_topic_that_is_not_there_is_waited_for_by_the_streams_that_look_it_up() -> Result<()> {
+    let kafka = Kafka::shared()?;
+    let (asks, plain) = ("asks", "asks_not");
+    for name in [asks, plain] {
+        Topic::create_on(Arc::clone(&kafka), name, 1)?.tell(0, &["00:01.1", "00:01.2"])?;
+    }
+    let brokers = &kafka.bootstrap;
+    let table = |name: &str| {
+        format!(
+            "CREATE TABLE {name} (id STRING PRIMARY KEY, at TIMESTAMP(3))
+             WITH (connector = 'kafka', brokers = '{brokers}', topic = 'looked-up-later')"
+        )
+    };
+    let script = format!(
+        "{};\n{};\n{};\nCREATE MATERIALIZED VIEW plain AS SELECT id FROM {plain}_in;
+         CREATE MATERIALIZED VIEW found AS
+         SELECT c.id, t.at AS known FROM {asks}_in AS c LEFT JOIN later AS t ON t.id = c.id;",
+        stream(asks, brokers),
+        stream(plain, brokers),
+        table("later"),
+    );
+    let place = Place::folder(&script, &[])?;
+    let runtime = Runtime::new()?;
+    let _guard = runtime.enter();
+    let missing = |instance: Instance| async {
+        instance.until("SELECT count(*) FROM plain", WITHIN, |rows| rows == 2).await?;
+        let told = "SELECT count(*) FROM system.tables WHERE state = 'unread' AND reason LIKE '%topic does not exist%'";
+        instance.until(told, WITHIN, |tables| tables == 1).await?;
+        let told = reason(&instance, asks).await?;
+        ensure!(told.contains("table later has not been read"), "{told}");
+        ensure!(instance.number("SELECT count(*) FROM found").await? == 0);
+        Ok::<_, anyhow::Error>(instance)
+    };
+    let instance = runtime.block_on(async {
+        let instance = missing(place.launch.start(&[]).await?).await?;
+        // Whoever types it is told, and stops no stream by it.
+        let error = instance.command(&table("other")).await.expect_err("it is not there");
+        ensure!(format!("{error:#}").contains("the topic does not exist"), "{error:#}");
+        let view = format!(
+            "CREATE MATERIALIZED VIEW second AS SELECT c.id FROM {plain}_in AS c JOIN later AS t ON t.id = c.id"
+        );
+        let error = instance.command(&view).await.expect_err("the table is not read");
+        ensure!(format!("{error:#}").contains("has not been read yet"), "{error:#}");
+        ensure!(instance.number(RUNNING).await? == 1);
+        instance.kill().await?;
+        missing(place.launch.start(&[]).await?).await
+    })?;
+    Topic::create_on(Arc::clone(&kafka), "looked-up-later", 1)?.tell(0, &["00:01.1"])?;
+    runtime.block_on(async {
+        instance.until("SELECT count(*) FROM found", WITHIN * 2, |rows| rows == 2).await?;
+        ensure!(instance.number("SELECT count(known) FROM found").await? == 1);
+        ensure!(instance.number(RUNNING).await? == 2);
+        instance.terminate().await
+    })
+}
