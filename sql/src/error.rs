@@ -205,11 +205,16 @@ fn of_data_fusion(error: &DataFusionError) -> Error {
         }
     };
     let help = diagnostic.and_then(|it| it.helps.first()).map(|help| help.message.clone());
-    let root_text = root.strip_backtrace();
-    let help = help
-        .or_else(|| root_text.split_once("Did you mean ").map(|(_, name)| format!("did you mean {name}")));
+    let help = help.or_else(|| meant(&root.strip_backtrace()));
     let hint = translated.hint.clone().or(help);
     Error { hint, ..translated.at(position) }
+}
+
+/// `Invalid function 'f'.\nDid you mean 'g'?`, which names whatever is nearest, however far it is.
+fn meant(text: &str) -> Option<String> {
+    let (told, name) = text.split_once("Did you mean ")?;
+    let given = told.split('\'').nth(1)?;
+    nearest(given, [name.trim_matches(['\'', '?'])]).map(|name| format!("did you mean '{name}'?"))
 }
 
 /// An [`Error`] that travelled inside DataFusion's, or inside another of its wrappers.

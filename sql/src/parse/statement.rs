@@ -208,9 +208,10 @@ pub(super) fn begins_query(parser: &Parser) -> bool {
 
 pub(super) fn query(parser: &mut Parser) -> Result<Box<Query>> {
     // The tree does not tell where it stood.
-    if peek_word(parser, 0, "TABLE") {
+    let deep = (0..).take_while(|n| parser.peek_nth_token_ref(*n).token == Token::LParen).count();
+    if peek_word(parser, deep, "TABLE") {
         return Err(Error::invalid("TABLE as a query is not supported")
-            .at(here(parser))
+            .at(Position::of(parser.peek_nth_token_ref(deep).span.start))
             .hint("write SELECT * FROM its name"));
     }
     let mut query = parser.parse_query()?;
@@ -365,6 +366,11 @@ fn show(parser: &mut Parser) -> Result<Statement> {
 fn explain(parser: &mut Parser) -> Result<Statement> {
     let analyze = take_words(parser, &["ANALYZE"]);
     let verbose = take_words(parser, &["VERBOSE"]);
+    if peek_word(parser, 0, "SUBSCRIBE") {
+        return Err(Error::invalid("EXPLAIN of a subscription is not supported")
+            .at(here(parser))
+            .hint("EXPLAIN the query that it is TO"));
+    }
     let is_statement = begins_query(parser) || peek_word(parser, 0, "CREATE");
     let what = if is_statement {
         Explained::Statement(Box::new(statement(parser)?))

@@ -103,6 +103,20 @@ fn mistakes_are_named_with_their_place() {
         "#]],
     );
     check(
+        "((TABLE v))",
+        expect![[r#"
+            line 1, column 3: TABLE as a query is not supported
+            hint: write SELECT * FROM its name
+        "#]],
+    );
+    check(
+        "EXPLAIN SUBSCRIBE TO v",
+        expect![[r#"
+            line 1, column 9: EXPLAIN of a subscription is not supported
+            hint: EXPLAIN the query that it is TO
+        "#]],
+    );
+    check(
         "SELECT 'a",
         expect![[r#"
         line 1, column 8: unterminated string literal

@@ -56,6 +56,14 @@ async fn names() {
         "#]],
     )
     .await;
+    // What is nearest to it is far away.
+    check(
+        &format!("SELECT window_start, width_bucket(q) AS s {W} GROUP BY window_start"),
+        expect![[r#"
+            line 2, column 22: invalid function 'width_bucket'
+        "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
