@@ -13,7 +13,7 @@ use crate::ids::{Epoch, Micros};
 use crate::lookup::Content;
 use crate::sink::{ClosedRows, HistoryFiles};
 use crate::status::Failure;
-use crate::view::{OpenPanes, Room};
+use crate::view::{Only, OpenPanes, Room};
 
 /// All tables at one instant. At any instant a row is in exactly one of its table's three parts.
 #[derive(Debug, Clone, Default)]
@@ -65,8 +65,9 @@ pub struct Behind {
 }
 
 impl TableSnapshot {
-    /// Runs the upper half over the open panes, in the reader's room: the provisional rows of `live.<view>`, with `schema`.
-    pub async fn live(&self, room: &Room) -> Result<Vec<RecordBatch>> {
-        self.open.finish(room).await
+    /// Runs the upper half over the open panes, in the reader's room: the provisional rows of `live.<view>`, with `schema`; of
+    /// some groups only, those and maybe others.
+    pub async fn live(&self, only: Option<&Only>, room: &Room) -> Result<Vec<RecordBatch>> {
+        self.open.finish(only, room).await
     }
 }

@@ -199,8 +199,9 @@ impl TableEpoch {
                     Unit::Window(_) => {
                         if let Some(through) = closed_through {
                             let room = self.room.clone();
-                            let mut closing =
-                                panes.closing(Above { cuts, upper }, &fresh, through, &room).await?;
+                            let mut closing = panes
+                                .closing(Above { cuts, upper, only: None }, &fresh, through, &room)
+                                .await?;
                             while let Some(stretch) = closing.next().await? {
                                 rows.extend(self.finish(cuts, upper, &stretch).await?);
                                 self.put_much(&spec, &mut rows, &mut left, through).await?;
@@ -258,7 +259,7 @@ impl TableEpoch {
         let rows = closing.finish(cuts, upper, &self.room).await?;
         let Some(first) = rows.first() else { return Ok(None) };
         let rows = concat_batches(first.schema_ref(), &rows)?;
-        let rows = compacted(match upper.first_key {
+        let rows = compacted(match upper.first_key() {
             Some(key) => in_order_of_key(rows, key)?,
             None => rows,
         })?;

@@ -406,8 +406,20 @@ pub struct Upper {
     pub plan: Arc<dyn ExecutionPlan>,
     /// Finishes each group by itself, so that some groups can be finished without the others.
     pub by_group: bool,
-    /// Of its output the first column that tells groups of one window apart.
-    pub first_key: Option<usize>,
+    /// For each column of its output that of the partial rows which it is, where that is a key by which they are grouped, and
+    /// no bound of their window.
+    pub keys: Vec<Option<usize>>,
+}
+
+impl Upper {
+    /// Of its output the first column that tells groups of one window apart, and has an order.
+    pub fn first_key(&self) -> Option<usize> {
+        let schema = self.plan.schema();
+        self.keys
+            .iter()
+            .zip(schema.fields())
+            .position(|(key, field)| key.is_some() && !field.data_type().is_nested())
+    }
 }
 
 /// The hidden last column of every row on its way to history, `Timestamp(µs, UTC)`: which day's partition it lands in,

@@ -12,6 +12,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 use crate::ids::Micros;
 use crate::spec::{Cut, Reach, Upper, Window};
 use crate::view::Room;
+use crate::view::only::Only;
 use crate::view::pieces::{Pieces, Weighed};
 use crate::view::sharing::Sharing;
 use crate::view::upper::{WindowPart, finish};
@@ -75,12 +76,17 @@ pub struct Stretch {
 pub struct Above<'a> {
     pub cuts: &'a [Cut],
     pub upper: &'a Upper,
+    /// Others need not be finished, where groups are finished one by one.
+    pub only: Option<&'a Only>,
 }
 
 impl<'a> Above<'a> {
     /// What is finished at once of a few windows: all of it, or where that weighs much and can be, some groups after the
     /// others.
-    pub(super) fn stretches(self, parts: Vec<(u32, Weighed)>, bytes: usize) -> Stretches<'a> {
+    pub(super) fn stretches(self, mut parts: Vec<(u32, Weighed)>, bytes: usize) -> Stretches<'a> {
+        if let Some(only) = self.only.filter(|_| self.upper.by_group) {
+            parts = parts.into_iter().map(|(cut, part)| (cut, only.weighed(part))).collect();
+        }
         let all: usize = parts.iter().map(|(_, part)| part.bytes).sum();
         let of_cut = |cut, batch| WindowPart { cut, batch, bounds: None };
         if let ([cut], true) = (self.cuts, self.upper.by_group && all > bytes) {

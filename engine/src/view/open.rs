@@ -8,15 +8,16 @@ use futures::future::BoxFuture;
 
 use crate::Result;
 use crate::ids::Epoch;
-use crate::spec::{Unit, ViewShape, ViewSpec};
+use crate::spec::{Unit, Upper, ViewShape, ViewSpec};
 use crate::view::arrived::Arrived;
 use crate::view::extent::Above;
 use crate::view::lower::LowerHalf;
+use crate::view::only::Only;
 use crate::view::panes::Panes;
 use crate::view::part::Part;
 use crate::view::running::Room;
 use crate::view::session;
-use crate::view::upper::finish;
+use crate::view::upper::{WindowPart, finish};
 
 /// What a view has open, pinned: the rows of its open units come of it.
 #[derive(Debug, Clone)]
@@ -47,12 +48,38 @@ impl OpenPanes {
         OpenPanes::Rows(rows)
     }
 
-    /// The provisional rows, with the table's schema.
-    pub fn finish<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Result<Vec<RecordBatch>>> {
+    /// Where groups can be asked for by their keys, what they are finished by.
+    pub fn upper(&self) -> Option<&Upper> {
+        let OpenPanes::Panes { view, .. } = self else { return None };
+        match &view.shape {
+            ViewShape::Units { upper, .. } => Some(upper).filter(|upper| upper.by_group),
+            ViewShape::Copy { .. } => None,
+        }
+    }
+
+    /// Partial ones, or those that need no finishing.
+    pub fn rows(&self) -> usize {
+        match self {
+            OpenPanes::Rows(rows) => rows.iter().map(RecordBatch::num_rows).sum(),
+            OpenPanes::Panes { panes, .. } => panes.rows(),
+        }
+    }
+
+    /// The provisional rows, with the table's schema: those that are asked for, and maybe others.
+    pub fn finish<'a>(
+        &'a self,
+        only: Option<&'a Only>,
+        room: &'a Room,
+    ) -> BoxFuture<'a, Result<Vec<RecordBatch>>> {
         Box::pin(async move {
             let (view, panes, inputs) = match self {
                 OpenPanes::Rows(rows) => return Ok(rows.clone()),
                 OpenPanes::Panes { view, panes, inputs } => (view, panes, inputs),
+            };
+            let only = only.filter(|_| self.upper().is_some());
+            let asked = |parts: Vec<WindowPart>| match only {
+                Some(only) => parts.into_iter().map(|part| only.part(part)).collect(),
+                None => parts,
             };
             let mut fresh = vec![];
             for (leg, input) in inputs.iter().enumerate() {
@@ -65,14 +92,15 @@ impl OpenPanes {
                 ViewShape::Units { unit: Unit::Session(session), cuts, upper, .. } => {
                     let born_after = panes.born_after.map(|born| session.born_after(born));
                     let parts = session::labelled(*session, cuts, &panes.all_and(&fresh), born_after)?;
-                    finish(cuts, upper, &parts, room).await?
+                    finish(cuts, upper, &asked(parts), room).await?
                 }
                 ViewShape::Units { unit: unit @ Unit::Ever(_), cuts, upper, .. } => {
-                    finish(cuts, upper, &session::of_ever(*unit, cuts, panes.all_and(&fresh))?, room).await?
+                    let parts = session::of_ever(*unit, cuts, panes.all_and(&fresh))?;
+                    finish(cuts, upper, &asked(parts), room).await?
                 }
                 ViewShape::Units { cuts, upper, .. } => {
                     let mut rows = vec![];
-                    let mut open = panes.open(Above { cuts, upper }, &fresh, room);
+                    let mut open = panes.open(Above { cuts, upper, only }, &fresh, room);
                     while let Some(stretch) = open.next().await? {
                         rows.extend(stretch.finish(cuts, upper, room).await?);
                     }
@@ -92,7 +120,7 @@ impl OpenInput {
                 Ok(waiting.map(|(_, arrived)| Arc::clone(arrived)).collect())
             }
             OpenInput::View(open) => {
-                let rows = open.finish(room).await?;
+                let rows = open.finish(None, room).await?;
                 Ok(rows.into_iter().map(|batch| Arc::new(Arrived::of_view(batch))).collect())
             }
         }
@@ -176,7 +204,7 @@ mod tests {
             let panes = Arc::new(Panes::new(&view, None));
             let input = OpenInput::Stream { arrived: Arc::new(arrived), runs: Epoch(1)..=Epoch(2) };
             let open = OpenPanes::Panes { view: Arc::clone(&view), panes, inputs: vec![input] };
-            let rows = open.finish(&Room::unbounded()).await.expect("it can be read");
+            let rows = open.finish(None, &Room::unbounded()).await.expect("it can be read");
             let values = |batch: &RecordBatch| batch.column(0).as_primitive::<Int64Type>().values().to_vec();
             let mut values: Vec<i64> = rows.iter().flat_map(values).collect();
             values.sort();

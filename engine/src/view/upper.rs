@@ -175,22 +175,25 @@ pub async fn planned(cuts: &[Cut], logical: LogicalPlan) -> Result<Upper> {
     ]);
     let plan = planner.create_physical_plan(&session.optimize(&logical)?, &session).await?;
     let by_group = cuts.len() == 1 && asks_row_by_row(&logical);
-    let first_key = match cuts {
-        [cut] => first_key(&logical, cut),
-        _ => None,
+    let keys = match cuts {
+        [cut] => keys_of(&logical, cut),
+        _ => vec![],
     };
-    Ok(Upper { logical, plan, by_group, first_key })
+    Ok(Upper { logical, plan, by_group, keys })
 }
 
-/// Of the output the first column that is a key by which the cut groups, and no bound of its window.
-fn first_key(plan: &LogicalPlan, cut: &Cut) -> Option<usize> {
-    let keys = groups_of(cut)?;
-    let is_key =
-        |of_state: usize| of_state < keys && ![cut.window_start, cut.window_end].contains(&Some(of_state));
+/// For each column of the output the key of the cut that it is.
+fn keys_of(plan: &LogicalPlan, cut: &Cut) -> Vec<Option<usize>> {
+    let (groups, state) = (groups_of(cut).unwrap_or(0), cut.state_schema());
+    let is_key = |of_state: &usize| {
+        *of_state < groups && ![cut.window_start, cut.window_end].contains(&Some(*of_state))
+    };
     let columns = columns_of_state(plan).into_iter().zip(plan.schema().fields());
-    columns.enumerate().find_map(|(column, (of_state, field))| {
-        (of_state.is_some_and(is_key) && !field.data_type().is_nested()).then_some(column)
-    })
+    columns
+        .map(|(of_state, field)| {
+            of_state.filter(is_key).filter(|key| state.field(*key).data_type() == field.data_type())
+        })
+        .collect()
 }
 
 /// For each column of the output that of the finished rows which it is, unchanged.

@@ -6,12 +6,15 @@ use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Result, project_schema};
+use datafusion::common::tree_node::TreeNode;
+use datafusion::common::{Column, Result, ToDFSchema, project_schema};
 use datafusion::datasource::TableType;
 use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::expr_rewriter::unnormalize_col;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
+use thalweg_engine::view::Only;
 
 use super::pinned::PinnedTable;
 use super::{Pinned, parquet_scan};
@@ -43,11 +46,20 @@ impl TableProvider for PartTable {
         TableType::Base
     }
 
+    /// Rows that do not pass may come all the same.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let support = |filter: &&Expr| match self.part != Part::History && self.is_by_key(filter) {
+            true => TableProviderFilterPushDown::Inexact,
+            false => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
     async fn scan(
         &self,
         session: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let mut parts = Vec::with_capacity(2);
@@ -57,7 +69,8 @@ impl TableProvider for PartTable {
             rows.extend(self.table.tail()?);
         }
         if self.part != Part::History {
-            rows.extend_from_slice(self.table.live(&session.runtime_env().memory_pool).await?);
+            let only = self.only(filters, session)?;
+            rows.extend(self.table.live(only.as_ref(), &session.runtime_env().memory_pool).await?);
         }
         if !rows.is_empty() || parts.is_empty() {
             parts.push(memory_scan(self.schema(), rows, projection, session.config().batch_size())?);
@@ -69,6 +82,35 @@ impl TableProvider for PartTable {
             self.table
         );
         UnionExec::try_new(parts)
+    }
+}
+
+impl PartTable {
+    /// Whether a filter looks at keys of open groups, and at nothing else.
+    fn is_by_key(&self, filter: &Expr) -> bool {
+        let Some(upper) = self.table.snapshot.open.upper() else { return false };
+        let is_key = |column: &Column| {
+            let position = self.table.snapshot.schema.index_of(&column.name);
+            position.is_ok_and(|column| upper.keys.get(column).is_some_and(Option::is_some))
+        };
+        let asks = |expr: &Expr| {
+            Ok(matches!(
+                expr,
+                Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_)
+            ))
+        };
+        let is_plain = !filter.is_volatile() && filter.exists(asks).is_ok_and(|asks| !asks);
+        let columns = filter.column_refs();
+        is_plain && !columns.is_empty() && columns.into_iter().all(is_key)
+    }
+
+    fn only(&self, filters: &[Expr], session: &dyn Session) -> Result<Option<Only>> {
+        let Some(upper) = self.table.snapshot.open.upper() else { return Ok(None) };
+        let columns = self.schema().to_dfschema()?;
+        let by_key = filters.iter().filter(|filter| self.is_by_key(filter));
+        let by_key = by_key.map(|it| session.create_physical_expr(unnormalize_col(it.clone()), &columns));
+        let by_key = by_key.collect::<Result<Vec<_>>>()?;
+        if by_key.is_empty() { Ok(None) } else { Only::of(upper, by_key).map(Some) }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
@@ -13,7 +13,7 @@ use thalweg_engine::lookup::Content;
 use thalweg_engine::mirror::{Missing, WantedParts};
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot};
 use thalweg_engine::status::Status;
-use thalweg_engine::view::{Room, shared_bytes};
+use thalweg_engine::view::{Only, Room, shared_bytes};
 use tokio::sync::OnceCell;
 
 use super::stamp;
@@ -21,6 +21,8 @@ use crate::session::{DeadLetter, Kind, QueryStatus, SinkStatus};
 
 /// Of what is open, this much is finished at a time.
 const PIECE_BYTES: usize = 32 << 20;
+/// So many partial rows are finished at once, whatever of them is asked for.
+const FEW_ROWS: usize = 16 << 10;
 
 /// Gives the job's status and the running queries when a statement first asks for them.
 pub(crate) trait StatusSource: Send + Sync {
@@ -56,6 +58,8 @@ pub(crate) struct PinnedTable {
     /// Nobody may take for empty what was not asked for when the snapshot was told to this process.
     missing: WantedParts,
     live: OnceCell<Live>,
+    /// What was finished of some groups.
+    some: Mutex<Vec<MemoryReservation>>,
 }
 
 /// Counted as the query's as long as its snapshot is pinned.
@@ -78,7 +82,14 @@ impl Pinned {
                 WantedParts { open: missing.open.contains(name), closed: missing.closed.contains(name) };
             let store = STORES.fetch_add(1, Ordering::Relaxed);
             let snapshot = Arc::clone(table);
-            let pinned = PinnedTable { name: name.clone(), snapshot, store, missing, live: OnceCell::new() };
+            let pinned = PinnedTable {
+                name: name.clone(),
+                snapshot,
+                store,
+                missing,
+                live: OnceCell::new(),
+                some: Mutex::default(),
+            };
             (name.clone(), Arc::new(pinned))
         };
         Pinned {
@@ -173,22 +184,28 @@ impl fmt::Debug for Pinned {
 }
 
 impl PinnedTable {
-    /// The provisional rows of the open windows, with the table's schema; what that takes is the query's.
-    pub async fn live(&self, pool: &Arc<dyn MemoryPool>) -> Result<&[RecordBatch]> {
+    /// The provisional rows of the open windows, with the table's schema; what that takes is the query's. Where some groups
+    /// are asked for, those, and maybe others.
+    pub async fn live(&self, only: Option<&Only>, pool: &Arc<dyn MemoryPool>) -> Result<Vec<RecordBatch>> {
         if self.missing.open {
             return Err(not_sent(&self.name));
         }
-        let live = self
-            .live
-            .get_or_try_init(|| async {
-                let counted = MemoryConsumer::new("open windows").register(pool);
-                let rows = self.snapshot.live(&Room::of(Arc::clone(pool), PIECE_BYTES)).await;
-                let rows = stamp::batches(&self.snapshot.schema, &rows.map_err(of_plan)?)?;
-                counted.try_grow(shared_bytes(&rows))?;
-                Ok::<_, DataFusionError>(Live { rows, _counted: counted })
-            })
-            .await?;
-        Ok(&live.rows)
+        // Few are finished once for all who ask.
+        if only.is_some() && !self.live.initialized() && self.snapshot.open.rows() > FEW_ROWS {
+            let Live { rows, _counted: counted } = self.finished(only, pool).await?;
+            self.some.lock().unwrap_or_else(PoisonError::into_inner).push(counted);
+            return Ok(rows);
+        }
+        let live = self.live.get_or_try_init(|| self.finished(None, pool)).await?;
+        Ok(live.rows.clone())
+    }
+
+    async fn finished(&self, only: Option<&Only>, pool: &Arc<dyn MemoryPool>) -> Result<Live> {
+        let counted = MemoryConsumer::new("open windows").register(pool);
+        let rows = self.snapshot.live(only, &Room::of(Arc::clone(pool), PIECE_BYTES)).await;
+        let rows = stamp::batches(&self.snapshot.schema, &rows.map_err(of_plan)?)?;
+        counted.try_grow(shared_bytes(&rows))?;
+        Ok(Live { rows, _counted: counted })
     }
 
     /// Closed rows that are not in Parquet yet.

@@ -55,7 +55,8 @@ async fn sum_of(spec: &ViewSpec, batches: &[&[i64]], change: impl Fn(Part) -> Pa
     let mut rows = vec![];
     let room = Room::unbounded();
     let panes = Panes::new(spec, None);
-    let mut closing = panes.closing(Above { cuts, upper }, &merged, i64::MAX, &room).await.unwrap();
+    let mut closing =
+        panes.closing(Above { cuts, upper, only: None }, &merged, i64::MAX, &room).await.unwrap();
     while let Some(stretch) = closing.next().await.unwrap() {
         let finished = stretch.finish(cuts, upper, &room).await;
         rows.extend(finished.map_err(|error| crate::Error::from(error).to_string())?);

@@ -167,7 +167,7 @@ async fn parts(spec: &ViewSpec, batch_rows: usize) -> Vec<Part> {
 async fn leave(spec: &ViewSpec, panes: &mut Panes, parts: &[Part], through: i64) -> Vec<RecordBatch> {
     let (_, cuts, upper) = windowed(spec);
     let (room, mut rows) = (in_pieces(), vec![]);
-    let mut closing = panes.closing(Above { cuts, upper }, parts, through, &room).await.unwrap();
+    let mut closing = panes.closing(Above { cuts, upper, only: None }, parts, through, &room).await.unwrap();
     while let Some(stretch) = closing.next().await.unwrap() {
         rows.extend(stretch.finish(cuts, upper, &room).await.unwrap());
     }

@@ -96,13 +96,15 @@ async fn check(window: &str, query: &str, seed: u64) {
         }
         let room = if first == ROWS || below(2) == 0 { in_pieces() } else { Room::unbounded() };
         let context = format!("{query}, seed {seed}, row {first}");
-        let (open, _) = finished(&spec, panes.open(Above { cuts, upper }, &parts, &room), &room).await;
+        let (open, _) =
+            finished(&spec, panes.open(Above { cuts, upper, only: None }, &parts, &room), &room).await;
         assert_eq!(told(&open), told(&plainly(&spec, &panes, &parts, i64::MAX).await), "open, {context}");
         if below(3) == 0 || first == ROWS {
             let through = if first == ROWS { i64::MAX } else { reached - below(60) as i64 * SECOND };
             let through = panes.closed_through.map_or(through, |closed| closed.max(through));
             let expected = told(&plainly(&spec, &panes, &parts, through).await);
-            let closing = panes.closing(Above { cuts, upper }, &parts, through, &room).await.unwrap();
+            let closing =
+                panes.closing(Above { cuts, upper, only: None }, &parts, through, &room).await.unwrap();
             let (found, stretches) = finished(&spec, closing, &room).await;
             assert_eq!(told(&found), expected, "closing, {context}");
             told_rows += expected.len();

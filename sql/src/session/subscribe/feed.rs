@@ -213,7 +213,7 @@ impl Teller {
         let source: Arc<dyn StatusSource> = Arc::clone(&self.shared) as _;
         let pinned = Pinned::new(snapshot, source);
         let table = pinned.views.get(&self.view).ok_or_else(|| gone(&self.view))?;
-        Ok(table.live(&pool).await?.to_vec())
+        Ok(table.live(None, &pool).await?)
     }
 }
 
