@@ -1,5 +1,6 @@
 //! Who asks the same over the same snapshot is told the same: of statements that are alike in every byte one is run, and the
-//! others hear its answer. A hundred dashboards over one view cost what one does.
+//! others hear its answer. A hundred dashboards over one view cost what one does. It began after all of them had come, so it is
+//! their `now()` too.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -29,7 +29,7 @@ pub struct Question {
     pub wanted: thalweg_engine::mirror::Wanted,
     /// Of its text and values.
     pub key: u64,
-    /// All that its answer depends on besides the snapshot, where there is nothing else: no clock of a server, no chance.
+    /// All that its answer depends on besides the snapshot, where that is known: nothing of chance, no table of `system`.
     pub alike: Option<Vec<u8>>,
 }
 
