@@ -358,7 +358,7 @@ fn has_outer(exprs: &[Expr]) -> bool {
     exprs.iter().any(Expr::contains_outer)
 }
 
-fn asks_a_query(expr: &Expr) -> bool {
+pub fn asks_a_query(expr: &Expr) -> bool {
     matches!(expr, Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) | Expr::ScalarSubquery(_))
 }
 

@@ -28,7 +28,7 @@ pub(crate) use bounded::is_bounded;
 pub(crate) use checked::CheckedArithmetic;
 pub(crate) use column_type::{scalar_type, type_text};
 pub(crate) use compared::heed_nulls_of_rows;
-pub(crate) use correlated::check as check_correlated;
+pub(crate) use correlated::{asks_a_query, check as check_correlated};
 pub(crate) use dated::check as check_dated;
 pub(crate) use executed::check as check_executed;
 pub use explain::{explain, layout_text};

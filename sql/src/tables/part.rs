@@ -18,6 +18,7 @@ use thalweg_engine::view::Only;
 
 use super::pinned::PinnedTable;
 use super::{Pinned, parquet_scan};
+use crate::plan;
 
 /// Which parts of a table a schema shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,13 +94,8 @@ impl PartTable {
             let position = self.table.snapshot.schema.index_of(&column.name);
             position.is_ok_and(|column| upper.keys.get(column).is_some_and(Option::is_some))
         };
-        let asks = |expr: &Expr| {
-            Ok(matches!(
-                expr,
-                Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_)
-            ))
-        };
-        let is_plain = !filter.is_volatile() && filter.exists(asks).is_ok_and(|asks| !asks);
+        let asks = filter.exists(|expr| Ok(plan::asks_a_query(expr)));
+        let is_plain = !filter.is_volatile() && asks.is_ok_and(|asks| !asks);
         let columns = filter.column_refs();
         is_plain && !columns.is_empty() && columns.into_iter().all(is_key)
     }

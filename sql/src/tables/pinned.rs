@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
@@ -58,8 +58,6 @@ pub(crate) struct PinnedTable {
     /// Nobody may take for empty what was not asked for when the snapshot was told to this process.
     missing: WantedParts,
     live: OnceCell<Live>,
-    /// What was finished of some groups.
-    some: Mutex<Vec<MemoryReservation>>,
 }
 
 /// Counted as the query's as long as its snapshot is pinned.
@@ -82,14 +80,7 @@ impl Pinned {
                 WantedParts { open: missing.open.contains(name), closed: missing.closed.contains(name) };
             let store = STORES.fetch_add(1, Ordering::Relaxed);
             let snapshot = Arc::clone(table);
-            let pinned = PinnedTable {
-                name: name.clone(),
-                snapshot,
-                store,
-                missing,
-                live: OnceCell::new(),
-                some: Mutex::default(),
-            };
+            let pinned = PinnedTable { name: name.clone(), snapshot, store, missing, live: OnceCell::new() };
             (name.clone(), Arc::new(pinned))
         };
         Pinned {
@@ -190,11 +181,9 @@ impl PinnedTable {
         if self.missing.open {
             return Err(not_sent(&self.name));
         }
-        // Few are finished once for all who ask.
+        // Few are finished once for all who ask; what is finished of many goes with its statement.
         if only.is_some() && !self.live.initialized() && self.snapshot.open.rows() > FEW_ROWS {
-            let Live { rows, _counted: counted } = self.finished(only, pool).await?;
-            self.some.lock().unwrap_or_else(PoisonError::into_inner).push(counted);
-            return Ok(rows);
+            return Ok(self.finished(only, pool).await?.rows);
         }
         let live = self.live.get_or_try_init(|| self.finished(None, pool)).await?;
         Ok(live.rows.clone())
