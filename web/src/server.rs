@@ -1,15 +1,15 @@
 //! Accepts connections and gives each request to its route, within bounds that a slow or a greedy client can't pass.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::header;
-use axum::middleware::{self, Next};
+use axum::http::{Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
@@ -75,7 +75,7 @@ pub async fn serve(
         tracing::warn!(?address, "http listens beyond this machine, without passwords and in clear");
     }
     let hosts = Hosts::new(address.map(|address| address.ip()), limits.hosts);
-    let router = router(Arc::clone(&front), Arc::new(hosts));
+    let door = Arc::new(Door { router: router(Arc::clone(&front)), front, hosts, proxies: limits.proxies });
     let room = Arc::new(Semaphore::new(limits.connections_max));
     let (stop, stopped) = watch::channel(());
     let mut builder = http1::Builder::new();
@@ -89,19 +89,17 @@ pub async fn serve(
             accepted = accept(&listener, &room) => accepted,
         };
         let Some((stream, address, permit)) = accepted else { continue };
-        let (router, proxies) = (router.clone(), Arc::clone(&limits.proxies));
-        let service =
-            hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-                let sender = proxies::sender(address.ip(), request.headers(), &proxies);
-                request.extensions_mut().insert(Peer(sender));
-                // A router is always ready.
-                router.clone().call(request)
-            });
+        let until_it_closes = (permit, door.front.counts.connection());
+        let door = Arc::clone(&door);
+        let service = hyper::service::service_fn(move |request| {
+            let door = Arc::clone(&door);
+            async move { Ok::<_, Infallible>(door.answer(address.ip(), request).await) }
+        });
         let connection =
             builder.serve_connection(TokioIo::new(Patient::new(stream, TAKE_TIME)), service).with_upgrades();
-        let (front, mut stopped) = (Arc::clone(&front), stopped.clone());
+        let mut stopped = stopped.clone();
         tokio::spawn(async move {
-            let _until_it_closes = (permit, front.counts.connection());
+            let _until_it_closes = until_it_closes;
             let mut connection = std::pin::pin!(connection);
             // A client that breaks off is no event of ours.
             tokio::select! {
@@ -136,7 +134,50 @@ async fn accept(
     }
 }
 
-fn router(front: Arc<Front>, hosts: Arc<Hosts>) -> Router {
+/// What all connections share.
+struct Door {
+    front: Arc<Front>,
+    hosts: Hosts,
+    proxies: Arc<[Network]>,
+    router: Router,
+}
+
+impl Door {
+    /// Counts the request, answers it if it is for this server, and says of every answer what browsers should make of it.
+    async fn answer(&self, address: IpAddr, request: hyper::Request<Incoming>) -> Response {
+        let begun = Instant::now();
+        let peer = Peer(proxies::sender(address, request.headers(), &self.proxies));
+        let known = ROUTES.into_iter().find(|path| request.uri().path() == *path);
+        let (told, mut response) = match self.hosts.check(request.headers()) {
+            Err(fault) => (None, fault.into_response()),
+            Ok(()) if known.is_none() && brings_events(&request) => {
+                collect::take(&self.front, peer, request).await
+            }
+            Ok(()) => self.routed(peer, request).await,
+        };
+        let route = told.unwrap_or_else(|| Route(known.unwrap_or("other").to_owned()));
+        self.front.counts.request(route.0, response.status().as_u16(), begun.elapsed());
+        let headers = response.headers_mut();
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+        // Figures of a moment: a cache asks whether they are still the same.
+        headers.entry(header::CACHE_CONTROL).or_insert(header::HeaderValue::from_static("no-cache"));
+        response
+    }
+
+    async fn routed(&self, peer: Peer, mut request: hyper::Request<Incoming>) -> (Option<Route>, Response) {
+        request.extensions_mut().insert(peer);
+        // A router is always ready, and never fails.
+        let Ok(mut response) = self.router.clone().call(request).await;
+        (response.extensions_mut().remove(), response)
+    }
+}
+
+/// Events come by the ten thousand a second, and a way through the router costs half as much as an event itself.
+fn brings_events(request: &hyper::Request<Incoming>) -> bool {
+    *request.method() == Method::POST && request.uri().path().starts_with("/api/")
+}
+
+fn router(front: Arc<Front>) -> Router {
     Router::new()
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
@@ -149,38 +190,15 @@ fn router(front: Arc<Front>, hosts: Arc<Hosts>) -> Router {
         .route(
             "/api/{*path}",
             get(ask::endpoint)
-                .post(collect::take)
                 .options(collect::preflight)
                 .put(ask::keep)
                 .delete(ask::forget)
                 .fallback(|| async { Fault::method("GET, POST, PUT, DELETE") }),
         )
         .fallback(page::answer)
-        .layer(middleware::from_fn_with_state((Arc::clone(&front), hosts), counted))
         .with_state(front)
 }
 
 /// Addresses that are counted each by itself, besides the endpoints.
 const ROUTES: [&str; 8] =
     ["/health/live", "/health/ready", "/metrics", "/api", "/api/sql", "/api/watch", "/api/subscribe", "/ws"];
-
-/// Counts the request, answers it if it is for this server, and says of every answer what browsers should make of it.
-async fn counted(
-    State((front, hosts)): State<(Arc<Front>, Arc<Hosts>)>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let begun = Instant::now();
-    let route = ROUTES.into_iter().find(|path| request.uri().path() == *path).unwrap_or("other");
-    let mut response = match hosts.check(request.headers()) {
-        Ok(()) => next.run(request).await.into_response(),
-        Err(fault) => fault.into_response(),
-    };
-    let route = response.extensions_mut().remove().unwrap_or_else(|| Route(route.to_owned()));
-    front.counts.request(route.0, response.status().as_u16(), begun.elapsed());
-    let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
-    // Figures of a moment: a cache asks whether they are still the same.
-    headers.entry(header::CACHE_CONTROL).or_insert(header::HeaderValue::from_static("no-cache"));
-    response
-}

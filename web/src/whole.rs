@@ -4,13 +4,13 @@
 //! while and thrown away: many clients look for an answer only when they have sent all, and a connection that is closed on
 //! what nobody read takes the answer with it.
 
+use std::error::Error;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Body as _;
+use hyper::body::Body;
 
 use crate::fault::Fault;
 
@@ -19,12 +19,15 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 /// What is refused is read so long.
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(5);
 
-pub(crate) async fn body(
-    mut body: Body,
+pub(crate) async fn body<B>(
+    mut body: B,
     headers: &HeaderMap,
     bytes_max: usize,
     too_large: impl FnOnce() -> Fault,
-) -> Result<Bytes, Fault> {
+) -> Result<Bytes, Fault>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
+{
     // As its length says.
     if body.size_hint().lower() > bytes_max as u64 {
         linger(body, headers);
@@ -44,7 +47,7 @@ pub(crate) async fn body(
     }
 }
 
-fn linger(mut body: Body, headers: &HeaderMap) {
+fn linger(mut body: impl Body<Data: Send> + Send + Unpin + 'static, headers: &HeaderMap) {
     // Who waits for leave to send has sent nothing, and to read would be to give it.
     if headers.contains_key(header::EXPECT) {
         return;

@@ -13,11 +13,11 @@ mod rate;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
 use serde_json::{Value, json};
 use thalweg_engine::collect::{Outgoing, Refused};
 use thalweg_sql::session::{Collect, Database, Endpoint};
@@ -33,21 +33,26 @@ pub(crate) use rate::Rates;
 /// Refused events that are told one by one.
 const REFUSALS_TOLD: usize = 100;
 
-/// The request as it is, for it is taken apart twenty thousand times a second.
-pub(crate) async fn take(State(front): State<Arc<Front>>, request: Request) -> Result<Response, Fault> {
-    let (Parts { uri, headers, extensions, .. }, body) = request.into_parts();
-    let (database, endpoint) = found(&front, uri.path())?;
-    let collect = endpoint.collect().ok_or_else(|| Fault::method("GET"))?;
-    let Some(&Peer(address)) = extensions.get() else {
-        return Err(Fault::internal("a request came from nowhere"));
+pub(crate) async fn take(
+    front: &Front,
+    Peer(address): Peer,
+    request: hyper::Request<Incoming>,
+) -> (Option<Route>, Response) {
+    let (Parts { uri, headers, .. }, body) = request.into_parts();
+    let (database, endpoint) = match found(front, uri.path()) {
+        Ok(found) => found,
+        Err(fault) => return (None, fault.into_response()),
     };
-    let mut response = match origin::allowed(collect, &headers) {
+    let Some(collect) = endpoint.collect() else {
+        return (None, Fault::method("GET").into_response());
+    };
+    let response = match origin::allowed(collect, &headers) {
         Err(fault) => fault.into_response(),
         Ok(origin) => {
             let taken = match keys::sender(database, &endpoint, &headers, uri.query()) {
                 Ok(key) => {
                     let sender = Sender { endpoint: &endpoint, collect, address, key };
-                    taken(&front, database, &sender, &headers, body).await
+                    taken(front, database, &sender, &headers, body).await
                 }
                 Err(fault) => Err(fault),
             };
@@ -56,8 +61,7 @@ pub(crate) async fn take(State(front): State<Arc<Front>>, request: Request) -> R
             response
         }
     };
-    response.extensions_mut().insert(Route(endpoint.path.clone()));
-    Ok(response)
+    (Some(Route(endpoint.path.clone())), response)
 }
 
 /// What a browser asks before it sends.
@@ -111,7 +115,7 @@ async fn taken(
     database: &Database,
     sender: &Sender<'_>,
     headers: &HeaderMap,
-    body: Body,
+    body: Incoming,
 ) -> Result<Response, Fault> {
     let Sender { endpoint, collect, address, .. } = *sender;
     let limits = sender.limits();
