@@ -3,10 +3,13 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use thalweg_readers::Reader;
+use thalweg_readers::{Reader, Stay};
 use thalweg_sql::session::Settings;
 
 use crate::threads;
+
+/// Where statements keep all that there are.
+const THREADS_OF_MORE: usize = 2;
 
 /// What a server tells its readers; nobody writes it by hand.
 #[derive(clap::Args, Debug, Clone, PartialEq, Eq)]
@@ -49,19 +52,20 @@ pub fn run(arguments: Arguments) -> ExitCode {
         queries_max: tokio::sync::Semaphore::MAX_PERMITS,
         ..Settings::default()
     };
-    let runtimes =
-        threads::reader().and_then(|main| Ok((main, threads::queries_of_reader(arguments.threads)?)));
-    let (main, queries) = match runtimes {
-        Ok(runtimes) => runtimes,
+    let main = match threads::reader() {
+        Ok(main) => main,
         Err(error) => {
             tracing::error!(%error, "a reader has no threads");
             return ExitCode::FAILURE;
         }
     };
-    let Arguments { data, parent, .. } = arguments;
-    let reader = Reader { data, parent, settings, queries: queries.handle().clone() };
+    let Arguments { data, parent, threads, .. } = arguments;
+    let queries = Box::new(move |stay| {
+        let threads = if stay == Stay::Always { threads } else { threads.min(THREADS_OF_MORE) };
+        threads::queries_of_reader(threads).map_err(std::io::Error::other)
+    });
+    let reader = Reader { data, parent, settings, queries };
     let outcome = main.block_on(thalweg_readers::serve(reader));
-    queries.shutdown_background();
     main.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use thalweg_sql::session::{Database, What};
+use thalweg_sql::session::What;
 use thalweg_sql::travel::{Compression, Encoder};
 use thalweg_sql::{Error, plain};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter};
@@ -18,6 +18,7 @@ use crate::ipc;
 use crate::makers::Makers;
 use crate::message::{Hello, Reply, Request, Run};
 use crate::mirror::Snapshots;
+use crate::rooms::Rooms;
 use crate::watch::Statement;
 
 /// Small messages leave together.
@@ -28,7 +29,7 @@ const BODY_BYTES_MAX: u64 = 1 << 40;
 /// What all statements have in common.
 #[derive(Clone)]
 pub struct Common {
-    pub database: Database,
+    pub rooms: Arc<Rooms>,
     pub snapshots: Arc<Snapshots>,
     pub makers: Arc<Makers>,
 }
@@ -121,12 +122,17 @@ impl Answering {
             facts.insert(name, ipc::batch(&next()?).map_err(damaged)?);
         }
         let seen = self.common.snapshots.get(request.snapshot).await.map_err(Error::internal)?;
-        let session =
-            self.common.database.session_over(&seen, facts, &request.schema, request.memory_bytes)?;
+        let what = What::from(request.what);
+        let room = match &what {
+            // What makes rows is kept for the next ones.
+            What::RowByRow { .. } => self.common.rooms.lasting()?,
+            _ => self.common.rooms.enter()?,
+        };
+        let session = room.database.session_over(&seen, facts, &request.schema, request.memory_bytes)?;
         drop(seen);
         let rows = request.has_rows.then(&mut next).transpose()?;
         let rows = rows.map(|rows| ipc::batch(&rows)).transpose().map_err(damaged)?;
-        let what = match What::from(request.what) {
+        let what = match what {
             What::Rehearsal(text) => {
                 session.rehearse(&text).await?;
                 return Ok(self.say(&Reply::Rehearsed, vec![]).await?);

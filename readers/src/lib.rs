@@ -9,6 +9,7 @@
 //! control    catalog, pieces, snapshots, in one order ──────► mirror    plans views again, puts snapshots together
 //! statement  one question and its answer ◄──────────────────► answer    plans, runs, encodes; makers: rows of rows
 //! alike      whose answer is another's, too
+//!                                                             rooms     threads for who comes, though others keep theirs
 //!                                                             watch     whose poll is it, and does it end
 //! ```
 //! Owns: processes, their sockets and their limits. Leaves to others: SQL (`thalweg-sql`), what a snapshot is made of
@@ -26,9 +27,11 @@ mod mirror;
 mod pool;
 mod process;
 mod reader;
+mod rooms;
 mod statement;
 mod watch;
 
 pub use pool::Readers;
 pub use process::Launch;
 pub use reader::{Reader, serve};
+pub use rooms::{Stay, Threads};

@@ -10,7 +10,6 @@ use thalweg_engine::clock::SystemClock;
 use thalweg_engine::mirror::Mirror;
 use thalweg_sql::session::{Database, Settings};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::runtime::Handle;
 
 use crate::answer::{Common, answer};
 use crate::frame::Frame;
@@ -18,6 +17,7 @@ use crate::makers::Makers;
 use crate::message::Hello;
 use crate::mirror::{Listener, Planned, Snapshots};
 use crate::process::LISTENER;
+use crate::rooms::{Rooms, Threads};
 use crate::watch;
 
 /// Of a piece; what is whole in the engine is whole here.
@@ -27,8 +27,8 @@ const BODY_BYTES_MAX: u64 = 1 << 40;
 pub struct Reader {
     /// Where the data lies.
     pub data: String,
-    /// Statements are planned and run here.
-    pub queries: Handle,
+    /// Threads that statements are planned and run on.
+    pub queries: Threads,
     pub settings: Settings,
     /// The process that it belongs to.
     pub parent: u32,
@@ -45,22 +45,25 @@ pub async fn serve(reader: Reader) -> io::Result<()> {
     let root = DataRoot::open(&reader.data, &BTreeMap::new()).map_err(io::Error::other)?;
     let planned = Arc::new(Planned::default());
     let snapshots = Arc::new(Snapshots::default());
-    let engine = Arc::clone(&planned) as _;
-    let database =
-        Database::new(engine, Arc::new(SystemClock::new()), reader.queries.clone(), reader.settings)
-            .map_err(io::Error::other)?;
+    let (engine, settings) = (Arc::clone(&planned), reader.settings);
+    let rooms = Rooms::new(reader.queries, move |threads| {
+        let engine = Arc::clone(&engine) as _;
+        Database::new(engine, Arc::new(SystemClock::new()), threads, settings.clone())
+            .map_err(io::Error::other)
+    })?;
     let makers = Arc::new(Makers::new(Arc::clone(&planned)));
     let listening = Listener {
         planned,
         snapshots: Arc::clone(&snapshots),
         mirror: Mirror::new(Arc::clone(root.readers())),
-        database: database.clone(),
+        database: rooms.lasting()?.database.clone(),
         last: BTreeMap::new(),
     };
     // The first who connects is who tells.
     let control = accepted(&listener, reader.parent).await?;
-    let mut telling = reader.queries.spawn(listen(listening, control));
-    let common = Common { database, snapshots, makers };
+    // Statements that keep their threads don't keep it.
+    let mut telling = tokio::spawn(listen(listening, control));
+    let common = Common { rooms, snapshots, makers };
     loop {
         let stream = tokio::select! {
             biased;

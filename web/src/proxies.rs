@@ -25,6 +25,9 @@ impl FromStr for Network {
             None => (text, None),
         };
         let address: IpAddr = address.trim().parse().map_err(|_| reason())?;
+        if address.to_canonical() != address {
+            return Err(format!("{text:?} is written {} where it is meant", address.to_canonical()));
+        }
         let most = if address.is_ipv4() { 32 } else { 128 };
         match bits.unwrap_or(most) {
             bits if bits <= most => Ok(Network { address, bits }),
@@ -45,8 +48,9 @@ impl Network {
     }
 }
 
-/// The nearest address that is none of a proxy.
+/// The nearest address that is none of a proxy. One of IPv4 is itself, also where it came to a listener of both kinds.
 pub(crate) fn sender(peer: IpAddr, headers: &HeaderMap, proxies: &[Network]) -> IpAddr {
+    let peer = peer.to_canonical();
     let is_proxy = |address: IpAddr| proxies.iter().any(|network| network.has(address));
     if !is_proxy(peer) {
         return peer;
@@ -58,6 +62,7 @@ pub(crate) fn sender(peer: IpAddr, headers: &HeaderMap, proxies: &[Network]) -> 
         // A proxy that writes something else is believed no further.
         let with_port = || text.parse().map(|address: SocketAddr| address.ip());
         let Ok(address) = text.parse().or_else(|_| with_port()) else { return nearest };
+        let address = address.to_canonical();
         nearest = address;
         if !is_proxy(address) {
             return nearest;
@@ -88,13 +93,14 @@ mod tests {
         );
         assert_eq!(from("fd00::1", &["1.1.1.1", "2001:db8::5"]), "2001:db8::5", "of two headers the last");
         assert_eq!(from("127.0.0.1", &["198.51.100.7, unknown"]), "127.0.0.1");
+        assert_eq!(from("::ffff:127.0.0.1", &["::ffff:198.51.100.7"]), "198.51.100.7", "of both kinds");
         assert_eq!(from("127.0.0.1", &["198.51.100.7:4711"]), "198.51.100.7");
         assert_eq!(from("127.0.0.1", &["[2001:db8::5]:4711"]), "2001:db8::5");
     }
 
     #[test]
     fn a_network_is_an_address_with_bits() {
-        for wrong in ["", "10.0.0", "10.0.0.0/33", "10.0.0.0/x", "fd00::/129"] {
+        for wrong in ["", "10.0.0", "10.0.0.0/33", "10.0.0.0/x", "fd00::/129", "::ffff:10.0.0.1"] {
             assert!(wrong.parse::<Network>().is_err(), "{wrong}");
         }
         let all: Network = "0.0.0.0/0".parse().unwrap();

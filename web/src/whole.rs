@@ -47,7 +47,8 @@ where
     }
 }
 
-fn linger(mut body: impl Body<Data: Send> + Send + Unpin + 'static, headers: &HeaderMap) {
+/// What is on its way is read for a while, and thrown away.
+pub(crate) fn linger(mut body: impl Body<Data: Send> + Send + Unpin + 'static, headers: &HeaderMap) {
     // Who waits for leave to send has sent nothing, and to read would be to give it.
     if headers.contains_key(header::EXPECT) {
         return;

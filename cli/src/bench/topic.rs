@@ -10,6 +10,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -67,7 +68,12 @@ impl Topic<'_> {
         loop {
             let metadata = admin.inner().fetch_metadata(Some(self.name), ANSWER_WITHIN)?;
             let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
-            if !partitions.is_empty() && partitions.iter().all(|partition| partition.leader() >= 0) {
+            let leads = |partition: &MetadataPartition| {
+                // One that was told of as the leader may not know of it yet.
+                partition.leader() >= 0
+                    && admin.inner().fetch_watermarks(self.name, partition.id(), ANSWER_WITHIN).is_ok()
+            };
+            if !partitions.is_empty() && partitions.iter().all(leads) {
                 return Ok(());
             }
             if begun.elapsed() > ANSWER_WITHIN {

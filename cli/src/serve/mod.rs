@@ -11,6 +11,7 @@ mod query_options;
 mod trade;
 
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -71,7 +72,7 @@ pub fn serve(arguments: ServeArguments) -> ExitCode {
     let ServeArguments { files, common } = arguments;
     let scripts = files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>();
     match scripts.and_then(|scripts| Ok((scripts, common.settings(&files)?))) {
-        Ok((scripts, settings)) => run(common, settings, scripts, None),
+        Ok((scripts, settings)) => run(common, settings, scripts, false),
         Err(error) => failed(&error),
     }
 }
@@ -80,9 +81,8 @@ pub fn demo(mut arguments: DemoArguments) -> ExitCode {
     arguments.common.http.get_or_insert_with(|| DEMO_HTTP.to_owned());
     let script = |(name, text): (&str, &str)| Script { name: name.into(), text: text.into() };
     let scripts = DEMO.into_iter().map(script).collect();
-    let greeting = greeting(&arguments.common);
     match arguments.common.settings(&[]) {
-        Ok(settings) => run(arguments.common, settings, scripts, Some(greeting)),
+        Ok(settings) => run(arguments.common, settings, scripts, true),
         Err(error) => failed(&error),
     }
 }
@@ -92,12 +92,13 @@ fn read(file: &Path) -> Result<Script> {
     Ok(Script { name: file.display().to_string(), text })
 }
 
-fn greeting(common: &Common) -> String {
-    let connect = match common.flight.as_str() {
-        "127.0.0.1:50051" => String::new(),
+fn greeting(common: &Common, flight: SocketAddr, http: Option<SocketAddr>) -> String {
+    let connect = match as_given(&common.flight, flight) {
+        usual if usual == "127.0.0.1:50051" => String::new(),
         other => format!(" --connect {other}"),
     };
-    let http = common.http.as_deref().unwrap_or(DEMO_HTTP);
+    let http = common.http.as_deref().zip(http);
+    let http = http.map_or_else(|| DEMO_HTTP.to_owned(), |(given, bound)| as_given(given, bound));
     format!(
         "A shop of a thousand clicks a second feeds the views of queries/.\n\n  \
          http://{http}        its dashboard\n  \
@@ -112,7 +113,12 @@ fn greeting(common: &Common) -> String {
     )
 }
 
-fn run(common: Common, settings: Settings, scripts: Vec<Script>, greeting: Option<String>) -> ExitCode {
+/// By the name that was given, with the port that was found where any would do.
+fn as_given(given: &str, bound: SocketAddr) -> String {
+    given.rsplit_once(':').map_or_else(|| bound.to_string(), |(host, _)| format!("{host}:{}", bound.port()))
+}
+
+fn run(common: Common, settings: Settings, scripts: Vec<Script>, is_demo: bool) -> ExitCode {
     let watched = std::io::stderr().is_terminal();
     // The Delta kernel tells every step of reading a log at info.
     // What the store's client asks again within a request is in `system.store`.
@@ -123,7 +129,7 @@ fn run(common: Common, settings: Settings, scripts: Vec<Script>, greeting: Optio
     });
     match runtimes(&common).and_then(|(main, queries)| {
         let starting = Starting { common, settings, scripts, queries: queries.handle().clone() };
-        let outcome = main.block_on(serve_until_stopped(starting, greeting, watched));
+        let outcome = main.block_on(serve_until_stopped(starting, is_demo, watched));
         // A query may sit in a long computation, and a CREATE STREAM wait for a broker; neither is waited for.
         queries.shutdown_background();
         main.shutdown_background();
@@ -175,7 +181,7 @@ struct Starting {
     queries: tokio::runtime::Handle,
 }
 
-async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watched: bool) -> Result<()> {
+async fn serve_until_stopped(starting: Starting, is_demo: bool, watched: bool) -> Result<()> {
     let common = &starting.common;
     let limits = (Limits::default(), thalweg_web::Limits::default());
     let connections = descriptors::raised(limits.0.connections_max, limits.1.connections_max);
@@ -223,9 +229,8 @@ async fn serve_until_stopped(starting: Starting, greeting: Option<String>, watch
     if let Some(address) = web_address {
         say(&format!("HTTP listens on http://{address}"));
     }
-    let is_demo = greeting.is_some();
-    if let Some(greeting) = greeting {
-        say(&format!("\n{greeting}"));
+    if is_demo {
+        say(&format!("\n{}", greeting(common, address, web_address)));
     }
     database.send_on_what_waits();
     front.open(database.clone());

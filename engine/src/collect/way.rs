@@ -25,6 +25,8 @@ use crate::{Error, Result};
 
 /// Kafka counts as away when it has not answered for so long; then nobody else waits for it.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// And a producer that has just begun, which first connects and is given its number.
+const PATIENCE_AT_FIRST: Duration = Duration::from_secs(2);
 /// Between two tries to send on.
 const PAUSE: Duration = Duration::from_millis(250);
 /// For those on the direct way to have ended, and for those on their way into the spool.
@@ -114,7 +116,8 @@ impl Way {
         };
         let (producer, underway) = self.send(records, now);
         let mut end = std::pin::pin!(underway.end());
-        let sent = match tokio::time::timeout(PATIENCE, &mut end).await {
+        let patience = if producer.has_been_answered() { PATIENCE } else { PATIENCE_AT_FIRST };
+        let sent = match tokio::time::timeout(patience, &mut end).await {
             Ok(sent) => sent?,
             Err(_) => {
                 self.is_silent(&producer);
@@ -220,7 +223,7 @@ impl Way {
         });
         let put = put.await.map_err(|error| Error::Internal(format!("a spool panicked: {error}")))?;
         put.map_err(|error| {
-            Error::Unavailable(format!("Kafka is away, and the spool takes no more: {error}"))
+            Error::Unavailable(format!("Kafka is away, and the spool (--spool-max) takes no more: {error}"))
         })
     }
 

@@ -111,7 +111,7 @@ pub async fn write(
     }
     let mut bytes = Vec::new();
     let mut writer =
-        ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties(closed::told(&runs))?))?;
+        ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties(schema, closed::told(&runs))?))?;
     for (_, _, reader) in read {
         for batch in reader {
             writer.write(&batch?)?;

@@ -10,14 +10,15 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::compute::{cast, concat_batches, filter_record_batch, not, take_record_batch};
-use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef, TimestampMicrosecondType};
 use bytes::Bytes;
 use chrono::{Duration, NaiveDate};
 use futures::{StreamExt, TryStreamExt, stream};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
 
 use super::closed::{self, ClosedRows};
 use super::lake_schema::lake_schema;
@@ -172,7 +173,8 @@ fn slices(rows: &RecordBatch) -> Vec<RecordBatch> {
 
 fn encode(rows: &RecordBatch, closed: KeyValue, date: NaiveDate, path: String) -> Result<EncodedFile> {
     let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties(closed)?))?;
+    let mut writer =
+        ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties(&rows.schema(), closed)?))?;
     writer.write(rows)?;
     writer.close()?;
     let file = DataFile {
@@ -186,12 +188,29 @@ fn encode(rows: &RecordBatch, closed: KeyValue, date: NaiveDate, path: String) -
 }
 
 /// Of every file; `closed` says when its rows did.
-pub(super) fn properties(closed: KeyValue) -> Result<WriterProperties> {
+pub(super) fn properties(schema: &Schema, closed: KeyValue) -> Result<WriterProperties> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_key_value_metadata(Some(vec![closed]));
+    // The format's bounds know no NaN, which is greater than any number: whoever prunes by them would lose it.
+    let floats = floats(schema.fields(), &[]).into_iter();
+    let properties = floats.fold(properties, |properties, column| {
+        properties.set_column_statistics_enabled(ColumnPath::new(column), EnabledStatistics::None)
+    });
     Ok(properties.build())
+}
+
+fn floats(fields: &Fields, within: &[String]) -> Vec<Vec<String>> {
+    let of_field = |field: &FieldRef| {
+        let path: Vec<String> = within.iter().chain([field.name()]).cloned().collect();
+        match field.data_type() {
+            DataType::Struct(fields) => floats(fields, &path),
+            kind if kind.is_floating() => vec![path],
+            _ => vec![],
+        }
+    };
+    fields.iter().flat_map(of_field).collect()
 }
 
 #[cfg(test)]

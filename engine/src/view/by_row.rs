@@ -29,12 +29,14 @@ use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 
+use super::filters_first::filters_first;
+
 pub type Rules = Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
 
-/// The rules, and those that have conditions be evaluated row by row.
+/// The rules, and those that have conditions be evaluated row by row, and before what stands above them.
 pub fn by_row_too(rules: Rules) -> Rules {
     let first: Rules = vec![Arc::new(ByRowRule::Joins)];
-    first.into_iter().chain(rules).chain([Arc::new(ByRowRule::All) as _]).collect()
+    first.into_iter().chain(filters_first(rules)).chain([Arc::new(ByRowRule::All) as _]).collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

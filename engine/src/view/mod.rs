@@ -8,6 +8,7 @@ pub mod compact;
 mod dates;
 mod extent;
 mod fault;
+mod filters_first;
 mod fingerprint;
 mod leaf;
 pub mod left;

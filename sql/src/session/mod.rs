@@ -194,20 +194,24 @@ impl Session {
         if may_be_known && let Some(known) = self.shared.known.of(engine, &self.schema, &text) {
             return Ok(known);
         }
-        let _slot = self.shared.registry.planning(self.wants(&query)).await?;
+        let ticket = self.shared.registry.planning(self.wants(&query), &text, &self.client).await?;
         if let Some(elsewhere) = self.elsewhere() {
             limits::check_query(&query)?;
             let catalog = known::catalog(engine);
             let limit = self.settings().query_deadline;
             let preparing = elsewhere.prepare(self.asked(what, &query, values)?);
-            let prepared = tokio::time::timeout(limit, preparing).await;
-            let prepared = prepared.map_err(|_| answer::deadline_passed(limit))??;
+            let preparing = async {
+                let prepared = tokio::time::timeout(limit, preparing).await;
+                prepared.map_err(|_| answer::deadline_passed(limit))?
+            };
+            let prepared = ticket.unless_stopped(preparing).await?;
             if may_be_known {
                 self.shared.known.learn(catalog, &self.schema, &text, &prepared);
             }
             return Ok(prepared);
         }
-        let planned = self.request(query, explain).plan(values.map(<[_]>::to_vec)).await?;
+        let planning = self.request(query, explain).plan(values.map(<[_]>::to_vec));
+        let planned = ticket.unless_stopped(planning).await?;
         Ok(Prepared { rows: Some(planned.rows), parameters: planned.parameters })
     }
 

@@ -83,8 +83,17 @@ struct Entries {
     finished: VecDeque<QueryStatus>,
 }
 
+/// What a query is listed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It ends unseen: what runs later is listed by itself.
+    Planned,
+    Run,
+}
+
 struct Running {
     status: QueryStatus,
+    stage: Stage,
     rows: Arc<AtomicU64>,
     stop: watch::Sender<bool>,
 }
@@ -104,15 +113,16 @@ impl Registry {
         Registry { clock, slots: Slots::new(settings), entries: Mutex::default() }
     }
 
-    /// The right to plan what is not to run yet.
-    pub async fn planning(&self, wants: Wants) -> Result<OwnedSemaphorePermit> {
-        self.slots.planning(wants).await
+    /// Enters what is planned and not to run yet: it is listed, and can be stopped, for as long as that takes.
+    pub async fn planning(self: &Arc<Registry>, wants: Wants, sql: &str, client: &Client) -> Result<Ticket> {
+        let slot = self.slots.planning(wants).await?;
+        Ok(self.listed(Kind::Query, Stage::Planned, sql, client, Some(slot)))
     }
 
     /// Enters a query, as soon as there is a slot for it.
     pub async fn enter(self: &Arc<Registry>, wants: Wants, sql: &str, client: &Client) -> Result<Ticket> {
         let slot = self.slots.running(wants).await?;
-        Ok(self.listed(Kind::Query, sql, client, Some(slot)))
+        Ok(self.listed(Kind::Query, Stage::Run, sql, client, Some(slot)))
     }
 
     /// Enters a subscription, unless there are too many already.
@@ -126,12 +136,13 @@ impl Registry {
             )
             .hint("try again when one has ended; SELECT * FROM system.subscriptions lists them"));
         }
-        Ok(self.listed(Kind::Subscription, sql, client, None))
+        Ok(self.listed(Kind::Subscription, Stage::Run, sql, client, None))
     }
 
     fn listed(
         self: &Arc<Registry>,
         kind: Kind,
+        stage: Stage,
         sql: &str,
         client: &Client,
         slot: Option<OwnedSemaphorePermit>,
@@ -153,7 +164,7 @@ impl Registry {
             error: None,
         };
         let (stop, stopped) = watch::channel(false);
-        entries.running.insert(id, Running { status, rows: Arc::clone(&rows), stop });
+        entries.running.insert(id, Running { status, stage, rows: Arc::clone(&rows), stop });
         Ticket { registry: Arc::clone(self), id, rows, stopped, finished: false, _slot: slot }
     }
 
@@ -187,6 +198,9 @@ impl Registry {
     fn leave(&self, id: u64, state: QueryState, error: Option<String>) {
         let mut entries = self.entries();
         let Some(running) = entries.running.remove(&id) else { return };
+        if running.stage == Stage::Planned {
+            return;
+        }
         let alike = |ended: &QueryStatus| ended.kind == running.status.kind;
         if entries.finished.iter().filter(|ended| alike(ended)).count() >= FINISHED_MAX
             && let Some(oldest) = entries.finished.iter().position(alike)

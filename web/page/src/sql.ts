@@ -9,6 +9,8 @@ import { menu, Panel } from "./parts";
 import { Result } from "./result";
 
 const KEPT = "thalweg.sql";
+/** More than these a browser is slow to take in, and nobody to read; an export has all. */
+const MOST = 100_000;
 const BEGUN = `-- Ctrl-Enter runs it, Ctrl-Space completes.
 SELECT window_start, sum(events) AS events, sum(revenue) AS revenue
 FROM events_per_minute
@@ -42,11 +44,11 @@ export const sql: Page = (main, touched) => {
         result.element)),
     dialog.element);
 
-  const post = (format: string, signal?: AbortSignal): Promise<Response> =>
+  const post = (format: string, signal?: AbortSignal, rows?: number): Promise<Response> =>
     fetch("/api/sql", {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify({ sql: editor.text, format }),
+      body: JSON.stringify({ sql: editor.text, format, rows }),
       ...(signal ? { signal } : {}),
     });
 
@@ -58,7 +60,7 @@ export const sql: Page = (main, touched) => {
     run.disabled = !again.checked;
     const begun = performance.now();
     try {
-      const answer = await post("arrow", mine.signal);
+      const answer = await post("arrow", mine.signal, MOST + 1);
       if (!answer.ok) {
         const fault = await faultOf(answer);
         editor.mark(fault.line && fault.column ? { line: fault.line, column: fault.column } : null);
@@ -67,7 +69,8 @@ export const sql: Page = (main, touched) => {
         again.checked = false;
       } else {
         const rows = result.show(new Uint8Array(await answer.arrayBuffer()));
-        setText(status, `${count(rows)} ${rows === 1 ? "row" : "rows"} in ${age(performance.now() - begun)}`);
+        const many = rows > MOST ? `the first ${count(MOST)} rows` : `${count(rows)} ${rows === 1 ? "row" : "rows"}`;
+        setText(status, `${many} in ${age(performance.now() - begun)}`);
         const now = Date.now();
         touched({ state: "live", heardAt: now, since: now });
       }

@@ -16,14 +16,18 @@ const to = at.href;
 const IDLE_MS = 30 * 60_000;
 const WAIT_MS = 50;
 const BATCH = 50;
+/** What a browser sends for a page that may be gone, all in all. */
+const BYTES = 60_000;
 const MOST = 1_000;
 /** A server that stands still would keep all that comes after. Old browsers wait. */
 const PATIENCE_MS = 15_000;
+const PAUSE_MS = 1_000;
+const WAITS = "tw.waits";
 
 let consent = told.consent !== "required";
 let waiting: Fields[] = [];
 let timer = 0;
-let pause = 1_000;
+let pause = PAUSE_MS;
 
 const refused = (): boolean =>
   navigator.doNotTrack === "1" || (navigator as { globalPrivacyControl?: boolean }).globalPrivacyControl === true;
@@ -68,7 +72,7 @@ function track(type: string, fields: Fields = {}): void {
   stored("tw.utm", source);
   waiting.push({
     event_id: id(), event_type: type, event_ts: new Date(now).toISOString(), user_id: user(), session_id: session(now),
-    country: navigator.language.split("-")[1], device, utm: { source }, page: location.pathname, ...fields,
+    country: /-([A-Z]{2})\b/.exec(navigator.language)?.[1], device, utm: { source }, page: location.pathname, ...fields,
   });
   if (waiting.length > MOST) waiting = waiting.slice(-MOST);
   timer ||= window.setTimeout(() => void send(), WAIT_MS);
@@ -77,37 +81,67 @@ function track(type: string, fields: Fields = {}): void {
 /** A page may show what became of its events. */
 const tell = (name: string, detail: unknown): boolean => document.dispatchEvent(new CustomEvent(name, { detail }));
 
+/** The next ones, as a text that is no larger than may be, or one event that is. */
+function cut(): [Fields[], string, boolean] {
+  let bytes = 2;
+  const texts: string[] = [];
+  for (const event of waiting.slice(0, BATCH)) {
+    const text = JSON.stringify(event);
+    bytes += new Blob([text]).size + 1;
+    if (bytes > BYTES && texts.length) break;
+    texts.push(text);
+  }
+  return [waiting.splice(0, texts.length), `[${texts}]`, bytes <= BYTES || texts.length > 1];
+}
+
 async function send(): Promise<void> {
-  const batch = waiting.splice(0, BATCH);
   let wait = WAIT_MS;
-  if (batch.length) {
+  if (waiting.length) {
+    const [batch, body, keepalive] = cut();
     // As text: a browser then asks no leave of another server first.
     const signal = AbortSignal.timeout?.(PATIENCE_MS);
-    const answer = await fetch(to, { method: "POST", body: JSON.stringify(batch), keepalive: true, credentials: "omit", signal }).catch(() => null);
+    const answer = await fetch(to, { method: "POST", body, keepalive, credentials: "omit", signal }).catch(() => null);
     if (!answer || answer.status === 429 || answer.status >= 500) {
-      // Their ids are the same when they come again.
-      waiting = [...batch, ...waiting].slice(-MOST);
+      // Their ids are the same when they come again. Whoever has said no meanwhile sends nothing.
+      if (consent) waiting = [...batch, ...waiting].slice(-MOST);
       wait = pause;
       pause = Math.min(pause * 2, 60_000);
       tell("thalweg-waits", { events: waiting, status: answer?.status });
     } else {
-      pause = 1_000;
+      pause = PAUSE_MS;
       // What is refused is so for good.
       if (answer.ok) tell("thalweg", batch);
     }
   }
+  clearTimeout(timer);
   timer = waiting.length ? window.setTimeout(() => void send(), wait) : 0;
 }
 
-/** Whoever leaves does not wait for an answer. */
+/** A page that is hidden may never be shown again. It hears the answer if it is, so nothing is lost that was not taken. */
+function hidden(): void {
+  while (waiting.length && pause === PAUSE_MS) void send();
+}
+
+/** Whoever leaves does not hear an answer; where none has come of late, the next page sends what waits. */
 function leave(): void {
   while (waiting.length) {
-    const batch = waiting.splice(0, BATCH);
-    if (!navigator.sendBeacon(to, JSON.stringify(batch))) {
-      waiting = [...batch, ...waiting];
-      return;
+    const [batch, body] = cut();
+    if (pause > PAUSE_MS || !navigator.sendBeacon(to, body)) {
+      waiting.unshift(...batch);
+      // Of another tab.
+      left();
+      stored(WAITS, JSON.stringify(waiting.slice(-MOST)));
+      waiting = [];
     }
   }
+}
+
+/** What the page before could not send. */
+function left(): void {
+  try {
+    waiting.push(...JSON.parse(stored(WAITS) || "[]"));
+  } catch { /* not ours */ }
+  if (waiting.length) stored(WAITS, "");
 }
 
 /** `data-product-id="P-1" data-price="9.5"` as `{product_id: "P-1", price: 9.5}`. */
@@ -132,7 +166,7 @@ addEventListener("submit", (event) => {
   const element = of(event, "data-track");
   if (element) track(element.dataset.track!, fields(element));
 }, true);
-addEventListener("visibilitychange", () => document.visibilityState === "hidden" && leave());
+addEventListener("visibilitychange", () => document.visibilityState === "hidden" && hidden());
 addEventListener("pagehide", leave);
 
 let page = "";
@@ -157,9 +191,12 @@ Object.assign(window, {
     consent(given: boolean): void {
       consent = given;
       page = "";
-      if (given) return arrived();
+      if (given) {
+        left();
+        return arrived();
+      }
       waiting = [];
-      for (const name of ["tw.user", "tw.session", "tw.utm"]) {
+      for (const name of ["tw.user", "tw.session", "tw.utm", WAITS]) {
         delete memory[name];
         try {
           localStorage.removeItem(name);
@@ -168,5 +205,6 @@ Object.assign(window, {
     },
   },
 });
+if (consent && !refused()) left();
 if (document.readyState === "loading") addEventListener("DOMContentLoaded", arrived);
 else arrived();

@@ -8,6 +8,7 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 
@@ -22,6 +23,22 @@ const PIECES_WAITING: usize = 4;
 pub(crate) enum Answered {
     Whole(Bytes),
     Flowing(Body),
+}
+
+/// The first rows of an answer; all of them if nobody says how many.
+pub(crate) fn first(rows: SendableRecordBatchStream, most: Option<usize>) -> SendableRecordBatchStream {
+    let Some(most) = most else { return rows };
+    let schema = rows.schema();
+    let first = rows.scan(most, |left, batch| {
+        let is_done = *left == 0;
+        let cut = batch.map(|batch| {
+            let batch = batch.slice(0, batch.num_rows().min(*left));
+            *left -= batch.num_rows();
+            batch
+        });
+        std::future::ready((!is_done).then_some(cut))
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, first))
 }
 
 /// The first error comes as a fault, as long as nothing has been sent.

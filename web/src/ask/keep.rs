@@ -63,10 +63,13 @@ pub(crate) async fn forget(
 ) -> Result<Response, Fault> {
     own_pages_alone(&headers)?;
     // Whoever may send may not stop all others from sending.
-    let known = front.database()?.endpoint(&format!("/api/{path}"))?;
-    if known.is_some_and(|endpoint| endpoint.collect().is_some()) {
-        return Err(Fault::method("POST, OPTIONS")
-            .hint("what takes events is dropped over Flight SQL, by DROP ENDPOINT"));
+    match front.database()?.endpoint(&format!("/api/{path}"))? {
+        None => return Err(Fault::not_found(format!("there is no endpoint /api/{path}"))),
+        Some(endpoint) if endpoint.collect().is_some() => {
+            return Err(Fault::method("POST, OPTIONS")
+                .hint("what takes events is dropped over Flight SQL, by DROP ENDPOINT"));
+        }
+        Some(_) => {}
     }
     carry_out(&front, &headers, &format!("DROP ENDPOINT {}", quoted(&path)), StatusCode::OK).await
 }

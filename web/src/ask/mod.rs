@@ -120,6 +120,8 @@ fn unknown(database: &Database, path: &str) -> Fault {
 struct Question {
     sql: String,
     format: Option<String>,
+    /// No more rows than these; the query ends there.
+    rows: Option<usize>,
 }
 
 pub(crate) async fn sql(
@@ -138,7 +140,7 @@ pub(crate) async fn sql(
     let session = database.session(client(&headers));
     only_asks(&session, &question.sql).await?;
     match session.execute(&question.sql, &[]).await? {
-        Answer::Rows(rows) => respond(rows, format, None, &headers).await,
+        Answer::Rows(rows) => respond(body::first(rows, question.rows), format, None, &headers).await,
         Answer::Done(_) => Err(Fault::internal("the statement was planned with rows, and had none")),
     }
 }
@@ -169,7 +171,7 @@ async fn question(headers: &HeaderMap, body: Body) -> Result<Question, Fault> {
     }
     let sql = String::from_utf8(bytes.into())
         .map_err(|_| Fault::invalid("the question is not UTF-8").hint(shape))?;
-    Ok(Question { sql, format: None })
+    Ok(Question { sql, format: None, rows: None })
 }
 
 async fn text(headers: &HeaderMap, body: Body) -> Result<Bytes, Fault> {

@@ -218,6 +218,9 @@ fn parameter(parameter: &Parameter) -> Value {
             number if number.data_type().is_integer() => {
                 Value::from(parameter.default_text.as_deref().and_then(|text| text.parse::<i64>().ok()))
             }
+            number if number.data_type().is_floating() => {
+                Value::from(parameter.default_text.as_deref().and_then(|text| text.parse::<f64>().ok()))
+            }
             _ => Value::from(parameter.default_text.clone()),
         };
     }

@@ -79,9 +79,7 @@ pub(super) fn split<'a>(body: &'a [u8], kind: &str) -> Result<Vec<&'a [u8]>, Fau
                 .hint("send one array, or events on a line each as application/x-ndjson"));
         }
         events
-    } else if kind.starts_with("application/x-ndjson")
-        || (lines().nth(1).is_some() && lines().all(|line| line.starts_with('{') && line.ends_with('}')))
-    {
+    } else if kind.starts_with("application/x-ndjson") || is_one_on_each_line(text) {
         lines().collect()
     } else {
         vec![text]
@@ -93,6 +91,17 @@ pub(super) fn split<'a>(body: &'a [u8], kind: &str) -> Result<Vec<&'a [u8]>, Fau
         ));
     }
     Ok(events.into_iter().map(str::as_bytes).collect())
+}
+
+/// One object over several lines has none on its first line. Where that has a whole one, each line is one, and those that are none are
+/// refused by themselves.
+fn is_one_on_each_line(text: &str) -> bool {
+    let Some((first, rest)) = text.split_once('\n') else { return false };
+    let first = first.trim_end();
+    !rest.trim().is_empty()
+        && first.starts_with('{')
+        && first.ends_with('}')
+        && sonic_rs::from_str::<sonic_rs::LazyValue>(first).is_ok()
 }
 
 /// Whatever it is. Few bodies have so many braces that it takes a look at each.
@@ -150,6 +159,8 @@ mod tests {
         assert_eq!(cut("[]", ""), Vec::<String>::new());
         assert_eq!(cut("{\"a\":1}\r\n\n{\"a\":2}\n", ""), ["{\"a\":1}", "{\"a\":2}"]);
         assert_eq!(cut("{\"a\":1}\nnone", "application/x-ndjson"), ["{\"a\":1}", "none"]);
+        assert_eq!(cut("{\"a\":1}\n{\"a\":\n{\"a\":2}", "text/plain"), ["{\"a\":1}", "{\"a\":", "{\"a\":2}"]);
+        assert_eq!(cut("{\"a\":{}\n}", "text/plain"), ["{\"a\":{}\n}"]);
         for wrong in ["", " \n", "[{\"a\":1}", "[1,,2]", "[{\"a\":1}]\n[{\"a\":2}]", "[1] x", "[] x"] {
             assert!(split(wrong.as_bytes(), "").is_err(), "{wrong}");
         }

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use axum::http::{HeaderMap, header};
+use sonic_rs::JsonValueTrait;
 use thalweg_sql::session::Fill;
 use uuid::Uuid;
 
@@ -43,7 +44,7 @@ impl Filled {
         let mut fields: Vec<(&str, String)> =
             self.fields.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
         if let Some(name) = &self.event_id
-            && !has(event, name)
+            && is_missing(event, name)
         {
             fields.push((name, quoted(&Uuid::now_v7().to_string())));
         }
@@ -76,6 +77,11 @@ pub(super) fn place_in(event: &[u8], filled: &[u8], at: usize) -> usize {
 
 fn has(event: &[u8], field: &str) -> bool {
     sonic_rs::get(event, [field]).is_ok()
+}
+
+/// As a stream reads it: `null` is no value.
+fn is_missing(event: &[u8], field: &str) -> bool {
+    sonic_rs::get(event, [field]).map_or(true, |value| value.is_null())
 }
 
 /// What follows the opening brace, less some fields; nothing of what is no object.
@@ -143,7 +149,8 @@ mod tests {
         let fill = Fill { event_id: Some("id".into()), ..Fill::default() };
         let filled = Filled::new(&fill, "10.0.0.1".parse().unwrap(), &HeaderMap::new());
         assert_eq!(filled.event(br#"{"id":"mine"}"#), br#"{"id":"mine"}"#);
-        let made = [filled.event(b"{}"), filled.event(b"{}")];
-        assert!(made[0] != made[1] && made[0].starts_with(br#"{"id":""#), "{made:?}");
+        let made = [&b"{}"[..], b"{}", br#"{"id":null}"#].map(|event| filled.event(event));
+        assert!(made[0] != made[1] && made.iter().all(|it| it.starts_with(br#"{"id":""#)), "{made:?}");
+        assert!(made.iter().all(|it| it.len() == made[0].len()), "{made:?}");
     }
 }

@@ -17,7 +17,7 @@ use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use serde_json::{Value, json};
 use thalweg_engine::collect::{Outgoing, Refused};
 use thalweg_sql::session::{Collect, Database, Endpoint};
@@ -39,6 +39,22 @@ pub(crate) async fn take(
     request: hyper::Request<Incoming>,
 ) -> (Option<Route>, Response) {
     let (Parts { uri, headers, .. }, body) = request.into_parts();
+    let mut body = Some(body);
+    let answer = answered(front, address, &uri, &headers, &mut body).await;
+    if let Some(unread) = body.filter(|body| !body.is_end_stream()) {
+        whole::linger(unread, &headers);
+    }
+    answer
+}
+
+/// The body is taken only where somebody looks at it.
+async fn answered(
+    front: &Front,
+    address: IpAddr,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &mut Option<Incoming>,
+) -> (Option<Route>, Response) {
     let (database, endpoint) = match found(front, uri.path()) {
         Ok(found) => found,
         Err(fault) => return (None, fault.into_response()),
@@ -46,13 +62,13 @@ pub(crate) async fn take(
     let Some(collect) = endpoint.collect() else {
         return (None, Fault::method("GET").into_response());
     };
-    let response = match origin::allowed(collect, &headers) {
+    let response = match origin::allowed(collect, headers) {
         Err(fault) => fault.into_response(),
         Ok(origin) => {
-            let taken = match keys::sender(database, &endpoint, &headers, uri.query()) {
+            let taken = match keys::sender(database, &endpoint, headers, uri.query()) {
                 Ok(key) => {
                     let sender = Sender { endpoint: &endpoint, collect, address, key };
-                    taken(front, database, &sender, &headers, body).await
+                    taken(front, database, &sender, headers, body).await
                 }
                 Err(fault) => Err(fault),
             };
@@ -103,7 +119,7 @@ struct Sender<'a> {
 impl Sender<'_> {
     fn limits(&self) -> Vec<Limit> {
         let limits = self.collect.rates;
-        let by_address = limits.per_address.map(|rate| (rate::Sender::Address(self.address), rate));
+        let by_address = limits.per_address.map(|rate| (rate::Sender::at(self.address), rate));
         let by_key = limits.per_key.zip(self.key).map(|(rate, key)| (rate::Sender::Key(key), rate));
         let all = by_address.into_iter().chain(by_key);
         all.map(|(sender, per_second)| Limit { sender, per_second }).collect()
@@ -115,12 +131,13 @@ async fn taken(
     database: &Database,
     sender: &Sender<'_>,
     headers: &HeaderMap,
-    body: Incoming,
+    body: &mut Option<Incoming>,
 ) -> Result<Response, Fault> {
     let Sender { endpoint, collect, address, .. } = *sender;
     let limits = sender.limits();
     front.rates.enter(endpoint.id, &limits)?;
     let most = collect.body_bytes_max;
+    let body = body.take().ok_or_else(|| Fault::internal("a body is read twice"))?;
     let body = whole::body(body, headers, most, || too_large("body", most)).await?;
     let plain = events::decompressed(headers, body, collect.expanded_bytes_max)?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();

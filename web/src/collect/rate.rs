@@ -5,7 +5,7 @@
 //! them or is refused. One that has more than a second's worth is taken from a sender that owes nothing, and paid for after.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,9 +25,20 @@ pub(crate) struct Rates(Mutex<BTreeMap<(Uuid, Sender), Instant>>);
 /// Whom a rate is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Sender {
+    /// Or a network: who has one address of an IPv6 network has all that end otherwise.
     Address(IpAddr),
     /// By its place among the endpoint's.
     Key(usize),
+}
+
+impl Sender {
+    pub fn at(address: IpAddr) -> Sender {
+        const OF_A_NETWORK: u128 = !0 << 64;
+        Sender::Address(match address.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & OF_A_NETWORK).into(),
+            address => address,
+        })
+    }
 }
 
 /// What a sender may bring to an endpoint, in events a second.
@@ -132,6 +143,15 @@ mod tests {
         fn taken(&self, ms: u64, events: usize) -> usize {
             (0..1000).take_while(|_| self.send(ms, events).is_ok()).count()
         }
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_sender() {
+        let at = |address: &str| Sender::at(address.parse().unwrap());
+        assert_eq!(at("2001:db8:1:2::17"), at("2001:db8:1:2:ffff::"));
+        assert_ne!(at("2001:db8:1:2::17"), at("2001:db8:1:3::17"));
+        assert_eq!(at("::ffff:10.0.0.1"), at("10.0.0.1"));
+        assert_ne!(at("10.0.0.2"), at("10.0.0.1"));
     }
 
     #[test]

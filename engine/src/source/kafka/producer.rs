@@ -1,7 +1,7 @@
 //! Writes records to a topic: idempotent, and acknowledged by all replicas before anybody is told that they are there.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::ClientConfig;
@@ -59,7 +59,11 @@ struct Failed {
     kept: BTreeMap<usize, Outgoing>,
 }
 
-struct Deliveries;
+#[derive(Default)]
+struct Deliveries {
+    /// Something has arrived.
+    answered: AtomicBool,
+}
 
 impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
@@ -73,6 +77,9 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, delivered: &DeliveryResult<'_>, of: Box<(Arc<Delivery>, usize)>) {
         let (delivery, place) = *of;
+        if delivered.is_ok() {
+            self.answered.store(true, Ordering::Relaxed);
+        }
         if let Err((error, message)) = delivered {
             let kept = native::never_left(message).then(|| Outgoing {
                 key: message.key().map(<[u8]>::to_vec),
@@ -128,7 +135,7 @@ impl Underway {
 impl Producer {
     pub fn new(spec: &KafkaSpec) -> Result<Producer> {
         let config: ClientConfig = producer_config(spec)?;
-        let producer = config.create_with_context(Deliveries).map_err(|error| {
+        let producer = config.create_with_context(Deliveries::default()).map_err(|error| {
             Error::Invalid(format!("the Kafka properties are refused by a producer. {error}"))
         })?;
         Ok(Producer { topic: spec.topic.clone(), producer })
@@ -170,6 +177,11 @@ impl Producer {
         }
         delivery.arrived(1);
         Underway { delivery, all_arrived }
+    }
+
+    /// Whether the broker has ever taken something from it.
+    pub fn has_been_answered(&self) -> bool {
+        self.producer.context().answered.load(Ordering::Relaxed)
     }
 
     /// What has not left yet comes back as kept; what has is still waited for. Nothing may be sent any more: the broker would

@@ -1,13 +1,25 @@
 //! Arithmetic that is right or fails (INV-20). DataFusion adds integers around their end in silence, and sums too; here a
 //! result that does not fit is an error, in queries and in both halves of views alike.
 //!
-//! A rule of the analyzer, after types have been made to fit: operators on integers, decimals and lengths of time become
-//! functions of ours (`arithmetic`), days beside a DATE stay days (`days`), `sum` one that adds in a wider type (`sum`), what of DOUBLE is over a frame that moves is
-//! not taken away again (`moving`), intervals are compared by how long they are (`length`), and of a list nothing is cast but
-//! its elements (`own`). All keep the names that columns would have had.
+//! A rule of the analyzer, after types have been made to fit. All keep the names that columns would have had:
+//!
+//! ```text
+//! arithmetic   operators on integers, decimals and lengths of time are functions of ours
+//! days         days beside a DATE stay days
+//! fields       fields of what is NULL are NULL
+//! floats       what is computed of floats has one NaN and one zero, and min and max heed it
+//! guarded      a condition that may fail stays behind those that guard it
+//! length       intervals are compared by how long they are
+//! moving       what of DOUBLE is over a frame that moves is not taken away again
+//! own          of a list nothing is cast but its elements
+//! sum          sums are added in a wider type
+//! ```
 
 mod arithmetic;
 mod days;
+mod fields;
+mod floats;
+mod guarded;
 mod length;
 mod moving;
 mod own;
@@ -19,7 +31,7 @@ use arrow::datatypes::{DataType, Schema};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result};
-use datafusion::logical_expr::expr::{AggregateFunction, Cast, ScalarFunction};
+use datafusion::logical_expr::expr::{AggregateFunction, Cast, ScalarFunction, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
@@ -30,6 +42,8 @@ use datafusion::optimizer::AnalyzerRule;
 use self::arithmetic::{Arithmetic, Operation};
 use self::length::{is_interval, length};
 use self::own::own;
+use super::type_text;
+use crate::Error;
 
 #[derive(Debug)]
 pub(crate) struct CheckedArithmetic;
@@ -60,9 +74,15 @@ fn checked_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         schema.merge(&source);
     }
     let names = NamePreserver::new(&plan);
+    let is_condition = matches!(plan, LogicalPlan::Filter(_) | LogicalPlan::Join(_));
     plan.map_expressions(|expr| {
         let name = names.save(&expr);
         let checked = expr.transform_up(|each| checked_expr(each, &schema))?;
+        // The keys of a join are no condition that another one guards.
+        let checked = match is_condition && checked.data.get_type(&schema)? == DataType::Boolean {
+            true => checked.transform_data(|expr| guarded::guarded(expr, &schema))?,
+            false => checked,
+        };
         Ok(checked.update_data(|expr| name.restore(expr)))
     })?
     .map_data(LogicalPlan::recompute_schema)
@@ -81,7 +101,7 @@ fn checked_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                     let (left, right) = (Box::new(length(*left)), Box::new(length(*right)));
                     Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right }))
                 }
-                None => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+                None => of_one_form(Expr::BinaryExpr(BinaryExpr { left, op, right }), schema)?,
             }
         }
         Expr::Between(Between { expr, negated, low, high }) if is_interval(&expr.get_type(schema)?) => {
@@ -98,21 +118,62 @@ fn checked_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             function.func = sum::exact();
             Transformed::yes(Expr::AggregateFunction(function))
         }
-        Expr::WindowFunction(mut function) => match &function.fun {
-            WindowFunctionDefinition::AggregateUDF(known) if known.name() == "sum" => {
-                function.fun = WindowFunctionDefinition::AggregateUDF(sum::exact());
-                Transformed::yes(Expr::WindowFunction(function))
-            }
-            WindowFunctionDefinition::AggregateUDF(known) => match moving::moving(known) {
-                Some(moving) => {
-                    function.fun = WindowFunctionDefinition::AggregateUDF(moving);
-                    Transformed::yes(Expr::WindowFunction(function))
+        Expr::AggregateFunction(mut function) => {
+            check_compared(function.func.name(), &function.params.args, schema)?;
+            match floats::ordered(&function, schema)? {
+                Some(ordered) => {
+                    function.func = ordered;
+                    Transformed::yes(Expr::AggregateFunction(function))
                 }
-                None => Transformed::no(Expr::WindowFunction(function)),
-            },
-            _ => Transformed::no(Expr::WindowFunction(function)),
-        },
-        other => Transformed::no(other),
+                None => Transformed::no(Expr::AggregateFunction(function)),
+            }
+        }
+        Expr::WindowFunction(function) => checked_window(*function, schema)?,
+        other => of_one_form(other, schema)?,
+    })
+}
+
+/// Of values that can be written in several ways, the one that all else reckons with.
+fn of_one_form(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let formed = match floats::computed(&expr, schema)? {
+        None => fields::whole(&expr, schema)?,
+        computed => computed,
+    };
+    Ok(formed.map_or_else(|| Transformed::no(expr), Transformed::yes))
+}
+
+/// What can't be compared is refused here: some would be found out by the first row alone, and others by none.
+fn check_compared(function: &str, args: &[Expr], schema: &DFSchema) -> Result<()> {
+    let [value] = args else { return Ok(()) };
+    let kind = value.get_type(schema)?;
+    if !matches!(function, "min" | "max") || is_compared(&kind) {
+        return Ok(());
+    }
+    let text = format!("{function}() does not compare values of the type {}", type_text(&kind));
+    Err(Error::invalid(text).hint("compare what is in them, with unnest(…) or by field").into())
+}
+
+fn is_compared(kind: &DataType) -> bool {
+    match kind {
+        DataType::List(element) => !element.data_type().is_nested(),
+        DataType::Struct(fields) => fields.iter().all(|field| is_compared(field.data_type())),
+        DataType::Map(..) => false,
+        _ => true,
+    }
+}
+
+fn checked_window(mut function: WindowFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let WindowFunctionDefinition::AggregateUDF(known) = &function.fun else {
+        return Ok(Transformed::no(function.into()));
+    };
+    check_compared(known.name(), &function.params.args, schema)?;
+    let checked = if known.name() == "sum" { Some(sum::exact()) } else { moving::moving(known) };
+    Ok(match checked {
+        Some(checked) => {
+            function.fun = WindowFunctionDefinition::AggregateUDF(checked);
+            Transformed::yes(function.into())
+        }
+        None => Transformed::no(function.into()),
     })
 }
 

@@ -20,7 +20,7 @@ pub(super) fn own(nested: Expr) -> Expr {
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Own {
+pub(super) struct Own {
     signature: Signature,
 }
 

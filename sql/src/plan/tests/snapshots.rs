@@ -20,7 +20,7 @@ async fn tumble() {
             view v over stream t, TUMBLE of 1 min, allowed lateness 0
 
             per batch, cut 0:
-              AggregateExec: mode=Partial, gby=[window_start@4 as window_start, window_end@5 as window_end, get_field(g@3, c) as t.g[c]], aggr=[count(Int64(1)), sum(t.p * t.q) FILTER (WHERE t.k = Utf8View("purchase")) as sum(t.p * t.q) FILTER (WHERE t.k = Utf8("purchase"))]
+              AggregateExec: mode=Partial, gby=[window_start@4 as window_start, window_end@5 as window_end, get_field(g@3, c) as t.g[c]], aggr=[count(Int64(1)), sum(canonical_float(t.p * CAST(t.q AS Float64))) FILTER (WHERE t.k = Utf8View("purchase")) as sum(t.p * t.q) FILTER (WHERE t.k = Utf8("purchase"))]
                 ProjectionExec: expr=[k@1 as k, p@2 as p, q@3 as q, g@4 as g, __common_expr_1@0 as window_start, shift_micros(__common_expr_1@0, 60000000) as window_end]
                   ProjectionExec: expr=[pane_start(ts@0, 60000000) as __common_expr_1, k@1 as k, p@2 as p, q@3 as q, g@4 as g]
                     CooperativeExec

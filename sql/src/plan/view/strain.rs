@@ -27,7 +27,10 @@ const BYTES: usize = 8 << 20;
 const ROWS_FAILING: usize = 4096;
 /// In the upper half rows meet each other.
 const ROWS_MEETING: usize = 16;
+/// Of a list, with those of lists within it.
 const ELEMENTS: usize = 100;
+/// An element takes so many bytes of an event, at least: itself, and what follows it.
+const ELEMENT_BYTES: usize = 2;
 /// Of a number, where times and lengths of lists are still what they may well be.
 const NUMBER: &str = "1000000";
 
@@ -95,13 +98,16 @@ fn windows_of_a_row(shape: &ViewShape) -> usize {
 /// All alike, and as large as a micro-batch may be.
 fn rows(known: Known<'_>, rows: usize) -> Result<RecordBatch> {
     let schema = known.schema();
-    let texts = schema.fields().iter().map(|field| texts_in(field.data_type())).sum::<usize>();
+    let kinds = || schema.fields().iter().map(|field| field.data_type());
+    let in_lists = kinds().map(in_lists).sum::<usize>().max(1);
+    let elements = (BYTES / rows / ELEMENT_BYTES / in_lists).clamp(1, ELEMENTS);
+    let texts = kinds().map(|kind| texts_in(kind, each(kind, elements))).sum::<usize>();
     let text = "x".repeat((BYTES / rows / texts.max(1)).max(1));
     let all = UInt32Array::from_value(0, rows);
     let columns = schema.fields().iter().enumerate().map(|(index, field)| {
         let value = match time_of(known, index, field)? {
             Some(time) => time,
-            None => value(field.data_type(), &text)?,
+            None => value(field.data_type(), &text, each(field.data_type(), elements))?,
         };
         Ok(take(&value, &all, None)?)
     });
@@ -113,27 +119,60 @@ fn is_text(kind: &DataType) -> bool {
     matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
-fn texts_in(kind: &DataType) -> usize {
+/// Values that are elements of lists, of whatever depth.
+fn in_lists(kind: &DataType) -> usize {
     match kind {
-        kind if is_text(kind) => 1,
-        DataType::List(element) => ELEMENTS * texts_in(element.data_type()),
-        DataType::Struct(fields) => fields.iter().map(|field| texts_in(field.data_type())).sum(),
+        DataType::List(element) => values_in(element.data_type()),
+        DataType::Struct(fields) => fields.iter().map(|field| in_lists(field.data_type())).sum(),
         _ => 0,
     }
 }
 
-/// One of a type.
-fn value(kind: &DataType, text: &str) -> PlannerResult<ArrayRef> {
+fn values_in(kind: &DataType) -> usize {
+    match kind {
+        DataType::List(element) => values_in(element.data_type()),
+        DataType::Struct(fields) => fields.iter().map(|field| values_in(field.data_type())).sum(),
+        _ => 1,
+    }
+}
+
+/// How long each list of a type is, so that those within each other have so many elements together.
+fn each(kind: &DataType, elements: usize) -> usize {
+    match depth(kind) {
+        0 | 1 => elements,
+        depth => (1..elements).take_while(|each| each.saturating_pow(depth) <= elements).last().unwrap_or(1),
+    }
+}
+
+fn depth(kind: &DataType) -> u32 {
+    match kind {
+        DataType::List(element) => 1 + depth(element.data_type()),
+        DataType::Struct(fields) => fields.iter().map(|field| depth(field.data_type())).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn texts_in(kind: &DataType, each: usize) -> usize {
+    match kind {
+        kind if is_text(kind) => 1,
+        DataType::List(element) => each * texts_in(element.data_type(), each),
+        DataType::Struct(fields) => fields.iter().map(|field| texts_in(field.data_type(), each)).sum(),
+        _ => 0,
+    }
+}
+
+/// One of a type, with lists that are so long.
+fn value(kind: &DataType, text: &str, each: usize) -> PlannerResult<ArrayRef> {
     Ok(match kind {
         kind if is_text(kind) => cast(&StringArray::from(vec![text]), kind)?,
         DataType::List(element) => {
-            let one = value(element.data_type(), text)?;
-            let values = take(&one, &UInt32Array::from_value(0, ELEMENTS), None)?;
-            let offsets = OffsetBuffer::from_lengths([ELEMENTS]);
+            let one = value(element.data_type(), text, each)?;
+            let values = take(&one, &UInt32Array::from_value(0, each), None)?;
+            let offsets = OffsetBuffer::from_lengths([each]);
             Arc::new(ListArray::try_new(Arc::clone(element), offsets, values, None)?)
         }
         DataType::Struct(fields) => {
-            let values = fields.iter().map(|field| value(field.data_type(), text));
+            let values = fields.iter().map(|field| value(field.data_type(), text, each));
             let values = values.collect::<PlannerResult<Vec<_>>>()?;
             Arc::new(StructArray::try_new_with_length(fields.clone(), values, None, 1)?)
         }
@@ -141,4 +180,26 @@ fn value(kind: &DataType, text: &str) -> PlannerResult<ArrayRef> {
         kind if can_cast_types(&DataType::Utf8, kind) => cast(&StringArray::from(vec![NUMBER]), kind)?,
         kind => new_null_array(kind, 1),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::Field;
+
+    use super::*;
+
+    #[test]
+    fn lists_within_each_other_have_as_many_elements_as_one() {
+        let list = |kind: DataType| DataType::List(Arc::new(Field::new_list_field(kind, true)));
+        let texts = list(DataType::Utf8);
+        let tags = DataType::Struct(
+            vec![Field::new("sku", DataType::Utf8, true), Field::new("tags", texts.clone(), true)].into(),
+        );
+        let deep = (0..31).fold(DataType::Int32, |kind, _| list(kind));
+        for (kind, most, is_each) in [(texts, 100, 100), (list(tags), 110, 10), (deep, 1, 1)] {
+            assert_eq!(each(&kind, ELEMENTS), is_each);
+            let made = value(&kind, "x", is_each).unwrap();
+            assert!(texts_in(&kind, is_each) <= most && made.get_array_memory_size() < 16 << 10, "{kind}");
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! Integer arithmetic on moments, in microseconds: `date_bin` would go through nanoseconds and lose four centuries.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, PrimitiveArray, TimestampMicrosecondArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::{Result, ScalarValue, exec_err};
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
     lit,
@@ -78,6 +80,10 @@ fn told(layout: Layout) -> Expr {
 /// A float as a key: one zero, one NaN. The engine's hashes and comparisons keep NaNs of other bits apart.
 pub(crate) fn canonical_float(value: Expr) -> Expr {
     ScalarUDF::from(CanonicalFloat::new()).call(vec![value])
+}
+
+pub(crate) fn is_canonical_float(call: &ScalarFunction) -> bool {
+    (call.func.inner().as_ref() as &dyn Any).is::<CanonicalFloat>()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -229,23 +235,39 @@ impl ScalarUDFImpl for CanonicalFloat {
         Ok(types[0].clone())
     }
 
+    /// As the value's: columns are found by it.
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        Ok(args.iter().map(|arg| arg.schema_name().to_string()).collect())
+    }
+
+    fn display_name(&self, args: &[Expr]) -> Result<String> {
+        Ok(args.iter().map(|arg| arg.human_display().to_string()).collect())
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let values = args.args[0].to_array(args.number_rows)?;
-        let canonical: ArrayRef = match values.data_type() {
-            DataType::Float32 => {
-                let values: &PrimitiveArray<Float32Type> = values.as_primitive();
-                Arc::new(
-                    values.unary::<_, Float32Type>(|each| if each.is_nan() { f32::NAN } else { each + 0.0 }),
-                )
+        Ok(match &args.args[0] {
+            ColumnarValue::Array(values) => ColumnarValue::Array(canonical(values)),
+            ColumnarValue::Scalar(value) => {
+                ColumnarValue::Scalar(ScalarValue::try_from_array(&canonical(&value.to_array()?), 0)?)
             }
-            _ => {
-                let values: &PrimitiveArray<Float64Type> = values.as_primitive();
-                Arc::new(
-                    values.unary::<_, Float64Type>(|each| if each.is_nan() { f64::NAN } else { each + 0.0 }),
-                )
-            }
-        };
-        Ok(ColumnarValue::Array(canonical))
+        })
+    }
+}
+
+fn canonical(values: &ArrayRef) -> ArrayRef {
+    match values.data_type() {
+        DataType::Float32 => {
+            let values: &PrimitiveArray<Float32Type> = values.as_primitive();
+            Arc::new(values.unary::<_, Float32Type>(|each| if each.is_nan() { f32::NAN } else { each + 0.0 }))
+        }
+        _ => {
+            let values: &PrimitiveArray<Float64Type> = values.as_primitive();
+            Arc::new(values.unary::<_, Float64Type>(|each| if each.is_nan() { f64::NAN } else { each + 0.0 }))
+        }
     }
 }
 

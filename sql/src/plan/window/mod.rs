@@ -6,7 +6,7 @@ mod node;
 mod panes;
 mod relation;
 
-pub(super) use functions::{canonical_float, shift, start_of_end};
+pub(super) use functions::{canonical_float, is_canonical_float, shift, start_of_end};
 pub(super) use node::{WINDOW_END, WINDOW_START, WINDOW_TIME, WindowNode};
 pub(super) use panes::resolve;
 pub(super) use relation::WindowFunctions;

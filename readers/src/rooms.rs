@@ -1,0 +1,170 @@
+//! Threads that statements are planned and run on, within a reader.
+//!
+//! Planning has no pauses, nor has a step of a plan, so a statement may keep a thread for minutes, and as many as there are
+//! threads may keep all of them. Then who comes next gets a room with threads of its own; it is there as long as it is of use, for threads
+//! that do nothing take of what a reader may have.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use thalweg_sql::session::Database;
+use tokio::runtime::{Handle, Runtime};
+
+/// With two threads in most of them, about as many statements as a server lets run at once can be busy for long.
+const ROOMS_MAX: usize = 24;
+const LOOKS_EACH: Duration = Duration::from_millis(50);
+/// In a room that has not answered for so long nobody else begins.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(100);
+/// So long one that is not needed stays.
+const STAYS: Duration = Duration::from_secs(10);
+
+/// Starts threads: those that are always there, or others.
+pub type Threads = Box<dyn Fn(Stay) -> io::Result<Runtime> + Send + Sync>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stay {
+    Always,
+    WhileNeeded,
+}
+
+pub struct Rooms {
+    threads: Threads,
+    database: Box<dyn Fn(Handle) -> io::Result<Database> + Send + Sync>,
+    rooms: Mutex<Vec<Arc<Room>>>,
+}
+
+/// Whoever has it is in it.
+pub struct Room {
+    pub database: Database,
+    /// Taken when it ends.
+    runtime: Option<Runtime>,
+    answers: Arc<Answers>,
+    /// When somebody was in it, as far as is known.
+    used: Mutex<Instant>,
+}
+
+/// Whether anything is run that is brought to a room.
+struct Answers {
+    begun: Instant,
+    /// Milliseconds since then: of the last question, and of the question that was answered last.
+    asked: AtomicU64,
+    answered: AtomicU64,
+}
+
+impl Rooms {
+    /// With one room, which stays.
+    pub fn new(
+        threads: Threads,
+        database: impl Fn(Handle) -> io::Result<Database> + Send + Sync + 'static,
+    ) -> io::Result<Arc<Rooms>> {
+        let rooms = Arc::new(Rooms { threads, database: Box::new(database), rooms: Mutex::default() });
+        rooms.another(&mut rooms.all(), Stay::Always)?;
+        let looking = Arc::downgrade(&rooms);
+        std::thread::Builder::new().name("rooms".to_owned()).spawn(move || look(&looking))?;
+        Ok(rooms)
+    }
+
+    /// One in which work begins at once, if there may be such a one.
+    pub fn enter(&self) -> io::Result<Arc<Room>> {
+        let mut rooms = self.all();
+        if let Some(room) = rooms.iter().find(|room| room.answers.promptly()) {
+            return Ok(Arc::clone(room));
+        }
+        if rooms.len() < ROOMS_MAX {
+            match self.another(&mut rooms, Stay::WhileNeeded) {
+                Ok(room) => return Ok(room),
+                Err(error) => tracing::warn!(%error, "there are no threads for one more statement"),
+            }
+        }
+        // Where the fewest are.
+        let room = rooms.iter().min_by_key(|room| Arc::strong_count(room));
+        room.cloned().ok_or_else(|| io::Error::other("a reader has no room"))
+    }
+
+    /// The one that stays.
+    pub fn lasting(&self) -> io::Result<Arc<Room>> {
+        self.all().first().cloned().ok_or_else(|| io::Error::other("a reader has no room"))
+    }
+
+    fn another(&self, rooms: &mut Vec<Arc<Room>>, stay: Stay) -> io::Result<Arc<Room>> {
+        // A runtime panics where there is no memory for its threads.
+        let runtime = catch_unwind(AssertUnwindSafe(|| (self.threads)(stay)));
+        let runtime = runtime.unwrap_or_else(|_| Err(io::ErrorKind::OutOfMemory.into()))?;
+        let database = (self.database)(runtime.handle().clone())?;
+        let answers = Arc::new(Answers {
+            begun: Instant::now(),
+            asked: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+        });
+        let room =
+            Arc::new(Room { database, runtime: Some(runtime), answers, used: Mutex::new(Instant::now()) });
+        rooms.push(Arc::clone(&room));
+        Ok(room)
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Arc<Room>>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn look(rooms: &Weak<Rooms>) {
+    loop {
+        std::thread::sleep(LOOKS_EACH);
+        let Some(rooms) = rooms.upgrade() else { return };
+        let left = {
+            let mut all = rooms.all();
+            all.iter().for_each(Room::ask);
+            // Those that are full are found first, so that the others become empty.
+            let first_unused = all.iter().skip(1).position(|room| room.has_been_empty());
+            first_unused.map(|index| all.remove(index + 1))
+        };
+        // It ends here, and not under the lock.
+        drop(left);
+    }
+}
+
+impl Room {
+    fn ask(self: &Arc<Room>) {
+        let is_used = Arc::strong_count(self) > 1;
+        if is_used {
+            *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+        let answers = &self.answers;
+        let is_answered = answers.answered.load(Ordering::Acquire) == answers.asked.load(Ordering::Acquire);
+        if let (true, true, Some(runtime)) = (is_used, is_answered, &self.runtime) {
+            let now = answers.now();
+            answers.asked.store(now, Ordering::Release);
+            let answers = Arc::clone(answers);
+            runtime.spawn(async move { answers.answered.store(now, Ordering::Release) });
+        }
+    }
+
+    fn has_been_empty(self: &Arc<Room>) -> bool {
+        let used = *self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::strong_count(self) == 1 && used.elapsed() > STAYS
+    }
+}
+
+impl Answers {
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn promptly(&self) -> bool {
+        let asked = self.asked.load(Ordering::Acquire);
+        self.answered.load(Ordering::Acquire) == asked
+            || Duration::from_millis(self.now().saturating_sub(asked)) < ANSWERS_WITHIN
+    }
+}
+
+impl Drop for Room {
+    /// What runs on, though nobody waits for it, is the watchdog's.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
