@@ -36,7 +36,7 @@ macro_rules! scripts {
 scripts!(
     tumble, hop, distinct, rollup, steps, copies, types, times, nulls, late, rejected, failing, partitions,
     joins, again, catalog, refusals, topics, exact, chains, combined, ever, sessions, around, calendar,
-    named, tables, unions, lists, frames, members, subqueries, dates,
+    named, tables, unions, lists, frames, guards, members, subqueries, dates,
 );
 
 fn folder() -> PathBuf {

@@ -165,13 +165,13 @@ fn drop_readers(shared: &Shared, views: &[Arc<ViewSpec>], plain: &PlainViews, na
             continue;
         }
         for sink in shared.sinks_of(name) {
-            let statement = format!("DROP SINK {}", as_written(&sink));
+            let statement = format!("DROP SINK {sink}");
             // A sink may read several.
             if !statements.contains(&statement) {
                 statements.push(statement);
             }
         }
-        statements.push(format!("DROP VIEW {}", as_written(name)));
+        statements.push(format!("DROP VIEW {name}"));
         under.pop();
     }
     // The one that is asked for.
@@ -179,18 +179,10 @@ fn drop_readers(shared: &Shared, views: &[Arc<ViewSpec>], plain: &PlainViews, na
     statements
 }
 
-/// A name as a statement has it: with quotes where it would be another without.
-fn as_written(name: &str) -> String {
-    let is_plain = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    if is_plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
-}
-
 /// Whether the text of a view names a relation. One that can't be read any more names nothing.
 fn names(text: &str, name: &str) -> bool {
     // Most don't, and of a thousand views each is asked about each.
-    let is_as_it_stands = name.is_ascii() && !name.contains('"');
-    if is_as_it_stands && !text.to_ascii_lowercase().contains(&name.to_ascii_lowercase()) {
+    if !text.to_ascii_lowercase().contains(name) {
         return false;
     }
     let query = match parse::statement(text).map(|parsed| parsed.statement) {
