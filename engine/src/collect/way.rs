@@ -26,7 +26,7 @@ use crate::{Error, Result};
 /// Kafka counts as away when it has not answered for so long; then nobody else waits for it.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// And a producer that has just begun, which first connects and is given its number.
-const PATIENCE_AT_FIRST: Duration = Duration::from_secs(2);
+const PATIENCE_AT_FIRST: Duration = Duration::from_secs(1);
 /// Between two tries to send on.
 const PAUSE: Duration = Duration::from_millis(250);
 /// For those on the direct way to have ended, and for those on their way into the spool.

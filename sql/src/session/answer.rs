@@ -97,6 +97,11 @@ impl<T> Drop for Task<T> {
 }
 
 fn panicked(error: &tokio::task::JoinError) -> Error {
+    // So Arrow says that a column's texts are too many for its offsets.
+    if error.to_string().contains("offset overflow") {
+        return Error::invalid("the texts of a column are larger than 2 GiB in a batch of rows")
+            .hint("make less of each row, such as left(text, 1000)");
+    }
     tracing::error!(%error, "a query panicked");
     Error::internal("the query failed inside the database; its log says more")
 }

@@ -365,7 +365,7 @@ async fn a_full_spool_is_told_and_what_it_holds_arrives() -> Result<()> {
         ensure!(taken < 10_000, "it is never full");
     };
     assert_eq!((full.status, full.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, Some("1")));
-    ensure!(full.reason()?.contains("Kafka is away, and the spool takes no more"), "{}", full.reason()?);
+    ensure!(full.reason()?.contains("the spool (--spool-max) takes no more"), "{}", full.reason()?);
     ensure!(taken > 50, "{taken}");
     let broker = Arc::clone(&kafka);
     tokio::task::spawn_blocking(move || broker.start_again()).await??;

@@ -2,6 +2,7 @@
 //! What fails says where: the text of the expression goes along.
 
 use std::any::Any;
+use std::fmt::Write;
 use std::hash::{Hash, Hasher};
 
 use arrow::array::{Array, ArrayRef, AsArray, Datum, Decimal128Array};
@@ -157,6 +158,31 @@ impl Arithmetic {
         Arithmetic { operation, signature, text }
     }
 
+    /// Into one text, for names are asked for at every level of what is long: a text for each would be copied into the next.
+    fn write_name(&self, name: &mut String, args: &[Expr]) -> Result<()> {
+        let operand = |name: &mut String, operand: &Expr| match operand {
+            Expr::ScalarFunction(call) => match (call.func.inner().as_ref() as &dyn Any).downcast_ref() {
+                Some(inner @ Arithmetic { .. }) => inner.write_name(name, &call.args),
+                None => Ok(write!(name, "{}", operand.schema_name())?),
+            },
+            _ => Ok(write!(name, "{}", operand.schema_name())?),
+        };
+        match args {
+            [value] => {
+                name.push_str("(- ");
+                operand(name, value)?;
+                name.push(')');
+                Ok(())
+            }
+            [left, right] => {
+                operand(name, left)?;
+                write!(name, " {} ", self.operation.operator())?;
+                operand(name, right)
+            }
+            _ => internal_err!("{} has {} arguments", self.name(), args.len()),
+        }
+    }
+
     /// Read as [`crate::Error`] is: a message, and below it what to do.
     fn does_not_fit<T>(&self, kind: &DataType, overflow: Option<&str>) -> Result<T> {
         let of_integers = overflow.filter(|_| kind.is_integer());
@@ -215,13 +241,9 @@ impl ScalarUDFImpl for Arithmetic {
 
     /// As the operator's: columns are found by it.
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        match args {
-            [value] => Ok(format!("(- {})", value.schema_name())),
-            [left, right] => {
-                Ok(format!("{} {} {}", left.schema_name(), self.operation.operator(), right.schema_name()))
-            }
-            _ => internal_err!("{} has {} arguments", self.name(), args.len()),
-        }
+        let mut name = String::new();
+        self.write_name(&mut name, args)?;
+        Ok(name)
     }
 
     fn signature(&self) -> &Signature {

@@ -42,7 +42,25 @@ pub(super) fn computed(expr: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
         _ => false,
     };
     let is_float = |kind| matches!(kind, DataType::Float32 | DataType::Float64);
-    Ok((computes && is_float(expr.get_type(schema)?)).then(|| canonical_float(expr.clone())))
+    Ok((computes && is_float(expr.get_type(schema)?)).then(|| canonical_float(as_computed(expr))))
+}
+
+/// Of a sum of sums nobody looks at the sums within.
+fn as_computed(expr: &Expr) -> Expr {
+    let inner = |operand: &Expr| match operand {
+        Expr::ScalarFunction(call) if is_canonical_float(call) => {
+            call.args.first().unwrap_or(operand).clone()
+        }
+        _ => operand.clone(),
+    };
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => Expr::BinaryExpr(BinaryExpr {
+            left: Box::new(inner(left)),
+            op: *op,
+            right: Box::new(inner(right)),
+        }),
+        _ => expr.clone(),
+    }
 }
 
 fn is_canonical(expr: &Expr) -> bool {
