@@ -125,7 +125,7 @@ impl Answering {
         let what = What::from(request.what);
         let room = match &what {
             // What makes rows is kept for the next ones.
-            What::RowByRow { .. } => self.common.rooms.lasting()?,
+            What::RowByRow { .. } => self.common.rooms.apart()?,
             _ => self.common.rooms.enter()?,
         };
         let session = room.database.session_over(&seen, facts, &request.schema, request.memory_bytes)?;

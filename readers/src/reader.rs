@@ -56,7 +56,7 @@ pub async fn serve(reader: Reader) -> io::Result<()> {
         planned,
         snapshots: Arc::clone(&snapshots),
         mirror: Mirror::new(Arc::clone(root.readers())),
-        database: rooms.lasting()?.database.clone(),
+        database: rooms.enter()?.database.clone(),
         last: BTreeMap::new(),
     };
     // The first who connects is who tells.

@@ -7,7 +7,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use thalweg_sql::session::Database;
@@ -34,6 +34,8 @@ pub struct Rooms {
     threads: Threads,
     database: Box<dyn Fn(Handle) -> io::Result<Database> + Send + Sync>,
     rooms: Mutex<Vec<Arc<Room>>>,
+    /// Where rows are made, again and again; no statement is run there.
+    apart: OnceLock<Arc<Room>>,
 }
 
 /// Whoever has it is in it.
@@ -60,8 +62,14 @@ impl Rooms {
         threads: Threads,
         database: impl Fn(Handle) -> io::Result<Database> + Send + Sync + 'static,
     ) -> io::Result<Arc<Rooms>> {
-        let rooms = Arc::new(Rooms { threads, database: Box::new(database), rooms: Mutex::default() });
-        rooms.another(&mut rooms.all(), Stay::Always)?;
+        let rooms = Arc::new(Rooms {
+            threads,
+            database: Box::new(database),
+            rooms: Mutex::default(),
+            apart: OnceLock::new(),
+        });
+        let first = rooms.open(Stay::Always)?;
+        rooms.all().push(first);
         let looking = Arc::downgrade(&rooms);
         std::thread::Builder::new().name("rooms".to_owned()).spawn(move || look(&looking))?;
         Ok(rooms)
@@ -74,8 +82,11 @@ impl Rooms {
             return Ok(Arc::clone(room));
         }
         if rooms.len() < ROOMS_MAX {
-            match self.another(&mut rooms, Stay::WhileNeeded) {
-                Ok(room) => return Ok(room),
+            match self.open(Stay::WhileNeeded) {
+                Ok(room) => {
+                    rooms.push(Arc::clone(&room));
+                    return Ok(room);
+                }
                 Err(error) => tracing::warn!(%error, "there are no threads for one more statement"),
             }
         }
@@ -84,12 +95,16 @@ impl Rooms {
         room.cloned().ok_or_else(|| io::Error::other("a reader has no room"))
     }
 
-    /// The one that stays.
-    pub fn lasting(&self) -> io::Result<Arc<Room>> {
-        self.all().first().cloned().ok_or_else(|| io::Error::other("a reader has no room"))
+    /// The one in which rows are made.
+    pub fn apart(&self) -> io::Result<Arc<Room>> {
+        if let Some(room) = self.apart.get() {
+            return Ok(Arc::clone(room));
+        }
+        let room = self.open(Stay::WhileNeeded)?;
+        Ok(Arc::clone(self.apart.get_or_init(|| room)))
     }
 
-    fn another(&self, rooms: &mut Vec<Arc<Room>>, stay: Stay) -> io::Result<Arc<Room>> {
+    fn open(&self, stay: Stay) -> io::Result<Arc<Room>> {
         // A runtime panics where there is no memory for its threads.
         let runtime = catch_unwind(AssertUnwindSafe(|| (self.threads)(stay)));
         let runtime = runtime.unwrap_or_else(|_| Err(io::ErrorKind::OutOfMemory.into()))?;
@@ -99,10 +114,8 @@ impl Rooms {
             asked: AtomicU64::new(0),
             answered: AtomicU64::new(0),
         });
-        let room =
-            Arc::new(Room { database, runtime: Some(runtime), answers, used: Mutex::new(Instant::now()) });
-        rooms.push(Arc::clone(&room));
-        Ok(room)
+        let used = Mutex::new(Instant::now());
+        Ok(Arc::new(Room { database, runtime: Some(runtime), answers, used }))
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Arc<Room>>> {

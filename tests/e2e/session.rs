@@ -1,9 +1,14 @@
 //! What a connection sets for itself: limits of its queries below those of the server, wherever these run.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
+use tokio::time::Instant;
 
 use crate::instance::Instance;
 use crate::place::Place;
+
+const WITHIN: Duration = Duration::from_secs(60);
 
 const STREAM: &str = "CREATE STREAM clicks (event_id STRING) WITH (connector = 'generator', rate = 1);";
 const TEN_ROWS: &str = "SELECT * FROM generate_series(1, 10)";
@@ -34,6 +39,32 @@ async fn a_connection_may_want_less_than_the_server_allows() -> Result<()> {
         instance.terminate().await?;
     }
     Ok(())
+}
+
+/// A step of each takes minutes, and there are more of them than threads.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_keeps_a_thread_keeps_nobody_else() -> Result<()> {
+    const KEEPS: &str = "SELECT sum(levenshtein(repeat('a', 4000) || value, repeat('b', 4000)))";
+    let place = Place::folder(STREAM, &["--readers", "1"])?;
+    let instance = place.launch.start(&[]).await?;
+    let texts: Vec<_> = (0..10).map(|n| format!("{KEEPS} + {n} FROM generate_series(1, 1000000)")).collect();
+    let kept = futures::future::join_all(texts.iter().map(|text| instance.batches(text, 2 * WITHIN)));
+    let asked = async {
+        let running = "SELECT count(*) FROM system.queries WHERE state = 'running' AND sql LIKE '%repeat%'";
+        instance.until(running, WITHIN, |running| running >= 10).await?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        for _ in 0..5 {
+            let begun = Instant::now();
+            ensure!(instance.number("SELECT 17").await? == 17);
+            ensure!(begun.elapsed() < Duration::from_secs(5), "an answer took {:?}", begun.elapsed());
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        ended = kept => anyhow::bail!("nobody kept anything: {ended:?}"),
+        asked = asked => asked?,
+    }
+    instance.terminate().await
 }
 
 async fn refused(instance: &Instance, sql: &str, part: &str) -> Result<()> {
