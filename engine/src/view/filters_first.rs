@@ -43,13 +43,16 @@ impl PhysicalOptimizerRule for FiltersKept {
         plan: Arc<dyn ExecutionPlan>,
         config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let kept = |predicate: &Arc<dyn PhysicalExpr>| {
-            Some(Arc::new(Kept::new(Arc::clone(predicate))) as Arc<dyn PhysicalExpr>)
+        let kept = |filter: &FilterExec| {
+            // Over no columns nothing has fewer.
+            let has_columns = !filter.input().schema().fields().is_empty();
+            let kept = || Arc::new(Kept::new(Arc::clone(filter.predicate()))) as Arc<dyn PhysicalExpr>;
+            has_columns.then(kept)
         };
         let plan = plan.transform_up(|node| with_predicate(node, kept)).data()?;
         let plan = self.0.optimize(plan, config)?;
-        let own = |predicate: &Arc<dyn PhysicalExpr>| {
-            let kept = (predicate.as_ref() as &dyn Any).downcast_ref::<Kept>();
+        let own = |filter: &FilterExec| {
+            let kept = (filter.predicate().as_ref() as &dyn Any).downcast_ref::<Kept>();
             kept.map(|kept| Arc::clone(&kept.children[0]))
         };
         plan.transform_up(|node| with_predicate(node, own)).data()
@@ -67,10 +70,10 @@ impl PhysicalOptimizerRule for FiltersKept {
 /// A filter with another predicate, if there is one.
 fn with_predicate(
     node: Arc<dyn ExecutionPlan>,
-    other: impl Fn(&Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>>,
+    other: impl Fn(&FilterExec) -> Option<Arc<dyn PhysicalExpr>>,
 ) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
     let filter = (node.as_ref() as &dyn Any).downcast_ref::<FilterExec>();
-    match filter.and_then(|filter| Some((filter, other(filter.predicate())?))) {
+    match filter.and_then(|filter| Some((filter, other(filter)?))) {
         Some((filter, predicate)) => {
             let filter = FilterExecBuilder::from(filter).with_predicate(predicate).build()?;
             Ok(Transformed::yes(Arc::new(filter)))
