@@ -1,8 +1,8 @@
 //! Threads that statements are planned and run on, within a reader.
 //!
 //! Planning has no pauses, nor has a step of a plan, so a statement may keep a thread for minutes, and as many as there are
-//! threads may keep all of them. Then who comes next gets a room with threads of its own; it is there as long as it is of use, for threads
-//! that do nothing take of what a reader may have.
+//! threads may keep all of them. Then who comes next gets a room with threads of its own; it is there as long as it is of
+//! use, for threads that do nothing take of what a reader may have.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

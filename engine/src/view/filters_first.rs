@@ -1,6 +1,6 @@
-//! What a WHERE leaves out is not computed. DataFusion swaps a projection with the filter below it where the projection has
-//! fewer columns, so that `SELECT m / n … WHERE n <> 0` would divide first. The rule that does it swaps only where it finds all of
-//! the filter's columns, so here each filter shows it one more.
+//! What a WHERE leaves out is not computed. DataFusion swaps a projection with the filter below it where the projection
+//! has fewer columns, so that `SELECT m / n … WHERE n <> 0` would divide first. The rule that does it swaps only where it
+//! finds all of the filter's columns, so here each filter shows it one more.
 
 use std::any::Any;
 use std::fmt;

@@ -93,8 +93,8 @@ pub(super) fn split<'a>(body: &'a [u8], kind: &str) -> Result<Vec<&'a [u8]>, Fau
     Ok(events.into_iter().map(str::as_bytes).collect())
 }
 
-/// One object over several lines has none on its first line. Where that has a whole one, each line is one, and those that are none are
-/// refused by themselves.
+/// One object over several lines has none on its first line. Where that has a whole one, each line is one, and those that
+/// are none are refused by themselves.
 fn is_one_on_each_line(text: &str) -> bool {
     let Some((first, rest)) = text.split_once('\n') else { return false };
     let first = first.trim_end();

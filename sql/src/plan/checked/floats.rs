@@ -1,5 +1,6 @@
-//! What is computed of floats has one NaN and one zero. The processor makes NaNs with and without a sign, and comparisons, sorts, joins
-//! and groups keep them apart, as they do -0 and 0: `0.0 / 0.0` would be less than anything, and the NaN of a CAST more.
+//! What is computed of floats has one NaN and one zero. The processor makes NaNs with and without a sign, and comparisons,
+//! sorts, joins and groups keep them apart, as they do -0 and 0: `0.0 / 0.0` would be less than anything, and the NaN of a
+//! CAST more.
 //!
 //! And `min` and `max` of groups order all values, NaN behind the others. DataFusion's forget what came before a NaN.
 

@@ -1,8 +1,6 @@
-//! A condition that may fail stays behind those that stand before it. The optimizer asks cheap conditions first, and takes a
-//! cast for cheap: of `y LIKE '2%' AND CAST(y AS DATE) > …` it would cast first. A function is not cheap, so one that does nothing
-//! stands around the casts of a condition that may fail.
-
-use std::any::Any;
+//! A condition that may fail stays behind those that stand before it. The optimizer asks cheap conditions first, and takes
+//! a cast for cheap: of `y LIKE '2%' AND CAST(y AS DATE) > …` it would cast first. A function is not cheap, so one that does
+//! nothing stands around the casts of a condition that may fail.
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -10,14 +8,12 @@ use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 
-use super::own::{Own, own};
+use super::own::{is_own, own};
 
 pub(super) fn guarded(condition: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     condition.transform_down(|each| match &each {
         // A plan may be looked at again.
-        Expr::ScalarFunction(call) if (call.func.inner().as_ref() as &dyn Any).is::<Own>() => {
-            Ok(Transformed::new(each, false, TreeNodeRecursion::Jump))
-        }
+        it if is_own(it) => Ok(Transformed::new(each, false, TreeNodeRecursion::Jump)),
         Expr::Cast(Cast { expr, field })
             if !matches!(**expr, Expr::Literal(..))
                 && may_fail(&expr.get_type(schema)?, field.data_type()) =>

@@ -1,6 +1,7 @@
 //! A list or a struct with nothing below it that is not of it. Arrow casts all elements that lie below a list: those of
 //! lists that a LIMIT has left out, and of lists that are NULL, fail as if they were among the rows.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -19,8 +20,12 @@ pub(super) fn own(nested: Expr) -> Expr {
     ScalarUDF::from(Own { signature: Signature::any(1, Volatility::Immutable) }).call(vec![nested])
 }
 
+pub(super) fn is_own(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if (call.func.inner().as_ref() as &dyn Any).is::<Own>())
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Own {
+struct Own {
     signature: Signature,
 }
 
@@ -129,6 +134,16 @@ mod tests {
         }
         let options = CastOptions { safe: false, ..CastOptions::default() };
         cast_with_options(array, &of_numbers(array.data_type()), &options)
+    }
+
+    #[test]
+    fn what_lies_in_a_null_is_null() {
+        let field = Field::new("x", DataType::Int32, true);
+        let values: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), Some(2), None]));
+        let nulls = NullBuffer::from(vec![true, false, true]);
+        let array: ArrayRef = Arc::new(StructArray::new(vec![field].into(), vec![values], Some(nulls)));
+        let whole = own_of(&array).unwrap();
+        assert_eq!(**whole.as_struct().column(0), Int32Array::from(vec![Some(1), None, None]));
     }
 
     #[test]
