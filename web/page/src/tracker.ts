@@ -82,7 +82,7 @@ function track(type: string, fields: Fields = {}): void {
 const tell = (name: string, detail: unknown): boolean => document.dispatchEvent(new CustomEvent(name, { detail }));
 
 /** The next ones, as a text that is no larger than may be, or one event that is. */
-function cut(): [Fields[], string, boolean] {
+function cut(): [Fields[], string] {
   let bytes = 2;
   const texts: string[] = [];
   for (const event of waiting.slice(0, BATCH)) {
@@ -91,13 +91,14 @@ function cut(): [Fields[], string, boolean] {
     if (bytes > BYTES && texts.length) break;
     texts.push(text);
   }
-  return [waiting.splice(0, texts.length), `[${texts}]`, bytes <= BYTES || texts.length > 1];
+  return [waiting.splice(0, texts.length), `[${texts}]`];
 }
 
 async function send(): Promise<void> {
   let wait = WAIT_MS;
   if (waiting.length) {
-    const [batch, body, keepalive] = cut();
+    const [batch, body] = cut();
+    const keepalive = new Blob([body]).size <= BYTES;
     // As text: a browser then asks no leave of another server first.
     const signal = AbortSignal.timeout?.(PATIENCE_MS);
     const answer = await fetch(to, { method: "POST", body, keepalive, credentials: "omit", signal }).catch(() => null);
