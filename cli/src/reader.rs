@@ -23,19 +23,22 @@ pub struct Arguments {
     #[arg(long)]
     pub query_memory: usize,
     #[arg(long)]
+    pub open_rows: usize,
+    #[arg(long)]
     pub query_seconds: u64,
 }
 
 impl Arguments {
     /// As they are written.
     pub fn line(&self) -> Vec<String> {
-        let Arguments { data, parent, threads, query_memory, query_seconds } = self;
+        let Arguments { data, parent, threads, query_memory, open_rows, query_seconds } = self;
         let line = [
             "reader".to_owned(),
             format!("--data={data}"),
             format!("--parent={parent}"),
             format!("--threads={threads}"),
             format!("--query-memory={query_memory}"),
+            format!("--open-rows={open_rows}"),
             format!("--query-seconds={query_seconds}"),
         ];
         line.to_vec()
@@ -46,6 +49,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     crate::serve::log("warn");
     let settings = Settings {
         query_memory_bytes: arguments.query_memory,
+        open_rows_bytes: arguments.open_rows,
         // Slots, and all that has to do with clients, are the server's to watch.
         query_deadline: Duration::from_secs(arguments.query_seconds),
         client_patience: Duration::from_secs(arguments.query_seconds),
@@ -84,6 +88,7 @@ fn the_line_is_read_as_it_was_meant() {
         parent: 7,
         threads: 2,
         query_memory: 1 << 20,
+        open_rows: 2 << 20,
         query_seconds: 600,
     };
     let command = Arguments::augment_args(clap::Command::new("reader"));

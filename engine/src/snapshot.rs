@@ -3,17 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::Result;
 use crate::ids::{Epoch, Micros};
 use crate::lookup::Content;
 use crate::sink::{ClosedRows, HistoryFiles};
 use crate::status::Failure;
-use crate::view::{Only, OpenPanes, Room};
+use crate::view::OpenPanes;
 
 /// All tables at one instant. At any instant a row is in exactly one of its table's three parts.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +44,8 @@ pub struct Version {
 pub struct TableSnapshot {
     pub schema: SchemaRef,
     pub version: Version,
-    /// Windows still open, as partial aggregates (or rows not yet committed, for a view without a window).
+    /// Windows still open, as partial aggregates (or rows not yet committed, for a view without a window): its provisional
+    /// rows are those of `live.<view>`.
     pub open: Arc<OpenPanes>,
     /// Closed, durable, and not yet in Parquet; the rows have `schema` and no hidden column.
     pub tail: Arc<Vec<ClosedRows>>,
@@ -62,12 +61,4 @@ pub struct TableSnapshot {
 pub struct Behind {
     pub view: String,
     pub reason: String,
-}
-
-impl TableSnapshot {
-    /// Runs the upper half over the open panes, in the reader's room: the provisional rows of `live.<view>`, with `schema`; of
-    /// some groups only, those and maybe others.
-    pub async fn live(&self, only: Option<&Only>, room: &Room) -> Result<Vec<RecordBatch>> {
-        self.open.finish(only, room).await
-    }
 }

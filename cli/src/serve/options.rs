@@ -244,6 +244,8 @@ impl Common {
             parent: std::process::id(),
             threads: settings.parallelism.max(READER_THREADS_LEAST),
             query_memory: settings.query_memory_bytes.min(memory_bytes / 2),
+            // What they are made of lies in it too, and of two snapshots where one follows the other.
+            open_rows: memory_bytes / 4,
             query_seconds: settings.query_deadline.as_secs().max(1) * 2,
         };
         Ok((count > 0)

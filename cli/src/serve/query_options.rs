@@ -66,6 +66,7 @@ impl QueryOptions {
     pub fn settings(&self) -> Settings {
         Settings {
             query_memory_bytes: self.query_memory,
+            open_rows_bytes: self.query_memory,
             query_deadline: self.query_time,
             query_rows_max: self.query_rows,
             client_patience: self.client_patience,

@@ -96,6 +96,8 @@ pub struct Settings {
     pub batch_rows: usize,
     /// How long a record may wait for others to share the fixed cost of a micro-batch, at most.
     pub linger: Duration,
+    /// How long a worker may sit in its source, or rest, before it looks at its orders.
+    pub poll: Duration,
     /// Push aside an owner that seems alive.
     pub take_over: bool,
     /// Read nothing before [`Engine::begin`], so that views can be there before the first record.
@@ -138,6 +140,7 @@ impl Default for Settings {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             batch_rows: 16 << 10,
             linger: Duration::from_millis(10),
+            poll: Duration::from_millis(10),
             take_over: false,
             hold: false,
             compact_files: 8,

@@ -255,6 +255,7 @@ impl StreamJob {
                 shares,
                 batch_rows: crew.settings.batch_rows,
                 linger: crew.settings.linger,
+                poll: crew.settings.poll,
                 filed_bytes_max,
                 drop_batch: crew.settings.drop_batch,
                 read_until: crew.settings.read_until,

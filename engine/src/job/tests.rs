@@ -149,7 +149,8 @@ async fn rows_that_wait_are_read_and_become_durable() {
     const CLICKS: u64 = 1_000;
     let live = async |engine: &Engine| {
         let rows = engine.snapshot().views["archive"]
-            .live(None, &Room::unbounded())
+            .open
+            .finish(None, &Room::unbounded())
             .await
             .expect("what is open can be read");
         rows.iter().map(|batch| batch.num_rows() as u64).sum::<u64>()
@@ -171,7 +172,8 @@ async fn rows_that_wait_are_read_and_become_durable() {
     let late = ViewSpec { id: Uuid::from_u128(12), name: "late".into(), ..archive() };
     engine.apply(CatalogChange::CreateView(Arc::new(late))).await.expect("another view is created");
     assert_eq!(live(&engine).await + rows(&engine).0 + rows(&engine).1, CLICKS);
-    let other = engine.snapshot().views["late"].live(None, &Room::unbounded()).await.expect("it can be read");
+    let other =
+        engine.snapshot().views["late"].open.finish(None, &Room::unbounded()).await.expect("it can be read");
     assert!(other.iter().all(|batch| batch.num_rows() == 0));
     engine.stop().await.expect("it stops");
     assert_eq!(rows(&engine), (CLICKS, 0));

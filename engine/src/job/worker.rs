@@ -41,9 +41,6 @@ use crate::{Error, Result};
 /// rows cost, so few that a reader puts them through the plan of its view in a millisecond.
 const WAITING_ROWS: usize = 4096;
 
-/// How long a worker may sit in its source, or rest, before it looks at its orders.
-const POLL: Duration = Duration::from_millis(10);
-
 pub struct Worker {
     pub number: usize,
     pub stream: Arc<StreamSpec>,
@@ -56,6 +53,7 @@ pub struct Worker {
     pub shares: Shares,
     pub batch_rows: usize,
     pub linger: Duration,
+    pub poll: Duration,
     pub filed_bytes_max: usize,
     pub drop_batch: Option<u64>,
     pub read_until: Option<Offset>,
@@ -160,13 +158,13 @@ impl Running {
         let rest = self.pace.rest(self.worker.clock.elapsed());
         if !rest.is_zero() {
             // With a long linger there are orders to look at meanwhile.
-            std::thread::sleep(rest.min(POLL));
+            std::thread::sleep(rest.min(self.worker.poll));
             return Ok(());
         }
         let asked = self.worker.clock.elapsed();
         let limit = BatchLimit { rows: self.worker.batch_rows, bytes: self.worker.shares.batch };
         let mut raw = self.origins.buffer();
-        match self.worker.reader.poll(&mut raw, limit, POLL) {
+        match self.worker.reader.poll(&mut raw, limit, self.worker.poll) {
             Ok(Polled::Records { more }) => {
                 self.effort.reading += self.worker.clock.elapsed().saturating_sub(asked);
                 return self.take_in(raw, more);
@@ -211,7 +209,7 @@ impl Running {
 
     /// Reads nothing for a moment.
     fn pause(&mut self) {
-        std::thread::sleep(POLL);
+        std::thread::sleep(self.worker.poll);
         // What the source fetches ahead meanwhile is the most that it ever holds.
         self.weigh();
         self.quiet.values_mut().for_each(Quiet::not_listened);

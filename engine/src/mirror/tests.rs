@@ -99,7 +99,7 @@ fn snapshot(view: &Arc<ViewSpec>, parts: &Arc<Vec<Part>>, waiting: &[Arc<Arrived
 }
 
 async fn open_rows(snapshot: &Snapshot) -> Vec<RecordBatch> {
-    snapshot.views["v"].live(None, &Room::unbounded()).await.expect("it can be read")
+    snapshot.views["v"].open.finish(None, &Room::unbounded()).await.expect("it can be read")
 }
 
 fn wanted(parts: WantedParts) -> Wanted {

@@ -37,20 +37,25 @@ pub fn alone(batch: &RecordBatch, first: usize, rows: usize) -> Result<RecordBat
     take_record_batch(&slice, &chosen)
 }
 
-/// What batches weigh that may share buffers, as slices of one do.
-pub fn shared_bytes(batches: &[RecordBatch]) -> usize {
-    fn weigh(data: &ArrayData, seen: &mut BTreeSet<usize>) -> usize {
+/// Weighs batches that may share buffers, as slices of one do: each buffer once. What has been weighed is to be kept as long.
+#[derive(Default)]
+pub struct Buffers(BTreeSet<usize>);
+
+impl Buffers {
+    /// Of what has not been weighed yet.
+    pub fn weigh(&mut self, batch: &RecordBatch) -> usize {
+        batch.columns().iter().map(|column| self.of_array(&column.to_data())).sum()
+    }
+
+    fn of_array(&mut self, data: &ArrayData) -> usize {
         let nulls = data.nulls().map(|nulls| nulls.buffer());
         let buffers = data.buffers().iter().chain(nulls);
         let own: usize = buffers
-            .filter(|buffer| seen.insert(buffer.data_ptr().as_ptr() as usize))
+            .filter(|buffer| self.0.insert(buffer.data_ptr().as_ptr() as usize))
             .map(|buffer| buffer.capacity())
             .sum();
-        own + data.child_data().iter().map(|child| weigh(child, seen)).sum::<usize>()
+        own + data.child_data().iter().map(|child| self.of_array(child)).sum::<usize>()
     }
-    let mut seen = BTreeSet::new();
-    let columns = batches.iter().flat_map(RecordBatch::columns);
-    columns.map(|column| weigh(&column.to_data(), &mut seen)).sum()
 }
 
 fn own(array: &ArrayRef) -> Result<ArrayRef> {
@@ -119,7 +124,9 @@ mod tests {
             assert!(bytes < 8_000 && before > 400_000, "{bytes} bytes of {before}");
         }
         let slices: Vec<RecordBatch> = (0..100).map(|slice| whole.slice(100 * slice, 100)).collect();
-        assert_eq!(shared_bytes(&slices), shared_bytes(std::slice::from_ref(&whole)));
+        let mut buffers = Buffers::default();
+        let of_slices: usize = slices.iter().map(|slice| buffers.weigh(slice)).sum();
+        assert_eq!(of_slices, Buffers::default().weigh(&whole));
         let slice = whole.slice(5_000, 3);
         let own = compacted(slice.clone()).unwrap();
         assert_eq!(own, slice);

@@ -31,14 +31,14 @@ pub mod watermark;
 mod window;
 
 pub use by_row::by_row_too;
-pub use compact::shared_bytes;
+pub use compact::Buffers;
 pub use dates::beyond_calendar;
 pub use extent::{Above, Extent, Finishing, Stretch};
 pub use fault::Fault;
 pub use fingerprint::{fingerprint, reads};
 pub use leaf::{LeafExec, MicroBatch};
 pub use only::Only;
-pub use open::{OpenInput, OpenPanes, without_time};
+pub use open::{OpenInput, OpenPanes, Take, without_time};
 pub use running::Room;
 pub use state_scan::StateScan;
 

@@ -12,7 +12,6 @@ use datafusion::physical_expr::{PhysicalExpr, conjunction};
 
 use crate::spec::Upper;
 use crate::view::pieces::Weighed;
-use crate::view::upper::WindowPart;
 
 /// Which groups are asked for.
 #[derive(Debug, Clone)]
@@ -34,10 +33,6 @@ impl Only {
         let of_row = part.bytes / part.batch.num_rows().max(1);
         let batch = self.rows(part.batch);
         Weighed { bytes: of_row * batch.num_rows(), batch, share: part.share }
-    }
-
-    pub(super) fn part(&self, part: WindowPart) -> WindowPart {
-        WindowPart { batch: self.rows(part.batch), ..part }
     }
 
     /// A filter that fails is left to whoever asked: it may look at fewer rows.

@@ -1,5 +1,6 @@
 //! The open part of a table at one instant.
 
+use std::future::ready;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use futures::future::BoxFuture;
 
 use crate::Result;
 use crate::ids::Epoch;
-use crate::spec::{Unit, Upper, ViewShape, ViewSpec};
+use crate::spec::{Upper, ViewShape, ViewSpec};
 use crate::view::arrived::Arrived;
 use crate::view::extent::Above;
 use crate::view::lower::LowerHalf;
@@ -16,8 +17,9 @@ use crate::view::only::Only;
 use crate::view::panes::Panes;
 use crate::view::part::Part;
 use crate::view::running::Room;
-use crate::view::session;
-use crate::view::upper::{WindowPart, finish};
+
+/// Takes finished rows, some at a time.
+pub type Take<'a> = dyn FnMut(RecordBatch) -> BoxFuture<'static, Result<()>> + Send + 'a;
 
 /// What a view has open, pinned: the rows of its open units come of it.
 #[derive(Debug, Clone)]
@@ -66,48 +68,53 @@ impl OpenPanes {
     }
 
     /// The provisional rows, with the table's schema: those that are asked for, and maybe others.
-    pub fn finish<'a>(
+    pub async fn finish(&self, only: Option<&Only>, room: &Room) -> Result<Vec<RecordBatch>> {
+        let mut all = vec![];
+        let mut take = |rows| {
+            all.push(rows);
+            Box::pin(ready(Ok(()))) as BoxFuture<'static, Result<()>>
+        };
+        self.finish_each(only, room, &mut take).await?;
+        Ok(all)
+    }
+
+    /// Likewise, but no more of them are there at a time than are finished together, where groups are finished one by one.
+    pub fn finish_each<'a>(
         &'a self,
         only: Option<&'a Only>,
         room: &'a Room,
-    ) -> BoxFuture<'a, Result<Vec<RecordBatch>>> {
+        take: &'a mut Take<'_>,
+    ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let (view, panes, inputs) = match self {
-                OpenPanes::Rows(rows) => return Ok(rows.clone()),
+                OpenPanes::Rows(rows) => {
+                    for batch in rows {
+                        take(batch.clone()).await?;
+                    }
+                    return Ok(());
+                }
                 OpenPanes::Panes { view, panes, inputs } => (view, panes, inputs),
-            };
-            let only = only.filter(|_| self.upper().is_some());
-            let asked = |parts: Vec<WindowPart>| match only {
-                Some(only) => parts.into_iter().map(|part| only.part(part)).collect(),
-                None => parts,
             };
             let mut fresh = vec![];
             for (leg, input) in inputs.iter().enumerate() {
                 fresh.extend(lowered(view, leg, &input.waiting(room).await?).await?);
             }
-            let rows = match &view.shape {
+            match &view.shape {
                 ViewShape::Copy { .. } => {
-                    panes.all_and(&fresh).into_iter().map(|part| part.batch.clone()).collect()
-                }
-                ViewShape::Units { unit: Unit::Session(session), cuts, upper, .. } => {
-                    let born_after = panes.born_after.map(|born| session.born_after(born));
-                    let parts = session::labelled(*session, cuts, &panes.all_and(&fresh), born_after)?;
-                    finish(cuts, upper, &asked(parts), room).await?
-                }
-                ViewShape::Units { unit: unit @ Unit::Ever(_), cuts, upper, .. } => {
-                    let parts = session::of_ever(*unit, cuts, panes.all_and(&fresh))?;
-                    finish(cuts, upper, &asked(parts), room).await?
+                    for part in panes.all_and(&fresh) {
+                        take(without_time(view, &part.batch)?).await?;
+                    }
                 }
                 ViewShape::Units { cuts, upper, .. } => {
-                    let mut rows = vec![];
-                    let mut open = panes.open(Above { cuts, upper, only }, &fresh, room);
+                    let mut open = panes.open(Above { cuts, upper, only }, &fresh, room)?;
                     while let Some(stretch) = open.next().await? {
-                        rows.extend(stretch.finish(cuts, upper, room).await?);
+                        for batch in stretch.finish(cuts, upper, room).await? {
+                            take(without_time(view, &batch)?).await?;
+                        }
                     }
-                    rows
                 }
-            };
-            rows.iter().map(|batch| without_time(view, batch)).collect()
+            }
+            Ok(())
         })
     }
 }

@@ -13,6 +13,7 @@ use crate::view::left::Left;
 use crate::view::part::Part;
 use crate::view::pieces::Weighed;
 use crate::view::run::{Run, Section};
+use crate::view::session;
 use crate::view::sharing::Sharing;
 use crate::view::upper::WindowPart;
 use crate::view::{Above, Extent, Finishing, Room, Stretch};
@@ -184,15 +185,25 @@ impl Panes {
     }
 
     /// All that a reader has to see, with `fresh` parts that are filed nowhere yet.
-    pub fn open<'a>(&'a self, of: Above<'a>, fresh: &'a [Part], room: &'a Room) -> Finishing<'a> {
+    pub fn open<'a>(&'a self, of: Above<'a>, fresh: &'a [Part], room: &'a Room) -> Result<Finishing<'a>> {
         let parts = self.all_and(fresh);
-        match self.window() {
-            None => {
-                let parts = parts.into_iter().map(WindowPart::of_itself).collect();
-                Finishing::Each(Box::new(std::iter::once(Ok(Stretch { parts, within: None }))))
+        let labelled = match self.unit {
+            Some(Unit::Window(window)) => return Ok(self.finishing(window, of, parts, None, room)),
+            Some(Unit::Session(session)) => {
+                let born_after = self.born_after.map(|born| session.born_after(born));
+                session::labelled(session, of.cuts, &parts, born_after)?
             }
-            Some(window) => self.finishing(window, of, parts, None, room),
-        }
+            Some(unit) if unit.session().is_some() => session::of_ever(unit, of.cuts, parts)?,
+            _ => {
+                let parts = parts.into_iter().map(|part| (part.cut, part.weighed())).collect();
+                return Ok(Finishing::Each(of.stretches(parts, room.piece_bytes)));
+            }
+        };
+        // These were copied together.
+        let parts: Vec<_> = labelled.into_iter().map(|part| (part.cut, Weighed::of(part.batch))).collect();
+        let copied = room.hold(parts.iter().map(|(_, part)| part.bytes).sum())?;
+        let stretches = of.stretches(parts, room.piece_bytes);
+        Ok(Finishing::Each(Box::new(stretches.inspect(move |_| _ = &copied))))
     }
 
     /// The windows that end after those that have left and at or before `through`, likewise. `fresh` are the parts of the

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::cache::cache_manager::CacheManagerConfig;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
@@ -66,6 +66,8 @@ pub(super) struct Shared {
     template: SessionState,
     /// Caches that outlive a statement.
     caches: Arc<RuntimeEnv>,
+    /// Where the finished rows of open windows are counted that statements share.
+    pub open_rows: Arc<dyn MemoryPool>,
 }
 
 impl Database {
@@ -83,6 +85,7 @@ impl Database {
             .build_arc()?;
         let registry = Arc::new(Registry::new(clock, &settings));
         let template = template(&settings);
+        let open_rows = Arc::new(GreedyMemoryPool::new(settings.open_rows_bytes));
         let shared = Shared {
             engine,
             settings,
@@ -98,6 +101,7 @@ impl Database {
             nonce: Uuid::new_v4(),
             template,
             caches,
+            open_rows,
         };
         Ok(Database { shared: Arc::new(shared) })
     }
@@ -188,7 +192,7 @@ impl Shared {
     /// Everything one statement will see.
     pub fn pin(self: &Arc<Shared>) -> Arc<Pinned> {
         let source: Arc<dyn StatusSource> = Arc::clone(self) as _;
-        Arc::new(Pinned::new(&self.engine.snapshot(), source))
+        Arc::new(Pinned::new(&self.engine.snapshot(), source, &self.open_rows))
     }
 
     /// A state that can plan and run one statement over `pinned`, and knows no other world.

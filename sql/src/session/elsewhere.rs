@@ -134,7 +134,7 @@ impl Database {
     /// What a snapshot holds, for statements that come with their facts: its open rows are finished once for all of them.
     pub fn seen(&self, snapshot: &Snapshot, missing: &thalweg_engine::mirror::Missing) -> Seen {
         let source: Arc<dyn StatusSource> = Arc::clone(&self.shared) as _;
-        Seen(Arc::new(Pinned::of_another(snapshot, missing, source)))
+        Seen(Arc::new(Pinned::of_another(snapshot, missing, source, &self.shared.open_rows)))
     }
 
     /// A session that sees this, and never anything else.
@@ -226,7 +226,7 @@ impl Session {
         };
         if !facts.is_empty() {
             let source: Arc<dyn StatusSource> = Arc::clone(&self.shared) as _;
-            let pinned = Pinned::new(&Snapshot::default(), source);
+            let pinned = Pinned::new(&Snapshot::default(), source, &self.shared.open_rows);
             for table in facts {
                 asked.facts.insert(table.name().to_owned(), table.rows(&pinned)?);
             }

@@ -12,6 +12,8 @@ use crate::plan::values;
 pub struct Settings {
     /// Memory of one query's operators; one that needs more fails.
     pub query_memory_bytes: usize,
+    /// Of all queries: the finished rows of open windows that they share. What is more is finished by each as it reads.
+    pub open_rows_bytes: usize,
     /// How long a query may compute; that its client takes its time counts up to as much again.
     pub query_deadline: Duration,
     /// Rows that a query may answer with.
@@ -30,6 +32,7 @@ impl Default for Settings {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         Settings {
             query_memory_bytes: 512 << 20,
+            open_rows_bytes: 512 << 20,
             query_deadline: Duration::from_secs(600),
             query_rows_max: None,
             client_patience: Duration::from_secs(60),

@@ -10,15 +10,23 @@ use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Column, Result, ToDFSchema, project_schema};
 use datafusion::datasource::TableType;
 use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::expr_rewriter::unnormalize_col;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::union::UnionExec;
+use futures::FutureExt;
+use thalweg_engine::Error;
 use thalweg_engine::view::Only;
 
 use super::pinned::PinnedTable;
 use super::{Pinned, parquet_scan};
 use crate::plan;
+
+/// Of rows that are finished as they are read: how many batches wait for whoever reads.
+const BATCHES_AHEAD: usize = 2;
 
 /// Which parts of a table a schema shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +79,10 @@ impl TableProvider for PartTable {
         }
         if self.part != Part::History {
             let only = self.only(filters, session)?;
-            rows.extend(self.table.live(only.as_ref(), &session.runtime_env().memory_pool).await?);
+            match self.table.live(only.as_ref()).await? {
+                Some(live) => rows.extend(live),
+                None => parts.push(finished_scan(&self.table, only, projection, limit)?),
+            }
         }
         if !rows.is_empty() || parts.is_empty() {
             parts.push(memory_scan(self.schema(), rows, projection, session.config().batch_size())?);
@@ -138,6 +149,48 @@ impl TableProvider for ContentTable {
         let rows = content.map(|content| content.rows.clone()).into_iter().collect();
         memory_scan(self.schema(), rows, projection, session.config().batch_size())
     }
+}
+
+/// Open windows that are finished as they are read.
+fn finished_scan(
+    table: &Arc<PinnedTable>,
+    only: Option<Only>,
+    projection: Option<&Vec<usize>>,
+    limit: Option<usize>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = Arc::clone(&table.snapshot.schema);
+    let finished = Arc::new(Finished { table: Arc::clone(table), only });
+    let scan = StreamingTableExec::try_new(schema, vec![finished], projection, [], false, limit)?;
+    Ok(Arc::new(scan))
+}
+
+#[derive(Debug)]
+struct Finished {
+    table: Arc<PinnedTable>,
+    only: Option<Only>,
+}
+
+impl PartitionStream for Finished {
+    fn schema(&self) -> &SchemaRef {
+        &self.table.snapshot.schema
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let mut rows = RecordBatchReceiverStreamBuilder::new(Arc::clone(self.schema()), BATCHES_AHEAD);
+        let (table, only, to) = (Arc::clone(&self.table), self.only.clone(), rows.tx());
+        rows.spawn(async move {
+            let mut take = |batch| {
+                let to = to.clone();
+                async move { to.send(Ok(batch)).await.map_err(|_| nobody_reads()) }.boxed()
+            };
+            table.finish_each(only.as_ref(), context.memory_pool(), &mut take).await
+        });
+        rows.build()
+    }
+}
+
+fn nobody_reads() -> Error {
+    Error::Internal("nobody reads what is finished any more".into())
 }
 
 /// Batches in memory, in slices of the size that operators expect.

@@ -2,18 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::future::ready;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use futures::future::BoxFuture;
 use thalweg_engine::Error;
 use thalweg_engine::lookup::Content;
 use thalweg_engine::mirror::{Missing, WantedParts};
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot};
 use thalweg_engine::status::Status;
-use thalweg_engine::view::{Only, Room, shared_bytes};
+use thalweg_engine::view::{Buffers, Only, Room, Take};
 use tokio::sync::OnceCell;
 
 use super::stamp;
@@ -57,30 +59,44 @@ pub(crate) struct PinnedTable {
     pub store: usize,
     /// Nobody may take for empty what was not asked for when the snapshot was told to this process.
     missing: WantedParts,
-    live: OnceCell<Live>,
+    /// Of this process: where finished rows are counted that statements share.
+    kept: Arc<dyn MemoryPool>,
+    /// `None` where there was no room for them.
+    live: OnceCell<Option<Live>>,
 }
 
-/// Counted as the query's as long as its snapshot is pinned.
+/// Counted as long as its snapshot is pinned.
 struct Live {
     rows: Vec<RecordBatch>,
     _counted: MemoryReservation,
 }
 
 impl Pinned {
-    pub fn new(snapshot: &Snapshot, source: Arc<dyn StatusSource>) -> Pinned {
-        Pinned::of_another(snapshot, &Missing::default(), source)
+    pub fn new(snapshot: &Snapshot, source: Arc<dyn StatusSource>, kept: &Arc<dyn MemoryPool>) -> Pinned {
+        Pinned::of_another(snapshot, &Missing::default(), source, kept)
     }
 
     /// A snapshot of another process, which has not sent all of it.
-    pub fn of_another(snapshot: &Snapshot, missing: &Missing, source: Arc<dyn StatusSource>) -> Pinned {
+    pub fn of_another(
+        snapshot: &Snapshot,
+        missing: &Missing,
+        source: Arc<dyn StatusSource>,
+        kept: &Arc<dyn MemoryPool>,
+    ) -> Pinned {
         /// So that no two tables are read from one another's store, whichever statements they are of.
         static STORES: AtomicUsize = AtomicUsize::new(0);
         let pin = |(name, table): (&String, &Arc<TableSnapshot>)| {
             let missing =
                 WantedParts { open: missing.open.contains(name), closed: missing.closed.contains(name) };
             let store = STORES.fetch_add(1, Ordering::Relaxed);
-            let snapshot = Arc::clone(table);
-            let pinned = PinnedTable { name: name.clone(), snapshot, store, missing, live: OnceCell::new() };
+            let pinned = PinnedTable {
+                name: name.clone(),
+                snapshot: Arc::clone(table),
+                store,
+                missing,
+                kept: Arc::clone(kept),
+                live: OnceCell::new(),
+            };
             (name.clone(), Arc::new(pinned))
         };
         Pinned {
@@ -175,26 +191,56 @@ impl fmt::Debug for Pinned {
 }
 
 impl PinnedTable {
-    /// The provisional rows of the open windows, with the table's schema; what that takes is the query's. Where some groups
-    /// are asked for, those, and maybe others.
-    pub async fn live(&self, only: Option<&Only>, pool: &Arc<dyn MemoryPool>) -> Result<Vec<RecordBatch>> {
+    /// The provisional rows of the open windows, with the table's schema, finished once for all who ask: by nobody's
+    /// memory but what is kept for that. `None` where they are more than is kept, or a few are asked for of many: they are
+    /// to be finished as they are read.
+    pub async fn live(&self, only: Option<&Only>) -> Result<Option<Vec<RecordBatch>>> {
         if self.missing.open {
             return Err(not_sent(&self.name));
         }
-        // Few are finished once for all who ask; what is finished of many goes with its statement.
         if only.is_some() && !self.live.initialized() && self.snapshot.open.rows() > FEW_ROWS {
-            return Ok(self.finished(only, pool).await?.rows);
+            return Ok(None);
         }
-        let live = self.live.get_or_try_init(|| self.finished(None, pool)).await?;
-        Ok(live.rows.clone())
+        let live = self.live.get_or_try_init(|| async {
+            match self.finished(&self.kept).await {
+                Ok(live) => Ok(Some(live)),
+                Err(error) if is_for_memory(&error) => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        Ok(live.await?.as_ref().map(|live| live.rows.clone()))
     }
 
-    async fn finished(&self, only: Option<&Only>, pool: &Arc<dyn MemoryPool>) -> Result<Live> {
+    /// Likewise, all of them, and by the memory of whoever asks.
+    pub async fn all_live(&self, pool: &Arc<dyn MemoryPool>) -> Result<Vec<RecordBatch>> {
+        Ok(self.finished(pool).await?.rows)
+    }
+
+    async fn finished(&self, pool: &Arc<dyn MemoryPool>) -> Result<Live> {
         let counted = MemoryConsumer::new("open windows").register(pool);
-        let rows = self.snapshot.live(only, &Room::of(Arc::clone(pool), PIECE_BYTES)).await;
-        let rows = stamp::batches(&self.snapshot.schema, &rows.map_err(of_plan)?)?;
-        counted.try_grow(shared_bytes(&rows))?;
+        let (mut rows, mut buffers) = (vec![], Buffers::default());
+        let mut take = |batch: RecordBatch| {
+            let taken = counted.try_grow(buffers.weigh(&batch)).map(|()| rows.push(batch));
+            Box::pin(ready(taken.map_err(Error::from))) as BoxFuture<'static, _>
+        };
+        self.finish_each(None, pool, &mut take).await?;
         Ok(Live { rows, _counted: counted })
+    }
+
+    /// By the memory of whoever asks, which is that of a piece: these rows, and maybe others.
+    pub async fn finish_each(
+        &self,
+        only: Option<&Only>,
+        pool: &Arc<dyn MemoryPool>,
+        take: &mut Take<'_>,
+    ) -> Result<()> {
+        let room = Room::of(Arc::clone(pool), PIECE_BYTES);
+        let schema = &self.snapshot.schema;
+        let mut stamped = |batch: RecordBatch| match stamp::batch(schema, &batch) {
+            Ok(batch) => take(batch),
+            Err(error) => Box::pin(ready(Err(Error::from(error)))) as BoxFuture<'static, _>,
+        };
+        self.snapshot.open.finish_each(only, &room, &mut stamped).await.map_err(of_plan)
     }
 
     /// Closed rows that are not in Parquet yet.
@@ -208,6 +254,10 @@ impl PinnedTable {
 
 fn not_sent(table: &str) -> DataFusionError {
     internal_datafusion_err!("a statement reads what it was not seen to read. table={table}")
+}
+
+fn is_for_memory(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
 }
 
 /// That memory was lacking is to be told apart.

@@ -33,7 +33,3 @@ pub(crate) fn batch(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBat
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }
-
-pub(crate) fn batches(schema: &SchemaRef, all: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
-    all.iter().map(|one| batch(schema, one)).collect()
-}

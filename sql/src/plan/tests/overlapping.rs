@@ -97,7 +97,8 @@ async fn check(window: &str, query: &str, seed: u64) {
         let room = if first == ROWS || below(2) == 0 { in_pieces() } else { Room::unbounded() };
         let context = format!("{query}, seed {seed}, row {first}");
         let (open, _) =
-            finished(&spec, panes.open(Above { cuts, upper, only: None }, &parts, &room), &room).await;
+            finished(&spec, panes.open(Above { cuts, upper, only: None }, &parts, &room).unwrap(), &room)
+                .await;
         assert_eq!(told(&open), told(&plainly(&spec, &panes, &parts, i64::MAX).await), "open, {context}");
         if below(3) == 0 || first == ROWS {
             let through = if first == ROWS { i64::MAX } else { reached - below(60) as i64 * SECOND };

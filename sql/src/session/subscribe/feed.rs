@@ -211,9 +211,9 @@ impl Teller {
         let pool: Arc<dyn MemoryPool> =
             Arc::new(GreedyMemoryPool::new(self.shared.settings.query_memory_bytes));
         let source: Arc<dyn StatusSource> = Arc::clone(&self.shared) as _;
-        let pinned = Pinned::new(snapshot, source);
+        let pinned = Pinned::new(snapshot, source, &pool);
         let table = pinned.views.get(&self.view).ok_or_else(|| gone(&self.view))?;
-        Ok(table.live(None, &pool).await?)
+        Ok(table.all_live(&pool).await?)
     }
 }
 

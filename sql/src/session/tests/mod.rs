@@ -81,16 +81,23 @@ const CREATE_VIEW: &str = "CREATE MATERIALIZED VIEW per_minute AS\nSELECT window
 
 #[tokio::test]
 async fn each_row_is_in_public_once_and_in_one_of_the_other_two() {
-    let session = database().await.0.session(Client::default());
-    assert_eq!(number(&session, "SELECT sum(n) FROM counts").await, 255);
-    assert_eq!(number(&session, "SELECT count(*) FROM public.counts").await, 8);
-    assert_eq!(number(&session, "SELECT sum(n) FROM live.counts").await, 64 + 128);
-    assert_eq!(number(&session, "SELECT sum(n) FROM thalweg.history.counts").await, 63);
-    assert_eq!(number(&session, "SELECT count(*) FROM history.counts").await, 6);
-    let both = "SELECT (SELECT sum(n) FROM history.counts) + (SELECT sum(n) FROM live.counts)";
-    assert_eq!(number(&session, both).await, 255);
-    let join = "SELECT count(*) FROM live.counts l JOIN history.counts h ON l.kind = h.kind";
-    assert_eq!(number(&session, join).await, 6);
+    // Open rows that are kept for all who ask, and such as there is no room for.
+    for open_rows_bytes in [64 << 20, 0] {
+        let settings = Settings { open_rows_bytes, ..Settings::default() };
+        let session = with_settings(settings).await.0.session(Client::default());
+        assert_eq!(number(&session, "SELECT sum(n) FROM counts").await, 255);
+        assert_eq!(number(&session, "SELECT count(*) FROM public.counts").await, 8);
+        assert_eq!(number(&session, "SELECT sum(n) FROM live.counts").await, 64 + 128);
+        assert_eq!(number(&session, "SELECT n FROM live.counts ORDER BY n DESC LIMIT 1").await, 128);
+        assert_eq!(number(&session, "SELECT sum(n) FROM thalweg.history.counts").await, 63);
+        assert_eq!(number(&session, "SELECT count(*) FROM history.counts").await, 6);
+        let both = "SELECT (SELECT sum(n) FROM history.counts) + (SELECT sum(n) FROM live.counts)";
+        assert_eq!(number(&session, both).await, 255);
+        let join = "SELECT count(*) FROM live.counts l JOIN history.counts h ON l.kind = h.kind";
+        assert_eq!(number(&session, join).await, 6);
+        let plan = rendered(&session, "EXPLAIN SELECT n FROM live.counts").await;
+        assert_eq!(plan.contains("StreamingTableExec"), open_rows_bytes == 0, "{plan}");
+    }
 }
 
 #[tokio::test]
