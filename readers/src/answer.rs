@@ -154,7 +154,8 @@ impl Answering {
         let planned = rows.schema();
         let schema = advertised.unwrap_or_else(|| Arc::new(plain::schema(&planned, false)));
         let started = vec![ipc::of_schema(&planned)?, ipc::of_schema(&schema)?];
-        self.say(&Reply::Started { reads }, started).await?;
+        let finishes = session.finishes_as_it_reads();
+        self.say(&Reply::Started { reads, finishes }, started).await?;
         let encoder = Encoder::new(schema, Compression::of(&run.compression)).map_err(Error::from)?;
         while let Some(batch) = rows.next().await {
             let batch = batch.map_err(Error::from)?;

@@ -28,7 +28,7 @@ use crate::watch::LastWords;
 
 /// Who finishes open rows holds up others over the same tables for twice what the last two took, within these bounds: a
 /// statement that plans for long, no longer.
-const TURN_MAX: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(5)];
+const TURN_MAX: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(15)];
 /// From a broken line until the process is known to have ended.
 const END_KNOWN_WITHIN: Duration = Duration::from_secs(2);
 const KEPT_MAX: usize = 16;

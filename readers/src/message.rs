@@ -116,6 +116,8 @@ pub enum Reply {
     /// With the columns as they were planned, and as they come.
     Started {
         reads: Option<BTreeSet<String>>,
+        /// Open rows are finished as it goes on; else they are.
+        finishes: bool,
     },
     /// With the two halves of an IPC message.
     Rows(u64),

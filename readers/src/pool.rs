@@ -15,7 +15,7 @@ use thalweg_engine::ErrorKind;
 use thalweg_sql::session::{Asked, Away, Elsewhere, Engine, Made, Prepared, What};
 use thalweg_sql::travel::{Encoded, Form};
 use thalweg_sql::{Error, Result};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedMutexGuard};
 
 use crate::control::Connected;
 use crate::ipc;
@@ -31,6 +31,8 @@ const REFUSED_MAX: usize = 1000;
 /// So long a question waits for a reader to be there.
 const READER_WITHIN: Duration = Duration::from_secs(30);
 const LOOKS_EACH: Duration = Duration::from_millis(2);
+/// So long a suspect waits for those before it.
+const APART_WITHIN: Duration = Duration::from_secs(20);
 /// What a view may take that ingest is to run: less than a query, for many run at a time, and ingest has no limit of its own.
 const REHEARSAL_BYTES_MAX: usize = 512 << 20;
 
@@ -46,6 +48,8 @@ struct Inner {
     rehearsal_wanted: Arc<Notify>,
     rehearsal_bytes: usize,
     last_number: AtomicU64,
+    /// Those whose reader ended, nobody knows why, are put again one after the other.
+    suspects: Arc<tokio::sync::Mutex<()>>,
     /// By question: until when, and why.
     refused: Mutex<BTreeMap<u64, (Instant, String)>>,
 }
@@ -68,6 +72,7 @@ impl Readers {
             rehearsal: starter.on_demand(count, rehearsing, Arc::clone(&wanted)),
             rehearsal_wanted: wanted,
             last_number: AtomicU64::new(0),
+            suspects: Arc::default(),
             refused: Mutex::default(),
         })))
     }
@@ -93,7 +98,7 @@ impl Elsewhere for Readers {
         let mut tries = Tries::default();
         let (line, reply, bodies) = self.0.put(&question, &mut tries).await?;
         let reads = match reply {
-            Reply::Started { reads } => reads,
+            Reply::Started { reads, .. } => reads,
             Reply::Failed(error) => return Err(error.into()),
             _ => return Err(not_understood("another answer was to come")),
         };
@@ -128,9 +133,16 @@ impl Elsewhere for Readers {
     }
 }
 
-/// How often a question was put to a reader that then ended.
+/// What has come of putting a question.
 #[derive(Default)]
-struct Tries(u32);
+struct Tries {
+    /// How often its reader ended.
+    ended: u32,
+    /// Nobody could say whose fault that was.
+    is_suspect: bool,
+    /// Held by a suspect until it has rows: what its reader ends of once more is not among the other suspects.
+    apart: Option<OwnedMutexGuard<()>>,
+}
 
 impl Inner {
     fn question(&self, asked: Asked, form: Option<Form>) -> Result<Question> {
@@ -181,6 +193,10 @@ impl Inner {
     /// To the reader that has least to do; to another one if that ends, once.
     async fn put(&self, question: &Question, tries: &mut Tries) -> Result<(Line, Reply, Vec<Bytes>)> {
         loop {
+            if tries.is_suspect && tries.apart.is_none() {
+                let apart = Arc::clone(&self.suspects).lock_owned();
+                tries.apart = tokio::time::timeout(APART_WITHIN, apart).await.ok();
+            }
             match Line::ask(self.reader(question).await?, question).await {
                 Ok(answered) => return Ok(answered),
                 Err(Fate::Refused(error)) => return Err(error),
@@ -191,12 +207,13 @@ impl Inner {
 
     /// Whether it is put once more.
     fn again(&self, question: &Question, tries: &mut Tries, end: &End) -> Result<()> {
-        tries.0 += 1;
+        tries.ended += 1;
         let culprit = end.words.culprit();
-        if culprit == Some(question.request.number) || (culprit.is_none() && tries.0 > 1) {
+        tries.is_suspect |= culprit.is_none();
+        if culprit == Some(question.request.number) || (culprit.is_none() && tries.ended > 1) {
             return Err(self.remember(question, end));
         }
-        match tries.0 {
+        match tries.ended {
             1 => Ok(()),
             _ => Err(others_fault()),
         }
@@ -316,6 +333,7 @@ impl Answer {
                     let [header, body]: [Bytes; 2] =
                         bodies.try_into().map_err(|_| not_understood("a message has two halves"))?;
                     self.has_rows = true;
+                    self.tries.apart = None;
                     return Ok(Some(Encoded { header, body, rows }));
                 }
                 Ok((Reply::End, _)) => return Ok(None),

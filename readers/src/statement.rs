@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::alike::{Hearer, Part, Said, Teller};
-use crate::control::{Broken, Connected, Held};
+use crate::control::{Broken, Connected, Finishing, Held};
 use crate::frame::Frame;
 use crate::message::{Hello, Reply, Request, Text};
 use crate::process::End;
@@ -66,6 +66,8 @@ pub struct Line {
     is_over: bool,
     /// Where others may hear the answer.
     teller: Option<Teller>,
+    /// Open rows are not finished yet.
+    finishing: Option<Finishing>,
     /// What another was told, and how far this one has come.
     heard: Option<(Arc<[Said]>, usize)>,
     _held: Arc<Held>,
@@ -95,22 +97,23 @@ pub enum Fate {
 }
 
 impl Line {
-    /// Puts the question, and waits for the first reply: by then open rows are finished.
+    /// Puts the question, and waits for the first reply: by then open rows are finished, or are when the next one comes.
     pub async fn ask(reader: Arc<Connected>, question: &Question) -> Result<(Line, Reply, Vec<Bytes>), Fate> {
         reader.running().fetch_add(1, Ordering::Relaxed);
         let reader = Counted(reader);
-        let (held, finishing) = match reader.0.snapshot(&question.wanted).await {
+        let (held, mut finishing) = match reader.0.snapshot(&question.wanted).await {
             Ok(snapshot) => snapshot,
             Err(Broken::Refused(error)) => return Err(Fate::Refused(error)),
             Err(Broken::Gone) => return Err(Fate::Died(reader.0.end().await)),
         };
+        let _held = Arc::clone(&held);
         let mut line =
-            Line { open: None, reader, is_over: false, teller: None, heard: None, _held: Arc::clone(&held) };
+            Line { open: None, reader, is_over: false, teller: None, finishing: None, heard: None, _held };
         let part = question.alike.as_ref().map(|alike| held.answers.part(alike));
         let (reply, bodies) = match part {
             Some(Part::Hear(hearer)) => {
                 // Whoever tells it has a turn, and so may the next.
-                drop(finishing);
+                drop(finishing.take());
                 line.hear(hearer, held.number, question).await?
             }
             Some(Part::Ask(teller)) => {
@@ -119,6 +122,9 @@ impl Line {
             }
             None => line.put(held.number, question).await?,
         };
+        if let Reply::Started { finishes: true, .. } = reply {
+            line.finishing = finishing;
+        }
         Ok((line, reply, bodies))
     }
 
@@ -186,6 +192,7 @@ impl Line {
             Ok(Some(frame)) => frame,
             Ok(None) | Err(_) => return Err(Fate::Died(self.reader.0.end().await)),
         };
+        self.finishing = None;
         match frame.message() {
             Ok(reply) => {
                 self.is_over = !matches!(reply, Reply::Started { .. } | Reply::Rows(_));

@@ -165,6 +165,11 @@ impl Seen {
 }
 
 impl Session {
+    /// Of what it sees, some open rows are not finished before it is read: there is no room to keep them.
+    pub fn finishes_as_it_reads(&self) -> bool {
+        self.pinned.as_ref().is_some_and(|pinned| pinned.tables().any(|table| table.is_too_much()))
+    }
+
     /// Plans what was asked of another process.
     pub async fn prepare_asked(&self, what: &What, values: Option<&[ScalarValue]>) -> Result<Prepared> {
         match what {

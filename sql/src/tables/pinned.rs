@@ -211,6 +211,11 @@ impl PinnedTable {
         Ok(live.await?.as_ref().map(|live| live.rows.clone()))
     }
 
+    /// Its open rows were to be kept, and there was no room for them.
+    pub fn is_too_much(&self) -> bool {
+        self.live.get().is_some_and(Option::is_none)
+    }
+
     /// Likewise, all of them, and by the memory of whoever asks.
     pub async fn all_live(&self, pool: &Arc<dyn MemoryPool>) -> Result<Vec<RecordBatch>> {
         Ok(self.finished(pool).await?.rows)
