@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tokio::process::Command;
 use tokio::time::Instant;
 
 use crate::instance::Instance;
@@ -65,6 +66,61 @@ async fn who_keeps_a_thread_keeps_nobody_else() -> Result<()> {
         asked = asked => asked?,
     }
     instance.terminate().await
+}
+
+/// Two statements run while their reader is ended twice, and nobody knows by which: the one that is put again first is
+/// taken for the cause, and the other is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_suspects_is_cleared() -> Result<()> {
+    let place = Place::folder(STREAM, &["--readers", "1"])?;
+    let instance = place.launch.start(&[]).await?;
+    let texts = [LONG.to_owned(), LONG.replace("= 5", "= 7")];
+    let mut running = texts.each_ref().map(|text| Box::pin(instance.batches(text, 2 * WITHIN)));
+    let [one, other] = &mut running;
+    let killed = async {
+        let both = "SELECT count(*) FROM system.queries WHERE state = 'running' AND sql LIKE '%WHERE x %'";
+        instance.until(both, WITHIN, |running| running == 3).await?;
+        for _ in 0..2 {
+            let reader = busy(&instance).await?;
+            Command::new("kill").args(["-KILL", &reader.to_string()]).status().await?;
+        }
+        std::future::pending::<Result<()>>().await
+    };
+    let (failed, left) = tokio::select! {
+        failed = &mut *one => (failed, other),
+        failed = &mut *other => (failed, one),
+        outcome = killed => anyhow::bail!("nothing was killed: {outcome:?}"),
+    };
+    let error = format!("{:#}", failed.err().context("it had an answer")?);
+    ensure!(error.contains("the statement was given up"), "{error}");
+    let goes_on = async {
+        busy(&instance).await?;
+        ensure!(instance.number("SELECT 17").await? == 17);
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        ended = left => anyhow::bail!("the other has ended too: {ended:?}"),
+        outcome = goes_on => outcome?,
+    }
+    drop(running);
+    instance.terminate().await
+}
+
+/// A reader that is computing.
+async fn busy(instance: &Instance) -> Result<u32> {
+    let begun = Instant::now();
+    while begun.elapsed() < WITHIN {
+        for reader in instance.readers()? {
+            let stat = std::fs::read_to_string(format!("/proc/{reader}/stat")).unwrap_or_default();
+            // Hundredths of a second; to start takes a few.
+            let used = stat.split_whitespace().nth(13).and_then(|used| used.parse::<u64>().ok());
+            if used.is_some_and(|used| used > 100) {
+                return Ok(reader);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    anyhow::bail!("no reader computes anything")
 }
 
 async fn refused(instance: &Instance, sql: &str, part: &str) -> Result<()> {
