@@ -31,11 +31,15 @@ impl Share {
         let Some(first) = hashes.first() else { return Ok(Share::ALL) };
         let differ = hashes.iter().fold(0, |differ, hash| differ | hash ^ first);
         let of = 1 << differ.trailing_zeros().min(32);
-        Ok(Share { of, index: first % of })
+        Ok(Share { of, index: first & (of - 1) })
     }
 
     fn is_within(self, other: Share) -> bool {
-        self.of >= other.of && self.index % other.of == other.index
+        self.of >= other.of && other.has(self.index)
+    }
+
+    fn has(self, hash: u64) -> bool {
+        hash & (self.of - 1) == self.index
     }
 }
 
@@ -139,7 +143,7 @@ fn rows_of(
     if hashes.is_none() {
         *hashes = Some(hashes_of(keys, batch)?);
     }
-    let of_share = (0..).zip(hashes.iter().flatten()).filter(|(_, hash)| *hash % share.of == share.index);
+    let of_share = (0..).zip(hashes.iter().flatten()).filter(|(_, hash)| share.has(**hash));
     Ok(take_record_batch(batch, &UInt32Array::from_iter_values(of_share.map(|(row, _)| row)))?)
 }
 

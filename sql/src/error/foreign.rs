@@ -291,6 +291,20 @@ pub(crate) fn told_plainly(text: &str) -> Option<Error> {
                 .hint("leave it out, or aggregate in a subquery and join"),
         );
     }
+    if let Some((_, kind)) = text.split_once("annot run range queries on datatype: ") {
+        let kind = kind.split('(').next().unwrap_or(kind).to_uppercase();
+        return Some(
+            Error::invalid(format!("a window's rows have no order by a value of type {kind}"))
+                .hint("ORDER BY what it is made of, such as its fields: s.a, s.b"),
+        );
+    }
+    // Told once, before there is a row.
+    if text.contains("but input schema only has 0 columns") {
+        return Some(
+            Error::invalid("what an aggregate is told once has to be a constant, and this is a column")
+                .hint("write a number, such as percentile_cont(0.9) WITHIN GROUP (ORDER BY x)"),
+        );
+    }
     let (_, expression) = text.split_once(UNPLANNED)?;
     Some(match expression {
         beside if beside.starts_with("OuterReferenceColumn") => Error::invalid(
@@ -316,7 +330,8 @@ fn without_prefix(text: &str) -> &str {
         "Schema error: ",
         "External error: ",
     ];
-    let mut text = text;
+    // It asks for a report to others.
+    let mut text = text.split("\nThis issue was likely caused by a bug in DataFusion").next().unwrap_or(text);
     while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
         text = rest;
     }

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
+use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::sql::sqlparser::ast::{ObjectName, Query, Visitor};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
@@ -20,6 +21,34 @@ pub(crate) const TEXT_BYTES_MAX: usize = 64 << 10;
 const DEPTH_MAX: usize = 500;
 /// Tables read by a statement, each mention counted.
 const RELATIONS_MAX: u64 = 200;
+
+/// Types within types of a column: more of them are a message that clients take for damaged.
+const TYPES_DEPTH_MAX: usize = 60;
+
+/// Refuses columns that can't be sent.
+pub(crate) fn check_columns(schema: &Schema) -> Result<()> {
+    fn depth(kind: &DataType) -> usize {
+        let within = match kind {
+            DataType::List(field)
+            | DataType::LargeList(field)
+            | DataType::ListView(field)
+            | DataType::LargeListView(field)
+            | DataType::FixedSizeList(field, _)
+            | DataType::Map(field, _) => depth(field.data_type()),
+            DataType::Struct(fields) => fields.iter().map(|it| depth(it.data_type())).max().unwrap_or(0),
+            DataType::Dictionary(_, values) => depth(values),
+            _ => return 0,
+        };
+        within + 1
+    }
+    match schema.fields().iter().find(|field| depth(field.data_type()) > TYPES_DEPTH_MAX) {
+        None => Ok(()),
+        Some(field) => Err(Error::invalid(format!(
+            "a column is nested too deep. column=\"{}\", most={TYPES_DEPTH_MAX}",
+            field.name()
+        ))),
+    }
+}
 
 /// Refuses texts that are too long, or whose tree would be too deep.
 pub(crate) fn check_text(sql: &str) -> Result<()> {

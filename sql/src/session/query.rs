@@ -95,6 +95,7 @@ impl Request {
             plan = LogicalPlanBuilder::from(plan).explain_option_format(option)?.build()?;
         }
         let rows = answer_schema(&state, &plan, values.is_none() && count > 0).map_err(placed)?;
+        limits::check_columns(&rows)?;
         let bounds = Bounds::of(&self.settings);
         Ok(Planned { state, bounds, query, plan, rows, parameters, reads })
     }
