@@ -211,8 +211,7 @@ impl TableEpoch {
                     Unit::Session(_) | Unit::Ever(_) => {
                         let ended = self.ended(*unit, cuts, panes, &mut fresh, closed_through)?;
                         if let Unit::Session(_) = unit {
-                            let ended = Stretch { parts: ended, within: None };
-                            rows.extend(self.finish(cuts, upper, &ended).await?);
+                            rows.extend(self.finish(cuts, upper, &Stretch::of(ended)).await?);
                         }
                     }
                 }

@@ -57,7 +57,7 @@ impl TableEpoch {
             return Ok(told);
         }
         let parts = session::of_ever(*unit, cuts, runs.iter().flat_map(|run| run.parts()).collect())?;
-        let rows = match self.finish(cuts, upper, &Stretch { parts, within: None }).await {
+        let rows = match self.finish(cuts, upper, &Stretch::of(parts)).await {
             // As a reader would, who may read again when it is another number that is divided by.
             Err(error) if !error.is_of_store() => {
                 tracing::warn!(view = spec.name, %error, "the lake is told nothing now of a view that can't be read now");

@@ -404,6 +404,8 @@ pub struct Upper {
     pub logical: LogicalPlan,
     /// Reads the states of its run; reset and run again each time.
     pub plan: Arc<dyn ExecutionPlan>,
+    /// The same for groups of which there is one partial row, where each is finished by itself.
+    pub each: Option<Arc<dyn ExecutionPlan>>,
     /// Finishes each group by itself, so that some groups can be finished without the others.
     pub by_group: bool,
     /// For each column of its output that of the partial rows which it is, where that is a key by which they are grouped, and

@@ -12,8 +12,9 @@ use arrow::datatypes::TimestampMicrosecondType;
 use crate::ids::Micros;
 use crate::spec::{Cut, Reach, Upper, Window};
 use crate::view::Room;
+use crate::view::alone::{Alone, parted};
 use crate::view::only::Only;
-use crate::view::pieces::{Pieces, Weighed};
+use crate::view::pieces::{Pieces, Weighed, groups_of};
 use crate::view::sharing::Sharing;
 use crate::view::upper::{WindowPart, finish};
 use crate::{Error, Result};
@@ -69,6 +70,8 @@ pub struct Stretch {
     pub parts: Vec<WindowPart>,
     /// The time of the rows that come of it; the others are of units around it. `None` where all are its own.
     pub within: Option<Range<Micros>>,
+    /// Of each group there is one partial row.
+    pub is_alone: bool,
 }
 
 /// What stands above the panes.
@@ -87,18 +90,30 @@ impl<'a> Above<'a> {
         if let Some(only) = self.only.filter(|_| self.upper.by_group) {
             parts = parts.into_iter().map(|(cut, part)| (cut, only.weighed(part))).collect();
         }
-        let all: usize = parts.iter().map(|(_, part)| part.bytes).sum();
-        let of_cut = |cut, batch| WindowPart { cut, batch, bounds: None };
-        if let ([cut], true) = (self.cuts, self.upper.by_group && all > bytes) {
-            let pieces = Pieces::of(cut, parts.into_iter().map(|(_, part)| part).collect(), bytes);
-            return Box::new(pieces.map(move |piece| {
-                let parts = piece?.0.into_iter().map(|batch| of_cut(0, batch)).collect();
-                Ok(Stretch { parts, within: None })
-            }));
+        parts.retain(|(_, part)| part.batch.num_rows() > 0);
+        if let ([cut], true, false) = (self.cuts, self.upper.by_group, parts.is_empty())
+            && let Some(keys) = groups_of(cut)
+        {
+            let parts = parts.into_iter().map(|(_, part)| part).collect();
+            return match parted(keys, parts) {
+                Ok((alone, together)) => by_group(cut, alone, together, bytes),
+                Err(error) => Box::new(std::iter::once(Err(error))),
+            };
         }
-        let parts = parts.into_iter().map(|(cut, part)| of_cut(cut, part.batch)).collect();
-        Box::new(std::iter::once(Ok(Stretch { parts, within: None })))
+        let of_cut = |(cut, part): (u32, Weighed)| WindowPart { cut, batch: part.batch, bounds: None };
+        Box::new(std::iter::once(Ok(Stretch::of(parts.into_iter().map(of_cut).collect()))))
     }
+}
+
+/// Groups that are alone, and then those that are merged.
+fn by_group<'a>(cut: &Cut, alone: Vec<Alone>, together: Vec<Weighed>, bytes: usize) -> Stretches<'a> {
+    let stretch = |batches: Vec<RecordBatch>| {
+        let parts = batches.into_iter().map(|batch| WindowPart { cut: 0, batch, bounds: None });
+        Stretch::of(parts.collect())
+    };
+    let alone = alone.into_iter().flat_map(move |alone| alone.in_pieces(bytes));
+    let alone = alone.map(move |batch| Ok(Stretch { is_alone: true, ..stretch(vec![batch?]) }));
+    Box::new(alone.chain(Pieces::of(cut, together, bytes).map(move |piece| Ok(stretch(piece?.0)))))
 }
 
 /// What closes, or is open, piece by piece.
@@ -118,8 +133,13 @@ impl Finishing<'_> {
 }
 
 impl Stretch {
+    pub fn of(parts: Vec<WindowPart>) -> Stretch {
+        Stretch { parts, ..Stretch::default() }
+    }
+
     pub async fn finish(&self, cuts: &[Cut], upper: &Upper, room: &Room) -> Result<Vec<RecordBatch>> {
-        let rows = finish(cuts, upper, &self.parts, room).await?;
+        let plan = upper.each.as_ref().filter(|_| self.is_alone).unwrap_or(&upper.plan);
+        let rows = finish(cuts, plan, &self.parts, room).await?;
         match &self.within {
             Some(within) => rows.iter().map(|batch| rows_within(batch, within)).collect(),
             None => Ok(rows),

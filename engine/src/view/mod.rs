@@ -1,6 +1,7 @@
 //! What happens to a decoded batch inside a view: late rows leave, the lower half makes partial aggregates, panes keep
 //! them, and the upper half makes rows of them when a window closes or somebody reads.
 
+mod alone;
 pub mod arrived;
 mod by_row;
 mod calendar;

@@ -32,7 +32,7 @@ impl Only {
     pub(super) fn weighed(&self, part: Weighed) -> Weighed {
         let of_row = part.bytes / part.batch.num_rows().max(1);
         let batch = self.rows(part.batch);
-        Weighed { bytes: of_row * batch.num_rows(), batch, share: part.share }
+        Weighed { bytes: of_row * batch.num_rows(), batch, ..part }
     }
 
     /// A filter that fails is left to whoever asked: it may look at fewer rows.

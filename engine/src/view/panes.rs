@@ -195,7 +195,10 @@ impl Panes {
             }
             Some(unit) if unit.session().is_some() => session::of_ever(unit, of.cuts, parts)?,
             _ => {
-                let parts = parts.into_iter().map(|part| (part.cut, part.weighed())).collect();
+                let numbered = (0..).zip(parts);
+                let parts =
+                    numbered.map(|(n, part)| (part.cut, Weighed { of_part: Some(n), ..part.weighed() }));
+                let parts = parts.collect();
                 return Ok(Finishing::Each(of.stretches(parts, room.piece_bytes)));
             }
         };
@@ -250,9 +253,11 @@ impl Panes {
                 let end = window.layout.end_of(mark);
                 end <= step && after.is_none_or(|after| end > after) && self.is_wanted(window, mark)
             };
-            let step_of =
-                |part: &&Part| windows_of(window, part, &wanted).map(|it| (part.cut, it)).collect::<Vec<_>>();
-            let parts: Vec<(u32, Weighed)> = parts.iter().flat_map(step_of).collect();
+            let step_of = |(number, part): (u32, &&Part)| {
+                let pieces = windows_of(window, part, &wanted);
+                pieces.map(|it| (part.cut, Weighed { of_part: Some(number), ..it })).collect::<Vec<_>>()
+            };
+            let parts: Vec<(u32, Weighed)> = (0..).zip(&parts).flat_map(step_of).collect();
             after = Some(step);
             of.stretches(parts, room.piece_bytes)
         })))
@@ -302,7 +307,7 @@ impl Panes {
             for stretch in starts.iter().zip(ends).map(|(start, end)| *start..end) {
                 let parts: Vec<WindowPart> =
                     parts.iter().flat_map(|part| self.pieces_of(window, part, &stretch)).collect();
-                stretches.push(Stretch { parts, within: Some(stretch) });
+                stretches.push(Stretch { within: Some(stretch), ..Stretch::of(parts) });
             }
         }
         stretches
@@ -491,5 +496,6 @@ fn windows_of<'a>(
         bytes: of_row * batch.num_rows(),
         batch,
         share: part.share,
+        of_part: None,
     })
 }

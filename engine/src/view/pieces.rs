@@ -13,7 +13,7 @@ use crate::spec::{Cut, State};
 use crate::view::tally::as_aggregate;
 
 /// Of all groups of a cut those whose hash ends in some bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Share {
     /// A power of two.
     of: u64,
@@ -38,6 +38,11 @@ impl Share {
         self.of >= other.of && other.has(self.index)
     }
 
+    /// It is the same, or they have no group in common.
+    pub fn is_beside(self, other: Share) -> bool {
+        self.of == other.of
+    }
+
     fn has(self, hash: u64) -> bool {
         hash & (self.of - 1) == self.index
     }
@@ -50,11 +55,13 @@ pub struct Weighed {
     /// Less than the batch by itself where it shares buffers with others.
     pub bytes: usize,
     pub share: Share,
+    /// Of which of those at hand it is all, or some: each row is of another group.
+    pub of_part: Option<u32>,
 }
 
 impl Weighed {
     pub fn of(batch: RecordBatch) -> Weighed {
-        Weighed { bytes: batch.get_array_memory_size(), batch, share: Share::ALL }
+        Weighed { bytes: batch.get_array_memory_size(), batch, share: Share::ALL, of_part: None }
     }
 }
 
@@ -153,7 +160,7 @@ pub fn groups_of(cut: &Cut) -> Option<usize> {
     as_aggregate(last).map(|last| last.group_expr().expr().len()).filter(|keys| *keys > 0)
 }
 
-fn hashes_of(keys: usize, batch: &RecordBatch) -> Result<Vec<u64>> {
+pub fn hashes_of(keys: usize, batch: &RecordBatch) -> Result<Vec<u64>> {
     // The same hash as a table of the merging plan's own would put a piece into few of its buckets.
     let state = QualityRandomState::with_seed(0x7468_616c_7765_6721);
     let mut hashes = vec![0; batch.num_rows()];

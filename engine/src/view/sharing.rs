@@ -144,7 +144,7 @@ impl<'a> Sharing<'a> {
                 self.todo.push(task);
             }
         }
-        Ok((!parts.is_empty()).then_some(Stretch { parts, within: None }))
+        Ok((!parts.is_empty()).then(|| Stretch::of(parts)))
     }
 
     /// Merges what the windows have in common, and parts them in halves, as long as that is worth it.

@@ -17,6 +17,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use crate::ids::Micros;
 use crate::lookup::LookupPlanner;
 use crate::spec::{Cut, State, Unit, Upper};
+use crate::view::alone::each;
 use crate::view::dates::beyond_calendar;
 use crate::view::leaf::{LeafExec, States};
 use crate::view::part::Part;
@@ -128,7 +129,7 @@ pub async fn merged(
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let weighed = |batch: RecordBatch| {
         let bytes = batch.num_rows() * bytes / rows.max(1);
-        Weighed { batch, bytes, share: Share::ALL }
+        Weighed { batch, bytes, share: Share::ALL, of_part: None }
     };
     let mut merged = vec![];
     for piece in Pieces::of(cut, batches.into_iter().map(weighed).collect(), room.piece_bytes) {
@@ -179,7 +180,8 @@ pub async fn planned(cuts: &[Cut], logical: LogicalPlan) -> Result<Upper> {
         [cut] => keys_of(&logical, cut),
         _ => vec![],
     };
-    Ok(Upper { logical, plan, by_group, keys })
+    let each = if by_group { Some(each(&plan)?) } else { None };
+    Ok(Upper { logical, plan, each, by_group, keys })
 }
 
 /// For each column of the output the key of the cut that it is.
@@ -238,10 +240,10 @@ fn has_subquery(expr: &Expr) -> bool {
     .unwrap_or(true)
 }
 
-/// Finishes the windows that `parts` are of.
+/// Finishes the windows that `parts` are of, by the plan of what stands above them.
 pub async fn finish(
     cuts: &[Cut],
-    upper: &Upper,
+    plan: &Arc<dyn ExecutionPlan>,
     parts: &[WindowPart],
     room: &Room,
 ) -> Result<Vec<RecordBatch>> {
@@ -250,7 +252,7 @@ pub async fn finish(
         rebound(cut, of_cut.map(|part| (part.batch.clone(), part.bounds)))
     });
     let context = room.context(States(states.collect::<Result<_>>()?));
-    let rows = collect(reset_plan_states(Arc::clone(&upper.plan))?, context).await?;
+    let rows = collect(reset_plan_states(Arc::clone(plan))?, context).await?;
     match rows.iter().find_map(beyond_calendar) {
         None => Ok(rows),
         Some(column) => Err(Error::BadData(format!(

@@ -163,6 +163,18 @@ async fn parts(spec: &ViewSpec, batch_rows: usize) -> Vec<Part> {
     reduced
 }
 
+/// Most of it in one part, and of a few groups something newer.
+async fn uneven_parts(spec: &ViewSpec) -> Vec<Part> {
+    const NEW: usize = 8;
+    let (window, cuts, _) = windowed(spec);
+    let all = rows();
+    let old = [all.slice(0, ROWS / 2), all.slice(ROWS / 2 + NEW, ROWS / 2 - NEW)];
+    let old = [lowered(spec, old[0].clone()).await, lowered(spec, old[1].clone()).await].concat();
+    let old = reduce(cuts, Unit::Window(window), &old, &Room::unbounded()).await.unwrap();
+    let new = lowered(spec, all.slice(ROWS / 2, NEW)).await;
+    [old, new].concat()
+}
+
 /// The rows of all windows that end by `through` and have not left yet, which leave.
 async fn leave(spec: &ViewSpec, panes: &mut Panes, parts: &[Part], through: i64) -> Vec<RecordBatch> {
     let (_, cuts, upper) = windowed(spec);
@@ -245,6 +257,18 @@ async fn check_against(window: &str, query: &str, plain: &str) -> ViewSpec {
     }
     let at_once = leave(&spec, &mut Panes::new(&spec, None), &parts(&spec, 61).await, i64::MAX).await;
     assert_eq!(told(&without_time(&at_once)), whole, "{query}\nall windows at once");
+    let uneven = uneven_parts(&spec).await;
+    let (panes, (window, cuts, upper), room) = (Panes::new(&spec, None), windowed(&spec), in_pieces());
+    let mut closing =
+        panes.closing(Above { cuts, upper, only: None }, &uneven, i64::MAX, &room).await.unwrap();
+    let (mut found, mut alone) = (vec![], false);
+    while let Some(stretch) = closing.next().await.unwrap() {
+        alone |= stretch.is_alone;
+        found.extend(stretch.finish(cuts, upper, &room).await.unwrap());
+    }
+    drop(closing);
+    assert_eq!(told(&without_time(&found)), whole, "{query}\nmost of it in one part");
+    assert!(alone || !upper.by_group || !window.layout.tumbles(), "{query}");
     spec
 }
 

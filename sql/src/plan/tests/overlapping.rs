@@ -40,7 +40,7 @@ async fn plainly(spec: &ViewSpec, panes: &Panes, parts: &[Part], through: i64) -
             }
         }
     }
-    finish(cuts, upper, &shares, &Room::unbounded()).await.unwrap()
+    finish(cuts, &upper.plan, &shares, &Room::unbounded()).await.unwrap()
 }
 
 async fn finished(spec: &ViewSpec, mut finishing: Finishing<'_>, room: &Room) -> (Vec<RecordBatch>, usize) {

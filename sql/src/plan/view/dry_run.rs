@@ -117,7 +117,11 @@ async fn finished(shape: &ViewShape, parts: &[Part]) -> thalweg_engine::Result<(
     let room = Room::unbounded();
     let reduced = reduce(cuts, *unit, parts, &room).await?;
     let whole = |part: Part| WindowPart { cut: part.cut, batch: part.batch, bounds: None };
-    finish(cuts, upper, &reduced.into_iter().map(whole).collect::<Vec<_>>(), &room).await.map(drop)
+    let reduced: Vec<WindowPart> = reduced.into_iter().map(whole).collect();
+    for plan in [Some(&upper.plan), upper.each.as_ref()].into_iter().flatten() {
+        finish(cuts, plan, &reduced, &room).await?;
+    }
+    Ok(())
 }
 
 fn schema_of(shape: &ViewShape) -> Result<SchemaRef> {
