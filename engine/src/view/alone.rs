@@ -1,17 +1,15 @@
-//! Groups of which one part has all there is. Nothing is merged for them, so they need no table of groups to be finished: each
-//! partial row becomes a row, in its place. Of a large state few groups have something newer, and merging all for their sake
-//! was most of what a live read or a close cost.
+//! Groups of which there is but one partial row. Nothing is merged for them, so they need no table of groups to be finished: each
+//! becomes a row where it stands. Of a large state few groups have something newer, and putting all in a table for their sake
+//! was most of what a live read, or a close, cost.
 //!
-//! A part of groups has one row of each (`Part`), so all rows of the largest part are alone but for those that others have
-//! something of, which their hashes tell: where two groups hash alike, both are merged, and nothing is lost but time.
+//! Which they are is told by hashes of their keys: one that no other row has is of a group that no other row is of. Where two
+//! groups look alike, both are merged, and nothing is lost but time.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, not};
-use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
@@ -23,125 +21,105 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{StreamExt, stream};
 
+use crate::Result;
 use crate::view::pieces::{Weighed, hashes_of};
+use crate::view::running::Room;
 use crate::view::tally::as_aggregate;
 
-/// Hashing is worth it where others have no more than one row for so many.
-const ROWS_FOR_ONE: usize = 2;
+/// What finding out takes for a row: its hash, and bits in two maps.
+const BYTES_OF_ROW: usize = 16;
+const BITS_OF_ROW: usize = 32;
+/// It is worth it where of so many rows one at least is alone.
+const ROWS_FOR_ONE: usize = 4;
 /// What operators above expect at a time.
 const ROWS_AT_ONCE: usize = 8 << 10;
 
 /// Rows of groups that are alone.
 pub struct Alone {
     batch: RecordBatch,
-    /// `None` where all of them are.
-    rows: Option<BooleanArray>,
+    rows: BooleanArray,
     bytes: usize,
 }
 
 /// Those of `parts` that are alone, and the others. `keys` columns tell groups apart.
-pub fn parted(keys: usize, parts: Vec<Weighed>) -> crate::Result<(Vec<Alone>, Vec<Weighed>)> {
-    let (largest, others): (Vec<_>, Vec<_>) = {
-        let chosen = largest(&parts);
-        parts.into_iter().partition(|part| part.of_part.is_some_and(|part| chosen.contains(&part)))
-    };
-    let rows = |parts: &[Weighed]| parts.iter().map(|part| part.batch.num_rows()).sum::<usize>();
-    if rows(&others) * ROWS_FOR_ONE > rows(&largest) {
-        return Ok((vec![], largest.into_iter().chain(others).collect()));
+pub fn parted(keys: usize, parts: Vec<Weighed>, room: &Room) -> Result<(Vec<Alone>, Vec<Weighed>)> {
+    let rows: usize = parts.iter().map(|part| part.batch.num_rows()).sum();
+    let needed = rows * BYTES_OF_ROW;
+    if rows < room.few_rows || needed / 4 > room.piece_bytes {
+        return Ok((vec![], parts));
     }
-    let mut merged = others;
-    let known = Hashes::of(keys, &merged)?;
-    let mut alone = vec![];
-    for Weighed { batch, bytes, share, of_part } in largest {
-        if known.is_empty() {
-            alone.push(Alone { batch, rows: None, bytes });
-            continue;
+    let Ok(_held) = room.hold(needed) else { return Ok((vec![], parts)) };
+    let hashes = parts.iter().map(|part| hashes_of(keys, &part.batch)).collect::<Result<Vec<_>>>()?;
+    let mut once = Once::of_about(rows);
+    hashes.iter().flatten().for_each(|hash| once.add(*hash));
+    if once.seen_again * ROWS_FOR_ONE > rows * (ROWS_FOR_ONE - 1) {
+        return Ok((vec![], parts));
+    }
+    let (mut alone, mut merged) = (vec![], vec![]);
+    for (part, hashes) in parts.into_iter().zip(hashes) {
+        let Weighed { batch, bytes, share } = part;
+        let rows: BooleanArray = hashes.iter().map(|hash| Some(once.has(*hash))).collect();
+        let others = batch.num_rows() - rows.true_count();
+        if others > 0 {
+            let bytes = bytes / batch.num_rows() * others;
+            merged.push(Weighed { batch: filter_record_batch(&batch, &not(&rows)?)?, bytes, share });
         }
-        let shared: BooleanArray =
-            hashes_of(keys, &batch)?.into_iter().map(|hash| Some(known.contains(hash))).collect();
-        let count = shared.true_count();
-        if count > 0 {
-            let bytes = bytes / batch.num_rows().max(1) * count;
-            merged.push(Weighed { batch: filter_record_batch(&batch, &shared)?, bytes, share, of_part });
-        }
-        let rows = if count > 0 { Some(not(&shared)?) } else { None };
         alone.push(Alone { batch, rows, bytes });
     }
     Ok((alone, merged))
 }
 
-/// The parts, or shares of one, that have most of the rows, and no group in common.
-fn largest(parts: &[Weighed]) -> Vec<u32> {
-    let mut rows: BTreeMap<u32, (usize, &Weighed)> = BTreeMap::new();
-    for part in parts {
-        let Some(number) = part.of_part else { continue };
-        rows.entry(number).or_insert((0, part)).0 += part.batch.num_rows();
-    }
-    let Some((_, (_, first))) = rows.iter().max_by_key(|(_, (rows, _))| *rows) else { return vec![] };
-    // One of each share: others of it are of other runs.
-    let mut of_share = BTreeMap::new();
-    for (number, (rows, part)) in rows.iter().filter(|(_, (_, part))| part.share.is_beside(first.share)) {
-        let best = of_share.entry(part.share).or_insert((*rows, *number));
-        *best = (*best).max((*rows, *number));
-    }
-    of_share.into_values().map(|(_, number)| number).collect()
-}
-
 impl Alone {
     /// Some after the others, each of about so many bytes.
-    pub fn in_pieces(self, bytes: usize) -> impl Iterator<Item = crate::Result<RecordBatch>> {
+    pub fn in_pieces(self, bytes: usize) -> impl Iterator<Item = Result<RecordBatch>> {
         let all = self.batch.num_rows();
         let pieces = self.bytes.div_ceil(bytes.max(1)).max(1);
         let rows = all.div_ceil(pieces).max(1);
         (0..all).step_by(rows).map(move |first| {
             let rows = rows.min(all - first);
-            let batch = self.batch.slice(first, rows);
-            match &self.rows {
-                None => Ok(batch),
-                Some(chosen) => Ok(filter_record_batch(&batch, &chosen.slice(first, rows))?),
-            }
+            let (batch, chosen) = (self.batch.slice(first, rows), self.rows.slice(first, rows));
+            Ok(if chosen.true_count() == rows { batch } else { filter_record_batch(&batch, &chosen)? })
         })
     }
 }
 
-/// Hashes of some groups, most of which are not asked for.
-struct Hashes {
-    /// Ascending.
-    all: Vec<u64>,
-    /// A bit for each, by its highest bits.
-    likely: Vec<u64>,
+/// Hashes that were added once, all of which it has but for some that look like others.
+struct Once {
+    seen: Vec<u64>,
+    again: Vec<u64>,
     shift: u32,
+    seen_again: usize,
 }
 
-impl Hashes {
-    fn of(keys: usize, parts: &[Weighed]) -> crate::Result<Hashes> {
-        let mut all = vec![];
-        for part in parts {
-            all.extend(hashes_of(keys, &part.batch)?);
-        }
-        all.sort_unstable();
-        // Sixteen bits for each.
-        let bits = (all.len() * 16).next_power_of_two().max(64);
-        let shift = u64::BITS - bits.trailing_zeros();
-        let mut likely = vec![0; bits / 64];
-        for hash in &all {
-            likely[(hash >> shift >> 6) as usize] |= 1 << ((hash >> shift) & 63);
-        }
-        Ok(Hashes { all, likely, shift })
+impl Once {
+    fn of_about(count: usize) -> Once {
+        let bits = (count * BITS_OF_ROW).next_power_of_two();
+        let map = vec![0; bits / 64];
+        Once { seen: map.clone(), again: map, shift: u64::BITS - bits.trailing_zeros(), seen_again: 0 }
     }
 
-    fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
-    fn contains(&self, hash: u64) -> bool {
+    fn bit(&self, hash: u64) -> (usize, u64) {
         let bit = hash >> self.shift;
-        self.likely[(bit >> 6) as usize] & (1 << (bit & 63)) != 0 && self.all.binary_search(&hash).is_ok()
+        ((bit >> 6) as usize, 1 << (bit & 63))
+    }
+
+    fn add(&mut self, hash: u64) {
+        let (word, bit) = self.bit(hash);
+        if self.seen[word] & bit != 0 {
+            self.again[word] |= bit;
+            self.seen_again += 1;
+        }
+        self.seen[word] |= bit;
+    }
+
+    fn has(&self, hash: u64) -> bool {
+        let (word, bit) = self.bit(hash);
+        self.again[word] & bit == 0
     }
 }
 
 /// The same plan for groups that are alone.
-pub fn each(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+pub fn each(plan: &Arc<dyn ExecutionPlan>) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
     let of_node = |node: Arc<dyn ExecutionPlan>| {
         let Some(last) = as_aggregate(&node).filter(|last| *last.mode() == AggregateMode::Final) else {
             return Ok(Transformed::no(node));
@@ -173,7 +151,7 @@ impl EachExec {
     }
 }
 
-fn finished(exec: &EachExec, states: &RecordBatch) -> Result<RecordBatch> {
+fn finished(exec: &EachExec, states: &RecordBatch) -> datafusion::common::Result<RecordBatch> {
     let groups: Vec<usize> = (0..states.num_rows()).collect();
     let mut columns = states.columns()[..exec.keys].to_vec();
     let mut next = exec.keys;
@@ -187,7 +165,9 @@ fn finished(exec: &EachExec, states: &RecordBatch) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(exec.schema(), columns)?)
 }
 
-fn accumulator(aggregate: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>> {
+fn accumulator(
+    aggregate: &Arc<AggregateFunctionExpr>,
+) -> datafusion::common::Result<Box<dyn GroupsAccumulator>> {
     if aggregate.groups_accumulator_supported() {
         return aggregate.create_groups_accumulator();
     }
@@ -218,27 +198,31 @@ impl ExecutionPlan for EachExec {
         self: Arc<Self>,
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
         Ok(Arc::new(EachExec { input: children.swap_remove(0), ..EachExec::clone(&self) }))
     }
 
     fn with_new_children(
         self: Arc<Self>,
         mut children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
         Ok(Arc::new(EachExec { input: children.swap_remove(0), ..EachExec::clone(&self) }))
     }
 
     fn apply_expressions(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> datafusion::common::Result<TreeNodeRecursion>,
+    ) -> datafusion::common::Result<TreeNodeRecursion> {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> datafusion::common::Result<SendableRecordBatchStream> {
         let own = self.clone();
-        let slices = |batch: Result<RecordBatch>| {
+        let slices = |batch: datafusion::common::Result<RecordBatch>| {
             let slices = match batch {
                 Err(error) => vec![Err(error)],
                 Ok(batch) => (0..batch.num_rows())
@@ -258,14 +242,17 @@ impl ExecutionPlan for EachExec {
 mod tests {
     use arrow::array::{ArrayRef, AsArray, Int64Array};
     use arrow::datatypes::Int64Type;
+    use datafusion::execution::memory_pool::GreedyMemoryPool;
 
     use super::*;
     use crate::view::pieces::Share;
 
-    fn part(number: u32, keys: impl IntoIterator<Item = i64>) -> Weighed {
+    const ALL: i64 = 40_000;
+
+    fn part(keys: impl IntoIterator<Item = i64>) -> Weighed {
         let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(keys));
         let batch = RecordBatch::try_from_iter([("k", keys)]).unwrap();
-        Weighed { bytes: 8 * batch.num_rows(), batch, share: Share::ALL, of_part: Some(number) }
+        Weighed { bytes: 8 * batch.num_rows(), batch, share: Share::ALL }
     }
 
     fn keys<'a>(batches: impl IntoIterator<Item = &'a RecordBatch>) -> Vec<i64> {
@@ -275,32 +262,39 @@ mod tests {
         keys
     }
 
-    fn told(parts: Vec<Weighed>) -> (Vec<i64>, Vec<i64>) {
-        let (alone, merged) = parted(1, parts).unwrap();
+    fn told(parts: Vec<Weighed>, room: &Room) -> [Vec<i64>; 2] {
+        let (alone, merged) = parted(1, parts, room).unwrap();
         let pieces: Vec<RecordBatch> =
             alone.into_iter().flat_map(|alone| alone.in_pieces(512)).map(Result::unwrap).collect();
         assert!(pieces.iter().all(|piece| piece.num_rows() <= 64));
-        (keys(&pieces), keys(merged.iter().map(|part| &part.batch)))
+        [keys(&pieces), keys(merged.iter().map(|part| &part.batch))]
     }
 
     #[test]
-    fn what_others_have_a_row_of_is_merged_with_it() {
-        let (alone, merged) = told(vec![part(1, [3, 500, 2_000]), part(0, 0..1_000), part(2, [500])]);
-        assert_eq!(alone, (0..1_000).filter(|key| ![3, 500].contains(key)).collect::<Vec<_>>());
-        assert_eq!(merged, [3, 3, 500, 500, 500, 2_000]);
+    fn what_there_are_several_rows_of_is_merged() {
+        let newer = [3, 500, 500, ALL + 1, 7];
+        let parts = vec![part(newer), part(0..ALL / 2), part(ALL / 2..ALL), part([7])];
+        let [alone, merged] = told(parts, &Room::unbounded());
+        let several = [3, 3, 7, 7, 7, 500, 500, 500];
+        assert!(several.iter().all(|key| alone.binary_search(key).is_err()));
+        let of_several: Vec<i64> = merged.iter().copied().filter(|key| several.contains(key)).collect();
+        assert_eq!(of_several, several);
+        // Some others look alike.
+        let mut all = [alone.clone(), merged].concat();
+        all.sort();
+        let mut expected: Vec<i64> = (0..ALL).chain(newer).chain([7]).collect();
+        expected.sort();
+        assert_eq!(all, expected);
+        assert!(alone.len() > ALL as usize / 10 * 9, "{} are alone", alone.len());
     }
 
     #[test]
-    fn pieces_of_one_part_have_no_group_in_common() {
-        assert_eq!(told(vec![part(0, 0..10), part(0, 10..20)]), ((0..20).collect(), vec![]));
-    }
-
-    #[test]
-    fn where_parts_are_about_equal_all_is_merged() {
-        let (alone, merged) = told(vec![part(0, 0..10), part(1, 5..15)]);
-        assert_eq!((alone.len(), merged.len()), (0, 20));
-        // Nobody knows whether these are of one part.
-        let unknown = |keys| Weighed { of_part: None, ..part(0, keys) };
-        assert_eq!(told(vec![unknown(0..10)]), (vec![], (0..10).collect()));
+    fn where_it_is_not_worth_it_all_is_merged() {
+        let alone = |parts, room: &Room| told(parts, room)[0].len();
+        assert_eq!(alone(vec![part(0..100)], &Room::unbounded()), 0, "few");
+        assert_eq!(alone(vec![part(0..ALL), part(0..ALL)], &Room::unbounded()), 0, "each twice");
+        let little = Room::of(Arc::new(GreedyMemoryPool::new(100_000)), usize::MAX);
+        assert_eq!(alone(vec![part(0..ALL)], &little), 0, "no memory to find out");
+        assert_eq!(little.hold(100_000).map(|held| held.size()).unwrap(), 100_000, "it was given back");
     }
 }

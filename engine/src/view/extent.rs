@@ -86,7 +86,7 @@ pub struct Above<'a> {
 impl<'a> Above<'a> {
     /// What is finished at once of a few windows: all of it, or where that weighs much and can be, some groups after the
     /// others.
-    pub(super) fn stretches(self, mut parts: Vec<(u32, Weighed)>, bytes: usize) -> Stretches<'a> {
+    pub(super) fn stretches(self, mut parts: Vec<(u32, Weighed)>, room: &Room) -> Stretches<'a> {
         if let Some(only) = self.only.filter(|_| self.upper.by_group) {
             parts = parts.into_iter().map(|(cut, part)| (cut, only.weighed(part))).collect();
         }
@@ -95,8 +95,8 @@ impl<'a> Above<'a> {
             && let Some(keys) = groups_of(cut)
         {
             let parts = parts.into_iter().map(|(_, part)| part).collect();
-            return match parted(keys, parts) {
-                Ok((alone, together)) => by_group(cut, alone, together, bytes),
+            return match parted(keys, parts, room) {
+                Ok((alone, together)) => by_group(cut, alone, together, room.piece_bytes),
                 Err(error) => Box::new(std::iter::once(Err(error))),
             };
         }

@@ -195,17 +195,14 @@ impl Panes {
             }
             Some(unit) if unit.session().is_some() => session::of_ever(unit, of.cuts, parts)?,
             _ => {
-                let numbered = (0..).zip(parts);
-                let parts =
-                    numbered.map(|(n, part)| (part.cut, Weighed { of_part: Some(n), ..part.weighed() }));
-                let parts = parts.collect();
-                return Ok(Finishing::Each(of.stretches(parts, room.piece_bytes)));
+                let parts = parts.into_iter().map(|part| (part.cut, part.weighed())).collect();
+                return Ok(Finishing::Each(of.stretches(parts, room)));
             }
         };
         // These were copied together.
         let parts: Vec<_> = labelled.into_iter().map(|part| (part.cut, Weighed::of(part.batch))).collect();
         let copied = room.hold(parts.iter().map(|(_, part)| part.bytes).sum())?;
-        let stretches = of.stretches(parts, room.piece_bytes);
+        let stretches = of.stretches(parts, room);
         Ok(Finishing::Each(Box::new(stretches.inspect(move |_| _ = &copied))))
     }
 
@@ -253,13 +250,11 @@ impl Panes {
                 let end = window.layout.end_of(mark);
                 end <= step && after.is_none_or(|after| end > after) && self.is_wanted(window, mark)
             };
-            let step_of = |(number, part): (u32, &&Part)| {
-                let pieces = windows_of(window, part, &wanted);
-                pieces.map(|it| (part.cut, Weighed { of_part: Some(number), ..it })).collect::<Vec<_>>()
-            };
-            let parts: Vec<(u32, Weighed)> = (0..).zip(&parts).flat_map(step_of).collect();
+            let step_of =
+                |part: &&Part| windows_of(window, part, &wanted).map(|it| (part.cut, it)).collect::<Vec<_>>();
+            let parts: Vec<(u32, Weighed)> = parts.iter().flat_map(step_of).collect();
             after = Some(step);
-            of.stretches(parts, room.piece_bytes)
+            of.stretches(parts, room)
         })))
     }
 
@@ -496,6 +491,5 @@ fn windows_of<'a>(
         bytes: of_row * batch.num_rows(),
         batch,
         share: part.share,
-        of_part: None,
     })
 }

@@ -24,8 +24,7 @@ use crate::view::session;
 use crate::view::tiers::Tier;
 use crate::{Error, Result};
 
-/// What a view keeps of cut `cut`; or finished rows of a copy, all in one pane 0 of cut 0. Where a cut has groups, each row is
-/// of another one: a run of a plan makes one of each.
+/// What a view keeps of cut `cut`; or finished rows of a copy, all in one pane 0 of cut 0.
 #[derive(Debug, Clone)]
 pub struct Part {
     pub cut: u32,
@@ -161,7 +160,7 @@ impl Part {
     }
 
     pub fn weighed(&self) -> Weighed {
-        Weighed { batch: self.batch.clone(), bytes: self.weight(), share: self.share, of_part: None }
+        Weighed { batch: self.batch.clone(), bytes: self.weight(), share: self.share }
     }
 
     /// From fine to coarse; none before they have been made.

@@ -13,7 +13,7 @@ use crate::spec::{Cut, State};
 use crate::view::tally::as_aggregate;
 
 /// Of all groups of a cut those whose hash ends in some bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
     /// A power of two.
     of: u64,
@@ -38,11 +38,6 @@ impl Share {
         self.of >= other.of && other.has(self.index)
     }
 
-    /// It is the same, or they have no group in common.
-    pub fn is_beside(self, other: Share) -> bool {
-        self.of == other.of
-    }
-
     fn has(self, hash: u64) -> bool {
         hash & (self.of - 1) == self.index
     }
@@ -55,13 +50,11 @@ pub struct Weighed {
     /// Less than the batch by itself where it shares buffers with others.
     pub bytes: usize,
     pub share: Share,
-    /// Of which of those at hand it is all, or some: each row is of another group.
-    pub of_part: Option<u32>,
 }
 
 impl Weighed {
     pub fn of(batch: RecordBatch) -> Weighed {
-        Weighed { bytes: batch.get_array_memory_size(), batch, share: Share::ALL, of_part: None }
+        Weighed { bytes: batch.get_array_memory_size(), batch, share: Share::ALL }
     }
 }
 

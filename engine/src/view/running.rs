@@ -28,17 +28,21 @@ pub struct Room {
     runtime: Arc<RuntimeEnv>,
     /// What one run is given at a time where it may be given less than all.
     pub piece_bytes: usize,
+    /// A table of so few groups is made sooner than it is found out which of them need none.
+    pub few_rows: usize,
 }
+
+const FEW_ROWS: usize = 8 << 10;
 
 impl Room {
     /// For small runs, and those that are bounded by others.
     pub fn unbounded() -> Room {
-        Room { runtime: Arc::clone(&RUNTIME), piece_bytes: usize::MAX }
+        Room { runtime: Arc::clone(&RUNTIME), piece_bytes: usize::MAX, few_rows: FEW_ROWS }
     }
 
     pub fn of(pool: Arc<dyn MemoryPool>, piece_bytes: usize) -> Room {
         let runtime = RuntimeEnv { memory_pool: pool, ..RuntimeEnv::clone(&RUNTIME) };
-        Room { runtime: Arc::new(runtime), piece_bytes }
+        Room { runtime: Arc::new(runtime), piece_bytes, few_rows: FEW_ROWS }
     }
 
     /// Counts what is kept between runs, until it is dropped.

@@ -129,7 +129,7 @@ pub async fn merged(
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let weighed = |batch: RecordBatch| {
         let bytes = batch.num_rows() * bytes / rows.max(1);
-        Weighed { batch, bytes, share: Share::ALL, of_part: None }
+        Weighed { batch, bytes, share: Share::ALL }
     };
     let mut merged = vec![];
     for piece in Pieces::of(cut, batches.into_iter().map(weighed).collect(), room.piece_bytes) {

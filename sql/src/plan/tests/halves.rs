@@ -258,7 +258,9 @@ async fn check_against(window: &str, query: &str, plain: &str) -> ViewSpec {
     let at_once = leave(&spec, &mut Panes::new(&spec, None), &parts(&spec, 61).await, i64::MAX).await;
     assert_eq!(told(&without_time(&at_once)), whole, "{query}\nall windows at once");
     let uneven = uneven_parts(&spec).await;
-    let (panes, (window, cuts, upper), room) = (Panes::new(&spec, None), windowed(&spec), in_pieces());
+    let (panes, (window, cuts, upper)) = (Panes::new(&spec, None), windowed(&spec));
+    let mut room = Room::unbounded();
+    room.few_rows = 0;
     let mut closing =
         panes.closing(Above { cuts, upper, only: None }, &uneven, i64::MAX, &room).await.unwrap();
     let (mut found, mut alone) = (vec![], false);
