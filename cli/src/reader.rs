@@ -23,6 +23,8 @@ pub struct Arguments {
     #[arg(long)]
     pub query_memory: usize,
     #[arg(long)]
+    pub queries_memory: usize,
+    #[arg(long)]
     pub open_rows: usize,
     #[arg(long)]
     pub query_seconds: u64,
@@ -31,13 +33,15 @@ pub struct Arguments {
 impl Arguments {
     /// As they are written.
     pub fn line(&self) -> Vec<String> {
-        let Arguments { data, parent, threads, query_memory, open_rows, query_seconds } = self;
+        let Arguments { data, parent, threads, query_memory, queries_memory, open_rows, query_seconds } =
+            self;
         let line = [
             "reader".to_owned(),
             format!("--data={data}"),
             format!("--parent={parent}"),
             format!("--threads={threads}"),
             format!("--query-memory={query_memory}"),
+            format!("--queries-memory={queries_memory}"),
             format!("--open-rows={open_rows}"),
             format!("--query-seconds={query_seconds}"),
         ];
@@ -63,12 +67,12 @@ pub fn run(arguments: Arguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let Arguments { data, parent, threads, .. } = arguments;
+    let Arguments { data, parent, threads, queries_memory, .. } = arguments;
     let queries = Box::new(move |stay| {
         let threads = if stay == Stay::Always { threads } else { threads.min(THREADS_OF_MORE) };
         threads::queries_of_reader(threads).map_err(std::io::Error::other)
     });
-    let reader = Reader { data, parent, settings, queries };
+    let reader = Reader { data, parent, settings, queries, memory_bytes: queries_memory };
     let outcome = main.block_on(thalweg_readers::serve(reader));
     main.shutdown_background();
     match outcome {
@@ -88,6 +92,7 @@ fn the_line_is_read_as_it_was_meant() {
         parent: 7,
         threads: 2,
         query_memory: 1 << 20,
+        queries_memory: 3 << 20,
         open_rows: 2 << 20,
         query_seconds: 600,
     };

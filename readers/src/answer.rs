@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
-use futures::StreamExt;
-use thalweg_sql::session::What;
+use datafusion::common::ScalarValue;
+use futures::{StreamExt, stream};
+use thalweg_sql::session::{Session, What};
 use thalweg_sql::travel::{Compression, Encoder};
 use thalweg_sql::{Error, plain};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter};
@@ -18,13 +20,16 @@ use crate::ipc;
 use crate::makers::Makers;
 use crate::message::{Hello, Reply, Request, Run};
 use crate::mirror::Snapshots;
-use crate::rooms::Rooms;
-use crate::watch::Statement;
+use crate::rooms::{Room, Rooms};
+use crate::watch::{Marks, Statement};
 
 /// Small messages leave together.
 const BUFFER_BYTES: usize = 64 << 10;
 /// Of a request's values, or of rows; what is whole in the engine is whole here.
 const BODY_BYTES_MAX: u64 = 1 << 40;
+
+/// Then it waits where it is.
+const MOVES_MAX: u32 = 3;
 
 /// What all statements have in common.
 #[derive(Clone)]
@@ -46,7 +51,7 @@ pub async fn answer(stream: UnixStream, common: Common) {
         };
         let Ok(Hello::Statement(request)) = frame.message() else { return };
         let statement = Statement::begin(request.number);
-        let mut answering = Answering { to, common: common.clone() };
+        let mut answering = Answering { to, common: common.clone(), marks: statement.marks() };
         let work = statement.mark(async move {
             if let Err(error) = answering.all(*request, frame.bodies).await {
                 match error {
@@ -97,6 +102,7 @@ impl From<Error> for Broken {
 struct Answering {
     to: BufWriter<OwnedWriteHalf>,
     common: Common,
+    marks: Arc<Marks>,
 }
 
 impl Answering {
@@ -123,12 +129,20 @@ impl Answering {
         }
         let seen = self.common.snapshots.get(request.snapshot).await.map_err(Error::internal)?;
         let what = What::from(request.what);
+        let over = |room: &Room, facts| {
+            room.database.session_over(&seen, facts, &request.schema, request.memory_bytes)
+        };
+        if let Some(run) = request.run {
+            let values = values.unwrap_or_default();
+            let asked = Asked { what: &what, values: &values, advertised, compression: &run.compression };
+            return self.run(asked, |room| over(room, facts.clone())).await;
+        }
         let room = match &what {
             // What makes rows is kept for the next ones.
             What::RowByRow { .. } => self.common.rooms.apart()?,
             _ => self.common.rooms.enter()?,
         };
-        let session = room.database.session_over(&seen, facts, &request.schema, request.memory_bytes)?;
+        let session = over(&room, facts)?;
         drop(seen);
         let rows = request.has_rows.then(&mut next).transpose()?;
         let rows = rows.map(|rows| ipc::batch(&rows)).transpose().map_err(damaged)?;
@@ -144,25 +158,65 @@ impl Answering {
             }
             what => what,
         };
-        let Some(run) = request.run else {
-            let prepared = session.prepare_asked(&what, values.as_deref()).await?;
-            let rows = prepared.rows.ok_or_else(|| Error::internal("a query has no rows"))?;
-            let schemas = vec![ipc::of_schema(&rows)?, ipc::of_schema(&prepared.parameters)?];
-            return Ok(self.say(&Reply::Prepared, schemas).await?);
-        };
-        let (mut rows, reads) = session.run_asked(&what, values.as_deref().unwrap_or_default()).await?;
-        let planned = rows.schema();
-        let schema = advertised.unwrap_or_else(|| Arc::new(plain::schema(&planned, false)));
-        let started = vec![ipc::of_schema(&planned)?, ipc::of_schema(&schema)?];
-        let finishes = session.finishes_as_it_reads();
-        self.say(&Reply::Started { reads, finishes }, started).await?;
-        let encoder = Encoder::new(schema, Compression::of(&run.compression)).map_err(Error::from)?;
-        while let Some(batch) = rows.next().await {
-            let batch = batch.map_err(Error::from)?;
-            for message in encoder.encode(&batch).map_err(Error::from)? {
-                self.say(&Reply::Rows(message.rows), vec![message.header, message.body]).await?;
-            }
-        }
-        Ok(self.say(&Reply::End, vec![]).await?)
+        let prepared = session.prepare_asked(&what, values.as_deref()).await?;
+        let rows = prepared.rows.ok_or_else(|| Error::internal("a query has no rows"))?;
+        let schemas = vec![ipc::of_schema(&rows)?, ipc::of_schema(&prepared.parameters)?];
+        Ok(self.say(&Reply::Prepared, schemas).await?)
     }
+
+    /// Begun anew elsewhere, as long as nobody has seen a row of it, where others keep all threads.
+    async fn run(
+        &mut self,
+        asked: Asked<'_>,
+        session: impl Fn(&Room) -> thalweg_sql::Result<Session>,
+    ) -> Result<(), Broken> {
+        let Asked { what, values, advertised, compression } = asked;
+        let marks = Arc::clone(&self.marks);
+        let mut told = None;
+        for moved in 0..=MOVES_MAX {
+            let room = self.common.rooms.enter()?;
+            let session = session(&room)?;
+            let begun = session.run_asked(what, values);
+            let begun = match moved {
+                MOVES_MAX => Some(begun.await),
+                _ => room.unless_kept_out(&marks, begun).await,
+            };
+            let Some(begun) = begun else { continue };
+            let (mut rows, reads) = begun?;
+            let planned = rows.schema();
+            let schema = advertised.clone().unwrap_or_else(|| Arc::new(plain::schema(&planned, false)));
+            if told.is_none() {
+                let started = vec![ipc::of_schema(&planned)?, ipc::of_schema(&schema)?];
+                let finishes = session.finishes_as_it_reads();
+                self.say(&Reply::Started { reads, finishes }, started).await?;
+                told = Some(planned);
+            } else if told.as_ref() != Some(&planned) {
+                return Err(Error::internal("a query has other columns than before").into());
+            }
+            let first = match moved {
+                MOVES_MAX => Some(rows.next().await),
+                _ => room.unless_kept_out(&marks, rows.next()).await,
+            };
+            let Some(first) = first else { continue };
+            let encoder = Encoder::new(schema, Compression::of(compression)).map_err(Error::from)?;
+            let mut rows = stream::iter(first).chain(rows);
+            while let Some(batch) = rows.next().await {
+                let batch = batch.map_err(Error::from)?;
+                for message in encoder.encode(&batch).map_err(Error::from)? {
+                    self.say(&Reply::Rows(message.rows), vec![message.header, message.body]).await?;
+                }
+            }
+            return Ok(self.say(&Reply::End, vec![]).await?);
+        }
+        Err(Error::internal("a query was begun nowhere").into())
+    }
+}
+
+/// A query that is to run.
+struct Asked<'a> {
+    what: &'a What,
+    values: &'a [ScalarValue],
+    /// The columns that its client was promised.
+    advertised: Option<SchemaRef>,
+    compression: &'a str,
 }

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use bytes::Bytes;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use thalweg_engine::collect::Collector;
 use thalweg_engine::job::CatalogEntry;
 use thalweg_engine::mirror::{self as told, Mirror, Told, ToldTable};
@@ -222,6 +224,9 @@ pub struct Listener {
     pub database: Database,
     /// By view, as they were seen last: what is the same later is finished already.
     pub last: BTreeMap<String, (ToldTable, Seen)>,
+    /// What pieces weigh, which is not refused: statements have so much less.
+    pub held: BTreeMap<u64, MemoryReservation>,
+    pub memory: Arc<dyn MemoryPool>,
 }
 
 impl Listener {
@@ -235,6 +240,9 @@ impl Listener {
             }
             Control::Piece { number, head } => {
                 let batches = frame.bodies.iter().map(ipc::batch).collect::<io::Result<_>>()?;
+                let held = MemoryConsumer::new("open windows").register(&self.memory);
+                held.grow(frame.bodies.iter().map(Bytes::len).sum());
+                self.held.insert(number, held);
                 self.mirror.take(number, head, batches, &*self.planned).map_err(io::Error::other)?;
             }
             Control::Snapshot { number, told } => {
@@ -247,7 +255,10 @@ impl Listener {
                 let mut seen = self.snapshots.seen();
                 numbers.iter().for_each(|number| _ = seen.remove(number));
             }
-            Control::Forget(numbers) => self.mirror.forget(&numbers),
+            Control::Forget(numbers) => {
+                numbers.iter().for_each(|number| _ = self.held.remove(number));
+                self.mirror.forget(&numbers);
+            }
         }
         Ok(())
     }

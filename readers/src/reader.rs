@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::FromRawFd;
 use std::sync::Arc;
 
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use thalweg_engine::checkpoint::DataRoot;
 use thalweg_engine::clock::SystemClock;
 use thalweg_engine::mirror::Mirror;
@@ -30,6 +31,8 @@ pub struct Reader {
     /// Threads that statements are planned and run on.
     pub queries: Threads,
     pub settings: Settings,
+    /// What all statements may have together, with what they read of open windows.
+    pub memory_bytes: usize,
     /// The process that it belongs to.
     pub parent: u32,
 }
@@ -45,10 +48,12 @@ pub async fn serve(reader: Reader) -> io::Result<()> {
     let root = DataRoot::open(&reader.data, &BTreeMap::new()).map_err(io::Error::other)?;
     let planned = Arc::new(Planned::default());
     let snapshots = Arc::new(Snapshots::default());
-    let (engine, settings) = (Arc::clone(&planned), reader.settings);
+    let memory: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(reader.memory_bytes));
+    let (engine, settings, of_all) = (Arc::clone(&planned), reader.settings, Arc::clone(&memory));
     let rooms = Rooms::new(reader.queries, move |threads| {
         let engine = Arc::clone(&engine) as _;
-        Database::new(engine, Arc::new(SystemClock::new()), threads, settings.clone())
+        let clock = Arc::new(SystemClock::new());
+        Database::within(Arc::clone(&of_all), engine, clock, threads, settings.clone())
             .map_err(io::Error::other)
     })?;
     let makers = Arc::new(Makers::new(Arc::clone(&planned)));
@@ -58,6 +63,8 @@ pub async fn serve(reader: Reader) -> io::Result<()> {
         mirror: Mirror::new(Arc::clone(root.readers())),
         database: rooms.enter()?.database.clone(),
         last: BTreeMap::new(),
+        held: BTreeMap::new(),
+        memory,
     };
     // The first who connects is who tells.
     let control = accepted(&listener, reader.parent).await?;

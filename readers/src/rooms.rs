@@ -1,8 +1,9 @@
 //! Threads that statements are planned and run on, within a reader.
 //!
 //! Planning has no pauses, nor has a step of a plan, so a statement may keep a thread for minutes, and as many as there are
-//! threads may keep all of them. Then who comes next gets a room with threads of its own; it is there as long as it is of
-//! use, for threads that do nothing take of what a reader may have.
+//! threads may keep all of them. Then who comes next gets a room with threads of its own, and so does who was there and waits
+//! for a thread, as long as nobody has seen a row of it. It is there as long as it is of use, for threads that do nothing take of
+//! what a reader may have.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,11 +14,15 @@ use std::time::{Duration, Instant};
 use thalweg_sql::session::Database;
 use tokio::runtime::{Handle, Runtime};
 
+use crate::watch::Marks;
+
 /// With two threads in most of them, about as many statements as a server lets run at once can be busy for long.
 const ROOMS_MAX: usize = 24;
 const LOOKS_EACH: Duration = Duration::from_millis(50);
 /// In a room that has not answered for so long nobody else begins.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(100);
+/// Who waits for a thread that often, one look after the other, had better go elsewhere.
+const KEPT_OUT_LOOKS: u32 = 4;
 /// So long one that is not needed stays.
 const STAYS: Duration = Duration::from_secs(10);
 
@@ -140,6 +145,24 @@ fn look(rooms: &Weak<Rooms>) {
 }
 
 impl Room {
+    /// What comes of some work of a statement, or nothing where it waits for a thread, and all that the room has are kept by
+    /// others.
+    pub async fn unless_kept_out<T>(&self, statement: &Marks, work: impl Future<Output = T>) -> Option<T> {
+        let kept_out = async {
+            let mut looks = 0;
+            while looks < KEPT_OUT_LOOKS {
+                tokio::time::sleep(LOOKS_EACH).await;
+                let waits = !self.answers.promptly() && !statement.is_at_work();
+                looks = if waits { looks + 1 } else { 0 };
+            }
+        };
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = kept_out => None,
+        }
+    }
+
     fn ask(self: &Arc<Room>) {
         let is_used = Arc::strong_count(self) > 1;
         if is_used {

@@ -62,6 +62,19 @@ impl Statement {
     }
 }
 
+impl Statement {
+    pub fn marks(&self) -> Arc<Marks> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Marks {
+    /// Asked within a poll of it, which is one: whether a thread is at another.
+    pub fn is_at_work(&self) -> bool {
+        self.polls.load(Ordering::Acquire) > 1
+    }
+}
+
 impl Drop for Statement {
     fn drop(&mut self) {
         *self.0.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());

@@ -29,6 +29,8 @@ const SPILL: &str = "spill";
 const READER_MEMORY_LEAST: usize = 256 << 20;
 /// A statement may stay within one step for seconds: others go on as long as not all threads are at that.
 const READER_THREADS_LEAST: usize = 6;
+/// What a reader takes that does nothing.
+const READER_REST: usize = 96 << 20;
 
 #[derive(clap::Args)]
 pub struct ServeArguments {
@@ -244,6 +246,8 @@ impl Common {
             parent: std::process::id(),
             threads: settings.parallelism.max(READER_THREADS_LEAST),
             query_memory: settings.query_memory_bytes.min(memory_bytes / 2),
+            // Threads have their stacks, and not all that a plan takes is counted.
+            queries_memory: memory_bytes.saturating_sub(READER_REST) / 8 * 5,
             // What they are made of lies in it too, and of two snapshots where one follows the other.
             open_rows: memory_bytes / 4,
             query_seconds: settings.query_deadline.as_secs().max(1) * 2,

@@ -186,6 +186,9 @@ pub struct CatalogEntry {
     pub inputs: Vec<String>,
 }
 
+/// How often one that pushes another aside claims the data, while that one goes on committing.
+const CLAIMED_TIMES: u32 = 8;
+
 impl Opened {
     /// Takes the data over: refuses while another instance lives, then commits a claim, which fences whoever was here
     /// before.
@@ -194,16 +197,25 @@ impl Opened {
         let nonce = Uuid::new_v4();
         let mut owner = Owner::acquire(&root, nonce, clock.wall(), settings.take_over).await?;
         owner.keep(Arc::clone(&clock), Owner::RENEW_EVERY);
-        let (mut log, newest) = ManifestLog::open(root.clone(), nonce, settings.manifests_kept).await?;
-        let manifest = Manifest {
-            epoch: log.next_epoch(),
-            nonce,
-            kind: ManifestKind::Claim,
-            committed_at: clock.wall(),
-            ledger: vec![],
-            ..newest.unwrap_or_else(|| Manifest::empty(nonce))
+        let mut tries = 1..=if settings.take_over { CLAIMED_TIMES } else { 1 };
+        let (log, manifest) = loop {
+            let (mut log, newest) = ManifestLog::open(root.clone(), nonce, settings.manifests_kept).await?;
+            let manifest = Manifest {
+                epoch: log.next_epoch(),
+                nonce,
+                kind: ManifestKind::Claim,
+                committed_at: clock.wall(),
+                ledger: vec![],
+                ..newest.unwrap_or_else(|| Manifest::empty(nonce))
+            };
+            tries.next();
+            match log.commit(manifest.clone()).await {
+                Ok(()) => break (log, manifest),
+                // Whoever is pushed aside has committed meanwhile, for the last time or once more.
+                Err(Error::Fenced(_)) if !tries.is_empty() => {}
+                Err(error) => return Err(error),
+            }
         };
-        log.commit(manifest.clone()).await?;
         let orphans = log.orphans();
         Ok(Opened { settings, root, clock, owner, log, orphans, nonce, manifest })
     }

@@ -191,7 +191,7 @@ impl Memory {
         let told = |purpose: Purpose| format!("{}={}", purpose.name(), mebibytes(self.held(purpose)));
         let all: Vec<String> = Purpose::ALL.into_iter().map(told).collect();
         let spill = match self.spill.why_not() {
-            Some(why) => format!("; nothing can be put on disk: {why}"),
+            Some(why) => format!("; nothing can be put on disk: {why} (--spill, --spill-max)"),
             None => String::new(),
         };
         format!("memory={} of which {}{spill}", mebibytes(self.budget), all.join(", "))

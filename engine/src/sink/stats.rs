@@ -1,21 +1,23 @@
 //! Delta's statistics of a data file: rows, nulls, and the bounds by which readers skip it.
 //!
-//! Bounds are given where they are exact and cheap: integers, finite floats, dates, timestamps and short strings. A
-//! missing bound only means that a file is read.
+//! Bounds hold all values, and are given wherever they can be: a missing one should only mean that a file is read, but there
+//! are readers that take it for a NULL, and skip the file. Of long texts and long decimals they are shortened outwards.
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::compute::{max, max_string, min, min_string};
+use arrow::compute::{max, max_boolean, max_string, min, min_boolean, min_string};
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, TimeUnit, TimestampMicrosecondType,
+    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
 };
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use serde_json::{Map, Value, json};
 
 use super::Instants;
 
-/// Longer strings have no bounds: a shortened upper bound must be rounded up, and few readers skip by them.
+/// Longer strings are cut in bounds.
 const STRING_BYTES_MAX: usize = 64;
+/// A number of so many digits is the same whether it is read as a float or as a decimal.
+const DIGITS_MAX: u32 = 15;
 
 /// `batch` is all of the file's rows, with the lake's types.
 pub(super) fn file_stats(batch: &RecordBatch) -> String {
@@ -55,8 +57,16 @@ fn bounds(column: &dyn Array) -> Option<(Value, Value)> {
         DataType::Utf8 => {
             let strings = column.as_string::<i32>();
             let (least, most) = (min_string(strings)?, max_string(strings)?);
-            let short = least.len() <= STRING_BYTES_MAX && most.len() <= STRING_BYTES_MAX;
-            short.then(|| (json!(least), json!(most)))
+            Some((json!(start_of(least)), json!(not_below(most)?)))
+        }
+        DataType::Boolean => {
+            let values = column.as_boolean();
+            Some((json!(min_boolean(values)?), json!(max_boolean(values)?)))
+        }
+        DataType::Decimal128(_, scale) => {
+            let values = column.as_primitive::<Decimal128Type>();
+            let (least, most) = (min(values)?, max(values)?);
+            Some((decimal(least, *scale, i128::div_euclid)?, decimal(most, *scale, div_up)?))
         }
         _ => None,
     }
@@ -89,6 +99,43 @@ fn floats<T: ArrowPrimitiveType>(
     }
     // Zeros of either sign are one bound.
     (least <= most).then(|| (json!(least + 0.0), json!(most + 0.0)))
+}
+
+fn start_of(text: &str) -> &str {
+    &text[..text.floor_char_boundary(STRING_BYTES_MAX)]
+}
+
+/// The text, or a short one above all that begin as it does.
+fn not_below(text: &str) -> Option<String> {
+    let start = start_of(text);
+    if start.len() == text.len() {
+        return Some(text.to_owned());
+    }
+    let mut letters: Vec<char> = start.chars().collect();
+    while let Some(last) = letters.pop() {
+        if let Some(next) = (last..=char::MAX).nth(1) {
+            letters.push(next);
+            return Some(letters.into_iter().collect());
+        }
+    }
+    None
+}
+
+fn div_up(value: i128, by: i128) -> i128 {
+    -(-value).div_euclid(by)
+}
+
+/// With no more digits than all readers understand, rounded as `divide` does.
+fn decimal(value: i128, scale: i8, divide: fn(i128, i128) -> i128) -> Option<Value> {
+    let digits = value.unsigned_abs().checked_ilog10().map_or(1, |log| log + 1);
+    let short = match digits.saturating_sub(DIGITS_MAX) {
+        0 => value,
+        more => divide(value, 10_i128.pow(more)).checked_mul(10_i128.pow(more))?,
+    };
+    let number: f64 = format!("{short}e{}", -i32::from(scale)).parse().ok()?;
+    // Beyond these JSON has exponents, which not all of them take in a decimal.
+    let is_plain = number == 0.0 || (1e-5..1e15).contains(&number.abs());
+    is_plain.then(|| json!(number))
 }
 
 fn date(days: i32) -> Option<Value> {
@@ -130,7 +177,8 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{
-        ArrayRef, Date32Array, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
+        ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray,
+        TimestampMicrosecondArray,
     };
 
     use super::*;
@@ -148,17 +196,48 @@ mod tests {
     }
 
     #[test]
-    fn bounds_are_exact_or_absent() {
+    fn bounds_hold_all_values_or_are_absent() {
         check(Arc::new(Int64Array::from(vec![Some(3), None, Some(-1)])), json!([3, 1, -1, 3]));
         check(Arc::new(Int64Array::from(vec![None, None])), json!([2, 2, null, null]));
         check(Arc::new(Float64Array::from(vec![0.5, -0.0])), json!([2, 0, 0.0, 0.5]));
         check(Arc::new(Float64Array::from(vec![0.5, f64::NAN])), json!([2, 0, null, null]));
         check(Arc::new(StringArray::from(vec!["b", "a"])), json!([2, 0, "a", "b"]));
-        check(Arc::new(StringArray::from(vec!["x".repeat(65)])), json!([1, 0, null, null]));
+        check(Arc::new(BooleanArray::from(vec![Some(true), None])), json!([2, 1, true, true]));
+        check(Arc::new(BooleanArray::from(vec![true, false])), json!([2, 0, false, true]));
         check(Arc::new(Date32Array::from(vec![0, 20_000])), json!([2, 0, "1970-01-01", "2024-10-04"]));
         let times = TimestampMicrosecondArray::from(vec![1_748_736_000_000_001, -1]);
         let (least, most) = ("1969-12-31T23:59:59.999999Z", "2025-06-01T00:00:00.000001Z");
         check(Arc::new(times.with_timezone("UTC")), json!([2, 0, least, most]));
         check(Arc::new(TimestampMicrosecondArray::from(vec![i64::MAX])), json!([1, 0, null, null]));
+    }
+
+    #[test]
+    fn bounds_of_long_texts_are_cut_outwards() {
+        let strings = |all: &[&str]| Arc::new(StringArray::from(all.to_vec()));
+        let (xs, zs) = ("x".repeat(70), format!("{}\u{10ffff}", "z".repeat(61)));
+        let above = format!("{}y", "x".repeat(63));
+        check(strings(&[&xs]), json!([1, 0, "x".repeat(64), above]));
+        check(strings(&["a", &xs]), json!([2, 0, "a", above]));
+        // No letter is cut in two, and above the last one there is none.
+        let wide = format!("{}ü", "x".repeat(63));
+        check(strings(&[&wide]), json!([1, 0, "x".repeat(63), format!("{}y", "x".repeat(62))]));
+        let last = format!("{zs}{zs}");
+        check(strings(&[&last]), json!([1, 0, "z".repeat(61), format!("{}{{", "z".repeat(60))]));
+        let none = "\u{10ffff}".repeat(20);
+        check(strings(&[&none]), json!([1, 0, null, null]));
+    }
+
+    #[test]
+    fn bounds_of_long_decimals_are_cut_outwards() {
+        let of = |values: Vec<i128>, scale| -> ArrayRef {
+            Arc::new(Decimal128Array::from(values).with_precision_and_scale(38, scale).unwrap())
+        };
+        check(of(vec![1995, -5], 2), json!([2, 0, -0.05, 19.95]));
+        check(of(vec![0, 700], 0), json!([2, 0, 0.0, 700.0]));
+        let long = 1_234_567_890_123_456_789;
+        check(of(vec![long], 9), json!([1, 0, 1234567890.12345, 1234567890.12346]));
+        check(of(vec![-long], 9), json!([1, 0, -1234567890.12346, -1234567890.12345]));
+        check(of(vec![i128::MAX], 0), json!([1, 0, null, null]));
+        check(of(vec![1], 9), json!([1, 0, null, null]));
     }
 }

@@ -18,12 +18,14 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
+use thalweg_engine::ErrorKind;
 use thalweg_engine::view::beyond_calendar;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::memory::TOGETHER;
 use super::registry::{self, Ticket};
 use super::settings::Settings;
 use crate::tables::stamp;
@@ -68,8 +70,15 @@ impl Bounds {
 
     /// Says which bound was passed, where DataFusion names an operator of the plan.
     pub(crate) fn explain(&self, error: DataFusionError) -> Error {
-        if !matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)) {
+        let DataFusionError::ResourcesExhausted(text) = error.find_root() else {
             return Error::from(error);
+        };
+        if text.starts_with(TOGETHER) {
+            return Error::new(
+                ErrorKind::Unavailable,
+                "queries that run now use all the memory that they may have together",
+            )
+            .hint("ask again when they have ended, or ask for less; --reader-memory allows more");
         }
         Error::invalid(format!("the query needs more memory than it may. limit_bytes={}", self.memory_bytes))
             .hint("read less: name a time range in WHERE, group by fewer keys, or sort fewer rows; --query-memory allows more")

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::cache::cache_manager::CacheManagerConfig;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
+use datafusion::execution::memory_pool::{MemoryPool, UnboundedMemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
@@ -23,6 +23,7 @@ use super::elsewhere::Elsewhere;
 use super::endpoint::{Endpoint, Read};
 use super::engine::Engine;
 use super::known::Known;
+use super::memory::Share;
 use super::registry::{QueryStatus, Registry};
 use super::settings::{Client, Settings};
 use super::sink::{DeadLetter, Sending, SinkStatus};
@@ -66,6 +67,8 @@ pub(super) struct Shared {
     template: SessionState,
     /// Caches that outlive a statement.
     caches: Arc<RuntimeEnv>,
+    /// What all queries have together.
+    memory: Arc<dyn MemoryPool>,
     /// Where the finished rows of open windows are counted that statements share.
     pub open_rows: Arc<dyn MemoryPool>,
 }
@@ -79,13 +82,24 @@ impl Database {
         runtime: Handle,
         settings: Settings,
     ) -> Result<Database> {
+        Database::within(Arc::new(UnboundedMemoryPool::default()), engine, clock, runtime, settings)
+    }
+
+    /// All of its queries together have no more than this memory.
+    pub fn within(
+        memory: Arc<dyn MemoryPool>,
+        engine: Arc<dyn Engine>,
+        clock: Arc<dyn Clock>,
+        runtime: Handle,
+        settings: Settings,
+    ) -> Result<Database> {
         let caches = RuntimeEnvBuilder::new()
             .with_cache_manager(CacheManagerConfig::default().with_metadata_cache_limit(FOOTERS_BYTES_MAX))
             .with_disk_manager_builder(no_disk())
             .build_arc()?;
         let registry = Arc::new(Registry::new(clock, &settings));
         let template = template(&settings);
-        let open_rows = Arc::new(GreedyMemoryPool::new(settings.open_rows_bytes));
+        let open_rows = Share::of(&memory, settings.open_rows_bytes);
         let shared = Shared {
             engine,
             settings,
@@ -101,6 +115,7 @@ impl Database {
             nonce: Uuid::new_v4(),
             template,
             caches,
+            memory,
             open_rows,
         };
         Ok(Database { shared: Arc::new(shared) })
@@ -199,7 +214,7 @@ impl Shared {
     pub fn state(&self, pinned: &Arc<Pinned>, schema: &str, memory_bytes: usize) -> Result<SessionState> {
         let runtime = RuntimeEnvBuilder::from_runtime_env(&self.caches)
             .with_object_store_registry(Arc::new(PinnedStores::new(pinned)))
-            .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory_bytes)))
+            .with_memory_pool(Share::of(&self.memory, memory_bytes))
             .with_disk_manager_builder(no_disk())
             .build_arc()?;
         let mut config = self.template.config().clone();

@@ -26,6 +26,7 @@ mod engine;
 mod known;
 mod limits;
 mod making;
+mod memory;
 mod parameters;
 mod plain_view;
 mod query;

@@ -210,7 +210,9 @@ impl Lake {
 
     /// What its files are due for.
     fn due_of(&mut self, spec: &ViewSpec, history: &HistoryFiles) -> Option<Work> {
-        let expired = spec.retention.map_or(vec![], |retention| expired(spec, history, retention));
+        let now = chrono::DateTime::from_timestamp_micros(self.clock.wall());
+        let today = now.map(|now| now.date_naive()).unwrap_or_default();
+        let expired = spec.retention.map_or(vec![], |retention| expired(spec, history, retention, today));
         if !expired.is_empty() {
             return Some(Work::Expire { files: expired });
         }
@@ -290,10 +292,11 @@ impl Lake {
     }
 }
 
-/// Files of dates that lie further back from the newest than rows are kept.
-fn expired(spec: &ViewSpec, history: &HistoryFiles, retention: Micros) -> Vec<HistoryFile> {
+/// Files of dates that lie further back from the newest than rows are kept. One that is still to come says that a clock was
+/// wrong, and not that all the others are old.
+fn expired(spec: &ViewSpec, history: &HistoryFiles, retention: Micros, today: NaiveDate) -> Vec<HistoryFile> {
     let days = (retention + DAY - 1) / DAY;
-    let newest = history.files.iter().map(|file| file.date).max();
+    let newest = history.files.iter().map(|file| file.date).filter(|date| *date <= today).max();
     let first = newest.and_then(|newest| newest.checked_sub_days(chrono::Days::new(days as u64)));
     let Some(first) = first else { return vec![] };
     // A record without a time stands under 1970 in our tables, and nobody can call it old.
@@ -316,6 +319,22 @@ mod tests {
     use crate::job::refused::RefusedTable;
 
     #[test]
+    fn what_is_still_to_come_makes_nothing_old() {
+        let spec = RefusedTable::LateRows.spec();
+        let file = |date: &str| HistoryFile {
+            path: object_store::path::Path::from(date),
+            bytes: 1,
+            rows: 1,
+            date: date.parse().unwrap(),
+            instants: vec![],
+        };
+        let files = Arc::new(["2025-06-01", "2025-06-09", "2035-01-01"].map(file).to_vec());
+        let history = HistoryFiles { store: Arc::new(InMemory::new()), files, is_lost: false };
+        let left = |today: &str| expired(&spec, &history, 2 * DAY, today.parse().unwrap()).len();
+        assert_eq!((left("2025-06-10"), left("2025-06-20"), left("2036-01-01")), (1, 1, 2));
+    }
+
+    #[test]
     fn what_has_no_date_is_not_old() {
         let file = |date: &str| HistoryFile {
             path: object_store::path::Path::from(date),
@@ -331,7 +350,8 @@ mod tests {
             is_lost: false,
         };
         let left = |spec: &ViewSpec| {
-            let expired = expired(spec, &history, 2 * DAY);
+            let today = "2025-06-10".parse().unwrap();
+            let expired = expired(spec, &history, 2 * DAY, today);
             expired.iter().map(|file| file.date.to_string()).collect::<Vec<_>>()
         };
         let mut spec = RefusedTable::LateRows.spec();
