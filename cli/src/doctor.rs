@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use chrono::DateTime;
@@ -12,6 +13,9 @@ use thalweg_engine::ids::{CALENDAR, Micros};
 use thalweg_engine::inspect::{Inspection, TableSeen, inspect};
 
 use crate::shell::table::{Column, Layout, lit};
+
+/// A store that is away is waited for, and somebody is waiting for that.
+const TOLD_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -39,7 +43,18 @@ async fn look(data: &str) -> Result<Inspection> {
     let is_there = data.contains("://") || Path::new(data).is_dir();
     ensure!(is_there, "there is no such folder; write that of --data, or s3://BUCKET/PREFIX. data={data:?}");
     let root = DataRoot::open(data, &BTreeMap::new())?;
-    Ok(inspect(&root).await?)
+    let told = async {
+        tokio::time::sleep(TOLD_AFTER).await;
+        eprintln!(
+            "still looking: the store does not answer, or there is much in it; AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT and \
+             others of the environment say where it is and who asks. data={data:?}"
+        );
+        std::future::pending().await
+    };
+    tokio::select! {
+        seen = inspect(&root) => Ok(seen?),
+        never = told => never,
+    }
 }
 
 fn report(data: &str, seen: &Inspection, now: Micros) -> String {
@@ -103,6 +118,9 @@ fn report(data: &str, seen: &Inspection, now: Micros) -> String {
         text.push_str(&format!("{} waits to be told to Delta: {} commits\n", pending.name, pending.pending));
     }
     match seen.wrong.as_slice() {
+        [] if seen.tables.iter().any(|table| table.failed.is_some()) => {
+            text.push_str("nothing else is wrong\n");
+        }
         [] => text.push_str("nothing is wrong\n"),
         wrong => wrong.iter().for_each(|wrong| text.push_str(&format!("wrong: {wrong}\n"))),
     }

@@ -46,6 +46,37 @@ impl Pace {
     }
 }
 
+/// How many rows views are given at a time: as many as they are done with in a moment, for no order is looked at meanwhile,
+/// that of a DROP neither. A view that takes a hundredth of a second for a row is slow, and no more than that.
+#[derive(Debug)]
+pub struct Portion {
+    rows: usize,
+}
+
+/// Before anything is known of them.
+const ROWS_AT_FIRST: usize = 256;
+const ROWS_MOST: usize = 1 << 20;
+const MOMENT: Duration = Duration::from_millis(250);
+
+impl Default for Portion {
+    fn default() -> Portion {
+        Portion { rows: ROWS_AT_FIRST }
+    }
+}
+
+impl Portion {
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Views were given so many rows, and were done with them in so long.
+    pub fn took(&mut self, rows: usize, spent: Duration) {
+        let in_a_moment = rows as f64 * MOMENT.as_secs_f64() / spent.as_secs_f64().max(1e-9);
+        // What few rows take says little of many.
+        self.rows = (in_a_moment as usize).clamp(1, (rows * 8).clamp(self.rows, ROWS_MOST));
+    }
+}
+
 /// Least squares.
 #[derive(Debug, Default)]
 struct Line {
@@ -104,6 +135,28 @@ mod tests {
             assert!(rest.abs_diff(expected) < expected / 10, "{rest:?}");
         }
         assert_eq!(rest(std::iter::repeat_n(10_000, 201)), LINGER, "who cannot tell rests as long as may be");
+    }
+
+    #[test]
+    fn views_that_are_slow_are_given_few_rows() {
+        let mut portion = Portion::default();
+        let mut longest = Duration::ZERO;
+        for _ in 0..10 {
+            let spent = Duration::from_millis(16) * portion.rows() as u32;
+            longest = longest.max(spent);
+            portion.took(portion.rows(), spent);
+        }
+        assert_eq!(portion.rows(), 15);
+        assert!(longest < Duration::from_secs(5));
+        // And more, as soon as they are not.
+        let mut runs = 0;
+        while portion.rows() < 16 << 10 {
+            portion.took(portion.rows(), Duration::from_micros(100) * portion.rows() as u32 / 1000);
+            runs += 1;
+        }
+        assert!(runs < 6, "{runs}");
+        portion.took(1, Duration::from_micros(50));
+        assert!(portion.rows() >= 5_000, "a few rows have a fixed cost");
     }
 
     #[test]

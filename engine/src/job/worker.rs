@@ -22,7 +22,7 @@ use crate::job::arrival::{self, Arrival, Reached};
 use crate::job::intake::Intake;
 use crate::job::orders::{Ended, Orders, Report, StreamPlan};
 use crate::job::origins::Origins;
-use crate::job::pace::Pace;
+use crate::job::pace::{Pace, Portion};
 use crate::job::quiet::{Quiet, Verdict};
 use crate::job::refused::{RefusedRow, RefusedRows, RefusedTable};
 use crate::job::running_leg::{Made, RunningLeg, Share};
@@ -67,6 +67,7 @@ struct Running {
     intake: Intake,
     views: Vec<RunningLeg>,
     pace: Pace,
+    portion: Portion,
     /// Records that were polled, and have had no room in a micro-batch yet.
     left: Option<RawBatch>,
     /// Rows that readers see already, and that no lower half has seen.
@@ -116,6 +117,7 @@ impl Running {
         Ok(Running {
             views: RunningLeg::of(&plan.views, &worker.stream.name, &plan.left)?,
             pace: Pace::new(worker.linger),
+            portion: Portion::default(),
             worker,
             epoch,
             plan,
@@ -162,7 +164,8 @@ impl Running {
             return Ok(());
         }
         let asked = self.worker.clock.elapsed();
-        let limit = BatchLimit { rows: self.worker.batch_rows, bytes: self.worker.shares.batch };
+        let rows = self.worker.batch_rows.min(self.portion.rows());
+        let limit = BatchLimit { rows, bytes: self.worker.shares.batch };
         let mut raw = self.origins.buffer();
         match self.worker.reader.poll(&mut raw, limit, self.worker.poll) {
             Ok(Polled::Records { more }) => {
@@ -279,6 +282,7 @@ impl Running {
         self.plan = plan;
         self.intake = self.worker.intake(&self.plan)?;
         self.views = RunningLeg::of(&self.plan.views, &self.worker.stream.name, &self.plan.left)?;
+        self.portion = Portion::default();
         for (worker, partition, offset) in &self.plan.found {
             if *worker == self.worker.number && !self.quiet.contains_key(partition) {
                 if let Err(error) = self.worker.reader.add(*partition, *offset) {
@@ -387,7 +391,7 @@ impl Running {
     }
 
     fn enough_waits(&self) -> bool {
-        let rows = WAITING_ROWS.min(self.worker.batch_rows);
+        let rows = WAITING_ROWS.min(self.worker.batch_rows).min(self.portion.rows());
         self.waiting.rows() >= rows
             || self.waiting.bytes() + self.origins.bytes() >= self.worker.shares.waiting
     }
@@ -411,7 +415,9 @@ impl Running {
             }
         }
         self.origins.clear();
-        self.effort.aggregating += self.worker.clock.elapsed().saturating_sub(begun);
+        let spent = self.worker.clock.elapsed().saturating_sub(begun);
+        self.portion.took(arrived.batch.num_rows(), spent);
+        self.effort.aggregating += spent;
         Ok(shares)
     }
 

@@ -43,6 +43,10 @@ use crate::{Error, Result};
 /// Whose rows the table holds: the view's id, in the table's own configuration.
 const OWNER_KEY: &str = "thalweg.view";
 
+/// A commit reads what the log has since its last checkpoint, some of it twice: on a bucket that is a request for each version.
+const CHECKPOINT_KEY: &str = "delta.checkpointInterval";
+const CHECKPOINT_EACH: u64 = 10;
+
 /// After so many attempts the caller hears of it. A store that is away is no attempt: `patience` waits for it below.
 const ATTEMPTS_MAX: u32 = 8;
 
@@ -273,8 +277,8 @@ impl DeltaSink {
         Ok(metrics.files_deleted.len())
     }
 
-    /// A commit is made once. Each hundredth writes a checkpoint, and the one before it lets the log forget what is older
-    /// than its retention: to look for that costs a listing.
+    /// A commit is made once. Now and then one lets the log forget what is older than its retention: to look for that costs a
+    /// listing.
     fn properties(&self) -> Result<CommitProperties> {
         let next = self.snapshot()?.version() + 1;
         Ok(CommitProperties::default()
@@ -353,7 +357,8 @@ impl DeltaSink {
         let metadata = self.snapshot()?.metadata().clone();
         let metadata = metadata
             .with_schema(&self.schema)
-            .and_then(|metadata| metadata.add_config_key(OWNER_KEY.to_string(), self.id.to_string()));
+            .and_then(|metadata| metadata.add_config_key(OWNER_KEY.to_string(), self.id.to_string()))
+            .and_then(|it| it.add_config_key(CHECKPOINT_KEY.to_string(), CHECKPOINT_EACH.to_string()));
         Ok(Action::Metadata(metadata.map_err(DeltaTableError::from)?))
     }
 
@@ -412,7 +417,10 @@ impl DeltaSink {
                 .with_columns(self.schema.fields().cloned())
                 .with_partition_columns([PARTITION_COLUMN])
                 .with_raise_if_key_not_exists(false)
-                .with_configuration([(OWNER_KEY, Some(self.id.to_string()))])
+                .with_configuration([
+                    (OWNER_KEY, Some(self.id.to_string())),
+                    (CHECKPOINT_KEY, Some(CHECKPOINT_EACH.to_string())),
+                ])
                 .await;
             match created {
                 Ok(_) => self.root.failpoints().hit(Step::DeltaTableCreated),

@@ -157,12 +157,20 @@ pub(crate) fn values(schema: &SchemaRef, given: &[ScalarValue]) -> Result<ParamV
     }
     let cast = schema.fields().iter().zip(given).map(|(field, value)| match field.data_type() {
         DataType::Null => Ok(value.clone()),
-        kind => value.cast_to(kind).map_err(|_| {
-            Error::invalid(format!("parameter {} cannot be {value}", field.name()))
-                .hint(format!("its type is {kind}"))
+        kind => value.cast_to(kind).ok().filter(|cast| is_exact(value, cast)).ok_or_else(|| {
+            let (name, kind) = (field.name(), type_text(kind));
+            Error::invalid(format!("parameter {name} cannot be {value}"))
+                .hint(format!("its type is {kind}; where it is to be another, write CAST({name} AS DOUBLE)"))
         }),
     });
     Ok(ParamValues::from(cast.collect::<Result<Vec<_>>>()?))
+}
+
+/// A number that comes to an integer or a DECIMAL and is none of it would be another one.
+fn is_exact(value: &ScalarValue, cast: &ScalarValue) -> bool {
+    let (given, kind) = (value.data_type(), cast.data_type());
+    let may_differ = given.is_numeric() && (kind.is_integer() || kind.is_decimal()) && !given.is_integer();
+    !may_differ || value.is_null() || cast.cast_to(&given).is_ok_and(|back| back == *value)
 }
 
 /// The values of a batch of one row, by position.
