@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
 use bytes::Bytes;
 use thalweg_engine::mirror::{Teller, Wanted};
+use thalweg_engine::snapshot::Snapshot;
 use thalweg_engine::spec::ViewSpec;
 use thalweg_sql::Error;
 use thalweg_sql::session::Engine;
@@ -38,6 +39,8 @@ const SWEPT_EACH: Duration = Duration::from_secs(1);
 pub struct Connected {
     address: PathBuf,
     engine: Arc<dyn Engine>,
+    /// Bytes of open windows that can be sent there.
+    holds_most: usize,
     begun: Instant,
     telling: tokio::sync::Mutex<Telling>,
     told: mpsc::UnboundedSender<Message>,
@@ -110,7 +113,11 @@ pub struct Finishing {
 
 impl Connected {
     /// Begins to tell a reader that has just been started.
-    pub async fn new(address: PathBuf, engine: Arc<dyn Engine>) -> io::Result<Arc<Connected>> {
+    pub async fn new(
+        address: PathBuf,
+        engine: Arc<dyn Engine>,
+        holds_most: usize,
+    ) -> io::Result<Arc<Connected>> {
         let mut stream = UnixStream::connect(&address).await?;
         Frame::new(&Hello::Control, vec![])?.write(&mut stream).await?;
         let first = vec![Open::new(&address).await?];
@@ -119,6 +126,7 @@ impl Connected {
         let connected = Arc::new(Connected {
             address,
             engine,
+            holds_most,
             begun: Instant::now(),
             telling: tokio::sync::Mutex::default(),
             told,
@@ -195,6 +203,7 @@ impl Connected {
         let mut telling = self.telling.lock().await;
         // The catalog after the snapshot, for it has to know all that is in it.
         let snapshot = self.engine.snapshot();
+        self.check_room(wanted, &snapshot)?;
         let views = self.engine.views();
         let ids = ids(&*self.engine, &views);
         if ids != telling.ids {
@@ -210,6 +219,25 @@ impl Connected {
         let number = telling.last_snapshot;
         self.tell(Control::Snapshot { number, told: Box::new(told) }, vec![])?;
         Ok(Arc::new(Held { number, answers: Answers::default(), told: self.told.clone() }))
+    }
+
+    /// More than a process can hold would end it, and whatever it is at.
+    fn check_room(&self, wanted: &Wanted, snapshot: &Snapshot) -> Result<(), Broken> {
+        let opened = wanted.views.iter().filter(|(_, parts)| parts.open);
+        let weight =
+            |(name, _): (&String, _)| snapshot.views.get(name).map_or(0, |table| table.open.weight());
+        let bytes: usize = opened.map(weight).sum();
+        if bytes <= self.holds_most {
+            return Ok(());
+        }
+        Err(Broken::Refused(
+            Error::invalid(format!(
+                "what the query reads of open windows is more than the process that runs queries may hold. \
+                 bytes={bytes}, most={}",
+                self.holds_most
+            ))
+            .hint("--reader-memory allows more; history.… of a view reads what has closed alone"),
+        ))
     }
 
     fn tell(&self, control: Control, batches: Vec<RecordBatch>) -> Result<(), Broken> {

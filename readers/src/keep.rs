@@ -60,7 +60,9 @@ impl Starter {
                     None => self.start(&launch).await,
                 };
                 match process {
-                    Ok(process) => self.keep(number, process, &now, None).await,
+                    Ok(process) => {
+                        self.keep(number, (process, launch.statements_bytes), &now, None).await;
+                    }
                     Err(error) => tracing::error!(reader = number, %error, "a reader can't be started"),
                 }
                 tokio::time::sleep(STARTED_EACH.saturating_sub(begun.elapsed())).await;
@@ -80,7 +82,9 @@ impl Starter {
                     () = wanted.notified() => {}
                 }
                 match self.start(&launch).await {
-                    Ok(process) => self.keep(number, process, &now, Some(&*wanted)).await,
+                    Ok(process) => {
+                        self.keep(number, (process, launch.statements_bytes), &now, Some(&*wanted)).await;
+                    }
                     Err(error) => {
                         tracing::error!(reader = number, %error, "a reader can't be started");
                         tokio::time::sleep(STARTED_EACH).await;
@@ -95,18 +99,19 @@ impl Starter {
     async fn keep(
         &self,
         number: usize,
-        process: Process,
+        (process, holds_most): (Process, usize),
         now: &watch::Sender<Option<Arc<Connected>>>,
         wanted: Option<&Notify>,
     ) {
         let id = process.id();
-        let connected = match Connected::new(process.address.clone(), Arc::clone(&self.engine)).await {
-            Ok(connected) => connected,
-            Err(error) => {
-                tracing::error!(reader = number, process = id, %error, "a reader can't be reached");
-                return;
-            }
-        };
+        let connected =
+            match Connected::new(process.address.clone(), Arc::clone(&self.engine), holds_most).await {
+                Ok(connected) => connected,
+                Err(error) => {
+                    tracing::error!(reader = number, process = id, %error, "a reader can't be reached");
+                    return;
+                }
+            };
         tracing::info!(reader = number, process = id, "a reader was started");
         now.send_replace(Some(Arc::clone(&connected)));
         let end = tokio::select! {

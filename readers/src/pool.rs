@@ -367,6 +367,7 @@ mod tests {
         let launch = Launch {
             arguments: vec!["no process has a \0 in its line".to_owned()],
             memory_bytes: 1 << 30,
+            statements_bytes: 1 << 29,
             in_haste: false,
         };
         let started = Readers::start(2, launch, Arc::new(Planned::default())).await;

@@ -27,6 +27,8 @@ pub struct Launch {
     pub arguments: Vec<String>,
     /// What it may take of memory that is its own.
     pub memory_bytes: usize,
+    /// What its statements may have of that together, with what they read of open windows.
+    pub statements_bytes: usize,
     /// Whether somebody waits for it who is not to give way to reading on.
     pub in_haste: bool,
 }

@@ -241,19 +241,21 @@ impl Common {
             READER_MEMORY_LEAST >> 20
         );
         let settings = self.queries.settings();
+        // Threads have their stacks, and not all that a plan takes is counted.
+        let statements_bytes = memory_bytes.saturating_sub(READER_REST) / 8 * 5;
         let arguments = reader::Arguments {
             data: self.data.clone(),
             parent: std::process::id(),
             threads: settings.parallelism.max(READER_THREADS_LEAST),
             query_memory: settings.query_memory_bytes.min(memory_bytes / 2),
-            // Threads have their stacks, and not all that a plan takes is counted.
-            queries_memory: memory_bytes.saturating_sub(READER_REST) / 8 * 5,
+            queries_memory: statements_bytes,
             // What they are made of lies in it too, and of two snapshots where one follows the other.
             open_rows: memory_bytes / 4,
             query_seconds: settings.query_deadline.as_secs().max(1) * 2,
         };
         Ok((count > 0)
-            .then(|| (count, Launch { arguments: arguments.line(), memory_bytes, in_haste: false })))
+            .then(|| Launch { arguments: arguments.line(), memory_bytes, statements_bytes, in_haste: false })
+            .map(|launch| (count, launch)))
     }
 
     /// `data` is the folder of --data, where it is one.

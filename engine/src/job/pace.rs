@@ -54,7 +54,7 @@ pub struct Portion {
 }
 
 /// Before anything is known of them.
-const ROWS_AT_FIRST: usize = 256;
+const ROWS_AT_FIRST: usize = 16;
 const ROWS_MOST: usize = 1 << 20;
 const MOMENT: Duration = Duration::from_millis(250);
 
@@ -147,14 +147,14 @@ mod tests {
             portion.took(portion.rows(), spent);
         }
         assert_eq!(portion.rows(), 15);
-        assert!(longest < Duration::from_secs(5));
+        assert!(longest < Duration::from_secs(1));
         // And more, as soon as they are not.
         let mut runs = 0;
         while portion.rows() < 16 << 10 {
             portion.took(portion.rows(), Duration::from_micros(100) * portion.rows() as u32 / 1000);
             runs += 1;
         }
-        assert!(runs < 6, "{runs}");
+        assert!(runs < 7, "{runs}");
         portion.took(1, Duration::from_micros(50));
         assert!(portion.rows() >= 5_000, "a few rows have a fixed cost");
     }

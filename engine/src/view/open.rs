@@ -67,6 +67,16 @@ impl OpenPanes {
         }
     }
 
+    /// What of it weighs enough to be asked for, wherever it is.
+    pub fn weight(&self) -> usize {
+        let OpenPanes::Panes { panes, inputs, .. } = self else { return 0 };
+        let of_views = inputs.iter().map(|input| match input {
+            OpenInput::View(open) => open.weight(),
+            OpenInput::Stream { .. } => 0,
+        });
+        panes.weight() + of_views.sum::<usize>()
+    }
+
     /// The provisional rows, with the table's schema: those that are asked for, and maybe others.
     pub async fn finish(&self, only: Option<&Only>, room: &Room) -> Result<Vec<RecordBatch>> {
         let mut all = vec![];
