@@ -119,7 +119,7 @@ fn report(data: &str, seen: &Inspection, now: Micros) -> String {
     }
     match seen.wrong.as_slice() {
         [] if seen.tables.iter().any(|table| table.failed.is_some()) => {
-            text.push_str("nothing else is wrong\n");
+            text.push_str("but for what has failed, nothing is wrong\n");
         }
         [] => text.push_str("nothing is wrong\n"),
         wrong => wrong.iter().for_each(|wrong| text.push_str(&format!("wrong: {wrong}\n"))),

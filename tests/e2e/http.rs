@@ -274,7 +274,7 @@ async fn health_tells_of_starting_and_of_what_has_failed_and_metrics_count() -> 
     instance.until(failed, WITHIN, |failed| failed > 0).await?;
     let ready = get(instance.http()?, "/health/ready", &[]).await?;
     let degraded = ready.json()?["degraded"].to_string();
-    ensure!(ready.status == StatusCode::OK && degraded.contains("view per_minute has failed"), "{degraded}");
+    ensure!(ready.status == StatusCode::OK && degraded.contains("has failed: the state of"), "{degraded}");
     instance.terminate().await
 }
 

@@ -71,9 +71,15 @@ impl Portion {
 
     /// Views were given so many rows, and were done with them in so long.
     pub fn took(&mut self, rows: usize, spent: Duration) {
-        let in_a_moment = rows as f64 * MOMENT.as_secs_f64() / spent.as_secs_f64().max(1e-9);
         // What few rows take says little of many.
-        self.rows = (in_a_moment as usize).clamp(1, (rows * 8).clamp(self.rows, ROWS_MOST));
+        let most = (rows * 8).clamp(self.rows, ROWS_MOST);
+        self.rows = match spent < MOMENT / 4 {
+            true => most,
+            false => {
+                let in_a_moment = rows as f64 * MOMENT.as_secs_f64() / spent.as_secs_f64();
+                (in_a_moment as usize).clamp(1, most)
+            }
+        };
     }
 }
 

@@ -167,9 +167,10 @@ async fn check(world: &Arc<InMemory>) -> std::result::Result<(), String> {
 /// Rows in ascending order, and the newest `txn`, by the text of the log alone.
 async fn delta_rows(world: &Arc<InMemory>) -> std::result::Result<(Vec<i64>, Option<u64>), String> {
     let (mut files, mut txn) = (BTreeSet::new(), None);
-    for path in listed(world, "tables/v/_delta_log").await {
+    let log = listed(world, "tables/v/_delta_log").await;
+    for path in log.into_iter().filter(|path| path.ends_with(".json")) {
         let text = read(world, &path).await;
-        for line in std::str::from_utf8(&text).unwrap().lines().filter(|_| path.ends_with(".json")) {
+        for line in std::str::from_utf8(&text).unwrap().lines() {
             let action: serde_json::Value = serde_json::from_str(line).unwrap();
             if let Some(path) = action["remove"]["path"].as_str() {
                 files.remove(path);
