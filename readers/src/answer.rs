@@ -29,7 +29,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 const BODY_BYTES_MAX: u64 = 1 << 40;
 
 /// Then it waits where it is.
-const MOVES_MAX: u32 = 3;
+const MOVES_MAX: u32 = 16;
 
 /// What all statements have in common.
 #[derive(Clone)]

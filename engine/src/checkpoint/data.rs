@@ -64,7 +64,13 @@ pub struct DataRoot {
     url: Url,
     local: Option<PathBuf>,
     failpoints: Failpoints,
+    /// Of a Delta table's log, between two of its checkpoints.
+    pub versions_a_checkpoint: u64,
 }
+
+/// A commit to Delta reads what the log has since its last checkpoint, some of it twice: on a bucket that is a request for each
+/// version.
+const VERSIONS_A_CHECKPOINT: u64 = 10;
 
 impl DataRoot {
     /// `location` is a folder (made if absent), a `file://` URL or `s3://bucket/prefix`. `properties` are named as
@@ -99,7 +105,8 @@ impl DataRoot {
         let watch = Watch::new(local.as_ref().map_or(url.to_string(), |folder| folder.display().to_string()));
         let patient = Arc::new(Patient { inner, watch, retry: Retry::default(), gives_up: local.is_none() });
         let objects = Arc::clone(&patient) as _;
-        DataRoot { objects, patient, readers, url, local, failpoints: Failpoints::default() }
+        let (failpoints, versions_a_checkpoint) = (Failpoints::default(), VERSIONS_A_CHECKPOINT);
+        DataRoot { objects, patient, readers, url, local, failpoints, versions_a_checkpoint }
     }
 
     /// Where it lies, if that is a folder of this machine.

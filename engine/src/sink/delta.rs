@@ -43,9 +43,8 @@ use crate::{Error, Result};
 /// Whose rows the table holds: the view's id, in the table's own configuration.
 const OWNER_KEY: &str = "thalweg.view";
 
-/// A commit reads what the log has since its last checkpoint, some of it twice: on a bucket that is a request for each version.
+/// In the same place, Delta's own.
 const CHECKPOINT_KEY: &str = "delta.checkpointInterval";
-const CHECKPOINT_EACH: u64 = 10;
 
 /// After so many attempts the caller hears of it. A store that is away is no attempt: `patience` waits for it below.
 const ATTEMPTS_MAX: u32 = 8;
@@ -354,11 +353,11 @@ impl DeltaSink {
     }
 
     fn replaced_metadata(&self) -> Result<Action> {
-        let metadata = self.snapshot()?.metadata().clone();
+        let (metadata, each) = (self.snapshot()?.metadata().clone(), self.root.versions_a_checkpoint);
         let metadata = metadata
             .with_schema(&self.schema)
             .and_then(|metadata| metadata.add_config_key(OWNER_KEY.to_string(), self.id.to_string()))
-            .and_then(|it| it.add_config_key(CHECKPOINT_KEY.to_string(), CHECKPOINT_EACH.to_string()));
+            .and_then(|it| it.add_config_key(CHECKPOINT_KEY.to_string(), each.to_string()));
         Ok(Action::Metadata(metadata.map_err(DeltaTableError::from)?))
     }
 
@@ -419,7 +418,7 @@ impl DeltaSink {
                 .with_raise_if_key_not_exists(false)
                 .with_configuration([
                     (OWNER_KEY, Some(self.id.to_string())),
-                    (CHECKPOINT_KEY, Some(CHECKPOINT_EACH.to_string())),
+                    (CHECKPOINT_KEY, Some(self.root.versions_a_checkpoint.to_string())),
                 ])
                 .await;
             match created {
