@@ -3,7 +3,7 @@
 //! was most of what a live read, or a close, cost.
 //!
 //! Which they are is told by hashes of their keys: one that no other row has is of a group that no other row is of. Where two
-//! groups look alike, both are merged, and nothing is lost but time.
+//! groups look alike, both are merged, and nothing is lost but time (INV-34).
 
 use std::fmt;
 use std::sync::Arc;
