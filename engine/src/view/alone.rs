@@ -26,9 +26,10 @@ use crate::view::pieces::{Weighed, hashes_of};
 use crate::view::running::Room;
 use crate::view::tally::as_aggregate;
 
-/// What finding out takes for a row: its hash, and bits in two maps.
-const BYTES_OF_ROW: usize = 16;
+/// In each of two maps, and up to twice as many.
 const BITS_OF_ROW: usize = 32;
+/// What finding out takes for a row at most: its hash, and those bits.
+const BYTES_OF_ROW: usize = 8 + 2 * 2 * BITS_OF_ROW / 8;
 /// It is worth it where of so many rows one at least is alone.
 const ROWS_FOR_ONE: usize = 4;
 /// What operators above expect at a time.
@@ -45,7 +46,7 @@ pub struct Alone {
 pub fn parted(keys: usize, parts: Vec<Weighed>, room: &Room) -> Result<(Vec<Alone>, Vec<Weighed>)> {
     let rows: usize = parts.iter().map(|part| part.batch.num_rows()).sum();
     let needed = rows * BYTES_OF_ROW;
-    if rows < room.few_rows || needed / 4 > room.piece_bytes {
+    if rows < room.few_rows || needed > room.alone_bytes {
         return Ok((vec![], parts));
     }
     let Ok(_held) = room.hold(needed) else { return Ok((vec![], parts)) };
@@ -93,7 +94,7 @@ struct Once {
 
 impl Once {
     fn of_about(count: usize) -> Once {
-        let bits = (count * BITS_OF_ROW).next_power_of_two();
+        let bits = (count * BITS_OF_ROW).next_power_of_two().max(u64::BITS as usize);
         let map = vec![0; bits / 64];
         Once { seen: map.clone(), again: map, shift: u64::BITS - bits.trailing_zeros(), seen_again: 0 }
     }

@@ -30,6 +30,8 @@ pub struct Room {
     pub piece_bytes: usize,
     /// A table of so few groups is made sooner than it is found out which of them need none.
     pub few_rows: usize,
+    /// Nor is it found out where that takes more than this.
+    pub alone_bytes: usize,
 }
 
 const FEW_ROWS: usize = 8 << 10;
@@ -37,12 +39,17 @@ const FEW_ROWS: usize = 8 << 10;
 impl Room {
     /// For small runs, and those that are bounded by others.
     pub fn unbounded() -> Room {
-        Room { runtime: Arc::clone(&RUNTIME), piece_bytes: usize::MAX, few_rows: FEW_ROWS }
+        Room {
+            runtime: Arc::clone(&RUNTIME),
+            piece_bytes: usize::MAX,
+            few_rows: FEW_ROWS,
+            alone_bytes: usize::MAX,
+        }
     }
 
     pub fn of(pool: Arc<dyn MemoryPool>, piece_bytes: usize) -> Room {
         let runtime = RuntimeEnv { memory_pool: pool, ..RuntimeEnv::clone(&RUNTIME) };
-        Room { runtime: Arc::new(runtime), piece_bytes, few_rows: FEW_ROWS }
+        Room { runtime: Arc::new(runtime), piece_bytes, few_rows: FEW_ROWS, alone_bytes: piece_bytes }
     }
 
     /// Counts what is kept between runs, until it is dropped.

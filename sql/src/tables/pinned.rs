@@ -23,6 +23,8 @@ use crate::session::{DeadLetter, Kind, QueryStatus, SinkStatus};
 
 /// Of what is open, this much is finished at a time.
 const PIECE_BYTES: usize = 32 << 20;
+/// To find out which groups need no merging, where there is as much.
+const ALONE_BYTES: usize = 256 << 20;
 /// So many partial rows are finished at once, whatever of them is asked for.
 const FEW_ROWS: usize = 16 << 10;
 
@@ -239,7 +241,8 @@ impl PinnedTable {
         pool: &Arc<dyn MemoryPool>,
         take: &mut Take<'_>,
     ) -> Result<()> {
-        let room = Room::of(Arc::clone(pool), PIECE_BYTES);
+        let mut room = Room::of(Arc::clone(pool), PIECE_BYTES);
+        room.alone_bytes = ALONE_BYTES;
         let schema = &self.snapshot.schema;
         let mut stamped = |batch: RecordBatch| match stamp::batch(schema, &batch) {
             Ok(batch) => take(batch),

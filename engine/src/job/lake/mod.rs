@@ -318,16 +318,19 @@ mod tests {
     use super::*;
     use crate::job::refused::RefusedTable;
 
-    #[test]
-    fn what_is_still_to_come_makes_nothing_old() {
-        let spec = RefusedTable::LateRows.spec();
-        let file = |date: &str| HistoryFile {
+    fn file(date: &str) -> HistoryFile {
+        HistoryFile {
             path: object_store::path::Path::from(date),
             bytes: 1,
             rows: 1,
             date: date.parse().unwrap(),
             instants: vec![],
-        };
+        }
+    }
+
+    #[test]
+    fn what_is_still_to_come_makes_nothing_old() {
+        let spec = RefusedTable::LateRows.spec();
         let files = Arc::new(["2025-06-01", "2025-06-09", "2035-01-01"].map(file).to_vec());
         let history = HistoryFiles { store: Arc::new(InMemory::new()), files, is_lost: false };
         let left = |today: &str| expired(&spec, &history, 2 * DAY, today.parse().unwrap()).len();
@@ -336,13 +339,6 @@ mod tests {
 
     #[test]
     fn what_has_no_date_is_not_old() {
-        let file = |date: &str| HistoryFile {
-            path: object_store::path::Path::from(date),
-            bytes: 1,
-            rows: 1,
-            date: date.parse().unwrap(),
-            instants: vec![],
-        };
         let files = ["1970-01-01", "2025-06-01", "2025-06-07", "2025-06-08", "2025-06-09"].map(file);
         let history = HistoryFiles {
             store: Arc::new(InMemory::new()),
