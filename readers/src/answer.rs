@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use datafusion::common::ScalarValue;
 use futures::{StreamExt, stream};
-use thalweg_sql::session::{Session, What};
+use thalweg_sql::session::{Prepared, Session, What};
 use thalweg_sql::travel::{Compression, Encoder};
 use thalweg_sql::{Error, plain};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter};
@@ -137,6 +137,12 @@ impl Answering {
             let asked = Asked { what: &what, values: &values, advertised, compression: &run.compression };
             return self.run(asked, |room| over(room, facts.clone())).await;
         }
+        if !matches!(what, What::Rehearsal(_) | What::RowByRow { .. }) {
+            let prepared = self.prepared(&what, values.as_deref(), |room| over(room, facts.clone())).await?;
+            let rows = prepared.rows.ok_or_else(|| Error::internal("a query has no rows"))?;
+            let schemas = vec![ipc::of_schema(&rows)?, ipc::of_schema(&prepared.parameters)?];
+            return Ok(self.say(&Reply::Prepared, schemas).await?);
+        }
         let room = match &what {
             // What makes rows is kept for the next ones.
             What::RowByRow { .. } => self.common.rooms.apart()?,
@@ -146,22 +152,38 @@ impl Answering {
         drop(seen);
         let rows = request.has_rows.then(&mut next).transpose()?;
         let rows = rows.map(|rows| ipc::batch(&rows)).transpose().map_err(damaged)?;
-        let what = match what {
-            What::Rehearsal(text) => {
-                session.rehearse(&text).await?;
-                return Ok(self.say(&Reply::Rehearsed, vec![]).await?);
+        if let What::RowByRow { text, given } = what {
+            let maker = self.common.makers.of(&session, &request.schema, text, given).await?;
+            let made = maker.make(rows).await?;
+            return Ok(self.say(&Reply::Made(made.view), vec![ipc::of_batch(&made.rows)?]).await?);
+        }
+        session.rehearse(what.text()).await?;
+        Ok(self.say(&Reply::Rehearsed, vec![]).await?)
+    }
+
+    /// What comes of some work, or nothing where it had better be begun anew elsewhere.
+    async fn unless_kept_out<T>(&self, room: &Room, moved: u32, work: impl Future<Output = T>) -> Option<T> {
+        match moved {
+            MOVES_MAX => Some(work.await),
+            _ => room.unless_kept_out(&self.marks, work).await,
+        }
+    }
+
+    async fn prepared(
+        &self,
+        what: &What,
+        values: Option<&[ScalarValue]>,
+        session: impl Fn(&Room) -> thalweg_sql::Result<Session>,
+    ) -> Result<Prepared, Broken> {
+        for moved in 0..=MOVES_MAX {
+            let room = self.common.rooms.enter()?;
+            let session = session(&room)?;
+            let prepared = self.unless_kept_out(&room, moved, session.prepare_asked(what, values)).await;
+            if let Some(prepared) = prepared {
+                return Ok(prepared?);
             }
-            What::RowByRow { text, given } => {
-                let maker = self.common.makers.of(&session, &request.schema, text, given).await?;
-                let made = maker.make(rows).await?;
-                return Ok(self.say(&Reply::Made(made.view), vec![ipc::of_batch(&made.rows)?]).await?);
-            }
-            what => what,
-        };
-        let prepared = session.prepare_asked(&what, values.as_deref()).await?;
-        let rows = prepared.rows.ok_or_else(|| Error::internal("a query has no rows"))?;
-        let schemas = vec![ipc::of_schema(&rows)?, ipc::of_schema(&prepared.parameters)?];
-        Ok(self.say(&Reply::Prepared, schemas).await?)
+        }
+        Err(Error::internal("a query was begun nowhere").into())
     }
 
     /// Begun anew elsewhere, as long as nobody has seen a row of it, where others keep all threads.
@@ -171,16 +193,11 @@ impl Answering {
         session: impl Fn(&Room) -> thalweg_sql::Result<Session>,
     ) -> Result<(), Broken> {
         let Asked { what, values, advertised, compression } = asked;
-        let marks = Arc::clone(&self.marks);
         let mut told = None;
         for moved in 0..=MOVES_MAX {
             let room = self.common.rooms.enter()?;
             let session = session(&room)?;
-            let begun = session.run_asked(what, values);
-            let begun = match moved {
-                MOVES_MAX => Some(begun.await),
-                _ => room.unless_kept_out(&marks, begun).await,
-            };
+            let begun = self.unless_kept_out(&room, moved, session.run_asked(what, values)).await;
             let Some(begun) = begun else { continue };
             let (mut rows, reads) = begun?;
             let planned = rows.schema();
@@ -193,11 +210,7 @@ impl Answering {
             } else if told.as_ref() != Some(&planned) {
                 return Err(Error::internal("a query has other columns than before").into());
             }
-            let first = match moved {
-                MOVES_MAX => Some(rows.next().await),
-                _ => room.unless_kept_out(&marks, rows.next()).await,
-            };
-            let Some(first) = first else { continue };
+            let Some(first) = self.unless_kept_out(&room, moved, rows.next()).await else { continue };
             let encoder = Encoder::new(schema, Compression::of(compression)).map_err(Error::from)?;
             let mut rows = stream::iter(first).chain(rows);
             while let Some(batch) = rows.next().await {
