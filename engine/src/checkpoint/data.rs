@@ -196,7 +196,7 @@ fn open_s3(location: &str, properties: &BTreeMap<String, String>) -> Result<Data
         .with_bucket_name(bucket)
         .with_virtual_hosted_style_request(false)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
-        .with_retry(retries());
+        .with_retry(retries(3));
     for (key, value) in properties {
         let option = AmazonS3ConfigKey::from_str(key)
             .map_err(|_| Error::Invalid(format!("no such S3 option. option=\"{key}\"")))?;
@@ -211,20 +211,21 @@ fn open_s3(location: &str, properties: &BTreeMap<String, String>) -> Result<Data
             _ => Arc::new(PrefixStore::new(store, prefix.clone())),
         })
     };
-    let readers = build(builder.clone())?;
+    // Nobody repeats what a query asks for: eight times over some seconds, so that a rough hour is not seen at all.
+    let readers = build(builder.clone().with_retry(retries(8)))?;
     // How long a request may take is for `Patient` to say, which knows how much there is to send.
     let timeout = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
     Ok(DataRoot::of(build(builder.with_config(timeout, "1 day"))?, readers, url, None))
 }
 
 /// What the client does by itself is over in seconds: so a reader hears of it, and so does `system.store`.
-fn retries() -> RetryConfig {
+fn retries(max_retries: usize) -> RetryConfig {
     let backoff = BackoffConfig {
         init_backoff: Duration::from_millis(50),
         max_backoff: Duration::from_secs(1),
         ..BackoffConfig::default()
     };
-    RetryConfig { backoff, max_retries: 3, retry_timeout: Duration::from_secs(10) }
+    RetryConfig { backoff, max_retries, retry_timeout: Duration::from_secs(10) }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
+use datafusion::parquet::errors::ParquetError;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, TokenizerError};
 use thalweg_engine::ErrorKind;
@@ -74,6 +75,9 @@ fn of_data_fusion(error: &DataFusionError) -> Error {
     if let Some(cause) = cause_of::<datafusion::object_store::Error>(error) {
         return of_store(cause);
     }
+    if let Some(fault) = of_footer(error) {
+        return fault;
+    }
     match cause_of::<thalweg_engine::Error>(error) {
         Some(thalweg_engine::Error::Plan(cause)) => return of_data_fusion(cause),
         Some(other) => return Error::new(other.kind(), other.to_string()),
@@ -142,13 +146,30 @@ fn cause_of<T: std::error::Error + 'static>(error: &DataFusionError) -> Option<&
 /// A file that is gone is lost; anything else of a store may be over soon.
 fn of_store(error: &datafusion::object_store::Error) -> Error {
     match error {
-        datafusion::object_store::Error::NotFound { path, .. } => Error::new(
-            ErrorKind::BadData,
-            format!("a file that the answer is in is not in the store. path={path:?}"),
-        ),
-        other => Error::new(ErrorKind::Unavailable, format!("the store can't be read now. {other}"))
-            .hint("ask again when it is back; what ingest writes waits for it"),
+        datafusion::object_store::Error::NotFound { path, .. } => file_is_gone(path),
+        other => store_is_away(other),
     }
+}
+
+/// The same where a footer was to be read, of which DataFusion keeps the text alone.
+fn of_footer(error: &DataFusionError) -> Option<Error> {
+    let ParquetError::General(text) = cause_of(error)? else { return None };
+    let (_, path_and_cause) = text.split_once("Failed to fetch metadata for file ")?;
+    let (path, cause) = path_and_cause.split_once(": Object Store error: ")?;
+    Some(match cause.starts_with("Object at location ") && cause.contains(" not found: ") {
+        true => file_is_gone(path),
+        false => store_is_away(cause),
+    })
+}
+
+fn file_is_gone(path: &str) -> Error {
+    let message = format!("a file that the answer is in is not in the store. path={path:?}");
+    Error::new(ErrorKind::BadData, message)
+}
+
+fn store_is_away(cause: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("the store can't be read now. {cause}"))
+        .hint("ask again when it is back; what ingest writes waits for it")
 }
 
 fn kind_of(error: &DataFusionError) -> ErrorKind {
@@ -351,6 +372,16 @@ fn lower_first(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use datafusion::datasource::listing::PartitionedFile;
+    use datafusion::datasource::physical_plan::parquet::{
+        DefaultParquetFileReaderFactory, ParquetFileReaderFactory,
+    };
+    use datafusion::object_store::ObjectStoreExt;
+    use datafusion::object_store::memory::InMemory;
+    use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+
     use super::*;
 
     #[test]
@@ -372,7 +403,6 @@ mod tests {
     #[test]
     fn a_store_that_is_away_is_no_damaged_file() {
         use datafusion::object_store::Error as StoreError;
-        use datafusion::parquet::errors::ParquetError;
         let of = |error: StoreError| {
             let error = DataFusionError::from(ParquetError::External(Box::new(error)));
             Error::from(error.context("while reading"))
@@ -384,6 +414,28 @@ mod tests {
         assert_eq!(gone.kind(), ErrorKind::BadData);
         let damaged = DataFusionError::from(ParquetError::General("no footer".into()));
         assert_eq!(Error::from(damaged).kind(), ErrorKind::BadData);
+    }
+
+    #[tokio::test]
+    async fn a_footer_that_cannot_be_read_is_no_damaged_file() {
+        let store = Arc::new(InMemory::new());
+        let factory = DefaultParquetFileReaderFactory::new(Arc::clone(&store) as _);
+        let read = async |path: &str, size| {
+            let metrics = ExecutionPlanMetricsSet::new();
+            let mut reader =
+                factory.create_reader(0, PartitionedFile::new(path, size), None, &metrics).unwrap();
+            Error::from(DataFusionError::from(reader.get_metadata(None).await.unwrap_err()))
+        };
+        store.put(&"short.parquet".into(), "no footer, but long enough".into()).await.unwrap();
+        let gone = read("gone.parquet", 100).await;
+        let message = "a file that the answer is in is not in the store. path=\"gone.parquet\"";
+        assert_eq!((gone.kind(), &*gone.to_string()), (ErrorKind::BadData, message));
+        // More than there is of it: what any answer but *not found* is.
+        let away = read("short.parquet", 1 << 20).await;
+        assert_eq!(away.kind(), ErrorKind::Unavailable, "{away}");
+        assert!(away.to_string().starts_with("the store can't be read now. "), "{away}");
+        let damaged = read("short.parquet", 26).await;
+        assert_eq!(damaged.kind(), ErrorKind::BadData, "{damaged}");
     }
 
     #[test]
