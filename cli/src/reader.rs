@@ -68,9 +68,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         }
     };
     let Arguments { data, parent, threads, queries_memory, .. } = arguments;
-    let queries = Box::new(move |stay| {
+    let queries = Box::new(move |stay, crew| {
         let threads = if stay == Stay::Always { threads } else { threads.min(THREADS_OF_MORE) };
-        threads::queries_of_reader(threads).map_err(std::io::Error::other)
+        threads::queries_of_reader(threads, crew).map_err(std::io::Error::other)
     });
     let reader = Reader { data, parent, settings, queries, memory_bytes: queries_memory };
     let outcome = main.block_on(thalweg_readers::serve(reader));

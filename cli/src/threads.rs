@@ -1,7 +1,10 @@
 //! The threads of the process that no part starts for itself: some for the engine and the wire, and others for queries,
 //! so that a long query never keeps an epoch from turning.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
+use thalweg_readers::Crew;
 use tokio::runtime::{Builder, Runtime};
 
 /// Deep statements and plans are walked by recursion. What is not touched takes no memory.
@@ -27,10 +30,12 @@ pub fn reader() -> Result<Runtime> {
     )
 }
 
-/// Of a process that gives way as a whole.
-pub fn queries_of_reader(threads: usize) -> Result<Runtime> {
+/// Of a process that gives way as a whole, and may do so even more.
+pub fn queries_of_reader(threads: usize, crew: Arc<Crew>) -> Result<Runtime> {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(threads).max_blocking_threads(READER_BLOCKING_MAX).thread_name("query");
+    let joining = Arc::clone(&crew);
+    builder.on_thread_start(move || joining.join()).on_thread_stop(move || crew.leave());
     build(&mut builder, READER_STACK_BYTES)
 }
 

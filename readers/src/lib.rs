@@ -10,6 +10,7 @@
 //! statement  one question and its answer ◄──────────────────► answer    plans, runs, encodes; makers: rows of rows
 //! alike      whose answer is another's, too
 //!                                                             rooms     threads for who comes, though others keep theirs
+//!                                                             crew      gives way where all of a room's are kept
 //!                                                             watch     whose poll is it, and does it end
 //! ```
 //! Owns: processes, their sockets and their limits. Leaves to others: SQL (`thalweg-sql`), what a snapshot is made of
@@ -18,6 +19,7 @@
 mod alike;
 mod answer;
 mod control;
+mod crew;
 mod frame;
 mod ipc;
 mod keep;
@@ -31,6 +33,7 @@ mod rooms;
 mod statement;
 mod watch;
 
+pub use crew::Crew;
 pub use pool::Readers;
 pub use process::Launch;
 pub use reader::{Reader, serve};

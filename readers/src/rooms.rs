@@ -3,7 +3,8 @@
 //! Planning has no pauses, nor has a step of a plan, so a statement may keep a thread for minutes, and as many as there are
 //! threads may keep all of them. Then who comes next gets a room with threads of its own, and so does who was there and waits
 //! for a thread, as long as nobody has seen a row of it. It is there as long as it is of use, for threads that do nothing take of
-//! what a reader may have.
+//! what a reader may have. A room all of whose threads are kept for long gives way to ingest, however many such rooms there
+//! are, and nobody enters it any more.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use thalweg_sql::session::Database;
 use tokio::runtime::{Handle, Runtime};
 
+use crate::crew::Crew;
 use crate::watch::Marks;
 
 /// With two threads in most of them, about as many statements as a server lets run at once can be busy for long.
@@ -21,13 +23,15 @@ const ROOMS_MAX: usize = 24;
 const LOOKS_EACH: Duration = Duration::from_millis(50);
 /// In a room that has not answered for so long nobody else begins.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(100);
+/// One that has not answered for so long gives way.
+const GIVES_WAY_AFTER: Duration = Duration::from_secs(1);
 /// Who waits for a thread that often, one look after the other, had better go elsewhere.
 const KEPT_OUT_LOOKS: u32 = 4;
 /// So long one that is not needed stays.
 const STAYS: Duration = Duration::from_secs(10);
 
-/// Starts threads: those that are always there, or others.
-pub type Threads = Box<dyn Fn(Stay) -> io::Result<Runtime> + Send + Sync>;
+/// Starts threads: those that are always there, or others. Each joins the crew, and leaves it.
+pub type Threads = Box<dyn Fn(Stay, Arc<Crew>) -> io::Result<Runtime> + Send + Sync>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stay {
@@ -48,6 +52,8 @@ pub struct Room {
     pub database: Database,
     /// Taken when it ends.
     runtime: Option<Runtime>,
+    stay: Stay,
+    crew: Arc<Crew>,
     answers: Arc<Answers>,
     /// When somebody was in it, as far as is known.
     used: Mutex<Instant>,
@@ -62,7 +68,7 @@ struct Answers {
 }
 
 impl Rooms {
-    /// With one room, which stays.
+    /// With one room, which stays, or is followed by another that does.
     pub fn new(
         threads: Threads,
         database: impl Fn(Handle) -> io::Result<Database> + Send + Sync + 'static,
@@ -83,7 +89,7 @@ impl Rooms {
     /// One in which work begins at once, if there may be such a one.
     pub fn enter(&self) -> io::Result<Arc<Room>> {
         let mut rooms = self.all();
-        if let Some(room) = rooms.iter().find(|room| room.answers.promptly()) {
+        if let Some(room) = rooms.iter().find(|room| room.is_prompt()) {
             return Ok(Arc::clone(room));
         }
         if rooms.len() < ROOMS_MAX {
@@ -111,7 +117,8 @@ impl Rooms {
 
     fn open(&self, stay: Stay) -> io::Result<Arc<Room>> {
         // A runtime panics where there is no memory for its threads.
-        let runtime = catch_unwind(AssertUnwindSafe(|| (self.threads)(stay)));
+        let crew = Arc::new(Crew::default());
+        let runtime = catch_unwind(AssertUnwindSafe(|| (self.threads)(stay, Arc::clone(&crew))));
         let runtime = runtime.unwrap_or_else(|_| Err(io::ErrorKind::OutOfMemory.into()))?;
         let database = (self.database)(runtime.handle().clone())?;
         let answers = Arc::new(Answers {
@@ -120,7 +127,24 @@ impl Rooms {
             answered: AtomicU64::new(0),
         });
         let used = Mutex::new(Instant::now());
-        Ok(Arc::new(Room { database, runtime: Some(runtime), answers, used }))
+        Ok(Arc::new(Room { database, runtime: Some(runtime), stay, crew, answers, used }))
+    }
+
+    /// Looks after all rooms; what of them is not needed any more ends with whoever has it.
+    fn look(&self) -> Option<Arc<Room>> {
+        let mut all = self.all();
+        all.iter().for_each(Room::look);
+        // Those that are full are found first, so that the others become empty.
+        let unneeded = all.iter().position(|room| room.may_go() && room.has_been_empty());
+        let left = unneeded.map(|index| all.remove(index));
+        if !all.iter().any(|room| room.stay == Stay::Always) {
+            match self.open(Stay::Always) {
+                Ok(room) => all.insert(0, room),
+                // Those that are there do meanwhile.
+                Err(error) => tracing::debug!(%error, "there are no threads for a room that stays"),
+            }
+        }
+        left
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Arc<Room>>> {
@@ -132,13 +156,7 @@ fn look(rooms: &Weak<Rooms>) {
     loop {
         std::thread::sleep(LOOKS_EACH);
         let Some(rooms) = rooms.upgrade() else { return };
-        let left = {
-            let mut all = rooms.all();
-            all.iter().for_each(Room::ask);
-            // Those that are full are found first, so that the others become empty.
-            let first_unused = all.iter().skip(1).position(|room| room.has_been_empty());
-            first_unused.map(|index| all.remove(index + 1))
-        };
+        let left = rooms.look();
         // It ends here, and not under the lock.
         drop(left);
     }
@@ -152,7 +170,7 @@ impl Room {
             let mut looks = 0;
             while looks < KEPT_OUT_LOOKS {
                 tokio::time::sleep(LOOKS_EACH).await;
-                let waits = !self.answers.promptly() && !statement.is_at_work();
+                let waits = !self.answers.within(ANSWERS_WITHIN) && !statement.is_at_work();
                 looks = if waits { looks + 1 } else { 0 };
             }
         };
@@ -163,7 +181,18 @@ impl Room {
         }
     }
 
-    fn ask(self: &Arc<Room>) {
+    fn is_prompt(&self) -> bool {
+        self.answers.within(ANSWERS_WITHIN) && !self.crew.has_given_way()
+    }
+
+    fn may_go(&self) -> bool {
+        self.stay == Stay::WhileNeeded || self.crew.has_given_way()
+    }
+
+    fn look(self: &Arc<Room>) {
+        if !self.answers.within(GIVES_WAY_AFTER) {
+            self.crew.give_way();
+        }
         let is_used = Arc::strong_count(self) > 1;
         if is_used {
             *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -189,10 +218,11 @@ impl Answers {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn promptly(&self) -> bool {
+    /// Whether the last question was answered, or is not as old as this.
+    fn within(&self, bound: Duration) -> bool {
         let asked = self.asked.load(Ordering::Acquire);
         self.answered.load(Ordering::Acquire) == asked
-            || Duration::from_millis(self.now().saturating_sub(asked)) < ANSWERS_WITHIN
+            || Duration::from_millis(self.now().saturating_sub(asked)) < bound
     }
 }
 

@@ -6,6 +6,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use thalweg_engine::ErrorKind;
+use thalweg_sql::session::Endpoint;
 use thalweg_sql::{Error, Position};
 
 /// Seconds after which a request that found no room is worth another try.
@@ -46,6 +47,11 @@ impl Fault {
 
     pub fn unavailable(message: impl Into<String>) -> Fault {
         Fault::new(StatusCode::SERVICE_UNAVAILABLE, message).with(header::RETRY_AFTER, RETRY_AFTER)
+    }
+
+    /// Another method than an endpoint has, which is kept and dropped over HTTP only where it answers.
+    pub fn method_of(endpoint: &Endpoint) -> Fault {
+        Fault::method(if endpoint.collect().is_some() { "POST, OPTIONS" } else { "GET, HEAD, PUT, DELETE" })
     }
 
     pub fn method(allowed: &'static str) -> Fault {

@@ -193,7 +193,7 @@ fn router(front: Arc<Front>) -> Router {
                 .options(collect::preflight)
                 .put(ask::keep)
                 .delete(ask::forget)
-                .fallback(|| async { Fault::method("GET, POST, PUT, DELETE") }),
+                .fallback(ask::not_so),
         )
         .fallback(page::answer)
         .with_state(front)

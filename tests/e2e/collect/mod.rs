@@ -161,12 +161,17 @@ async fn who_may_not_send_is_told_before_anything_is_read() -> Result<()> {
     let asked = get(address, "/api/events", &[]).await?;
     assert_eq!(
         (asked.reason()?.as_str(), asked.header("allow")),
-        ("405 this address takes POST", Some("POST"))
+        ("405 this address takes POST, OPTIONS", Some("POST, OPTIONS"))
     );
     assert_eq!(
         post(address, "/api/rows", "application/json", &body).await?.reason()?,
-        "405 this address takes GET"
+        "405 this address takes GET, HEAD, PUT, DELETE"
     );
+    for (path, allowed) in [("/api/events", "POST, OPTIONS"), ("/api/rows", "GET, HEAD, PUT, DELETE")] {
+        let patched = Request::builder().method(Method::PATCH).uri(path).header("host", address);
+        let answer = ask(address, patched.body(Full::default())?).await?;
+        assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, Some(allowed)), "PATCH {path}");
+    }
     let api = get(address, "/api", &[]).await?.json()?;
     ensure!(api["paths"]["/api/events"]["post"].is_object(), "{api}");
     let listed = instance.query("SELECT method FROM system.endpoints WHERE endpoint = '/api/events'").await?;

@@ -66,7 +66,7 @@ pub(crate) async fn forget(
     match front.database()?.endpoint(&format!("/api/{path}"))? {
         None => return Err(Fault::not_found(format!("there is no endpoint /api/{path}"))),
         Some(endpoint) if endpoint.collect().is_some() => {
-            return Err(Fault::method("POST, OPTIONS")
+            return Err(Fault::method_of(&endpoint)
                 .hint("what takes events is dropped over Flight SQL, by DROP ENDPOINT"));
         }
         Some(_) => {}

@@ -60,7 +60,7 @@ pub(crate) async fn endpoint(
     let path = format!("/api/{stem}");
     let endpoint = database.endpoint(&path)?.ok_or_else(|| unknown(database, &path))?;
     if endpoint.collect().is_some() {
-        return Err(Fault::method("POST"));
+        return Err(Fault::method_of(&endpoint));
     }
     let answered = match suffix.map_or_else(|| Format::accepted(&headers), Ok) {
         _ if suffix.is_none() && feed::is_wanted(&headers) => {
@@ -77,6 +77,17 @@ pub(crate) async fn endpoint(
         response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     }
     Ok(response)
+}
+
+/// By a method that no endpoint has.
+pub(crate) async fn not_so(
+    State(front): State<Arc<Front>>,
+    Path(path): Path<String>,
+) -> Result<Response, Fault> {
+    let database = front.database()?;
+    let path = format!("/api/{path}");
+    let endpoint = database.endpoint(&path)?.ok_or_else(|| unknown(database, &path))?;
+    Err(Fault::method_of(&endpoint))
 }
 
 async fn ask(

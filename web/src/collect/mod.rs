@@ -60,7 +60,7 @@ async fn answered(
         Err(fault) => return (None, fault.into_response()),
     };
     let Some(collect) = endpoint.collect() else {
-        return (None, Fault::method("GET").into_response());
+        return (None, Fault::method_of(&endpoint).into_response());
     };
     let response = match origin::allowed(collect, headers) {
         Err(fault) => fault.into_response(),
@@ -87,7 +87,7 @@ pub(crate) async fn preflight(
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
     let (_, endpoint) = found(&front, uri.path())?;
-    let collect = endpoint.collect().ok_or_else(|| Fault::method("GET"))?;
+    let collect = endpoint.collect().ok_or_else(|| Fault::method_of(&endpoint))?;
     let origin = origin::allowed(collect, &headers)?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     for (name, value) in [
