@@ -302,7 +302,7 @@ fn selected(item: &SelectItem, select: Span) -> Result<()> {
     }
 }
 
-/// Of `7*1_000` the parser reads a column `_000`.
+/// Of `7*1_000` the parser reads a column `_000`, and of `'a' 'b'` one that is called b.
 fn unglued(expr: &Expr, alias: &Ident) -> Result<()> {
     let mut last = expr;
     loop {
@@ -313,6 +313,13 @@ fn unglued(expr: &Expr, alias: &Ident) -> Result<()> {
         };
     }
     let Expr::Value(value) = last else { return Ok(()) };
+    if let (Value::SingleQuotedString(text), Some('\'')) = (&value.value, alias.quote_style) {
+        return refused(
+            "two texts beside each other are not one",
+            &[value.span, alias.span],
+            format!("write || between them; if the second is a name, '{text}' AS \"{}\"", alias.value),
+        );
+    }
     let Value::Number(digits, _) = &value.value else { return Ok(()) };
     let known = value.span != Span::empty();
     if !known || alias.quote_style.is_some() || value.span.end != alias.span.start {

@@ -321,6 +321,7 @@ fn what_means_something_else_elsewhere() {
             "SELECT 7*1_000",
             "SELECT a, -2kg FROM t",
             "SELECT 7*1 _000, 1 AS _2, a_1 FROM t",
+            "SELECT 'a' 'b', 'a' AS \"b\"",
             "SELECT 2 ^ 10",
             "SELECT a FROM t ORDER BY a COLLATE \"C\"",
             "TABLE t",
@@ -337,6 +338,10 @@ fn what_means_something_else_elsewhere() {
 
             SELECT 7*1 _000, 1 AS _2, a_1 FROM t
             executed
+
+            SELECT 'a' 'b', 'a' AS "b"
+            line 1, column 8: two texts beside each other are not one
+            hint: write || between them; if the second is a name, 'a' AS "b"
 
             SELECT 2 ^ 10
             line 1, column 8: 2 ^ 10 is no power here, but would be the bits that differ
