@@ -43,8 +43,9 @@ use crate::{Error, Result};
 /// Whose rows the table holds: the view's id, in the table's own configuration.
 const OWNER_KEY: &str = "thalweg.view";
 
-/// In the same place, Delta's own.
+/// In the same place, Delta's own; and what tables had there once.
 const CHECKPOINT_KEY: &str = "delta.checkpointInterval";
+const VERSIONS_A_CHECKPOINT_ONCE: &str = "100";
 
 /// After so many attempts the caller hears of it. A store that is away is no attempt: `patience` waits for it below.
 const ATTEMPTS_MAX: u32 = 8;
@@ -331,6 +332,8 @@ impl DeltaSink {
                 "the Delta table holds something else; drop the view or move the table away. table=\"{}\"",
                 self.name
             )));
+        } else if self.has_rare_checkpoints()? {
+            actions.push(self.replaced_metadata()?);
         }
         actions.extend(pending.files.iter().map(|file| Action::Add(add(file))));
         Ok(actions)
@@ -350,6 +353,13 @@ impl DeltaSink {
         let protocol =
             protocol.map_err(|error| Error::Internal(format!("a Delta protocol is wrong: {error}")))?;
         Ok(Some(Action::Protocol(protocol)))
+    }
+
+    /// As tables had them once. Whoever has set another number since is left alone.
+    fn has_rare_checkpoints(&self) -> Result<bool> {
+        let each = self.snapshot()?.metadata().configuration().get(CHECKPOINT_KEY);
+        let is_once = each.is_some_and(|each| each == VERSIONS_A_CHECKPOINT_ONCE);
+        Ok(is_once && self.root.versions_a_checkpoint.to_string() != VERSIONS_A_CHECKPOINT_ONCE)
     }
 
     fn replaced_metadata(&self) -> Result<Action> {

@@ -153,6 +153,26 @@ async fn a_local_table_is_read_back_through_a_checkpoint_of_its_log() {
     assert_eq!(rows_in(&again).len(), 104);
 }
 
+#[tokio::test]
+async fn a_table_with_rare_checkpoints_gets_more_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut root = DataRoot::open(folder.path().to_str().unwrap(), &BTreeMap::new()).unwrap();
+    let each = std::mem::replace(&mut root.versions_a_checkpoint, 100);
+    let checkpoint = folder.path().join("tables/v/_delta_log/_last_checkpoint");
+    for txn in 1..=20 {
+        if txn == 12 {
+            assert!(!checkpoint.exists(), "the table was to have few");
+            root.versions_a_checkpoint = each;
+        }
+        let mut sink = DeltaSink::open(&root, "v", view(1), &schema()).await.unwrap();
+        let previous = (txn > 1).then(|| txn - 1);
+        sink.commit(&pending(&root, view(1), txn, previous, 1).await).await.unwrap();
+    }
+    assert!(checkpoint.exists(), "no checkpoint after eight more commits");
+    let again = DeltaSink::open(&root, "v", view(1), &schema()).await.unwrap();
+    assert_eq!(rows_in(&again), vec![1; 20]);
+}
+
 /// Whoever was told the rows of an epoch finds those after it at the end of the one file; a version before it still reads.
 #[tokio::test]
 async fn files_become_one_that_holds_the_same_rows_in_the_same_order() {
