@@ -13,6 +13,7 @@ mod reader;
 mod sorter;
 mod timestamps;
 mod transactions;
+mod waves;
 
 use std::time::Duration;
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
 
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
@@ -15,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::config::producer_config;
 use super::native;
+use super::waves::{Call, Wave, Waves};
 use crate::ids::Micros;
 use crate::spec::KafkaSpec;
 use crate::{Error, Result};
@@ -27,9 +30,13 @@ pub struct Outgoing {
 }
 
 pub(crate) struct Producer {
-    topic: String,
-    producer: ThreadedProducer<Deliveries>,
+    producer: Arc<ThreadedProducer<Deliveries>>,
+    /// Sends one wave after the other.
+    sender: Option<JoinHandle<()>>,
 }
+
+/// As soon as a wave is there it leaves; less than this the client can't wait for the rest of it.
+const LINGER_MS: &str = "0.5";
 
 /// What became of records that were sent.
 #[derive(Debug)]
@@ -43,7 +50,7 @@ pub(crate) enum Sent {
 }
 
 /// The records of one call, as long as some of them are on their way.
-struct Delivery {
+pub(super) struct Delivery {
     left: AtomicUsize,
     failed: Mutex<Failed>,
     /// Taken by whoever brings the last one.
@@ -63,6 +70,7 @@ struct Failed {
 struct Deliveries {
     /// Something has arrived.
     answered: AtomicBool,
+    waves: Waves,
 }
 
 impl ClientContext for Deliveries {
@@ -88,10 +96,30 @@ impl ProducerContext for Deliveries {
             delivery.failed(error.to_string(), place, kept);
         }
         delivery.arrived(1);
+        self.waves.arrived(1);
     }
 }
 
 impl Delivery {
+    pub fn of(records: usize) -> (Arc<Delivery>, oneshot::Receiver<()>) {
+        let (done, all_arrived) = oneshot::channel();
+        let (left, done) = (AtomicUsize::new(records), Mutex::new(Some(done)));
+        let delivery = Delivery { left, failed: Mutex::default(), done };
+        if records == 0 {
+            delivery.arrived(0);
+        }
+        (Arc::new(delivery), all_arrived)
+    }
+
+    /// These have not left, and come back.
+    pub fn give_back(&self, reason: &str, records: impl ExactSizeIterator<Item = (usize, Outgoing)>) {
+        let count = records.len();
+        for (place, record) in records {
+            self.failed(reason.to_owned(), place, Some(record));
+        }
+        self.arrived(count);
+    }
+
     fn failed(&self, reason: String, place: usize, kept: Option<Outgoing>) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.reason.get_or_insert(reason);
@@ -134,48 +162,32 @@ impl Underway {
 
 impl Producer {
     pub fn new(spec: &KafkaSpec) -> Result<Producer> {
-        let config: ClientConfig = producer_config(spec)?;
+        let mut config: ClientConfig = producer_config(spec)?;
+        config.set("linger.ms", LINGER_MS);
         let producer = config.create_with_context(Deliveries::default()).map_err(|error| {
             Error::Invalid(format!("the Kafka properties are refused by a producer. {error}"))
         })?;
-        Ok(Producer { topic: spec.topic.clone(), producer })
+        let producer: Arc<ThreadedProducer<Deliveries>> = Arc::new(producer);
+        let (sending, topic) = (Arc::clone(&producer), spec.topic.clone());
+        let sender = std::thread::Builder::new().name("producer".to_owned()).spawn(move || {
+            while let Some(Wave { calls, late }) = sending.context().waves.next() {
+                late.into_iter().for_each(|call| call.give_back("the broker does not answer in time"));
+                calls.into_iter().for_each(|call| send(&sending, &topic, call));
+                sending.context().waves.sent();
+            }
+        });
+        let sender =
+            sender.map_err(|error| Error::Unavailable(format!("a producer has no thread: {error}")))?;
+        Ok(Producer { producer, sender: Some(sender) })
     }
 
     /// Sets them on their way, in their order.
     pub fn send(&self, records: Vec<Outgoing>, timestamp: Micros) -> Underway {
-        let (done, all_arrived) = oneshot::channel();
-        let delivery = Arc::new(Delivery {
-            // One more, so that it is not done before all are on their way.
-            left: AtomicUsize::new(records.len() + 1),
-            failed: Mutex::default(),
-            done: Mutex::new(Some(done)),
-        });
-        let mut records = records.into_iter().enumerate();
-        while let Some((place, record)) = records.next() {
-            let Outgoing { key, value } = &record;
-            let sending = BaseRecord::with_opaque_to(&self.topic, Box::new((Arc::clone(&delivery), place)))
-                .payload(value.as_slice())
-                .timestamp(timestamp / 1000);
-            let sending = match key {
-                Some(key) => sending.key(key.as_slice()),
-                None => sending,
-            };
-            if let Err((error, _)) = self.producer.send(sending) {
-                let reason = match error.rdkafka_error_code() {
-                    Some(RDKafkaErrorCode::QueueFull) => "more waits for the broker than may".to_owned(),
-                    _ => error.to_string(),
-                };
-                // Those behind it are not tried: they would come before it.
-                let behind: Vec<_> = std::iter::once((place, record)).chain(records).collect();
-                let count = behind.len();
-                for (place, record) in behind {
-                    delivery.failed(reason.clone(), place, Some(record));
-                }
-                delivery.arrived(count);
-                break;
-            }
+        let (delivery, all_arrived) = Delivery::of(records.len());
+        let call = Call { records, timestamp, delivery: Arc::clone(&delivery), since: Instant::now() };
+        if let Err((call, reason)) = self.waves().join(call) {
+            call.give_back(reason);
         }
-        delivery.arrived(1);
         Underway { delivery, all_arrived }
     }
 
@@ -187,13 +199,52 @@ impl Producer {
     /// What has not left yet comes back as kept; what has is still waited for. Nothing may be sent any more: the broker would
     /// miss what came back, and refuse what comes behind it.
     pub fn give_back(&self) {
+        self.end_waves();
         self.producer.purge(PurgeConfig::default().queue().non_blocking());
+    }
+
+    fn end_waves(&self) {
+        self.waves().end().into_iter().for_each(|call| call.give_back("the broker does not answer"));
+    }
+
+    fn waves(&self) -> &Waves {
+        &self.producer.context().waves
+    }
+}
+
+fn send(producer: &ThreadedProducer<Deliveries>, topic: &str, call: Call) {
+    let Call { records, timestamp, delivery, since: _ } = call;
+    let mut records = records.into_iter().enumerate();
+    while let Some((place, record)) = records.next() {
+        let Outgoing { key, value } = &record;
+        let sending = BaseRecord::with_opaque_to(topic, Box::new((Arc::clone(&delivery), place)))
+            .payload(value.as_slice())
+            .timestamp(timestamp / 1000);
+        let sending = match key {
+            Some(key) => sending.key(key.as_slice()),
+            None => sending,
+        };
+        if let Err((error, _)) = producer.send(sending) {
+            let reason = match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) => "more waits for the broker than may".to_owned(),
+                _ => error.to_string(),
+            };
+            // Those behind it are not tried: they would come before it.
+            let behind: Vec<_> = std::iter::once((place, record)).chain(records).collect();
+            let count = behind.len();
+            delivery.give_back(&reason, behind.into_iter());
+            producer.context().waves.arrived(count);
+            return;
+        }
     }
 }
 
 impl Drop for Producer {
     /// What nobody waits for any more is not waited for either.
     fn drop(&mut self) {
+        self.end_waves();
+        // It waits for nothing any more, and what it has just sent is among what is purged.
+        let _ = self.sender.take().map(JoinHandle::join);
         self.producer.purge(PurgeConfig::default().queue().inflight());
     }
 }
@@ -204,12 +255,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_back_is_in_the_order_of_its_call() {
-        let (done, all_arrived) = oneshot::channel();
-        let delivery = Arc::new(Delivery {
-            left: AtomicUsize::new(3),
-            failed: Mutex::default(),
-            done: Mutex::new(Some(done)),
-        });
+        let (delivery, all_arrived) = Delivery::of(3);
         // The newest first, as a purge gives them back.
         for place in [2, 0, 1] {
             let record = Outgoing { key: None, value: vec![place as u8] };
