@@ -23,7 +23,7 @@ use crate::keep::{Now, Starter};
 use crate::message::{Reply, Request, Run};
 use crate::process::{End, Launch};
 use crate::statement::{Fate, Line, Question};
-use crate::watch::LastWords;
+use crate::watch::{LastWords, Verdict};
 
 /// What ended a reader is not run again for so long.
 const REFUSED_FOR: Duration = Duration::from_secs(600);
@@ -47,8 +47,11 @@ struct Inner {
     rehearsal: Now,
     rehearsal_wanted: Arc<Notify>,
     rehearsal_bytes: usize,
+    /// Where suspects are put again, with nobody beside them.
+    trial: Now,
+    trial_wanted: Arc<Notify>,
     last_number: AtomicU64,
-    /// Those whose reader ended, nobody knows why, are put again one after the other.
+    /// Those whose reader ended, and who are not known to be without fault, are put again one after the other.
     suspects: Arc<tokio::sync::Mutex<()>>,
     /// By question: until when, and why.
     refused: Mutex<BTreeMap<u64, (Instant, String)>>,
@@ -64,13 +67,15 @@ impl Readers {
         let memory_bytes = launch.memory_bytes;
         let rehearsing =
             Launch { memory_bytes: memory_bytes.min(REHEARSAL_BYTES_MAX), in_haste: true, ..launch.clone() };
-        let wanted = Arc::new(Notify::new());
+        let (wanted, trial_wanted) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         Ok(Readers(Arc::new(Inner {
             readers,
             memory_bytes,
             rehearsal_bytes: rehearsing.memory_bytes,
-            rehearsal: starter.on_demand(count, rehearsing, Arc::clone(&wanted)),
+            rehearsal: starter.clone().on_demand(count, rehearsing, Arc::clone(&wanted)),
             rehearsal_wanted: wanted,
+            trial: starter.on_demand(count + 1, launch, Arc::clone(&trial_wanted)),
+            trial_wanted,
             last_number: AtomicU64::new(0),
             suspects: Arc::default(),
             refused: Mutex::default(),
@@ -136,11 +141,11 @@ impl Elsewhere for Readers {
 /// What has come of putting a question.
 #[derive(Default)]
 struct Tries {
-    /// How often its reader ended.
-    ended: u32,
-    /// Nobody could say whose fault that was.
+    /// Its reader ended by another's fault.
+    was_beside: bool,
+    /// Nobody could say whose fault it was.
     is_suspect: bool,
-    /// Held by a suspect until it has rows: what its reader ends of once more is not among the other suspects.
+    /// Held by a suspect until it has rows: what its reader ends of once more is its own fault.
     apart: Option<OwnedMutexGuard<()>>,
 }
 
@@ -195,9 +200,10 @@ impl Inner {
         loop {
             if tries.is_suspect && tries.apart.is_none() {
                 let apart = Arc::clone(&self.suspects).lock_owned();
-                tries.apart = tokio::time::timeout(APART_WITHIN, apart).await.ok();
+                let apart = tokio::time::timeout(APART_WITHIN, apart).await;
+                tries.apart = Some(apart.map_err(|_| others_fault())?);
             }
-            match Line::ask(self.reader(question).await?, question).await {
+            match Line::ask(self.reader(question, tries.is_suspect).await?, question).await {
                 Ok(answered) => return Ok(answered),
                 Err(Fate::Refused(error)) => return Err(error),
                 Err(Fate::Died(end)) => self.again(question, tries, &end)?,
@@ -207,26 +213,24 @@ impl Inner {
 
     /// Whether it is put once more.
     fn again(&self, question: &Question, tries: &mut Tries, end: &End) -> Result<()> {
-        tries.ended += 1;
-        let culprit = end.words.culprit();
-        tries.is_suspect |= culprit.is_none();
-        if culprit == Some(question.request.number) || (culprit.is_none() && tries.ended > 1) {
-            return Err(self.remember(question, end));
-        }
-        match tries.ended {
-            1 => Ok(()),
-            _ => Err(others_fault()),
+        match end.words.verdict(question.request.number) {
+            Verdict::Suspect if !std::mem::replace(&mut tries.is_suspect, true) => Ok(()),
+            Verdict::Guilty | Verdict::Suspect => Err(self.remember(question, end)),
+            Verdict::Innocent if !std::mem::replace(&mut tries.was_beside, true) => Ok(()),
+            Verdict::Innocent => Err(others_fault()),
         }
     }
 
-    async fn reader(&self, question: &Question) -> Result<Arc<Connected>> {
+    async fn reader(&self, question: &Question, is_suspect: bool) -> Result<Arc<Connected>> {
         let begun = Instant::now();
-        let readers = match question.is_rehearsal() {
-            true => {
-                self.rehearsal_wanted.notify_one();
-                std::slice::from_ref(&self.rehearsal)
-            }
-            false => &self.readers,
+        let readers = if question.is_rehearsal() {
+            self.rehearsal_wanted.notify_one();
+            std::slice::from_ref(&self.rehearsal)
+        } else if is_suspect {
+            self.trial_wanted.notify_one();
+            std::slice::from_ref(&self.trial)
+        } else {
+            &self.readers[..]
         };
         loop {
             let there = readers.iter().filter_map(|reader| reader.borrow().clone());

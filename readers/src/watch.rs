@@ -27,6 +27,9 @@ thread_local! {
     static MARKS: RefCell<Option<Arc<Marks>>> = const { RefCell::new(None) };
 }
 
+/// How many there are in [`STATEMENTS`], for a handler that may not lock.
+static THERE: AtomicUsize = AtomicUsize::new(0);
+
 static STATEMENTS: Mutex<BTreeMap<u64, Arc<Marks>>> = Mutex::new(BTreeMap::new());
 
 fn statements() -> MutexGuard<'static, BTreeMap<u64, Arc<Marks>>> {
@@ -53,6 +56,7 @@ impl Statement {
             left: Mutex::default(),
             was_busy: AtomicBool::new(false),
         });
+        THERE.fetch_add(1, Ordering::AcqRel);
         statements().insert(number, Arc::clone(&marks));
         Statement(marks)
     }
@@ -178,16 +182,20 @@ fn watch() {
                 // SAFETY: nothing of this process is to be kept.
                 unsafe { libc::_exit(1) }
             }
+            if !is_busy {
+                THERE.fetch_sub(1, Ordering::AcqRel);
+            }
             is_busy
         });
     }
 }
 
-/// A letter and a number, on stdout, which nobody else writes to.
+/// A letter, a number, and whether there were other statements, on stdout, which nobody else writes to.
 fn last_words(how: u8, number: u64) {
-    let mut words = [0; 9];
+    let mut words = [0; 10];
     words[0] = how;
-    words[1..].copy_from_slice(&number.to_le_bytes());
+    words[1..9].copy_from_slice(&number.to_le_bytes());
+    words[9] = u8::from(THERE.load(Ordering::Acquire) > 1);
     // SAFETY: the bytes are there. If nobody listens, nobody is told.
     unsafe {
         libc::write(libc::STDOUT_FILENO, words.as_ptr().cast(), words.len());
@@ -197,30 +205,61 @@ fn last_words(how: u8, number: u64) {
 /// What a process has said at its end, and of which statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastWords {
-    /// It aborted, mostly for want of memory.
-    Aborted(u64),
+    /// It aborted, mostly for want of memory. Who was refused some need not be who has it all, unless nobody else was there.
+    Aborted { by: u64, was_alone: bool },
     /// A statement that was given up did not end.
     Stuck(u64),
     /// It was killed, or by whom is not known.
     None,
 }
 
+/// What a process's end says of a statement that ran there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Guilty,
+    Suspect,
+    Innocent,
+}
+
 impl LastWords {
     pub fn of(words: &[u8]) -> LastWords {
         let Some((how, number)) = words.split_first() else { return LastWords::None };
-        let number = number.first_chunk::<8>().map_or(0, |number| u64::from_le_bytes(*number));
+        let (number, others) = number.split_at_checked(8).unwrap_or_default();
+        let number = number.try_into().map_or(0, u64::from_le_bytes);
         match (how, number) {
             (_, 0) => LastWords::None,
-            (b'A', number) => LastWords::Aborted(number),
+            (b'A', by) => LastWords::Aborted { by, was_alone: others == [0] },
             (b'S', number) => LastWords::Stuck(number),
             _ => LastWords::None,
         }
     }
 
-    pub fn culprit(self) -> Option<u64> {
+    pub fn verdict(self, number: u64) -> Verdict {
         match self {
-            LastWords::Aborted(number) | LastWords::Stuck(number) => Some(number),
-            LastWords::None => None,
+            LastWords::Stuck(by) | LastWords::Aborted { by, was_alone: true } if by == number => {
+                Verdict::Guilty
+            }
+            LastWords::Aborted { by, was_alone: false } if by == number => Verdict::Suspect,
+            LastWords::Stuck(_) | LastWords::Aborted { .. } => Verdict::Innocent,
+            LastWords::None => Verdict::Suspect,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_refused_memory_beside_others_is_not_known_to_be_at_fault() {
+        let words = |how: u8, number: u64, others: u8| {
+            let said = [&[how][..], &number.to_le_bytes(), &[others]].concat();
+            [7, 8].map(|of| LastWords::of(&said).verdict(of))
+        };
+        assert_eq!(words(b'A', 7, 0), [Verdict::Guilty, Verdict::Innocent]);
+        assert_eq!(words(b'A', 7, 1), [Verdict::Suspect, Verdict::Innocent]);
+        assert_eq!(words(b'S', 7, 1), [Verdict::Guilty, Verdict::Innocent]);
+        assert_eq!(words(b'A', 0, 1), [Verdict::Suspect; 2], "a thread that is nobody's");
+        assert_eq!(LastWords::of(&[]).verdict(7), Verdict::Suspect);
     }
 }
