@@ -23,6 +23,8 @@ pub enum ErrorKind {
     Fenced,
     /// Our bug.
     Internal,
+    /// Leave it: somebody has stopped it.
+    Stopped,
 }
 
 #[derive(Debug, Clone, thiserror::Error)]

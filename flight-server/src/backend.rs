@@ -117,6 +117,7 @@ impl From<Refusal> for Status {
             ErrorKind::Unavailable => Status::unavailable(message),
             ErrorKind::Fenced => Status::aborted(message),
             ErrorKind::Internal => Status::internal(message),
+            ErrorKind::Stopped => Status::cancelled(message),
         }
     }
 }

@@ -137,8 +137,14 @@ pub struct Failed {
     hint: Option<String>,
 }
 
-const KINDS: [ErrorKind; 5] =
-    [ErrorKind::Invalid, ErrorKind::BadData, ErrorKind::Unavailable, ErrorKind::Fenced, ErrorKind::Internal];
+const KINDS: [ErrorKind; 6] = [
+    ErrorKind::Invalid,
+    ErrorKind::BadData,
+    ErrorKind::Unavailable,
+    ErrorKind::Fenced,
+    ErrorKind::Stopped,
+    ErrorKind::Internal,
+];
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Failed {

@@ -97,6 +97,7 @@ impl From<Error> for Fault {
             ErrorKind::Invalid => Fault::invalid(error.message),
             ErrorKind::Unavailable | ErrorKind::Fenced => Fault::unavailable(error.message),
             ErrorKind::BadData | ErrorKind::Internal => Fault::internal(error.message),
+            ErrorKind::Stopped => Fault::new(StatusCode::CONFLICT, error.message),
         };
         fault.text.position = error.position;
         fault.text.detail = error.detail;

@@ -248,6 +248,23 @@ pub(crate) fn told_plainly(text: &str) -> Option<Error> {
             None => error,
         });
     }
+    if ["Arithmetic Overflow in AvgAccumulator", "Arithmetic overflow in avg"]
+        .iter()
+        .any(|it| text.contains(it))
+    {
+        return Some(
+            Error::invalid("avg() of a DECIMAL has more digits than a DECIMAL can hold")
+                .hint("CAST what it is given to DOUBLE, or to a DECIMAL of fewer digits"),
+        );
+    }
+    if text.contains(" must be an INTEGER or NULL, got ") {
+        return Some(
+            Error::invalid(
+                "a series begins, ends and steps by whole numbers that are written in the statement",
+            )
+            .hint("write an end that is far enough, and of the rows: WHERE value <= $n"),
+        );
+    }
     if text.contains("only support Literal types for field at idx") {
         return Some(
             Error::invalid("how many rows, or which, a function OVER is told by a constant")
@@ -398,6 +415,9 @@ mod tests {
         let plain = "sum() does not take a value of type STRING\nhint: CAST what it is given, such as CAST(x AS BIGINT)";
         assert_eq!(told.as_deref(), Some(plain));
         assert!(told_plainly("Internal error: else").is_none());
+        let series = "Error during planning: Argument #2 must be an INTEGER or NULL, got Cast(Cast { expr: Placeholder(";
+        let told = told_plainly(series).map(|error| error.to_string()).unwrap_or_default();
+        assert!(told.starts_with("a series begins, ends and steps by whole numbers"), "{told}");
     }
 
     #[test]

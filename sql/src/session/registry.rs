@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use thalweg_engine::ErrorKind;
 use thalweg_engine::clock::Clock;
 use thalweg_engine::ids::Micros;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -23,7 +24,7 @@ const LISTED_SQL_BYTES_MAX: usize = 4096;
 const STOPPED: &str = "the query was stopped by KILL QUERY";
 
 pub(crate) fn stopped() -> Error {
-    Error::new(thalweg_engine::ErrorKind::Unavailable, STOPPED)
+    Error::new(ErrorKind::Stopped, STOPPED)
 }
 
 /// One line of `system.queries`.
@@ -249,7 +250,9 @@ impl Ticket {
         }
         let (state, error) = match outcome {
             Ok(()) => (QueryState::Done, None),
-            Err(error) if error.message == STOPPED => (QueryState::Cancelled, Some(error.to_string())),
+            Err(error) if error.kind == ErrorKind::Stopped => {
+                (QueryState::Cancelled, Some(error.to_string()))
+            }
             Err(error) => (QueryState::Failed, Some(error.to_string())),
         };
         self.registry.leave(self.id, state, error);

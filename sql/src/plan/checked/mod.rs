@@ -11,6 +11,7 @@
 //! guarded      a condition that may fail stays behind those that guard it
 //! length       intervals are compared by how long they are
 //! moving       what of DOUBLE is over a frame that moves is not taken away again
+//! ordered      what has no order is not compared
 //! own          of a list nothing is cast but its elements
 //! sum          sums are added in a wider type
 //! ```
@@ -22,6 +23,7 @@ mod floats;
 mod guarded;
 mod length;
 mod moving;
+mod ordered;
 mod own;
 mod sum;
 
@@ -42,8 +44,6 @@ use datafusion::optimizer::AnalyzerRule;
 use self::arithmetic::{Arithmetic, Operation};
 use self::length::{is_interval, length};
 use self::own::own;
-use super::type_text;
-use crate::Error;
 
 #[derive(Debug)]
 pub(crate) struct CheckedArithmetic;
@@ -73,6 +73,7 @@ fn checked_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         let source = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?;
         schema.merge(&source);
     }
+    ordered::check_distinct(&plan, &schema)?;
     let names = NamePreserver::new(&plan);
     let is_condition = matches!(plan, LogicalPlan::Filter(_) | LogicalPlan::Join(_));
     plan.map_expressions(|expr| {
@@ -89,6 +90,7 @@ fn checked_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 }
 
 fn checked_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    ordered::check(&expr, schema)?;
     if let Some(interval) = days::of_interval(&expr) {
         return Ok(Transformed::yes(interval));
     }
@@ -118,16 +120,13 @@ fn checked_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             function.func = sum::exact();
             Transformed::yes(Expr::AggregateFunction(function))
         }
-        Expr::AggregateFunction(mut function) => {
-            check_compared(function.func.name(), &function.params.args, schema)?;
-            match floats::ordered(&function, schema)? {
-                Some(ordered) => {
-                    function.func = ordered;
-                    Transformed::yes(Expr::AggregateFunction(function))
-                }
-                None => Transformed::no(Expr::AggregateFunction(function)),
+        Expr::AggregateFunction(mut function) => match floats::ordered(&function, schema)? {
+            Some(ordered) => {
+                function.func = ordered;
+                Transformed::yes(Expr::AggregateFunction(function))
             }
-        }
+            None => Transformed::no(Expr::AggregateFunction(function)),
+        },
         Expr::WindowFunction(function) => checked_window(*function, schema)?,
         other => of_one_form(other, schema)?,
     })
@@ -142,31 +141,11 @@ fn of_one_form(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Ok(formed.map_or_else(|| Transformed::no(expr), Transformed::yes))
 }
 
-/// What can't be compared is refused here: some would be found out by the first row alone, and others by none.
-fn check_compared(function: &str, args: &[Expr], schema: &DFSchema) -> Result<()> {
-    let [value] = args else { return Ok(()) };
-    let kind = value.get_type(schema)?;
-    if !matches!(function, "min" | "max") || is_compared(&kind) {
-        return Ok(());
-    }
-    let text = format!("{function}() does not compare values of the type {}", type_text(&kind));
-    Err(Error::invalid(text).hint("compare what is in them, with unnest(…) or by field").into())
-}
-
-fn is_compared(kind: &DataType) -> bool {
-    match kind {
-        DataType::List(element) => !element.data_type().is_nested(),
-        DataType::Struct(fields) => fields.iter().all(|field| is_compared(field.data_type())),
-        DataType::Map(..) => false,
-        _ => true,
-    }
-}
-
 fn checked_window(mut function: WindowFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let WindowFunctionDefinition::AggregateUDF(known) = &function.fun else {
         return Ok(Transformed::no(function.into()));
     };
-    check_compared(known.name(), &function.params.args, schema)?;
+    ordered::arguments(known.name(), &function.params.args, schema)?;
     let checked = if known.name() == "sum" { Some(sum::exact()) } else { moving::moving(known) };
     Ok(match checked {
         Some(checked) => {
