@@ -145,7 +145,7 @@ fn checked_window(mut function: WindowFunction, schema: &DFSchema) -> Result<Tra
     let WindowFunctionDefinition::AggregateUDF(known) = &function.fun else {
         return Ok(Transformed::no(function.into()));
     };
-    ordered::arguments(known.name(), &function.params.args, schema)?;
+    ordered::over(known.name(), &function.params.args, schema)?;
     let checked = if known.name() == "sum" { Some(sum::exact()) } else { moving::moving(known) };
     Ok(match checked {
         Some(checked) => {

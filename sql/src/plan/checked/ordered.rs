@@ -1,5 +1,6 @@
 //! What has no order that all agree on is refused where it is asked for: values below which something may be NULL compare
-//! otherwise from one operator to the next, some by the order of rows, and some are found out by the first row alone.
+//! otherwise from one operator to the next, some by the order of rows, and some are found out by the first row alone. So is
+//! what an aggregate would refuse at each of its rows.
 
 use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result};
@@ -42,11 +43,31 @@ pub(super) fn check_distinct(plan: &LogicalPlan, schema: &DFSchema) -> Result<()
 
 /// What an aggregate compares, and what its rows are ordered by.
 fn aggregate(function: &AggregateFunction, schema: &DFSchema) -> Result<()> {
-    sorts(&format!("{}()", function.func.name()), &function.params.order_by, schema)?;
-    arguments(function.func.name(), &function.params.args, schema)
+    let (name, params) = (function.func.name(), &function.params);
+    sorts(&format!("{name}()"), &params.order_by, schema)?;
+    // Its rows are gone by then, and what they were of is left.
+    let is_of_another = params.order_by.iter().any(|sort| !params.args.contains(&sort.expr));
+    if params.distinct && is_of_another && matches!(name, "array_agg" | "string_agg") {
+        let error = Error::invalid(format!("{name}(DISTINCT …) is ordered by what it is of, in its type"));
+        return Err(error
+            .hint("CAST in both, as string_agg(DISTINCT CAST(x AS STRING), ',' ORDER BY CAST(x AS STRING))")
+            .into());
+    }
+    arguments(name, &params.args, schema)
 }
 
-pub(super) fn arguments(function: &str, args: &[Expr], schema: &DFSchema) -> Result<()> {
+/// Of an aggregate over a frame.
+pub(super) fn over(function: &str, args: &[Expr], schema: &DFSchema) -> Result<()> {
+    if let ("avg", [value]) = (function, args)
+        && value.get_type(schema)?.is_null()
+    {
+        let error = Error::invalid("avg() OVER is of a value that has no type");
+        return Err(error.hint("write CAST(NULL AS DOUBLE)").into());
+    }
+    arguments(function, args, schema)
+}
+
+fn arguments(function: &str, args: &[Expr], schema: &DFSchema) -> Result<()> {
     let [value] = args else { return Ok(()) };
     let kind = value.get_type(schema)?;
     if !matches!(function, "min" | "max") || has_order(&kind) {
