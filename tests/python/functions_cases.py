@@ -81,7 +81,7 @@ CASES = [
     same("signum", REAL, theirs="sign", verdict="differs", note="of NaN it is NaN"),
     Case("round", "round({0})", "round({0})", REAL),
     Case("round", "round({0}, {1})", "round({0}, {1}::INT)", typed("DOUBLE", "1.005", "-2.55", "1234.5", None), ["2", "1", "0", "-2"], verdict="differs",
-         note="`-2.55` to one digit is `-2.6`: the number that is written is rounded, not the nearest double"),
+         note="`round(-2.55, 1)` is `-2.6` and `round(0.285, 2)` is `0.28`: what is rounded is the double, moved by the power of ten; a DECIMAL is rounded as it is written"),
     Case("trunc", "trunc({0})", "trunc({0})", REAL),
     Case("iszero", "iszero({0})", "{0} = 0", REAL),
     Case("nanvl", "nanvl({0}, {1})", "CASE WHEN isnan({0}) THEN {1} ELSE {0} END", REAL[7:], REAL[8:]),
