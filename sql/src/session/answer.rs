@@ -81,7 +81,7 @@ impl Bounds {
             .hint("ask again when they have ended, or ask for less; --reader-memory allows more");
         }
         Error::invalid(format!("the query needs more memory than it may. limit_bytes={}", self.memory_bytes))
-            .hint("read less: name a time range in WHERE, group by fewer keys, or sort fewer rows; --query-memory allows more")
+            .hint("read less: name a time range in WHERE, group by fewer keys, or sort fewer rows; SET query_memory = DEFAULT, or --query-memory, allows more")
     }
 }
 
@@ -225,7 +225,7 @@ impl<T: Send> Driver<T> {
                 return Err(Error::invalid(format!(
                     "the query answers with more rows than it may. most={most}"
                 ))
-                .hint("read less: LIMIT, or a time range in WHERE; --query-rows allows more"));
+                .hint("read less: LIMIT, or a time range in WHERE; SET query_rows = DEFAULT, or --query-rows, allows more"));
             }
             let permit = match self.tx.try_reserve() {
                 Ok(permit) => permit,
@@ -304,5 +304,5 @@ impl<T> Stream for AnswerStream<T> {
 
 pub(crate) fn deadline_passed(limit: Duration) -> Error {
     Error::invalid(format!("the query took longer than it may. limit={limit:?}"))
-        .hint("read less: name a time range in WHERE, or fewer columns; --query-time allows more")
+        .hint("read less: name a time range in WHERE, or fewer columns; SET query_time = DEFAULT, or --query-time, allows more")
 }

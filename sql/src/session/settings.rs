@@ -63,10 +63,10 @@ impl SessionLimits {
             if value == "default" { Ok(None) } else { parse(value).map(Some) }
         }
         let set = match name {
-            "query_time" => parsed(value, values::duration).map(|time| self.query_time = time),
+            "query_time" => parsed(value, some_time).map(|time| self.query_time = time),
             "query_memory" => parsed(value, values::bytes).map(|bytes| self.query_memory_bytes = bytes),
             "query_rows" => {
-                parsed(value, |text| values::number(text, 0, u64::MAX)).map(|rows| self.query_rows = rows)
+                parsed(value, |text| values::number(text, 1, u64::MAX)).map(|rows| self.query_rows = rows)
             }
             _ => return None,
         };
@@ -96,6 +96,11 @@ impl SessionLimits {
             ..settings.clone()
         }
     }
+}
+
+fn some_time(text: &str) -> Told<Duration> {
+    let time = values::duration(text)?;
+    if time.is_zero() { Err("longer than nothing, such as '30s'".to_owned()) } else { Ok(time) }
 }
 
 /// Who asks, for `system.queries` and logs.
