@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::sql::sqlparser::ast::Query;
+use datafusion::sql::sqlparser::ast::{Query, Spanned};
 use thalweg_engine::mirror::Wanted;
 
 use super::database::Shared;
@@ -12,7 +12,7 @@ use super::elsewhere::{Asked, What};
 use super::{Session, answer, change, plain_view};
 use crate::parse::{self, Explain, Explained, Statement};
 use crate::tables::PUBLIC;
-use crate::{Error, Result, plan};
+use crate::{Error, Position, Result, plan};
 
 /// What takes longer than this for a micro-batch is no view.
 const TIME_MAX: Duration = Duration::from_secs(60);
@@ -36,7 +36,13 @@ impl Shared {
         };
         let limit = self.settings.query_deadline.min(TIME_MAX);
         let rehearsed = tokio::time::timeout(limit, elsewhere.rehearse(asked)).await;
-        rehearsed.map_err(|_| answer::deadline_passed(limit))?
+        rehearsed.map_err(|_| {
+            let took = format!(
+                "the view took longer to plan and to try on made-up rows than it may. limit={limit:?}"
+            );
+            let error = Error::invalid(took).at(Position::of(query.span().start));
+            error.hint("make less of it: fewer aggregates with DISTINCT, fewer columns, shorter expressions")
+        })?
     }
 }
 
