@@ -13,11 +13,14 @@ fail() {
 # The id of the folder's server if it runs. A number that the system has given to another process since does not count:
 # the folder's path must be in its command line or its environment.
 running() {
-    local pid
+    local pid entry
     pid=$(cat "$1/pid" 2>/dev/null) || return 1
     [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null || return 1
-    { tr '\0' '\n' <"/proc/$pid/environ"; } 2>/dev/null | grep -qxF "THALWEG_SERVER=$1" || return 1
-    echo "$pid"
+    # Not by a pipe: who writes into one that `grep -q` has left already fails, and with it what is found.
+    { while IFS= read -r -d '' entry; do
+        [ "$entry" != "THALWEG_SERVER=$1" ] || { echo "$pid"; return 0; }
+    done <"/proc/$pid/environ"; } 2>/dev/null
+    return 1
 }
 
 port_open() {

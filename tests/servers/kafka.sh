@@ -109,7 +109,7 @@ PROPERTIES
 
 serves() {
     # Clients are let in before the line is written.
-    tail -c "+$2" "$1/log" | grep -q "Kafka Server started" && port_open "$(cut -d' ' -f1 "$1/ports")"
+    grep -q "Kafka Server started" < <(tail -c "+$2" "$1/log") && port_open "$(cut -d' ' -f1 "$1/ports")"
 }
 
 start() {
