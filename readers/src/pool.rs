@@ -215,6 +215,8 @@ impl Inner {
     fn again(&self, question: &Question, tries: &mut Tries, end: &End) -> Result<()> {
         match end.words.verdict(question.request.number) {
             Verdict::Suspect if !std::mem::replace(&mut tries.is_suspect, true) => Ok(()),
+            // One that was tried before it is still there, sending its rows.
+            Verdict::Suspect if end.words != LastWords::None => Err(others_fault()),
             Verdict::Guilty | Verdict::Suspect => Err(self.remember(question, end)),
             Verdict::Innocent if !std::mem::replace(&mut tries.was_beside, true) => Ok(()),
             Verdict::Innocent => Err(others_fault()),
