@@ -94,7 +94,7 @@ impl Way {
                 Ok::<_, Error>(Spool { log: Arc::new(log), id })
             })
             .transpose()?;
-        let producer = RwLock::new(Arc::new(Producer::new(&spec)?));
+        let producer = RwLock::new(Arc::new(Producer::new(&spec, Arc::clone(&clock))?));
         let (stream, state) = (stream.name.clone(), Mutex::default());
         let opened = watch::Sender::new(());
         let way = Arc::new(Way { stream, spec, producer, spool, clock, state, opened });
@@ -161,7 +161,7 @@ impl Way {
         if !Arc::ptr_eq(&producer, silent) {
             return;
         }
-        match Producer::new(&self.spec) {
+        match Producer::new(&self.spec, Arc::clone(&self.clock)) {
             Ok(fresh) => {
                 let silent = std::mem::replace(&mut *producer, Arc::new(fresh));
                 silent.give_back();

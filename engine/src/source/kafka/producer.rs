@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
@@ -18,6 +17,7 @@ use tokio::sync::oneshot;
 use super::config::producer_config;
 use super::native;
 use super::waves::{Call, Wave, Waves};
+use crate::clock::Clock;
 use crate::ids::Micros;
 use crate::spec::KafkaSpec;
 use crate::{Error, Result};
@@ -31,6 +31,7 @@ pub struct Outgoing {
 
 pub(crate) struct Producer {
     producer: Arc<ThreadedProducer<Deliveries>>,
+    clock: Arc<dyn Clock>,
     /// Sends one wave after the other.
     sender: Option<JoinHandle<()>>,
 }
@@ -161,16 +162,16 @@ impl Underway {
 }
 
 impl Producer {
-    pub fn new(spec: &KafkaSpec) -> Result<Producer> {
+    pub fn new(spec: &KafkaSpec, clock: Arc<dyn Clock>) -> Result<Producer> {
         let mut config: ClientConfig = producer_config(spec)?;
         config.set("linger.ms", LINGER_MS);
         let producer = config.create_with_context(Deliveries::default()).map_err(|error| {
             Error::Invalid(format!("the Kafka properties are refused by a producer. {error}"))
         })?;
         let producer: Arc<ThreadedProducer<Deliveries>> = Arc::new(producer);
-        let (sending, topic) = (Arc::clone(&producer), spec.topic.clone());
+        let (sending, topic, time) = (Arc::clone(&producer), spec.topic.clone(), Arc::clone(&clock));
         let sender = std::thread::Builder::new().name("producer".to_owned()).spawn(move || {
-            while let Some(Wave { calls, late }) = sending.context().waves.next() {
+            while let Some(Wave { calls, late }) = sending.context().waves.next(|| time.elapsed()) {
                 late.into_iter().for_each(|call| call.give_back("the broker does not answer in time"));
                 calls.into_iter().for_each(|call| send(&sending, &topic, call));
                 sending.context().waves.sent();
@@ -178,13 +179,13 @@ impl Producer {
         });
         let sender =
             sender.map_err(|error| Error::Unavailable(format!("a producer has no thread: {error}")))?;
-        Ok(Producer { producer, sender: Some(sender) })
+        Ok(Producer { producer, clock, sender: Some(sender) })
     }
 
     /// Sets them on their way, in their order.
     pub fn send(&self, records: Vec<Outgoing>, timestamp: Micros) -> Underway {
         let (delivery, all_arrived) = Delivery::of(records.len());
-        let call = Call { records, timestamp, delivery: Arc::clone(&delivery), since: Instant::now() };
+        let call = Call { records, timestamp, delivery: Arc::clone(&delivery), since: self.clock.elapsed() };
         if let Err((call, reason)) = self.waves().join(call) {
             call.give_back(reason);
         }

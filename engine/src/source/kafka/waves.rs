@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::producer::{Delivery, Outgoing};
 use crate::ids::Micros;
@@ -24,7 +24,8 @@ pub(super) struct Call {
     pub records: Vec<Outgoing>,
     pub timestamp: Micros,
     pub delivery: Arc<Delivery>,
-    pub since: Instant,
+    /// As the clock's time that passes.
+    pub since: Duration,
 }
 
 #[derive(Default)]
@@ -65,13 +66,13 @@ impl Waves {
 
     /// Whose turn it is, once all of the wave before have arrived, with those who have waited too long; `None` when nothing
     /// is sent any more.
-    pub fn next(&self) -> Option<Wave> {
+    pub fn next(&self, now: impl Fn() -> Duration) -> Option<Wave> {
         let mut state = self.state();
         loop {
             if state.has_ended {
                 return None;
             }
-            let late = state.late();
+            let late = state.late(now());
             if !late.is_empty() || (state.on_their_way == 0 && !state.waiting.is_empty()) {
                 let calls = if state.on_their_way == 0 { state.wave() } else { vec![] };
                 state.on_their_way += calls.iter().map(|call| call.records.len()).sum::<usize>();
@@ -133,9 +134,9 @@ impl State {
         calls
     }
 
-    fn late(&mut self) -> Vec<Call> {
+    fn late(&mut self, now: Duration) -> Vec<Call> {
         let mut late = vec![];
-        while self.waiting.front().is_some_and(|call| call.since.elapsed() > WAITS_AT_MOST) {
+        while self.waiting.front().is_some_and(|call| now.saturating_sub(call.since) > WAITS_AT_MOST) {
             late.extend(self.take_first());
         }
         late
@@ -164,7 +165,7 @@ impl Call {
 mod tests {
     use super::*;
 
-    fn join(waves: &Waves, values: &[&str], since: Instant) -> Arc<Delivery> {
+    fn join(waves: &Waves, values: &[&str], since: Duration) -> Arc<Delivery> {
         let (delivery, _) = Delivery::of(values.len());
         let record = |value: &&str| Outgoing { key: None, value: value.as_bytes().to_vec() };
         let records = values.iter().map(record).collect();
@@ -180,20 +181,20 @@ mod tests {
 
     #[test]
     fn what_comes_meanwhile_is_the_next_wave() {
-        let (waves, now) = (Waves::default(), Instant::now());
+        let (waves, now) = (Waves::default(), Duration::ZERO);
         join(&waves, &["a", "b"], now);
-        assert_eq!(values(&waves.next().unwrap().calls), ["a", "b"]);
+        assert_eq!(values(&waves.next(|| now).unwrap().calls), ["a", "b"]);
         waves.sent();
         join(&waves, &["c"], now);
         join(&waves, &["d", "e"], now);
         waves.arrived(1);
         assert!(waves.state().on_their_way == 1, "b is still on its way");
         waves.arrived(1);
-        assert_eq!(values(&waves.next().unwrap().calls), ["c", "d", "e"]);
+        assert_eq!(values(&waves.next(|| now).unwrap().calls), ["c", "d", "e"]);
         waves.sent();
         join(&waves, &["f"], now);
         assert_eq!(values(&waves.end()), ["f"], "it has not left");
-        assert!(waves.next().is_none());
+        assert!(waves.next(|| now).is_none());
         let (delivery, _) = Delivery::of(0);
         let late = Call { records: vec![], timestamp: 0, delivery, since: now };
         assert!(waves.join(late).is_err(), "nothing is sent any more");
@@ -201,25 +202,26 @@ mod tests {
 
     #[test]
     fn who_waits_too_long_is_told_so_though_nothing_arrives() {
-        let (waves, now) = (Waves::default(), Instant::now());
+        let (waves, now) = (Waves::default(), Duration::ZERO);
         join(&waves, &["a"], now);
-        waves.next().unwrap();
+        waves.next(|| now).unwrap();
         waves.sent();
-        join(&waves, &["b"], now.checked_sub(2 * WAITS_AT_MOST).unwrap());
+        join(&waves, &["b"], now);
+        let now = 2 * WAITS_AT_MOST;
         join(&waves, &["c"], now);
-        let Wave { calls, late } = waves.next().unwrap();
+        let Wave { calls, late } = waves.next(|| now).unwrap();
         assert_eq!((values(&calls), values(&late)), (vec![], vec!["b".to_owned()]));
         assert_eq!(values(&waves.state().waiting.make_contiguous()[..]), ["c"]);
     }
 
     #[test]
     fn a_wave_has_bounds() {
-        let (waves, now) = (Waves::default(), Instant::now());
+        let (waves, now) = (Waves::default(), Duration::ZERO);
         let large = "x".repeat(WAVE_BYTES / 2);
         for _ in 0..3 {
             join(&waves, &[&large], now);
         }
-        assert_eq!(waves.next().unwrap().calls.len(), 2);
+        assert_eq!(waves.next(|| now).unwrap().calls.len(), 2);
         let large = "x".repeat(WAITING_BYTES_MAX);
         join(&waves, &[&large], now);
         let (delivery, _) = Delivery::of(0);
