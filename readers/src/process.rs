@@ -18,7 +18,8 @@ use crate::watch::LastWords;
 pub const LISTENER: RawFd = 3;
 
 /// How much more a reader gives way than the engine where there is not enough CPU for all: reading on goes before answering.
-const NICE: libc::c_int = 5;
+/// Half of it leaves ingest 0.6 of what it takes in alone while six threads finish much open state, instead of 0.8.
+const NICE: libc::c_int = 10;
 
 /// How a reader is started.
 #[derive(Debug, Clone)]
