@@ -203,12 +203,12 @@ async fn set_options(
     for (name, value) in request.session_options {
         let set = match value.kind {
             Some(OptionKind::Text(text)) => session.set(&name, &text, &schemas),
-            _ => Err(Unset::BadValue),
+            _ => Err(Unset::BadValue("it is a text".to_owned())),
         };
         if let Err(reason) = set {
             let value = match reason {
                 Unset::UnknownName => INVALID_NAME,
-                Unset::BadValue => INVALID_VALUE,
+                Unset::BadValue(_) => INVALID_VALUE,
             };
             errors.insert(name, OptionError { value });
         }

@@ -27,10 +27,11 @@ pub(crate) struct Session {
 }
 
 /// Why an option was not set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unset {
     UnknownName,
-    BadValue,
+    /// With what it can be.
+    BadValue(String),
 }
 
 impl Session {
@@ -66,28 +67,29 @@ impl Session {
 
     /// Sets one option; `schemas` are the (catalog, schema) pairs there are.
     pub fn set(&self, name: &str, value: &str, schemas: &[(String, String)]) -> Result<(), Unset> {
-        let known = |found: bool| if found { Ok(()) } else { Err(Unset::BadValue) };
+        let known =
+            |found: bool, reason: &str| if found { Ok(()) } else { Err(Unset::BadValue(reason.to_owned())) };
         let mut settings = self.lock();
         match name {
             "catalog" => {
-                known(schemas.iter().any(|(catalog, _)| catalog == value))?;
+                known(schemas.iter().any(|(catalog, _)| catalog == value), "there is no such catalog")?;
                 settings.scope.catalog = value.to_owned();
             }
             "schema" => {
-                known(schemas.iter().any(|(_, schema)| schema == value))?;
+                known(schemas.iter().any(|(_, schema)| schema == value), "there is no such schema")?;
                 settings.scope.schema = value.to_owned();
             }
             "compression" => {
-                known(["none", "lz4", "zstd"].contains(&value))?;
+                known(["none", "lz4", "zstd"].contains(&value), "it is none, lz4 or zstd")?;
                 settings.profile.compression = if value == "none" { String::new() } else { value.to_owned() };
             }
             "timestamp_unit" => {
-                known(["planned", "ns"].contains(&value))?;
+                known(["planned", "ns"].contains(&value), "it is planned or ns")?;
                 settings.profile.nanoseconds = value == "ns";
             }
             name => match settings.scope.limits.set(name, value) {
                 None => return Err(Unset::UnknownName),
-                Some(set) => set.map_err(|_| Unset::BadValue)?,
+                Some(set) => set.map_err(Unset::BadValue)?,
             },
         }
         Ok(())

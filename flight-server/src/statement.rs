@@ -109,7 +109,9 @@ impl Service {
     async fn set(&self, session: &Session, name: &str, value: &str) -> Result<String, Status> {
         match session.set(name, value, &self.backend.schemas().await?) {
             Ok(()) => Ok(format!("{name} is {value} from now on, on this connection")),
-            Err(Unset::BadValue) => Err(Status::invalid_argument(format!("{name} can't be '{value}'"))),
+            Err(Unset::BadValue(reason)) => {
+                Err(Status::invalid_argument(format!("{name} can't be '{value}': {reason}")))
+            }
             Err(Unset::UnknownName) => {
                 let mut known: Vec<_> = session.options().into_keys().collect();
                 known.sort();

@@ -100,7 +100,7 @@ impl SessionLimits {
 
 fn some_time(text: &str) -> Told<Duration> {
     let time = values::duration(text)?;
-    if time.is_zero() { Err("longer than nothing, such as '30s'".to_owned()) } else { Ok(time) }
+    if time.is_zero() { Err("it is longer than nothing".to_owned()) } else { Ok(time) }
 }
 
 /// Who asks, for `system.queries` and logs.
