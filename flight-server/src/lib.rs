@@ -14,7 +14,8 @@
 //!
 //! The server keeps nothing between calls but what is running now and the options of each connection: a prepared
 //! statement, its bound parameters and a ticket are messages that the client holds ([`handle`]). What comes in is checked
-//! before it is decoded ([`untrusted`]), and connections stay below what the system lets us have ([`connections`]).
+//! before it is decoded ([`untrusted`]), and connections stay below what the system lets us have ([`connections`]). Who calls before
+//! there is a server is told so ([`not_yet`]).
 
 mod actions;
 mod backend;
@@ -23,6 +24,7 @@ mod connections;
 mod database;
 mod handle;
 mod metadata;
+mod not_yet;
 mod running;
 mod server;
 mod service;
@@ -33,6 +35,7 @@ mod untrusted;
 mod wire;
 
 pub use backend::{Answer, Backend, Prepared, Refusal, Scope, Table};
+pub use not_yet::{Reason, not_yet};
 pub use server::{Limits, serve};
 
 #[cfg(test)]

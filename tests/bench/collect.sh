@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# What takes clicks over HTTP can do on one core: as fast as it goes, and 20,000 a second from 1,000 connections.
+# What takes clicks over HTTP can do on one core: as fast as it goes, and 20,000 a second from 1,000 connections; that at last
+# on all cores too, of which the load and the broker keep some busy.
 #   collect.sh THALWEG LOAD kafka | away | log       for figures the binaries of `make release` and
 #                                                    `cargo build --release -p thalweg-load`
 # `kafka` has a broker behind it, `away` kills that for a minute meanwhile, `log` is the server's own log.
-# RATE events a second, CONNECTIONS, SECONDS_EACH for each figure, AWAY so many seconds; the server has core 0, the load and the broker have the others.
+# RATE events a second, CONNECTIONS, SECONDS_EACH for each figure, AWAY so many seconds; the server has core 0 until
+# the last, the load and the broker have the others.
 set -euo pipefail
 thalweg=$(realpath "$1") load=$(realpath "$2") what=$3
 servers=$(realpath "$(dirname "$0")/../servers")
@@ -94,5 +96,8 @@ bring --seconds "$seconds"
 echo "== as fast as it goes, 50 events a request, 32 connections"
 connections=32 bring --batch 50 --seconds "$seconds"
 echo "== $rate events/s, an event a request, $connections connections"
+bring --rate "$rate" --seconds "$seconds"
+taskset -acp "0-$(($(nproc) - 1))" "$server" >/dev/null
+echo "== the same, and the server may have all cores"
 bring --rate "$rate" --seconds "$seconds"
 check

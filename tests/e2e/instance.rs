@@ -51,7 +51,7 @@ pub struct Instance {
 }
 
 /// The binary that cargo built beside this test, or one that was built otherwise (`scripts/sanitize-engine.sh`).
-fn binary() -> Result<PathBuf> {
+pub fn binary() -> Result<PathBuf> {
     if let Some(other) = std::env::var_os("THALWEG_BINARY") {
         return Ok(PathBuf::from(other));
     }

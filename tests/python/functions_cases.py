@@ -147,7 +147,8 @@ CASES = [
     Case("nvl2", "nvl2({0}, {1}, {2})", "CASE WHEN {0} IS NOT NULL THEN {1} ELSE {2} END", WORD, WORD, WORD[:2]),
     same("greatest", SMALL, SMALL), same("least", SMALL, SMALL),
     # Lists. Both names of each are offered.
-    *(Case(names, f"array_{ours}({{0}}{', {1}' if arguments else ''})", theirs, LIST, *arguments)
+    *(Case(names, f"array_{ours}({{0}}{', {1}' if arguments else ''})", theirs, LIST, *arguments,
+           note="reckoned in DOUBLE" if ours in ("sum", "avg", "product") else "")
       for ours, theirs, arguments, names in (
         ("append", "list_append({0}, {1})", [ELEMENT], "array_append list_append array_push_back list_push_back"),
         ("contains", "list_contains({0}, {1})", [ELEMENT], "array_contains list_contains array_has list_has"),
@@ -221,7 +222,7 @@ CASES = [
     aggregate("quantile_cont(r, 0.25)"),
     aggregate("first_value(s ORDER BY r)", "first(s ORDER BY r)"), aggregate("last_value(s ORDER BY r)", "last(s ORDER BY r)"),
     aggregate("nth_value(s, 2 ORDER BY r)", "(array_agg(s ORDER BY r))[2]"),
-    aggregate("approx_distinct(i)", "approx_count_distinct(i)"),
+    aggregate("approx_distinct(i)", "approx_count_distinct(i)", note="not of floats"),
     alone("approx_median approx_percentile_cont approx_percentile_cont_with_weight", "approximate, and another sketch there"),
     Case("grouping", "array_agg(g ORDER BY g)", "array_agg(g ORDER BY g)", rows=[f"(SELECT grouping(s) AS g FROM {ROWS} GROUP BY ROLLUP (s))"]),
     # Functions of OVER.

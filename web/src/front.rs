@@ -16,6 +16,7 @@ const SOCKETS_MAX: usize = 1024;
 /// The door is there before the house is: who asks early is told so.
 pub struct Front {
     database: OnceLock<Database>,
+    not_yet: Box<dyn Fn() -> String + Send + Sync>,
     leaving: AtomicBool,
     pub(crate) counts: Counts,
     pub(crate) rates: Rates,
@@ -24,10 +25,12 @@ pub struct Front {
     pub(crate) sockets: Arc<Semaphore>,
 }
 
-impl Default for Front {
-    fn default() -> Front {
+impl Front {
+    /// `not_yet` says why there is nobody to answer.
+    pub fn new(not_yet: impl Fn() -> String + Send + Sync + 'static) -> Front {
         Front {
             database: OnceLock::new(),
+            not_yet: Box::new(not_yet),
             leaving: AtomicBool::new(false),
             counts: Counts::default(),
             rates: Rates::default(),
@@ -35,9 +38,7 @@ impl Default for Front {
             sockets: Arc::new(Semaphore::new(SOCKETS_MAX)),
         }
     }
-}
 
-impl Front {
     /// From now on there is somebody to answer.
     pub fn open(&self, database: Database) {
         // A second one would be another process's.
@@ -57,7 +58,11 @@ impl Front {
         self.database.get()
     }
 
+    pub(crate) fn not_yet(&self) -> String {
+        (self.not_yet)()
+    }
+
     pub(crate) fn database(&self) -> Result<&Database, Fault> {
-        self.database_if_open().ok_or_else(|| Fault::unavailable("the server is still starting"))
+        self.database_if_open().ok_or_else(|| Fault::unavailable(self.not_yet()))
     }
 }

@@ -36,7 +36,7 @@ pub(crate) async fn ready(State(front): State<Arc<Front>>) -> Response {
     }
     match status(&front).await {
         Err(reason) => not(&reason),
-        Ok(None) => not("the server is still starting"),
+        Ok(None) => not(&front.not_yet()),
         Ok(Some(status)) => {
             let mut degraded = degraded(&status);
             degraded.extend(spooling(&front));

@@ -6,6 +6,7 @@
 
 mod baseline;
 mod clicks_file;
+mod lapse;
 mod latency;
 mod producer;
 mod stages;
@@ -90,6 +91,11 @@ pub struct Arguments {
     #[arg(long, value_name = "EVENTS/S")]
     latency: Option<f64>,
 
+    /// Instead: so many epochs of a second each, as fast as they go, over a store in memory, and what an epoch costs on
+    /// the way: a month is 2592000. One of ten --views has rows in each epoch
+    #[arg(long, value_name = "EPOCHS", conflicts_with_all = ["from", "sql", "alike", "baseline", "latency", "data"])]
+    lapse: Option<u64>,
+
     /// Partitions of a topic that is created
     #[arg(long, value_name = "N", default_value_t = 4)]
     partitions: i32,
@@ -144,6 +150,9 @@ async fn bench(arguments: &Arguments, queries: &Handle) -> Result<()> {
     }
     if let (true, Some(rate)) = (arguments.produce, arguments.latency) {
         return producer::run(arguments, rate);
+    }
+    if let Some(epochs) = arguments.lapse {
+        return lapse::measure(arguments, epochs, queries).await;
     }
     if arguments.latency.is_some() && (arguments.baseline || arguments.from != Source::Kafka) {
         return Err(anyhow!(
@@ -245,9 +254,6 @@ async fn start(data: &str, arguments: &Arguments, options: &str, queries: &Handl
         return Err(anyhow!("{data} holds tables already; the bench needs an empty place"));
     }
     let engine = opened.resume(vec![], vec![], vec![]).await?;
-    let settings = QuerySettings::default();
-    let database = Database::new(Arc::new(engine.clone()), clock, queries.clone(), settings)?;
-    let session = database.session(Client { user: None, name: Some("bench".into()) });
     let mut statements = vec![format!("CREATE STREAM clicks ({COLUMNS}) WITH ({options})")];
     match &arguments.sql {
         Some(file) => {
@@ -264,13 +270,27 @@ async fn start(data: &str, arguments: &Arguments, options: &str, queries: &Handl
             statements.extend(views.iter().map(create));
         }
     }
+    execute(&engine, clock, statements, queries).await?;
+    Ok(engine)
+}
+
+/// As a client would have them executed.
+async fn execute(
+    engine: &Engine,
+    clock: Arc<dyn Clock>,
+    statements: Vec<String>,
+    queries: &Handle,
+) -> Result<()> {
+    let settings = QuerySettings::default();
+    let database = Database::new(Arc::new(engine.clone()), clock, queries.clone(), settings)?;
+    let session = database.session(Client { user: None, name: Some("bench".into()) });
     for statement in statements {
         match session.execute(&statement, &[]).await.map_err(|error| anyhow!("{error}"))? {
             Answer::Done(_) => {}
             Answer::Rows(_) => return Err(anyhow!("a CREATE answered with rows")),
         }
     }
-    Ok(engine)
+    Ok(())
 }
 
 /// Waits until a bounded source has ended, or the expected records have come; says how many came.

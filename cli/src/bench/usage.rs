@@ -21,7 +21,20 @@ impl Usage {
     }
 
     pub fn until_now(self) -> Spent {
-        Spent { wall: self.started.elapsed(), cpu: cpu_time().saturating_sub(self.cpu) }
+        self.until(Usage::now())
+    }
+
+    pub fn until(self, later: Usage) -> Spent {
+        let wall = later.started.saturating_duration_since(self.started);
+        Spent { wall, cpu: later.cpu.saturating_sub(self.cpu) }
+    }
+
+    /// What is resident now.
+    pub fn memory_bytes() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = resident.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
+        kib.unwrap_or_default() * 1024
     }
 
     pub fn peak_memory_bytes() -> u64 {

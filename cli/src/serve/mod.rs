@@ -23,7 +23,8 @@ use thalweg_engine::checkpoint::DataRoot;
 use thalweg_engine::clock::{Clock, SystemClock};
 use thalweg_engine::job::{Engine, Opened, Settings};
 use thalweg_engine::source::Logs;
-use thalweg_flight_server::Limits;
+use thalweg_engine::status::StoreStatus;
+use thalweg_flight_server::{Limits, Reason};
 use thalweg_readers::Readers;
 use thalweg_sinks::{Sinks, World};
 use thalweg_sql::session::{Client, Database};
@@ -59,6 +60,9 @@ const STORE_WAITED_FOR: Duration = Duration::from_secs(8);
 
 /// Below the data: the streams' own logs.
 const LOGS: &str = "log";
+
+/// By those who call before the server serves.
+const START_WAITED_FOR: Duration = Duration::from_secs(3);
 
 const READ_AGAIN: &str = "what the last commit did not reach is read again";
 
@@ -206,7 +210,13 @@ async fn serve_until_stopped(starting: Starting, is_demo: bool, watched: bool) -
             None => None,
         };
     let stop = stop_signal()?.shared();
-    let front = Arc::new(Front::default());
+    let root = DataRoot::open(&common.data, &Default::default())?.with_failpoints(common.failpoints()?);
+    let store = Arc::clone(root.watch());
+    let not_yet: Reason = Arc::new(move || not_yet(&store.status()));
+    let front = Arc::new({
+        let not_yet = Arc::clone(&not_yet);
+        Front::new(move || not_yet())
+    });
     let web_address = web_listener.as_ref().map(TcpListener::local_addr).transpose()?;
     // It is there from the start, and says that it is no use yet.
     let web = web_listener.map(|listener| {
@@ -221,7 +231,7 @@ async fn serve_until_stopped(starting: Starting, is_demo: bool, watched: bool) -
     let (engine, database, sinks) = tokio::select! {
         biased;
         () = stop.clone() => bail!("stopped before it had started"),
-        started = start(&starting) => started?,
+        started = while_told(&listener, not_yet, start(&starting, root)) => started?,
     };
     let address = listener.local_addr().context("the listener has no address")?;
     tracing::info!(%address, data = common.data, "serving");
@@ -274,11 +284,34 @@ async fn serve_until_stopped(starting: Starting, is_demo: bool, watched: bool) -
     outcome
 }
 
+/// What `starting` comes to. Who calls meanwhile waits for it a moment, and then is told that it has not.
+async fn while_told<T>(listener: &TcpListener, not_yet: Reason, starting: impl Future<Output = T>) -> T {
+    let (started, mut has_started) = tokio::sync::oneshot::channel::<()>();
+    let telling = async {
+        if tokio::time::timeout(START_WAITED_FOR, &mut has_started).await.is_err() {
+            thalweg_flight_server::not_yet(listener, not_yet, has_started.map(drop)).await;
+        }
+    };
+    let starting = async {
+        let outcome = starting.await;
+        drop(started);
+        outcome
+    };
+    tokio::join!(starting, telling).0
+}
+
+fn not_yet(store: &StoreStatus) -> String {
+    let mut told = "the server is still starting".to_owned();
+    if let (true, Some(error)) = (store.away, &store.last_error) {
+        let since = progress::moment(store.since);
+        told += &format!(", and its store is away since {since} UTC. store={:?}: {error}", store.store);
+    }
+    told
+}
+
 /// The engine with all that the files ask for, reading.
-async fn start(starting: &Starting) -> Result<(Engine, Database, Arc<Sinks>)> {
+async fn start(starting: &Starting, root: DataRoot) -> Result<(Engine, Database, Arc<Sinks>)> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let root = DataRoot::open(&starting.common.data, &Default::default())?
-        .with_failpoints(starting.common.failpoints()?);
     let engine = start_engine(starting, root.clone(), Arc::clone(&clock)).await?;
     let (queries, settings) = (starting.queries.clone(), starting.common.queries.settings());
     let database = Database::new(Arc::new(engine.clone()), Arc::clone(&clock), queries.clone(), settings)?;

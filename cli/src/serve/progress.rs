@@ -60,7 +60,7 @@ fn failed(status: &Status) -> String {
     }
 }
 
-fn moment(micros: Micros) -> String {
+pub fn moment(micros: Micros) -> String {
     match chrono::DateTime::from_timestamp_micros(micros) {
         _ if micros == END_OF_TIME => "the end".into(),
         Some(moment) => moment.format("%H:%M:%S").to_string(),

@@ -1,7 +1,7 @@
 //! A leg of a view as one worker runs it: what arrived rows become in it. Legs that make the same parts of the same rows
 //! run as one. The worker joins what comes of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -48,16 +48,22 @@ impl RunningLeg {
         left: &BTreeMap<String, Left>,
     ) -> Result<Vec<RunningLeg>> {
         let mut running: Vec<RunningLeg> = vec![];
+        // Comparing each of a thousand with all others takes long.
+        let mut alike: HashMap<(usize, u64), Vec<usize>> = HashMap::new();
         for spec in views {
             let left = left.get(&spec.name).cloned().unwrap_or_default();
             for leg in spec.legs_of_stream(stream) {
-                let alike = |known: &&mut RunningLeg| {
-                    (known.leg, &known.left) == (leg, &left)
-                        && known.specs[0].shape.shares_lower_half(&spec.shape, leg)
+                let shares = |known: &RunningLeg| {
+                    known.left == left && known.specs[0].shape.shares_lower_half(&spec.shape, leg)
                 };
-                match running.iter_mut().find(alike) {
-                    Some(known) => known.specs.push(Arc::clone(spec)),
+                let hash = spec.shape.hash_of_lower_half(leg);
+                let known = hash.and_then(|hash| alike.get(&(leg, hash)));
+                match known.into_iter().flatten().copied().find(|known| shares(&running[*known])) {
+                    Some(known) => running[known].specs.push(Arc::clone(spec)),
                     None => {
+                        if let Some(hash) = hash {
+                            alike.entry((leg, hash)).or_default().push(running.len());
+                        }
                         let half = LowerHalf::new(&spec.shape, leg)?.without(left.clone());
                         let left = left.clone();
                         running.push(RunningLeg { specs: vec![Arc::clone(spec)], leg, half, left });

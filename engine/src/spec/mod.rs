@@ -5,6 +5,7 @@ mod lookup;
 mod unit;
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -334,6 +335,14 @@ impl ViewShape {
             }
             _ => false,
         }
+    }
+
+    /// The same for all of which [`Self::shares_lower_half`] holds; `None` where it holds of nothing.
+    pub fn hash_of_lower_half(&self, leg: usize) -> Option<u64> {
+        let ViewShape::Units { cuts, .. } = self else { return None };
+        let mut hasher = DefaultHasher::new();
+        cuts.iter().for_each(|cut| cut.key(leg).0.hash(&mut hasher));
+        Some(hasher.finish())
     }
 }
 

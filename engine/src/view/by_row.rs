@@ -30,13 +30,15 @@ use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, NestedL
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 
 use super::filters_first::filters_first;
+use super::names_tell::names_tell;
 
 pub type Rules = Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
 
-/// The rules, and those that have conditions be evaluated row by row, and before what stands above them.
+/// The rules, as far as they are right, and those that have conditions be evaluated row by row, and before what stands above
+/// them.
 pub fn by_row_too(rules: Rules) -> Rules {
     let first: Rules = vec![Arc::new(ByRowRule::Joins)];
-    first.into_iter().chain(filters_first(rules)).chain([Arc::new(ByRowRule::All) as _]).collect()
+    first.into_iter().chain(names_tell(filters_first(rules))).chain([Arc::new(ByRowRule::All) as _]).collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -92,9 +92,11 @@ fn of_data_fusion(error: &DataFusionError) -> Error {
         DataFusionError::SchemaError(cause, _) => of_schema(cause),
         DataFusionError::SQL(cause, _) => Error::from((**cause).clone()),
         _ => {
-            let text = root.strip_backtrace();
-            let text = diagnostic.map_or(text.as_str(), |it| it.message.as_str());
-            told_plainly(text).unwrap_or_else(|| Error::new(kind_of(root), lower_first(without_prefix(text))))
+            let told = root.strip_backtrace();
+            let text = diagnostic.map_or(told.as_str(), |it| it.message.as_str());
+            told_plainly(text)
+                .or_else(|| told_plainly(&told))
+                .unwrap_or_else(|| Error::new(kind_of(root), lower_first(without_prefix(text))))
         }
     };
     let help = diagnostic.and_then(|it| it.helps.first()).map(|help| help.message.clone());
@@ -206,6 +208,17 @@ fn of_schema(error: &SchemaError) -> Error {
     }
 }
 
+/// As a statement would have it.
+fn plain_type(name: &str) -> String {
+    match name {
+        "Int64" => "BIGINT".to_owned(),
+        "Int32" => "INT".to_owned(),
+        "Float64" => "DOUBLE".to_owned(),
+        "Utf8" | "Utf8View" => "STRING".to_owned(),
+        _ => name.split('(').next().unwrap_or(name).to_uppercase(),
+    }
+}
+
 /// Casts have no part in the name of what is cast.
 fn called_alike(name: &str) -> Error {
     Error::invalid(format!("two columns are called \"{name}\"")).hint(
@@ -247,6 +260,27 @@ pub(crate) fn told_plainly(text: &str) -> Option<Error> {
             Some(known) => error.hint(format!("it is {known}")),
             None => error,
         });
+    }
+    if let Some((_, types)) = text.split_once("annot infer common argument type for comparison operation ") {
+        let mut words = types.split_whitespace();
+        let (left, right) = (words.next().map(plain_type)?, words.next_back().map(plain_type)?);
+        return Some(
+            Error::invalid(format!("a value of type {left} is not compared with one of type {right}"))
+                .hint(format!("CAST one of them, such as CAST(x AS {left})")),
+        );
+    }
+    if text.contains("COUNT DISTINCT with multiple arguments") {
+        return Some(
+            Error::invalid("count(DISTINCT …) counts the values of one expression")
+                .hint("count the rows of a subquery: SELECT count(*) FROM (SELECT DISTINCT a, b FROM …)"),
+        );
+    }
+    if text.contains("onflicting ordering requirements in aggregate functions") {
+        return Some(
+            Error::invalid("two aggregates of one SELECT want its rows in different orders").hint(
+                "array_agg orders for itself: array_to_string(array_agg(x ORDER BY x), ','); or aggregate in two subqueries, and join",
+            ),
+        );
     }
     if ["Arithmetic Overflow in AvgAccumulator", "Arithmetic overflow in avg"]
         .iter()

@@ -121,6 +121,11 @@ impl Dialect for ThalwegDialect {
         true
     }
 
+    /// `E'a\tb'`; without it, a column `e` that is called `a\tb`.
+    fn supports_string_escape_constant(&self) -> bool {
+        true
+    }
+
     fn supports_struct_literal(&self) -> bool {
         true
     }

@@ -99,7 +99,7 @@ fn path(parser: &mut Parser) -> Result<Name> {
     if !good || value.len() > 100 {
         return Err(Error::invalid(format!("'{value}' can't be the path of an endpoint"))
             .at(position)
-            .hint("it is /api/ and up to 100 of a-z, 0-9, _, - and /, other than /api/sql, /api/watch and /api/subscribe"));
+            .hint("it is /api/ and up to 95 of a-z, 0-9, _, - and /, other than /api/sql, /api/watch and /api/subscribe"));
     }
     Ok(Name { value, quoted: true, position })
 }

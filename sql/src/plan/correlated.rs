@@ -25,6 +25,8 @@ use crate::parse::walk;
 
 const JOIN_AGGREGATE: &str = "aggregate in a subquery of FROM or in WITH, and join that: … LEFT JOIN (SELECT k, count(*) AS n \
                               FROM … GROUP BY k) AS a ON a.k = …, where coalesce(n, 0) is the number of none";
+const UNNEST: &str = "write it in the SELECT list, and what asks for its rows around that: \
+    SELECT … FROM (SELECT *, unnest(tags) AS tag FROM …)";
 const JOIN: &str = "write it as a JOIN of what it reads";
 
 /// Refuses the first subquery that would be planned to something else than it says.
@@ -136,6 +138,13 @@ fn check_subquery(subquery: &Subquery, asked: Asked, outer: &DFSchema) -> Result
     if !looks_outside(plan) {
         return Ok(());
     }
+    if asked.is_rows() && unnests(plan) {
+        let refusal = shape.refused("", UNNEST);
+        return Err(Refusal {
+            what: "FROM … UNNEST(…) of a column beside it is not planned".to_owned(),
+            ..refusal
+        });
+    }
     match (asked, plan.as_ref()) {
         // How many rows there are, if any, does not matter.
         (Asked::Whether, LogicalPlan::Limit(limit)) if keeps_one(limit) => shape.rows(&limit.input, false),
@@ -160,6 +169,14 @@ fn check_condition(join: &Join, subquery: &Subquery) -> Result<(), Refusal> {
             Err(shape.refused("aggregates, and is kept by LEFT JOIN where a condition fails", JOIN_AGGREGATE))
         }
         _ => Err(shape.refused("is joined otherwise than by JOIN and LEFT JOIN", JOIN)),
+    }
+}
+
+fn unnests(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Unnest(_) => true,
+        LogicalPlan::SubqueryAlias(_) | LogicalPlan::Projection(_) => plan.inputs().into_iter().any(unnests),
+        _ => false,
     }
 }
 

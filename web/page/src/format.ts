@@ -44,7 +44,10 @@ export const age = told((ms) => {
   return ms < 172_800_000 ? `${whole.format(ms / 3_600_000)} h` : `${whole.format(ms / 86_400_000)} d`;
 });
 
-export const millis = told((ms) => (ms < 10 ? `${tenths.format(ms)} ms` : `${whole.format(ms)} ms`));
+export const millis = told((ms) => {
+  if (ms < 1000) return `${(ms < 10 ? tenths : whole).format(ms)} ms`;
+  return `${(ms < 10_000 ? tenths : whole).format(ms / 1000)} s`;
+});
 export const timeOf = (ms: number): string => clock.format(ms);
 export const secondsOf = (ms: number): string => seconds.format(ms);
 export const dateOf = (ms: number): string => dayAndClock.format(ms);

@@ -270,6 +270,8 @@ const ALERTS: Record<string, [string, (value: number) => string]> = {
 function alertPanel(): List {
   const list = h("ul", { class: "alerts" });
   const panel = new Panel("Alerts", "", list);
+  // It scrolls where there are many.
+  panel.body.tabIndex = 0;
   const set = (rows: Row[]): void => {
     panel.filled();
     if (rows.length === 0) {

@@ -9,7 +9,7 @@ import { compact, count, secondsOf } from "./format";
 /** More rows than these nobody reads, and a browser is slow to lay out; an export has all. */
 const SHOWN = 1000;
 const BARS = 60;
-const TYPE = { int: 2, float: 3, decimal: 7, date: 8, timestamp: 10 };
+const TYPE = { int: 2, float: 3, bytes: 4, decimal: 7, date: 8, time: 9, timestamp: 10, interval: 11 };
 const COLOURS = ["accent", "second", "third"];
 
 interface Column {
@@ -17,6 +17,8 @@ interface Column {
   kind: "number" | "moment" | "other";
   type: string;
   values: unknown[];
+  /** Of its whole numbers so many digits stand behind the point: of a decimal its scale, of a time of day those of a second. */
+  digits: number;
 }
 
 export class Result {
@@ -32,7 +34,8 @@ export class Result {
   /** Of the chart that is drawn: the same columns get new values, and it is not made again. */
   private drawn = "";
 
-  constructor() {
+  /** `most`: as many rows, and one more, are asked for. */
+  constructor(private readonly most: number) {
     const view = (value: string, label: string): [HTMLElement, HTMLInputElement] => {
       const input = h("input", { type: "radio", name: "view", value, checked: value === "table", onchange: () => this.draw() });
       return [h("label", {}, input, h("span", {}, label)), input];
@@ -60,11 +63,16 @@ export class Result {
 
   /** Returns how many rows there are. */
   show(ipc: Uint8Array): number {
-    const table = tableFromIPC(ipc, { useDate: false, useDecimalInt: false, useBigInt: false });
+    const table = tableFromIPC(ipc, { useDate: false, useDecimalInt: true, useBigInt: true });
     this.columns = columnsOf(table);
     this.rows = table.numRows;
     this.draw();
     return this.rows;
+  }
+
+  /** One more than was asked for says that there are more. */
+  private many(): string {
+    return this.rows > this.most ? `more than ${count(this.most)}` : count(this.rows);
   }
 
   private clear(): void {
@@ -84,7 +92,7 @@ export class Result {
   }
 
   private drawTable(): void {
-    setText(this.note, this.rows > SHOWN ? `The first ${count(SHOWN)} of ${count(this.rows)} rows; an export has all` : "");
+    setText(this.note, this.rows > SHOWN ? `The first ${count(SHOWN)} of ${this.many()} rows; an export has all` : "");
     const head = this.columns.map((it) =>
       h("th", { scope: "col", class: it.kind === "number" ? "number" : undefined }, it.name, h("small", {}, it.type)));
     const rows = Array.from({ length: Math.min(this.rows, SHOWN) }, (_, at) =>
@@ -127,9 +135,9 @@ export class Result {
     this.chart = null;
     this.drawn = "";
     const rows = Array.from({ length: Math.min(this.rows, BARS) }, (_, at): [string, number] =>
-      [x.values[at] === null ? "NULL" : text(x, x.values[at]), Number(y.values[at] ?? 0)]);
+      [x.values[at] === null ? "NULL" : text(x, x.values[at]), figure(y, at) ?? 0]);
     const most = rows.reduce((all, [, value]) => Math.max(all, Math.abs(value)), 0) || 1;
-    setText(this.note, this.rows > BARS ? `The first ${BARS} of ${count(this.rows)} rows` : "");
+    setText(this.note, this.rows > BARS ? `The first ${BARS} of ${this.many()} rows` : "");
     this.body.replaceChildren(h("ul", { class: "bars" }, ...rows.map(([name, value]) => {
       const bar = h("i", {});
       bar.style.setProperty("--share", String(Math.abs(value) / most));
@@ -139,7 +147,7 @@ export class Result {
 
   private lines(x: Column, ys: Column[]): void {
     const order = Array.from({ length: this.rows }, (_, at) => at).filter((at) => x.values[at] !== null);
-    const at = (row: number): number => Number(x.values[row]) / (x.kind === "moment" ? 1000 : 1);
+    const at = (row: number): number => (x.kind === "moment" ? Number(x.values[row]) / 1000 : (figure(x, row) ?? 0));
     order.sort((left, right) => at(left) - at(right));
     const names = [x.name, ...ys.map((it) => it.name)].join("\n");
     setText(this.note, "");
@@ -152,8 +160,7 @@ export class Result {
       this.drawn = names;
       this.body.replaceChildren(this.chart.element, this.chart.figures);
     }
-    const value = (it: Column, row: number): number | null => (it.values[row] === null ? null : Number(it.values[row]));
-    this.chart.set([order.map(at), ...ys.map((it) => order.map((row) => value(it, row)))]);
+    this.chart.set([order.map(at), ...ys.map((it) => order.map((row) => figure(it, row)))]);
   }
 }
 
@@ -162,16 +169,26 @@ function columnsOf(table: Table): Column[] {
     const id = field.type.typeId as number;
     const kind = id === TYPE.int || id === TYPE.float || id === TYPE.decimal ? "number"
       : id === TYPE.timestamp || id === TYPE.date ? "moment" : "other";
-    return { name: field.name, kind, type: typeName(id), values: [...(table.getChildAt(at)?.toArray() ?? [])] };
+    const { scale, unit } = field.type as { scale?: number; unit?: number };
+    // Seconds, milliseconds, … of a time of day.
+    const digits = id === TYPE.decimal ? (scale ?? 0) : id === TYPE.time ? 3 * (unit ?? 0) : 0;
+    return { name: field.name, kind, type: typeName(id), values: [...(table.getChildAt(at)?.toArray() ?? [])], digits };
   });
 }
 
 function typeName(id: number): string {
   const names: Record<number, string> = {
-    2: "integer", 3: "real", 4: "bytes", 5: "text", 6: "boolean", 7: "decimal", 8: "date", 10: "moment", 12: "list", 13: "struct",
-    20: "text", 24: "text",
+    2: "integer", 3: "real", 4: "bytes", 5: "text", 6: "boolean", 7: "decimal", 8: "date", 9: "time", 10: "moment", 11: "interval",
+    12: "list", 13: "struct", 15: "bytes", 19: "bytes", 20: "text", 23: "bytes",
+    24: "text",
   };
   return names[id] ?? "";
+}
+
+/** To be drawn: as near as a number of the browser's comes to it. */
+function figure(column: Column, row: number): number | null {
+  const value = column.values[row];
+  return value === null || value === undefined ? null : Number(value) / 10 ** column.digits;
 }
 
 function text(column: Column, value: unknown): string {
@@ -181,9 +198,34 @@ function text(column: Column, value: unknown): string {
   }
   // Sums of prices end in …99999998; the last digits of a double tell nobody anything.
   if (column.type === "real") return String(Number(Number(value).toPrecision(14)));
-  if (value instanceof Uint8Array) return new TextDecoder().decode(value);
-  if (typeof value === "object" && value !== null) return JSON.stringify(value);
+  if (column.type === "decimal") return withPoint(BigInt(value as bigint | number), column.digits);
+  if (column.type === "time") return timeOfDay(Number(value) / 10 ** column.digits);
+  if (column.type === "interval") return interval(value as Float64Array);
+  if (value instanceof Uint8Array) return [...value].map((it) => it.toString(16).padStart(2, "0")).join("");
+  if (typeof value === "object" && value !== null) {
+    return JSON.stringify(value, (_, it: unknown) => (typeof it === "bigint" ? Number(it) : it));
+  }
   return String(value);
+}
+
+function withPoint(units: bigint, scale: number): string {
+  const digits = String(units < 0n ? -units : units).padStart(scale + 1, "0");
+  const point = digits.length - scale;
+  return (units < 0n ? "-" : "") + digits.slice(0, point) + (scale > 0 ? `.${digits.slice(point)}` : "");
+}
+
+/** "10:00:00", and what there is of a second. */
+function timeOfDay(seconds: number): string {
+  const two = (of: number): string => String(Math.trunc(of)).padStart(2, "0");
+  const rest = (seconds % 60).toFixed(6).padStart(9, "0").replace(/\.?0+$/, "");
+  return `${two(seconds / 3600)}:${two((seconds / 60) % 60)}:${rest.padStart(2, "0")}`;
+}
+
+/** Of months, days and nanoseconds. */
+function interval([months = 0, days = 0, nanos = 0]: Float64Array): string {
+  const named = [[months, "mon"], [days, "d"]].filter(([many]) => many !== 0).map((it) => it.join(" "));
+  const time = `${nanos < 0 ? "-" : ""}${timeOfDay(Math.abs(nanos) / 1e9)}`;
+  return (nanos !== 0 || named.length === 0 ? [...named, time] : named).join(" ");
 }
 
 function cell(column: Column, value: unknown): HTMLElement {

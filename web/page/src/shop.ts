@@ -42,7 +42,7 @@ function drawCart(): void {
 byId("products").replaceChildren(...PRODUCTS.map((product) => {
   const add = h("button", {
     type: "button", "data-track": "add_to_cart", "data-product-id": product.id, "data-price": product.price, "data-quantity": 1,
-    "aria-label": `Add ${product.name} to the cart`,
+    "aria-label": `Add to cart: ${product.name}`,
     onclick: () => {
       cart.set(product, (cart.get(product) ?? 0) + 1);
       drawCart();

@@ -24,7 +24,7 @@ export const sql: Page = (main, touched) => {
   const status = h("p", { class: "quiet", role: "status" });
   const run = h("button", { type: "button", class: "primary", title: "Ctrl-Enter", onclick: () => void execute() }, "Run");
   const again = h("input", { type: "checkbox", onchange: () => repeat() });
-  const result = new Result();
+  const result = new Result(MOST);
   const editor = new Editor(localStorage.getItem(KEPT) ?? BEGUN, () => void execute());
   const save = h("button", { type: "button", onclick: () => dialog.open() }, "Save as endpoint");
   const dialog = saving(() => editor.text, (path) => setText(status, `Kept at ${path}`));

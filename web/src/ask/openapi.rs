@@ -94,7 +94,7 @@ fn keeping() -> Value {
         "description": "Keeps a query at an address of its own, as CREATE ENDPOINT … AS does.",
         "parameters": [{
             "name": "path", "in": "path", "required": true,
-            "description": "Up to 100 of a-z, 0-9, _, - and /",
+            "description": "Up to 95 of a-z, 0-9, _, - and /",
             "schema": { "type": "string", "pattern": "^[a-z0-9_/-]+$" },
         }],
         "requestBody": { "required": true, "content": { "application/json": { "schema": kept } } },

@@ -37,7 +37,7 @@ pub(crate) struct Producer {
 }
 
 /// As soon as a wave is there it leaves; less than this the client can't wait for the rest of it.
-const LINGER_MS: &str = "0.5";
+const LINGER_MS: &str = "0.1";
 
 /// What became of records that were sent.
 #[derive(Debug)]

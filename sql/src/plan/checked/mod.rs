@@ -4,6 +4,7 @@
 //! A rule of the analyzer, after types have been made to fit. All keep the names that columns would have had:
 //!
 //! ```text
+//! any_of       what is computed for each row is not taken for a constant of an IN list
 //! arithmetic   operators on integers, decimals and lengths of time are functions of ours
 //! days         days beside a DATE stay days
 //! fields       fields of what is NULL are NULL
@@ -16,6 +17,7 @@
 //! sum          sums are added in a wider type
 //! ```
 
+mod any_of;
 mod arithmetic;
 mod days;
 mod fields;
@@ -105,6 +107,13 @@ fn checked_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 }
                 None => of_one_form(Expr::BinaryExpr(BinaryExpr { left, op, right }), schema)?,
             }
+        }
+        Expr::InList(list) if any_of::has_computed(&list) => {
+            let compared = any_of::compared(list).transform_up(|each| match each {
+                Expr::BinaryExpr(_) => checked_expr(each, schema),
+                other => Ok(Transformed::no(other)),
+            })?;
+            Transformed::yes(compared.data)
         }
         Expr::Between(Between { expr, negated, low, high }) if is_interval(&expr.get_type(schema)?) => {
             let [expr, low, high] = [expr, low, high].map(|each| Box::new(length(*each)));

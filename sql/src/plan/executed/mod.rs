@@ -17,10 +17,10 @@ use std::ops::ControlFlow;
 
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{
-    Cte, Distinct, Expr, GroupByExpr, GroupByWithModifier, Ident, LimitClause, NamedWindowDefinition,
-    NamedWindowExpr, Offset, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr,
-    SetOperator, SetQuantifier, Spanned, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Value,
-    Visitor, WildcardAdditionalOptions, WindowSpec, WindowType, With,
+    Cte, Distinct, Expr, GroupByExpr, GroupByWithModifier, Ident, Interval, LimitClause,
+    NamedWindowDefinition, NamedWindowExpr, Offset, OrderBy, OrderByExpr, OrderByKind, Query, Select,
+    SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableAlias, TableAliasColumnDef, TableFactor,
+    TableWithJoins, Value, Visitor, WildcardAdditionalOptions, WindowSpec, WindowType, With,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -302,7 +302,18 @@ fn selected(item: &SelectItem, select: Span) -> Result<()> {
     }
 }
 
-/// Of `7*1_000` the parser reads a column `_000`, and of `'a' 'b'` one that is called b.
+/// Of an interval that is a number and no more, which would be of seconds, the number.
+fn without_unit(interval: &Interval) -> Option<&str> {
+    let (Expr::Value(value), None) = (interval.value.as_ref(), &interval.leading_field) else { return None };
+    let text = match &value.value {
+        Value::SingleQuotedString(text) | Value::Number(text, _) => text.as_str(),
+        _ => return None,
+    };
+    text.trim().parse::<f64>().is_ok().then_some(text)
+}
+
+/// Of `7*1_000` the parser reads a column `_000`, of `'a' 'b'` one that is called b, and of `INTERVAL '90' MINS` one that is
+/// called mins.
 fn unglued(expr: &Expr, alias: &Ident) -> Result<()> {
     let mut last = expr;
     loop {
@@ -311,6 +322,17 @@ fn unglued(expr: &Expr, alias: &Ident) -> Result<()> {
             Expr::UnaryOp { op: _, expr } => expr,
             _ => break,
         };
+    }
+    if let (Expr::Interval(interval), None) = (last, alias.quote_style)
+        && let Some(digits) = without_unit(interval)
+    {
+        return refused(
+            format!("INTERVAL '{digits}' has no unit, and {alias} is none"),
+            &[alias.span],
+            format!(
+                "write SECOND, MINUTE, HOUR, DAY, WEEK, MONTH or YEAR; if it is a name, '{digits} seconds' AS {alias}"
+            ),
+        );
     }
     let Expr::Value(value) = last else { return Ok(()) };
     if let (Value::SingleQuotedString(text), Some('\'')) = (&value.value, alias.quote_style) {

@@ -322,6 +322,8 @@ fn what_means_something_else_elsewhere() {
             "SELECT a, -2kg FROM t",
             "SELECT 7*1 _000, 1 AS _2, a_1 FROM t",
             "SELECT 'a' 'b', 'a' AS \"b\"",
+            "SELECT a - INTERVAL '90' MINS FROM t",
+            "SELECT a - INTERVAL '90' MINUTE, INTERVAL '90 minutes' mins FROM t",
             "SELECT 2 ^ 10",
             "SELECT a FROM t ORDER BY a COLLATE \"C\"",
             "TABLE t",

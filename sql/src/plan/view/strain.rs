@@ -4,6 +4,7 @@
 //! The values are made up: an expression that fails on them may be right for real ones, so errors tell nothing here.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, ListArray, RecordBatch, StringArray, StructArray, UInt32Array, new_null_array};
 use arrow::buffer::OffsetBuffer;
@@ -25,6 +26,8 @@ const ROWS: usize = 16_384;
 const BYTES: usize = 8 << 20;
 /// Where each fails they cost more than where none does.
 const ROWS_FAILING: usize = 4096;
+/// Four times as many rows are not tried, where these took so long.
+const LONG: Duration = Duration::from_secs(1);
 /// In the upper half rows meet each other.
 const ROWS_MEETING: usize = 16;
 /// Of a list, with those of lists within it.
@@ -54,11 +57,18 @@ pub(crate) async fn strain(spec: &ViewSpec, inputs: Inputs<'_>) -> Result<()> {
             }
         }
         // What is kept has its own memory: a constant that all rows share is one in each. And which rows fail is found out by
-        // running them one by one, which is for the time that a rehearsal has.
-        let count = if fails { ROWS_FAILING.min(batch.num_rows()) } else { batch.num_rows() };
-        let arrived = Arrived { batch: batch.slice(0, count), observed: None };
-        if let Err(error) = LowerHalf::new(&shape, leg)?.take_in(&arrived).await {
-            tracing::debug!(view = spec.name, %error, "made-up rows fail");
+        // running them one by one: of few, and of more as long as that takes no time.
+        let all = if fails { ROWS_FAILING.min(batch.num_rows()) } else { batch.num_rows() };
+        let mut count = if fails { ROWS_MEETING.min(all) } else { all };
+        loop {
+            let (begun, arrived) = (Instant::now(), Arrived { batch: batch.slice(0, count), observed: None });
+            if let Err(error) = LowerHalf::new(&shape, leg)?.take_in(&arrived).await {
+                tracing::debug!(view = spec.name, %error, "made-up rows fail");
+            }
+            if count == all || begun.elapsed() > LONG {
+                break;
+            }
+            count = (count * 4).min(all);
         }
     }
     let few = known.iter().map(|known| rows(*known, ROWS_MEETING)).collect::<Result<Vec<_>>>()?;

@@ -168,19 +168,19 @@ async fn what_is_wrong_is_told_with_its_place() {
             "CREATE ENDPOINT '/api/x.csv' AS SELECT 1",
             expect![[r#"
             error: line 1, column 17: '/api/x.csv' can't be the path of an endpoint
-            hint: it is /api/ and up to 100 of a-z, 0-9, _, - and /, other than /api/sql, /api/watch and /api/subscribe"#]],
+            hint: it is /api/ and up to 95 of a-z, 0-9, _, - and /, other than /api/sql, /api/watch and /api/subscribe"#]],
         ),
         (
             "CREATE ENDPOINT '/api/sql' AS SELECT 1",
             expect![[r#"
             error: line 1, column 17: '/api/sql' can't be the path of an endpoint
-            hint: it is /api/ and up to 100 of a-z, 0-9, _, - and /, other than /api/sql, /api/watch and /api/subscribe"#]],
+            hint: it is /api/ and up to 95 of a-z, 0-9, _, - and /, other than /api/sql, /api/watch and /api/subscribe"#]],
         ),
         (
             "CREATE ENDPOINT '/other' AS SELECT 1",
             expect![[r#"
             error: line 1, column 17: '/other' can't be the path of an endpoint
-            hint: it is /api/ and up to 100 of a-z, 0-9, _, - and /, other than /api/sql, /api/watch and /api/subscribe"#]],
+            hint: it is /api/ and up to 95 of a-z, 0-9, _, - and /, other than /api/sql, /api/watch and /api/subscribe"#]],
         ),
         (
             "CREATE ENDPOINT x AS SELECT 1",
