@@ -401,8 +401,14 @@ pub(super) async fn create(session: &Session, create: &CreateEndpoint) -> Result
     let shared = &session.shared;
     let _one_at_a_time = shared.changes.lock().await;
     let path = &create.path.value;
-    if let Some(known) = shared.engine.kept().iter().find(|known| known.name == *path) {
-        return change::unchanged("endpoint", &create.path, create.if_not_exists, &known.sql, &create.text);
+    let known = shared.engine.kept().into_iter().find(|known| known.name == *path);
+    if let Some(known) = &known {
+        let unchanged =
+            change::unchanged("endpoint", &create.path, create.if_not_exists, &known.sql, &create.text);
+        // It keeps nothing: a start goes by its file, whatever somebody has made of the endpoint over HTTP meanwhile.
+        if !session.starts || unchanged.is_ok() {
+            return unchanged;
+        }
     }
     let spec = KeptStatement { id: Uuid::now_v7(), name: path.clone(), sql: create.text.clone() };
     let endpoint = planned(create, &spec)?;
@@ -414,6 +420,11 @@ pub(super) async fn create(session: &Session, create: &CreateEndpoint) -> Result
             endpoint.sender_keys(shared.engine.as_ref())?;
         }
         _ => _ = session.prepare_endpoint(&endpoint).await?,
+    }
+    if let Some(known) = known {
+        tracing::warn!(path, "an endpoint was another than the file of this start has, and is replaced");
+        shared.engine.apply(CatalogChange::Forget(path.clone())).await?;
+        shared.read.forget(known.id);
     }
     shared.engine.apply(CatalogChange::Keep(Arc::new(spec))).await?;
     Ok(format!("endpoint {path} was created"))

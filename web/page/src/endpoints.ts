@@ -1,7 +1,7 @@
 // What programs ask by URL, from the server's own description of it: parameters to fill in, the line to copy, the answer.
 
 import { h } from "./dom";
-import { faultOf, type Touch } from "./feed";
+import { faultOf, touching, type Touch } from "./feed";
 import { exports, Panel } from "./parts";
 
 interface Parameter {
@@ -33,22 +33,19 @@ export function endpoints(main: HTMLElement, touched: (touch: Touch) => void): (
       h("p", { class: "since" }, "Answers by URL, in JSON, CSV, Arrow and Parquet. As OpenAPI: ", h("a", { href: "/api" }, "/api"))),
     list);
   const draw = async (): Promise<void> => {
-    const asked = Date.now();
     try {
       const answer = await fetch("/api");
       if (!answer.ok) throw await faultOf(answer);
       const { paths } = (await answer.json()) as { paths: Paths };
       list.replaceChildren(...Object.entries(paths).map(([path, it]) => card(path, it, draw)));
-      touched({ state: "live", heardAt: asked, since: asked });
     } catch (fault) {
-      touched({ state: "lost", heardAt: null, since: asked });
       const panel = new Panel("Endpoints", "full");
       panel.say((fault as Error).message);
       list.replaceChildren(panel.element);
     }
   };
   void draw();
-  return () => undefined;
+  return touching(touched);
 }
 
 function card(path: string, operations: Paths[string], again: () => Promise<void>): HTMLElement {

@@ -66,7 +66,7 @@ export function engine(main: HTMLElement, touched: (touch: Touch) => void): () =
     { head: "Offset", text: (row) => format.count(numberOrNull(row.offset)), number: true },
     { head: "Lag", text: (row) => format.count(numberOrNull(row.lag)), number: true },
     { head: "Watermark", text: (row) => at(row.watermark), number: true },
-    { head: "", text: (row) => state(row.ended ? "ended" : row.idle_since ? "idle" : row.holds_frontier ? "holds the frontier" : "") },
+    { head: "State", text: (row) => state(row.ended ? "ended" : row.idle_since ? "idle" : row.holds_frontier ? "holds the frontier" : "") },
   ]);
   const views = table("Views", "half", [
     { head: "View", text: (row) => String(row.view), bar: (row) => number(row.state_bytes) },

@@ -23,6 +23,23 @@ export interface Watched {
 const SILENCE_MS = 8_000;
 const AGAIN_MS = [500, 1_000, 2_000, 4_000];
 
+const ASKED_EACH_MS = 4_000;
+
+/** For a page that watches nothing: whether the server answers at all. Returns how to end it. */
+export function touching(changed: (touch: Touch) => void): () => void {
+  let heardAt: number | null = null;
+  let since = Date.now();
+  const ask = async (): Promise<void> => {
+    const answer = await fetch("/health/live", { signal: AbortSignal.timeout(SILENCE_MS - ASKED_EACH_MS) }).catch(() => null);
+    if (answer?.ok) heardAt = since = Date.now();
+    else if (heardAt === since) since = Date.now();
+    changed({ state: answer?.ok ? "live" : "lost", heardAt, since });
+  };
+  const timer = window.setInterval(() => void ask(), ASKED_EACH_MS);
+  void ask();
+  return () => window.clearInterval(timer);
+}
+
 export class Feed {
   private source: EventSource | null = null;
   private heardAt: number | null = null;

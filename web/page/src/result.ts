@@ -53,6 +53,11 @@ export class Result {
     this.chart?.destroy();
   }
 
+  /** Before there is anything to show; what was shown stays until there is. */
+  asking(): void {
+    if (this.columns.length === 0) setText(this.note, "Asking …");
+  }
+
   fault(fault: Fault & { detail?: string; line?: number; column?: number }): void {
     this.clear();
     const place = fault.line ? `line ${fault.line}, column ${fault.column}: ` : "";

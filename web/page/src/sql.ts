@@ -3,7 +3,7 @@
 import type { Page } from "./app";
 import { h, setText } from "./dom";
 import { Editor, type Name } from "./editor";
-import { faultOf, type Row } from "./feed";
+import { faultOf, touching, type Row } from "./feed";
 import { count, age } from "./format";
 import { menu, Panel } from "./parts";
 import { Result } from "./result";
@@ -59,6 +59,7 @@ export const sql: Page = (main, touched) => {
     editor.mark(null);
     run.disabled = !again.checked;
     const begun = performance.now();
+    result.asking();
     try {
       const answer = await post("arrow", mine.signal, MOST + 1);
       if (!answer.ok) {
@@ -71,12 +72,9 @@ export const sql: Page = (main, touched) => {
         const rows = result.show(new Uint8Array(await answer.arrayBuffer()));
         const many = rows > MOST ? `the first ${count(MOST)} rows` : `${count(rows)} ${rows === 1 ? "row" : "rows"}`;
         setText(status, `${many} in ${age(performance.now() - begun)}`);
-        const now = Date.now();
-        touched({ state: "live", heardAt: now, since: now });
       }
     } catch (error) {
       if (mine.signal.aborted) return;
-      touched({ state: "lost", heardAt: null, since: Date.now() });
       result.fault({ message: error instanceof TypeError ? "the server does not answer" : String(error) });
     } finally {
       if (running === mine) run.disabled = false;
@@ -109,12 +107,12 @@ export const sql: Page = (main, touched) => {
       schema.filled();
       schema.body.append(...tables(rows, (name) => editor.insert(name)));
       editor.learn(names(rows));
-      const now = Date.now();
-      touched({ state: "live", heardAt: now, since: now });
     }, (fault: { message: string }) => schema.say(fault.message));
   editor.focus();
 
+  const leave = touching(touched);
   return () => {
+    leave();
     running?.abort();
     window.clearInterval(timer);
     result.destroy();

@@ -33,6 +33,7 @@ pub(crate) async fn subscribe(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
+    super::own_pages_alone(&headers)?;
     // What a browser heard is newer than the address that it was given at first.
     let heard = headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
     if heard == Some(ENDED) {

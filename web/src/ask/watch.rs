@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -28,7 +29,9 @@ pub(super) const WATCHED_MAX: usize = 32;
 pub(crate) async fn watch(
     State(front): State<Arc<Front>>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
 ) -> Result<Response, Fault> {
+    super::own_pages_alone(&headers)?;
     let database = front.database()?;
     let wanted: Vec<(String, String)> =
         url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();

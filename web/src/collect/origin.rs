@@ -19,6 +19,10 @@ pub(super) fn allowed(collect: &Collect, headers: &HeaderMap) -> Result<Option<H
 
 /// Whether a page of this server sent it, or none at all.
 pub(crate) fn is_own(headers: &HeaderMap) -> bool {
+    // Of what a page fetches without an origin, such as a picture, browsers say this much.
+    if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+        return false;
+    }
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let host = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
     host.is_some() && host == headers.get(header::HOST).and_then(|host| host.to_str().ok())

@@ -345,6 +345,13 @@ fn what_means_something_else_elsewhere() {
             line 1, column 8: two texts beside each other are not one
             hint: write || between them; if the second is a name, 'a' AS "b"
 
+            SELECT a - INTERVAL '90' MINS FROM t
+            line 1, column 26: INTERVAL '90' has no unit, and MINS is none
+            hint: write SECOND, MINUTE, HOUR, DAY, WEEK, MONTH or YEAR; if it is a name, '90 seconds' AS MINS
+
+            SELECT a - INTERVAL '90' MINUTE, INTERVAL '90 minutes' mins FROM t
+            executed
+
             SELECT 2 ^ 10
             line 1, column 8: 2 ^ 10 is no power here, but would be the bits that differ
             hint: write power(2, 10); of bits (2 | 10) - (2 & 10)

@@ -29,6 +29,22 @@ async fn asked(database: &Database, path: &str, given: &[(&str, &str)]) -> Strin
 }
 
 #[tokio::test]
+async fn a_start_goes_by_its_file_whatever_an_endpoint_has_become() {
+    let database = database().await.0;
+    let (session, start) =
+        (database.session(Client::default()), database.session(Client::default()).of_start());
+    check(
+        &session,
+        "CREATE ENDPOINT '/api/counts' AS SELECT 1 AS n",
+        expect!["endpoint /api/counts was created"],
+    )
+    .await;
+    check(&start, LIVE, expect!["endpoint /api/counts was created"]).await;
+    assert_eq!(asked(&database, "/api/counts", &[]).await, "16 32 64 128");
+    check(&start, LIVE, expect!["endpoint /api/counts is there already"]).await;
+}
+
+#[tokio::test]
 async fn an_endpoint_comes_answers_and_goes() {
     let database = database().await.0;
     let session = database.session(Client::default());
