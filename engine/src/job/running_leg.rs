@@ -1,7 +1,7 @@
 //! A leg of a view as one worker runs it: what arrived rows become in it. Legs that make the same parts of the same rows
 //! run as one. The worker joins what comes of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -49,7 +49,7 @@ impl RunningLeg {
     ) -> Result<Vec<RunningLeg>> {
         let mut running: Vec<RunningLeg> = vec![];
         // Comparing each of a thousand with all others takes long.
-        let mut alike: HashMap<(usize, u64), Vec<usize>> = HashMap::new();
+        let mut alike: BTreeMap<(usize, u64), Vec<usize>> = BTreeMap::new();
         for spec in views {
             let left = left.get(&spec.name).cloned().unwrap_or_default();
             for leg in spec.legs_of_stream(stream) {

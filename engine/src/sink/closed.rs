@@ -10,13 +10,13 @@ use arrow::array::{AsArray, RecordBatch, TimestampMicrosecondArray, UInt32Array}
 use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, sort_to_indices, take_record_batch};
 use arrow::datatypes::TimestampMicrosecondType;
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::ObjectStoreExt;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use parquet::file::metadata::KeyValue;
 
+use super::opened::OpenedFiles;
 use super::stored::StoredFile;
 use super::{HistoryFile, HistoryFiles};
 use crate::checkpoint::{part_epoch, part_number};
@@ -109,12 +109,17 @@ impl HistoryFile {
 impl HistoryFiles {
     /// All rows of a file, in the lake's types.
     pub async fn read(&self, file: &HistoryFile) -> Result<Vec<RecordBatch>> {
-        Ok(self.open(file, None).await?.collect::<Result<_, _>>()?)
+        Ok(self.open(file, None, &OpenedFiles::default()).await?.collect::<Result<_, _>>()?)
     }
 
-    /// The rows of a file that closed after an epoch, or all, as they are decoded.
-    pub async fn open(&self, file: &HistoryFile, after: Option<Epoch>) -> Result<ParquetRecordBatchReader> {
-        let bytes = self.store.get(&file.path).await?.bytes().await?;
+    /// The rows of a file that closed after an epoch, or all, as they are decoded; `opened` are those that others read.
+    pub async fn open(
+        &self,
+        file: &HistoryFile,
+        after: Option<Epoch>,
+        opened: &OpenedFiles,
+    ) -> Result<ParquetRecordBatchReader> {
+        let bytes = opened.open(&self.store, &file.path).await?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
         let told = match after {
             None => 0,
@@ -220,6 +225,7 @@ impl FileRows {
 mod tests {
     use arrow::array::{ArrayRef, Int64Array, StringViewArray};
     use arrow::datatypes::Int64Type;
+    use object_store::ObjectStoreExt;
     use object_store::memory::InMemory;
     use object_store::path::Path;
     use uuid::Uuid;

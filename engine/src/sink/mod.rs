@@ -7,6 +7,7 @@ mod closed;
 mod compact;
 mod delta;
 mod lake_schema;
+mod opened;
 mod parquet;
 mod stats;
 mod stored;
@@ -26,6 +27,7 @@ pub use closed::{ClosedRows, FileRows, Runs, in_order_of_key, in_order_of_time};
 pub use compact::{Compaction, due as compaction_due, write as write_compacted};
 pub use delta::{DeltaSink, LakeTable, look_at};
 pub use lake_schema::lake_schema;
+pub use opened::OpenedFiles;
 pub use parquet::{EncodedFile, encode_parts, first_dates, put_parts};
 pub use stats::instants;
 

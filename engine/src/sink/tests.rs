@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use object_store::memory::InMemory;
 use uuid::Uuid;
 
-use super::{ClosedRows, DeltaSink, compaction_due, encode_parts, put_parts, write_compacted};
+use super::{ClosedRows, DeltaSink, OpenedFiles, compaction_due, encode_parts, put_parts, write_compacted};
 use crate::ErrorKind;
 use crate::checkpoint::manifest::PendingCommit;
 use crate::checkpoint::{DataRoot, Failpoints, FileNames, Step, compacted_part};
@@ -205,7 +205,12 @@ async fn files_become_one_that_holds_the_same_rows_in_the_same_order() {
     };
     let found = read(after.read(one).await.unwrap());
     assert_eq!(found.len(), 14);
-    let told = after.open(one, Some(Epoch(2))).await.unwrap().collect::<Result<Vec<_>, _>>().unwrap();
+    let told = after
+        .open(one, Some(Epoch(2)), &OpenedFiles::default())
+        .await
+        .unwrap()
+        .collect::<Result<Vec<_>, _>>()
+        .unwrap();
     assert_eq!(read(told), found[5..], "what closed after the second epoch");
     assert_eq!((one.instants[0].least, one.instants[0].most), (NOON, NOON + 4 * 60_000_000));
     // Delta goes on behind it, and knows its commits.

@@ -23,7 +23,7 @@ use tonic::transport::Channel;
 use crate::actions::{
     INVALID_NAME, INVALID_VALUE, OptionValue, SetSessionOptionsRequest, SetSessionOptionsResult,
 };
-use crate::{Answer, Backend, Limits, Prepared, Refusal, Scope, Table, serve};
+use crate::{Answer, Backend, Limits, Prepared, Refusal, Scope, Table, not_yet, serve};
 
 mod database;
 mod plain_backend;
@@ -58,6 +58,11 @@ async fn connect(running: &Running) -> Client {
     FlightSqlServiceClient::new_from_inner(
         FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX),
     )
+}
+
+fn connect_lazily(address: &str) -> Client {
+    let channel = Channel::from_shared(address.to_owned()).unwrap().connect_lazy();
+    FlightSqlServiceClient::new_from_inner(FlightServiceClient::new(channel))
 }
 
 /// A client, and the server that lives as long as the runtime of the test.
@@ -97,6 +102,27 @@ fn cells(batches: &[RecordBatch]) -> Vec<String> {
         .filter(|line| line.starts_with('|'))
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join("|"))
         .collect()
+}
+
+/// And who asked then is answered later, by the same connection or another.
+#[tokio::test]
+async fn before_there_is_a_server_who_calls_is_told_why() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (stop, ended) = (oneshot::channel::<()>().0, tokio::spawn(async { Ok(()) }));
+    let mut early = connect_lazily(&address);
+    let asked = async {
+        let told = refused(&mut early, "SELECT 1").await;
+        assert_eq!((told.code(), told.message()), (Code::Unavailable, "the store is away"));
+    };
+    // Who says nothing holds nobody up.
+    let _silent = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    not_yet(&listener, Arc::new(|| "the store is away".to_owned()), asked).await;
+    let backend = Arc::new(plain_backend::PlainBackend::with_sales());
+    tokio::spawn(serve(listener, backend, Limits::default(), std::future::pending()));
+    let mut late = connect(&Running { address, stop, ended }).await;
+    assert_eq!(rows(&mut late, "SELECT 1 AS one").await, ["1"]);
+    assert_eq!(rows(&mut early, "SELECT 1 AS one").await, ["1"]);
 }
 
 /// The status with which planning `sql` is refused.

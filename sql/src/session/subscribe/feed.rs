@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use thalweg_engine::ids::Epoch;
+use thalweg_engine::sink::OpenedFiles;
 use thalweg_engine::snapshot::{Snapshot, TableSnapshot};
 use tokio::sync::{OnceCell, watch};
 use uuid::Uuid;
@@ -39,6 +40,8 @@ type Kind = (Uuid, bool);
 
 pub(crate) struct Feed {
     pub news: watch::Receiver<News>,
+    /// Files that are read by those who have just come.
+    pub opened: OpenedFiles,
     asked: Mutex<Asked>,
     _task: Task<()>,
 }
@@ -112,7 +115,8 @@ impl Feeds {
         let (teller, news) = watch::channel(News::None);
         let teller = Teller { shared: Arc::clone(shared), view: view.to_owned(), id, live, teller };
         let task = Task::spawn(&shared.runtime, teller.run());
-        let feed = Arc::new(Feed { news, asked: Mutex::default(), _task: task });
+        let feed =
+            Arc::new(Feed { news, opened: OpenedFiles::default(), asked: Mutex::default(), _task: task });
         feeds.insert((id, live), Arc::downgrade(&feed));
         Ok(feed)
     }

@@ -28,7 +28,7 @@ use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::sqlparser::ast::Query;
 use thalweg_engine::ids::{Epoch, Micros};
-use thalweg_engine::sink::HistoryFile;
+use thalweg_engine::sink::{HistoryFile, OpenedFiles};
 use thalweg_engine::spec::{Unit, ViewShape, ViewSpec};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -191,7 +191,7 @@ impl Planned {
             wanted: self.wanted,
             schema: Arc::clone(&self.schema),
             news,
-            _feed: feed,
+            feed,
             at: None,
             marked: Instant::now(),
             is_told: false,
@@ -218,7 +218,7 @@ struct Subscriber {
     wanted: Wanted,
     schema: SchemaRef,
     news: watch::Receiver<News>,
-    _feed: Arc<Feed>,
+    feed: Arc<Feed>,
     /// What is told, or is in `work`.
     at: Option<Arc<State>>,
     /// When the last mark was told.
@@ -253,7 +253,9 @@ impl Subscriber {
                     return mark(&self.schema, &state).map(Some);
                 }
                 Some(work) => {
-                    if let Some(rows) = told(&self.rows, &self.schema, work, &mut self.work).await? {
+                    if let Some(rows) =
+                        told(&self.rows, &self.schema, &self.feed.opened, work, &mut self.work).await?
+                    {
                         return Ok(Some(rows));
                     }
                 }
@@ -279,7 +281,8 @@ impl Subscriber {
                 let state = self.state().await?;
                 let work = self.work_since(&at, &state)?;
                 if state.follows(&at) && rows_of(&work) <= SHARED_ROWS {
-                    let told = shared(&self.rows, *self.query, &self.schema, &state, work).await?;
+                    let told = shared(&self.rows, *self.query, &self.schema, &self.feed.opened, &state, work)
+                        .await?;
                     if told.num_rows() > 0 {
                         self.work.push_back(Work::Told(Arc::clone(&state), told));
                         self.at = Some(state);
@@ -384,6 +387,7 @@ async fn shared(
     plan: &Making,
     query: u64,
     schema: &SchemaRef,
+    opened: &OpenedFiles,
     state: &State,
     mut work: VecDeque<Work>,
 ) -> Result<RecordBatch> {
@@ -395,7 +399,7 @@ async fn shared(
         let mut all: Vec<RecordBatch> = vec![];
         let mut bytes = 0;
         while let Some(next) = work.pop_front() {
-            let Some(told) = told(plan, schema, next, &mut work).await? else { continue };
+            let Some(told) = told(plan, schema, opened, next, &mut work).await? else { continue };
             bytes += told.get_array_memory_size();
             if bytes > SHARED_BYTES {
                 return Err(Error::invalid(format!(
@@ -437,13 +441,14 @@ fn rows_of(work: &VecDeque<Work>) -> usize {
 async fn told(
     plan: &Making,
     schema: &SchemaRef,
+    opened: &OpenedFiles,
     work: Work,
     rest: &mut VecDeque<Work>,
 ) -> Result<Option<RecordBatch>> {
     let told = match work {
         Work::Rows(rows) => some(plan, schema, rows, rest).await?,
         Work::File(state, file, after) => {
-            let opened = state.table.history.open(&file, after).await?;
+            let opened = state.table.history.open(&file, after, opened).await?;
             rest.push_front(Work::Opened(state, Box::new(opened)));
             return Ok(None);
         }
