@@ -13,13 +13,21 @@ fail() {
 # The id of the folder's server if it runs. A number that the system has given to another process since does not count:
 # the folder's path must be in its command line or its environment.
 running() {
-    local pid entry
+    local pid entry read
     pid=$(cat "$1/pid" 2>/dev/null) || return 1
-    [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null || return 1
-    # Not by a pipe: who writes into one that `grep -q` has left already fails, and with it what is found.
-    { while IFS= read -r -d '' entry; do
-        [ "$entry" != "THALWEG_SERVER=$1" ] || { echo "$pid"; return 0; }
-    done <"/proc/$pid/environ"; } 2>/dev/null
+    [ -n "$pid" ] || return 1
+    for _ in 1 2 3; do
+        kill -0 "$pid" 2>/dev/null || return 1
+        read=
+        # Not by a pipe: who writes into one that `grep -q` has left already fails, and with it what is found.
+        { while IFS= read -r -d '' entry; do
+            [ "$entry" != "THALWEG_SERVER=$1" ] || { echo "$pid"; return 0; }
+            read=yes
+        done <"/proc/$pid/environ"; } 2>/dev/null
+        # While one program takes the place of another, the process has no environment for a moment.
+        [ -z "$read" ] || return 1
+        sleep 0.1
+    done
     return 1
 }
 
