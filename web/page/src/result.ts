@@ -208,7 +208,8 @@ function text(column: Column, value: unknown): string {
   if (column.type === "interval") return interval(value as Float64Array);
   if (value instanceof Uint8Array) return [...value].map((it) => it.toString(16).padStart(2, "0")).join("");
   if (typeof value === "object" && value !== null) {
-    return JSON.stringify(value, (_, it: unknown) => (typeof it === "bigint" ? Number(it) : it));
+    return JSON.stringify(value, (_, it: unknown) =>
+      typeof it === "bigint" ? Number(it) : ArrayBuffer.isView(it) ? Array.from(it as unknown as Iterable<unknown>) : it);
   }
   return String(value);
 }
