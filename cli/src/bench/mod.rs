@@ -91,9 +91,9 @@ pub struct Arguments {
     #[arg(long, value_name = "EVENTS/S")]
     latency: Option<f64>,
 
-    /// Instead: so many epochs of a second each, as fast as they go, over a store in memory, and what an epoch costs on
-    /// the way: a month is 2592000. One of ten --views has rows in each epoch
-    #[arg(long, value_name = "EPOCHS", conflicts_with_all = ["from", "sql", "alike", "baseline", "latency", "data"])]
+    /// Instead: so many epochs of a second each, as fast as they go, over a store in memory or --data, and what an epoch
+    /// costs on the way: a month is 2592000. One of ten --views has rows in each epoch
+    #[arg(long, value_name = "EPOCHS", conflicts_with_all = ["from", "sql", "alike", "baseline", "latency"])]
     lapse: Option<u64>,
 
     /// Partitions of a topic that is created
