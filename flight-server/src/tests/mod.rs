@@ -104,7 +104,7 @@ fn cells(batches: &[RecordBatch]) -> Vec<String> {
         .collect()
 }
 
-/// And who asked then is answered later, by the same connection or another.
+/// Who asked too early is answered later, by the same client.
 #[tokio::test]
 async fn before_there_is_a_server_who_calls_is_told_why() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

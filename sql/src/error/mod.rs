@@ -3,13 +3,14 @@
 //! Text is lower case and names the values it speaks of; whoever decides what to do next looks at the kind alone.
 
 mod foreign;
+mod plainly;
 
 use std::fmt;
 
 use datafusion::sql::sqlparser::tokenizer::Location;
 use thalweg_engine::ErrorKind;
 
-pub(crate) use foreign::told_plainly;
+pub(crate) use plainly::told_plainly;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

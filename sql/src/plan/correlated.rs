@@ -139,11 +139,9 @@ fn check_subquery(subquery: &Subquery, asked: Asked, outer: &DFSchema) -> Result
         return Ok(());
     }
     if asked.is_rows() && unnests(plan) {
-        let refusal = shape.refused("", UNNEST);
-        return Err(Refusal {
-            what: "FROM … UNNEST(…) of a column beside it is not planned".to_owned(),
-            ..refusal
-        });
+        return Err(
+            shape.unplanned("FROM … UNNEST(…) of a column beside it is not planned".to_owned(), UNNEST)
+        );
     }
     match (asked, plan.as_ref()) {
         // How many rows there are, if any, does not matter.
@@ -215,6 +213,10 @@ impl Shape<'_> {
             "{} that looks at the row outside would be answered wrongly: it {what}",
             self.asked.name()
         );
+        self.unplanned(what, hint)
+    }
+
+    fn unplanned(self, what: String, hint: &str) -> Refusal {
         let outside = self.subquery.outer_ref_columns.iter().find_map(|expr| match expr {
             Expr::OuterReferenceColumn(_, column) => Some(Box::new(column.clone())),
             _ => None,
