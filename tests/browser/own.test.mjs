@@ -218,6 +218,20 @@ test("SQL is completed, run, drawn, and kept at an address", async () => {
   await tab.waitForSelector(".editor .e");
   assert.equal(await text(tab, ".editor .e"), "nothing");
 
+  // One that takes long can be stopped, and is over for the server then.
+  await tab.click("textarea");
+  await tab.keyboard.down("Control");
+  await tab.keyboard.press("a");
+  await tab.keyboard.up("Control");
+  await tab.keyboard.type("SELECT sum(a.value * b.value) AS s FROM generate_series(1, 3000000) a, generate_series(1, 3000000) b");
+  await run();
+  await tab.waitForFunction(() => document.querySelector(".tools .primary").textContent === "Stop");
+  await tab.click(".tools .primary");
+  assert.equal(await text(tab, ".tools [role='status']"), "stopped");
+  assert.equal(await text(tab, ".tools .primary"), "Run");
+  const asked = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ sql: "SELECT state FROM system.queries WHERE sql LIKE '%3000000%' AND sql LIKE '%a.value * b.value%' AND sql NOT LIKE '%system.queries%'" }) };
+  await until("the statement is over", async () => /^\[\{"state":"(cancelled|failed)"\}\]$/.test(await (await fetch(`${server.url}/api/sql`, asked)).text()));
+
   await tab.goto(`${server.url}/endpoints`);
   const card = 'section[aria-label="/api/kept/products"]';
   await tab.waitForSelector(card);

@@ -58,6 +58,10 @@ export class Result {
     if (this.columns.length === 0) setText(this.note, "Asking …");
   }
 
+  stopped(): void {
+    if (this.columns.length === 0) setText(this.note, "");
+  }
+
   fault(fault: Fault & { detail?: string; line?: number; column?: number }): void {
     this.clear();
     const place = fault.line ? `line ${fault.line}, column ${fault.column}: ` : "";

@@ -11,6 +11,8 @@ import { Result } from "./result";
 const KEPT = "thalweg.sql";
 /** More than these a browser is slow to take in, and nobody to read; an export has all. */
 const MOST = 100_000;
+/** From when on somebody may want to stop it. */
+const LONG_MS = 400;
 const BEGUN = `-- Ctrl-Enter runs it, Ctrl-Space completes.
 SELECT window_start, sum(events) AS events, sum(revenue) AS revenue
 FROM events_per_minute
@@ -22,7 +24,7 @@ WHERE table_schema <> 'information_schema' ORDER BY table_schema, table_name, or
 
 export const sql: Page = (main, touched) => {
   const status = h("p", { class: "quiet", role: "status" });
-  const run = h("button", { type: "button", class: "primary", title: "Ctrl-Enter", onclick: () => void execute() }, "Run");
+  const run = h("button", { type: "button", class: "primary", title: "Ctrl-Enter", onclick: () => (stops ? stop() : void execute()) }, "Run");
   const again = h("input", { type: "checkbox", onchange: () => repeat() });
   const result = new Result(MOST);
   const editor = new Editor(localStorage.getItem(KEPT) ?? BEGUN, () => void execute());
@@ -30,6 +32,8 @@ export const sql: Page = (main, touched) => {
   const dialog = saving(() => editor.text, (path) => setText(status, `Kept at ${path}`));
   const schema = new Panel("Tables", "schema");
   let running: AbortController | null = null;
+  /** What the button does: a statement that is over at once is run again, one that takes long is stopped. */
+  let stops = false;
   let timer: number | undefined;
 
   main.replaceChildren(
@@ -52,12 +56,26 @@ export const sql: Page = (main, touched) => {
       ...(signal ? { signal } : {}),
     });
 
+  const turn = (to: boolean): void => {
+    stops = to;
+    setText(run, to ? "Stop" : "Run");
+  };
+
+  /** The server hears that nobody waits any more, and ends the statement. */
+  const stop = (): void => {
+    running?.abort();
+    running = null;
+    turn(false);
+    result.stopped();
+    setText(status, "stopped");
+  };
+
   const execute = async (): Promise<void> => {
     running?.abort();
     const mine = (running = new AbortController());
     localStorage.setItem(KEPT, editor.text);
     editor.mark(null);
-    run.disabled = !again.checked;
+    const long = window.setTimeout(() => turn(running === mine && !again.checked), LONG_MS);
     const begun = performance.now();
     result.asking();
     try {
@@ -77,7 +95,8 @@ export const sql: Page = (main, touched) => {
       if (mine.signal.aborted) return;
       result.fault({ message: error instanceof TypeError ? "the server does not answer" : String(error) });
     } finally {
-      if (running === mine) run.disabled = false;
+      window.clearTimeout(long);
+      if (running === mine) turn(false);
     }
   };
 

@@ -145,13 +145,16 @@ function left(): void {
   if (waiting.length) stored(WAITS, "");
 }
 
+/** A postal code with a zero in front, or the many digits of a card, is a text. */
+const NUMBER = /^-?(0|[1-9]\d{0,14})(\.\d+)?$/;
+
 /** `data-product-id="P-1" data-price="9.5"` as `{product_id: "P-1", price: 9.5}`. */
 function fields(element: HTMLElement): Fields {
   const found: Fields = {};
   for (const [name, value] of Object.entries(element.dataset)) {
     if (name.startsWith("track") || value === undefined) continue;
     const key = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-    found[key] = value !== "" && /^-?\d+(\.\d+)?$/.test(value) && !key.endsWith("id") ? Number(value) : value;
+    found[key] = NUMBER.test(value) && !key.endsWith("id") ? Number(value) : value;
   }
   return found;
 }
