@@ -21,6 +21,7 @@ scripts/sanitize.sh
 
 say "Python clients, and readers of the lake"
 tests/python/real_server.sh "$CARGO_TARGET_DIR/debug/thalweg"
+tests/python/lake_while.sh "$CARGO_TARGET_DIR/debug/thalweg"
 
 say "random views of every shape, beside DuckDB"
 tests/python/shapes.sh "$CARGO_TARGET_DIR/debug/thalweg" --kills
