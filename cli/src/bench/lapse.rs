@@ -10,7 +10,7 @@ use anyhow::{Result, anyhow, bail, ensure};
 use datafusion::object_store::ObjectStore;
 use datafusion::object_store::memory::InMemory;
 use futures::{FutureExt, TryStreamExt};
-use thalweg_engine::checkpoint::{DataRoot, Retry};
+use thalweg_engine::checkpoint::{DataRoot, LakeLog, Retry};
 use thalweg_engine::clock::Clock;
 use thalweg_engine::ids::Micros;
 use thalweg_engine::job::{Engine, Opened, Settings};
@@ -23,6 +23,9 @@ use super::{Arguments, execute};
 const BEGIN: Micros = 1_764_547_200_000_000;
 const SECONDS_A_DAY: u64 = 86_400;
 const CLICKS_A_SECOND: u64 = 20;
+/// What a day of it takes on a core of its own. Delta's library goes by the clock of the machine: so what it keeps for a day, or
+/// for a week, is kept for about as long here.
+const DAY_TAKES: Duration = Duration::from_secs(170);
 /// How often whoever waits for the next epoch looks.
 const LOOKS_EACH: Duration = Duration::from_micros(100);
 /// Of which the first has what begins: from the second on all is as it will be.
@@ -51,10 +54,11 @@ impl Clock for Lapse {
 
 pub async fn measure(arguments: &Arguments, epochs: u64, queries: &Handle) -> Result<()> {
     let clock = Arc::new(Lapse::default());
-    let root = match &arguments.data {
+    let mut root = match &arguments.data {
         Some(data) => DataRoot::open(data, &Default::default())?,
         None => DataRoot::over(Arc::new(InMemory::new()), url::Url::parse("memory:///")?),
     };
+    root.lake_log = LakeLog { checkpoints: DAY_TAKES, versions: 7 * DAY_TAKES, ..root.lake_log };
     let (store, in_memory) = (Arc::clone(root.readers()), arguments.data.is_none());
     let engine = start(arguments.views, &clock, root, queries).await?;
     engine.begin();
@@ -105,6 +109,7 @@ async fn start(views: usize, clock: &Arc<Lapse>, root: DataRoot, queries: &Handl
         linger: Duration::ZERO,
         poll: LOOKS_EACH,
         hold: true,
+        vacuum: 7 * DAY_TAKES,
         ..Settings::default()
     };
     let opened = Opened::claim(settings, root.with_retry(at_once), Arc::clone(&clock)).await?;

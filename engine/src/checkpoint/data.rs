@@ -64,13 +64,27 @@ pub struct DataRoot {
     url: Url,
     local: Option<PathBuf>,
     failpoints: Failpoints,
-    /// Of a Delta table's log, between two of its checkpoints.
-    pub versions_a_checkpoint: u64,
+    pub lake_log: LakeLog,
 }
 
-/// A commit to Delta reads what the log has since its last checkpoint, some of it twice: on a bucket that is a request for each
-/// version.
-const VERSIONS_A_CHECKPOINT: u64 = 10;
+/// How the logs of Delta tables are kept, by the clock of the library.
+#[derive(Debug, Clone, Copy)]
+pub struct LakeLog {
+    /// Between two checkpoints. A commit reads what the log has since the last one, some of it twice: on a bucket that is a
+    /// request for each version.
+    pub versions_a_checkpoint: u64,
+    /// How long all checkpoints stay, and name the files that others were put in place of.
+    pub checkpoints: Duration,
+    /// How long versions stay.
+    pub versions: Duration,
+}
+
+impl Default for LakeLog {
+    fn default() -> LakeLog {
+        let day = Duration::from_secs(24 * 3600);
+        LakeLog { versions_a_checkpoint: 10, checkpoints: day, versions: 7 * day }
+    }
+}
 
 impl DataRoot {
     /// `location` is a folder (made if absent), a `file://` URL or `s3://bucket/prefix`. `properties` are named as
@@ -105,8 +119,8 @@ impl DataRoot {
         let watch = Watch::new(local.as_ref().map_or(url.to_string(), |folder| folder.display().to_string()));
         let patient = Arc::new(Patient { inner, watch, retry: Retry::default(), gives_up: local.is_none() });
         let objects = Arc::clone(&patient) as _;
-        let (failpoints, versions_a_checkpoint) = (Failpoints::default(), VERSIONS_A_CHECKPOINT);
-        DataRoot { objects, patient, readers, url, local, failpoints, versions_a_checkpoint }
+        let (failpoints, lake_log) = (Failpoints::default(), LakeLog::default());
+        DataRoot { objects, patient, readers, url, local, failpoints, lake_log }
     }
 
     /// Where it lies, if that is a folder of this machine.

@@ -23,7 +23,7 @@ mod written;
 #[cfg(test)]
 mod simulation;
 
-pub use data::{DataRoot, Retry};
+pub use data::{DataRoot, LakeLog, Retry};
 pub use epoch_file::{EpochFile, StateFiles};
 pub use failpoint::{Failpoints, Step};
 pub use garbage::{Garbage, Orphans};

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use deltalake_core::kernel::engine::arrow_conversion::{TryIntoArrow, TryIntoKernel};
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake_core::kernel::{
@@ -24,7 +24,7 @@ use deltalake_core::kernel::{
 };
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake_core::operations::create::CreateBuilder;
-use deltalake_core::operations::vacuum::VacuumMode;
+use deltalake_core::operations::vacuum::{Clock, VacuumMode};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::{DeltaTable, DeltaTableError};
 use object_store::path::Path;
@@ -34,7 +34,7 @@ use uuid::Uuid;
 
 use super::lake_schema::lake_schema;
 use super::stats::instants;
-use super::{HistoryFile, HistoryFiles, PARTITION_COLUMN};
+use super::{HistoryFile, HistoryFiles, PARTITION_COLUMN, log};
 use crate::checkpoint::manifest::{DataFile, PendingCommit};
 use crate::checkpoint::{DataRoot, Step, table_folder};
 use crate::ids::Epoch;
@@ -43,10 +43,6 @@ use crate::{Error, Result};
 /// Whose rows the table holds: the view's id, in the table's own configuration.
 const OWNER_KEY: &str = "thalweg.view";
 
-/// In the same place, Delta's own; and what tables had there once.
-const CHECKPOINT_KEY: &str = "delta.checkpointInterval";
-const VERSIONS_A_CHECKPOINT_ONCE: &str = "100";
-
 /// After so many attempts the caller hears of it. A store that is away is no attempt: `patience` waits for it below.
 const ATTEMPTS_MAX: u32 = 8;
 
@@ -54,7 +50,7 @@ const ATTEMPTS_MAX: u32 = 8;
 /// somebody's checkpoint and the end of what it replaces.
 const LOOKS_MAX: u32 = 3;
 
-/// Versions between two times that a table's log is rid of what is older than its retention, thirty days by default.
+/// Versions between two times that a table's log is rid of what is older than its retention.
 const LOG_CLEANED_EVERY: u64 = 100;
 
 pub struct DeltaSink {
@@ -258,9 +254,9 @@ impl DeltaSink {
         Ok(is_done)
     }
 
-    /// Deletes files that no version needs which is younger than this: those that others were put in place of, and what killed
-    /// runs have left. Gives their number.
-    pub async fn vacuum(&mut self, older_than: Duration) -> Result<usize> {
+    /// Deletes files that no version needs which was younger than this then: those that others were put in place of, and what
+    /// killed runs have left; and checkpoints of the log, which it has too many of. Gives the number of files.
+    pub async fn vacuum(&mut self, older_than: Duration, as_of: DateTime<Utc>) -> Result<usize> {
         self.look().await?;
         let age = chrono::Duration::from_std(older_than)
             .map_err(|error| Error::Invalid(format!("no such age of a file: {error}")))?;
@@ -271,9 +267,12 @@ impl DeltaSink {
             .with_mode(VacuumMode::Full)
             .with_retention_period(age)
             .with_enforce_retention_duration(false)
+            .with_clock(Arc::new(AsOf(as_of.timestamp_millis())))
             .with_commit_properties(self.properties()?)
             .await?;
         self.table = table;
+        let checkpoints = log::thin(&self.root, &self.folder).await?;
+        tracing::debug!(table = self.name, checkpoints, "old checkpoints have gone");
         Ok(metrics.files_deleted.len())
     }
 
@@ -332,7 +331,7 @@ impl DeltaSink {
                 "the Delta table holds something else; drop the view or move the table away. table=\"{}\"",
                 self.name
             )));
-        } else if self.has_rare_checkpoints()? {
+        } else if !self.lacks()?.is_empty() {
             actions.push(self.replaced_metadata()?);
         }
         actions.extend(pending.files.iter().map(|file| Action::Add(add(file))));
@@ -355,19 +354,17 @@ impl DeltaSink {
         Ok(Some(Action::Protocol(protocol)))
     }
 
-    /// As tables had them once. Whoever has set another number since is left alone.
-    fn has_rare_checkpoints(&self) -> Result<bool> {
-        let each = self.snapshot()?.metadata().configuration().get(CHECKPOINT_KEY);
-        let is_once = each.is_some_and(|each| each == VERSIONS_A_CHECKPOINT_ONCE);
-        Ok(is_once && self.root.versions_a_checkpoint.to_string() != VERSIONS_A_CHECKPOINT_ONCE)
+    fn lacks(&self) -> Result<BTreeMap<&'static str, String>> {
+        let has = self.snapshot()?.metadata().configuration();
+        Ok(log::lacking(self.root.lake_log, |key| has.get(key).map(String::as_str)))
     }
 
     fn replaced_metadata(&self) -> Result<Action> {
-        let (metadata, each) = (self.snapshot()?.metadata().clone(), self.root.versions_a_checkpoint);
-        let metadata = metadata
-            .with_schema(&self.schema)
-            .and_then(|metadata| metadata.add_config_key(OWNER_KEY.to_string(), self.id.to_string()))
-            .and_then(|it| it.add_config_key(CHECKPOINT_KEY.to_string(), each.to_string()));
+        let mut metadata = self.snapshot()?.metadata().clone().with_schema(&self.schema);
+        let owner = (OWNER_KEY, self.id.to_string());
+        for (key, value) in self.lacks()?.into_iter().chain([owner]) {
+            metadata = metadata.and_then(|metadata| metadata.add_config_key(key.to_string(), value));
+        }
         Ok(Action::Metadata(metadata.map_err(DeltaTableError::from)?))
     }
 
@@ -417,6 +414,9 @@ impl DeltaSink {
 
     async fn create_if_absent(&self) -> Result<()> {
         let log_store = self.table.log_store();
+        let owner = (OWNER_KEY, self.id.to_string());
+        let keys = log::configuration(self.root.lake_log).into_iter().chain([owner]);
+        let configuration: Vec<_> = keys.map(|(key, value)| (key, Some(value))).collect();
         let mut failures = 0;
         while !log_store.is_delta_table_location().await? {
             self.root.failpoints().hit(Step::DeltaTableMissing);
@@ -426,10 +426,7 @@ impl DeltaSink {
                 .with_columns(self.schema.fields().cloned())
                 .with_partition_columns([PARTITION_COLUMN])
                 .with_raise_if_key_not_exists(false)
-                .with_configuration([
-                    (OWNER_KEY, Some(self.id.to_string())),
-                    (CHECKPOINT_KEY, Some(self.root.versions_a_checkpoint.to_string())),
-                ])
+                .with_configuration(configuration.clone())
                 .await;
             match created {
                 Ok(_) => self.root.failpoints().hit(Step::DeltaTableCreated),
@@ -444,6 +441,16 @@ impl DeltaSink {
             }
         }
         Ok(())
+    }
+}
+
+/// The library would ask the machine once it has waited for the store, when files are older.
+#[derive(Debug)]
+struct AsOf(i64);
+
+impl Clock for AsOf {
+    fn current_timestamp_millis(&self) -> i64 {
+        self.0
     }
 }
 

@@ -7,6 +7,7 @@ mod closed;
 mod compact;
 mod delta;
 mod lake_schema;
+mod log;
 mod opened;
 mod parquet;
 mod stats;

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{
     ArrayRef, AsArray, Int64Builder, ListBuilder, MapBuilder, RecordBatch, StringArray, StringBuilder,
     StringViewBuilder, TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Schema};
+use chrono::Utc;
 use object_store::memory::InMemory;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use uuid::Uuid;
 
 use super::{ClosedRows, DeltaSink, OpenedFiles, compaction_due, encode_parts, put_parts, write_compacted};
@@ -157,12 +160,12 @@ async fn a_local_table_is_read_back_through_a_checkpoint_of_its_log() {
 async fn a_table_with_rare_checkpoints_gets_more_of_them() {
     let folder = tempfile::tempdir().unwrap();
     let mut root = DataRoot::open(folder.path().to_str().unwrap(), &BTreeMap::new()).unwrap();
-    let each = std::mem::replace(&mut root.versions_a_checkpoint, 100);
+    let each = std::mem::replace(&mut root.lake_log.versions_a_checkpoint, 100);
     let checkpoint = folder.path().join("tables/v/_delta_log/_last_checkpoint");
     for txn in 1..=20 {
         if txn == 12 {
             assert!(!checkpoint.exists(), "the table was to have few");
-            root.versions_a_checkpoint = each;
+            root.lake_log.versions_a_checkpoint = each;
         }
         let mut sink = DeltaSink::open(&root, "v", view(1), &schema()).await.unwrap();
         let previous = (txn > 1).then(|| txn - 1);
@@ -171,6 +174,41 @@ async fn a_table_with_rare_checkpoints_gets_more_of_them() {
     assert!(checkpoint.exists(), "no checkpoint after eight more commits");
     let again = DeltaSink::open(&root, "v", view(1), &schema()).await.unwrap();
     assert_eq!(rows_in(&again), vec![1; 20]);
+}
+
+#[tokio::test]
+async fn a_checkpoint_names_what_was_replaced_for_as_long_as_the_table_says() {
+    for (checkpoints, named) in [(Duration::from_secs(3600), 4), (Duration::ZERO, 0)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut root = DataRoot::open(folder.path().to_str().unwrap(), &BTreeMap::new()).unwrap();
+        root.lake_log.checkpoints = checkpoints;
+        let mut sink = DeltaSink::open(&root, "v", view(1), &schema()).await.unwrap();
+        for txn in 1..=12 {
+            let previous = (txn > 1).then(|| txn - 1);
+            sink.commit(&pending(&root, view(1), txn, previous, 1).await).await.unwrap();
+            if txn == 4 {
+                let due = compaction_due(&sink.history().unwrap(), 4).unwrap();
+                let stats = sink.stats_of(&due.files).await.unwrap().unwrap();
+                let path = compacted_part(view(1), Epoch(4), view(9), 1, due.date);
+                let file = write_compacted(&root, "v", &due, &stats, path).await.unwrap().unwrap();
+                assert!(sink.swap(&due.files, Some(&file)).await.unwrap());
+            }
+        }
+        let log = folder.path().join("tables/v/_delta_log");
+        let file = std::fs::File::open(log.join("00000000000000000010.checkpoint.parquet")).unwrap();
+        let rows = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+        let removed = rows.map(|rows| {
+            let removed = Arc::clone(rows.unwrap().column_by_name("remove").unwrap());
+            removed.len() - removed.null_count()
+        });
+        assert_eq!(removed.sum::<usize>(), named);
+        assert_eq!(rows_in(&sink).iter().sum::<u64>(), 12);
+        assert_eq!(
+            sink.vacuum(Duration::from_secs(3600), Utc::now()).await.unwrap(),
+            0,
+            "a file stays by its age"
+        );
+    }
 }
 
 /// Whoever was told the rows of an epoch finds those after it at the end of the one file; a version before it still reads.
@@ -220,7 +258,7 @@ async fn files_become_one_that_holds_the_same_rows_in_the_same_order() {
     // What is kept no longer leaves in the same way.
     assert!(sink.swap(std::slice::from_ref(one), None).await.unwrap());
     assert_eq!(rows_in(&sink), [1]);
-    assert_eq!(sink.vacuum(std::time::Duration::ZERO).await.unwrap(), 5, "four files, and the one of them");
+    assert_eq!(sink.vacuum(Duration::ZERO, Utc::now()).await.unwrap(), 5, "four files, and the one of them");
     assert_eq!(rows_in(&sink), [1]);
 }
 

@@ -77,7 +77,7 @@ fn root(store: Arc<dyn ObjectStore>) -> DataRoot {
     let at_once = Retry { first: Duration::ZERO, max: Duration::ZERO, stalled: Duration::MAX };
     let mut root = DataRoot::over(store, url::Url::parse("memory:///").unwrap()).with_retry(at_once);
     // The library writes one on threads that block, and whoever stops operations would wait for them.
-    root.versions_a_checkpoint = 100;
+    root.lake_log.versions_a_checkpoint = 100;
     root
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, Utc};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
@@ -28,9 +28,11 @@ use crate::{Error, Result};
 /// Tables that are told at a time.
 const TELLING: usize = 16;
 
-/// A table is rid of what nobody needs so often, and not before the server has run for a while.
+/// A table is rid of what nobody needs so often at least, and not before the server has run for a while.
 const VACUUM_EVERY: Duration = Duration::from_secs(24 * 3600);
 const VACUUM_FIRST: Duration = Duration::from_secs(600);
+/// And so often at most.
+const VACUUM_LEAST: Duration = Duration::from_secs(1);
 
 const DAY: Micros = 24 * 3600 * 1_000_000;
 
@@ -166,7 +168,10 @@ impl Lake {
     /// One table at a time is made fewer files, or rid of those that are none of it any more.
     fn keep_in_order(&mut self) {
         let now = self.clock.elapsed();
-        let is_due = |last: Option<&Duration>| now >= last.map_or(VACUUM_FIRST, |last| *last + VACUUM_EVERY);
+        let vacuum = self.vacuum.max(VACUUM_LEAST);
+        let is_due = |last: Option<&Duration>| {
+            now >= last.map_or(VACUUM_FIRST.min(vacuum), |last| *last + VACUUM_EVERY.min(vacuum))
+        };
         let at_rest: Vec<(Arc<ViewSpec>, Arc<HistoryFiles>)> = {
             let tables = self.shared.lock();
             let at_rest = tables.tables.values().filter(|table| {
@@ -192,7 +197,7 @@ impl Lake {
             }
             is_due(self.vacuumed.get(&spec.id)).then(|| {
                 self.vacuumed.insert(spec.id, now);
-                (spec, Work::Vacuum { older_than: self.vacuum })
+                (spec, Work::Vacuum { older_than: self.vacuum, as_of: Utc::now() })
             })
         });
         let Some((spec, work)) = chosen else { return };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::task::JoinError;
 use uuid::Uuid;
 
@@ -30,6 +31,8 @@ pub(super) enum Work {
     },
     Vacuum {
         older_than: Duration,
+        /// When all files that were there had been told. One that is put meanwhile is no older, however long this takes.
+        as_of: DateTime<Utc>,
     },
 }
 
@@ -116,8 +119,8 @@ impl Work {
                 Ok(false) => Outcome::Nothing,
                 Err(error) => Outcome::Failed(error),
             }),
-            Work::Vacuum { older_than } => {
-                Ok(sink.vacuum(older_than).await.map_or_else(Outcome::Failed, Outcome::Vacuumed))
+            Work::Vacuum { older_than, as_of } => {
+                Ok(sink.vacuum(older_than, as_of).await.map_or_else(Outcome::Failed, Outcome::Vacuumed))
             }
         }
     }
