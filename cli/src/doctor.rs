@@ -117,6 +117,11 @@ fn report(data: &str, seen: &Inspection, now: Micros) -> String {
     for pending in seen.tables.iter().filter(|table| table.pending > 0) {
         text.push_str(&format!("{} waits to be told to Delta: {} commits\n", pending.name, pending.pending));
     }
+    for folder in &seen.left {
+        text.push_str(&format!(
+            "{folder} is of a view that was dropped: it stays for as long as nobody deletes it\n"
+        ));
+    }
     match seen.wrong.as_slice() {
         [] if seen.tables.iter().any(|table| table.failed.is_some()) => {
             text.push_str("but for what has failed, nothing is wrong\n");

@@ -26,6 +26,8 @@ pub struct Inspection {
     pub folders: Vec<Folder>,
     pub streams: Vec<StreamSeen>,
     pub tables: Vec<TableSeen>,
+    /// Folders of tables that no view writes to.
+    pub left: Vec<String>,
     /// Each with its place and what it means; nothing of it may be there.
     pub wrong: Vec<String>,
 }
@@ -91,9 +93,10 @@ async fn once(root: &DataRoot) -> Result<Inspection> {
     let manifest = match newest_manifest(root).await {
         Ok(Some(manifest)) => manifest,
         Ok(None) => {
-            if seen.folders.iter().any(|folder| folder.objects > 0) {
+            let is_named = |folder: &Folder| ["state", "tables"].contains(&folder.name) && folder.objects > 0;
+            if seen.folders.iter().any(is_named) {
                 seen.wrong.push(
-                    "there is no manifest, and yet there are files that one has named; a start begins afresh"
+                    "there is no manifest, and yet there are files that one has named; nothing can start on this data"
                         .to_owned(),
                 );
             }
@@ -141,11 +144,7 @@ async fn once(root: &DataRoot) -> Result<Inspection> {
         tables.needed_bytes = lakes().flat_map(|lake| &lake.files).map(|file| file.bytes).sum();
     }
     let folders: BTreeSet<String> = manifest.tables.iter().map(|table| table_folder(&table.name)).collect();
-    for folder in table_folders(&listed).difference(&folders) {
-        seen.wrong.push(format!(
-            "no view writes to this table any more: keep it, or move it away. folder=\"{folder}\""
-        ));
-    }
+    seen.left = table_folders(&listed).difference(&folders).cloned().collect();
     Ok(seen)
 }
 

@@ -59,7 +59,7 @@ pub fn part_number(file_name: &str) -> Option<u64> {
 /// The folder of a table, relative to the data's root. Whatever an object store or a URL could read otherwise is
 /// spelled in hex, so that different names never share a folder.
 pub fn table_folder(name: &str) -> String {
-    let mut folder = String::from("tables/");
+    let mut folder = format!("{TABLES}/");
     for byte in name.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => folder.push(byte as char),
@@ -72,6 +72,8 @@ pub fn table_folder(name: &str) -> String {
 pub(super) const MANIFESTS: &str = "manifests";
 
 pub(super) const STATE: &str = "state";
+
+pub(super) const TABLES: &str = "tables";
 
 pub(super) const CATALOG: &str = "catalog";
 

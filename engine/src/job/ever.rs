@@ -37,7 +37,7 @@ impl Told {
         else {
             return false;
         };
-        self.stale && (leaving || self.at.is_none_or(|at| wall - at >= *every))
+        self.stale && (leaving || self.at.is_none_or(|at| !(0..*every).contains(&(wall - at))))
     }
 }
 

@@ -230,9 +230,7 @@ async fn restored_history(
     state: &TableState,
 ) -> Result<Arc<HistoryFiles>> {
     let mut history = no_history(root);
-    // What the lake has of a view that never closes is a copy of what is live.
-    let copied = matches!(&spec.shape, ViewShape::Units { unit: Unit::Ever(_), .. });
-    if !copied && (state.delta.confirmed.is_some() || !state.delta.pending.is_empty()) {
+    if !is_copied(spec) && (state.delta.confirmed.is_some() || !state.delta.pending.is_empty()) {
         let sink = DeltaSink::open(root, &spec.name, spec.id, &spec.schema).await?;
         sink.has_kept(state.delta.confirmed).await?;
         sink.is_not_ahead(state.delta.last()).await?;
@@ -242,6 +240,11 @@ async fn restored_history(
         }
     }
     Ok(history)
+}
+
+/// Whether what the lake has of it is a copy of what is live, as of a view that never closes: nobody reads it here.
+pub fn is_copied(spec: &ViewSpec) -> bool {
+    matches!(&spec.shape, ViewShape::Units { unit: Unit::Ever(_), .. })
 }
 
 /// The history with the files of one more commit. Files it has already stay single: a commit may have reached Delta

@@ -43,11 +43,12 @@ impl Compaction {
 }
 
 /// What is worth writing anew of a table's files: all small ones of a date that is over, and `fan` of about one size of the
-/// newest, so that each row is written a few times at most.
+/// newest, so that each row is written a few times at most. Those that another engine has put there do not say when their rows
+/// closed, and are left.
 pub fn due(history: &HistoryFiles, fan: usize) -> Option<Compaction> {
     let newest = history.files.iter().map(|file| file.date).max()?;
     let mut dates: BTreeMap<NaiveDate, Vec<&HistoryFile>> = BTreeMap::new();
-    for file in history.files.iter().filter(|file| file.bytes < LARGE) {
+    for file in history.files.iter().filter(|file| file.bytes < LARGE && closed_in(file).is_some()) {
         dates.entry(file.date).or_default().push(file);
     }
     dates.into_iter().find_map(|(date, mut files)| {

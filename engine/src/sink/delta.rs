@@ -11,7 +11,7 @@
 //! A commit is a put-if-absent of the snapshot's next version, so between the look and the commit nothing can come in.
 //! This is INV-C4.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +27,10 @@ use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::operations::vacuum::{Clock, VacuumMode};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::{DeltaTable, DeltaTableError};
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
+use object_store::{ObjectMeta, ObjectStore};
 use url::Url;
 use uuid::Uuid;
 
@@ -256,11 +258,19 @@ impl DeltaSink {
 
     /// Deletes files that no version needs which was younger than this then: those that others were put in place of, and what
     /// killed runs have left; and checkpoints of the log, which it has too many of. Gives the number of files.
-    pub async fn vacuum(&mut self, older_than: Duration, as_of: DateTime<Utc>) -> Result<usize> {
+    ///
+    /// Which they are is for the library to say, but for those of the list of whoever reads. It would ask again each time for what has gone already, and write two versions
+    /// of the table to tell of it.
+    pub async fn vacuum(
+        &mut self,
+        older_than: Duration,
+        as_of: DateTime<Utc>,
+        kept: &HistoryFiles,
+    ) -> Result<usize> {
         self.look().await?;
         let age = chrono::Duration::from_std(older_than)
             .map_err(|error| Error::Invalid(format!("no such age of a file: {error}")))?;
-        let (table, metrics) = self
+        let due = self
             .table
             .clone()
             .vacuum()
@@ -268,12 +278,23 @@ impl DeltaSink {
             .with_retention_period(age)
             .with_enforce_retention_duration(false)
             .with_clock(Arc::new(AsOf(as_of.timestamp_millis())))
-            .with_commit_properties(self.properties()?)
-            .await?;
-        self.table = table;
-        let checkpoints = log::thin(&self.root, &self.folder).await?;
-        tracing::debug!(table = self.name, checkpoints, "old checkpoints have gone");
-        Ok(metrics.files_deleted.len())
+            .with_dry_run(true);
+        let (_, due) = due.await?;
+        let objects = self.root.objects();
+        let found: Vec<ObjectMeta> =
+            objects.list(Some(&Path::from(self.folder.as_str()))).try_collect().await?;
+        let mut due: BTreeSet<Path> = due.files_deleted.iter().map(|file| self.path(file)).collect();
+        for file in kept.files.iter() {
+            due.remove(&file.path);
+        }
+        let files: Vec<Path> =
+            found.iter().map(|object| &object.location).filter(|path| due.contains(path)).cloned().collect();
+        let number = files.len();
+        let gone =
+            files.into_iter().chain(log::spare_checkpoints(&found, as_of, self.root.lake_log.checkpoints));
+        let gone = objects.delete_stream(futures::stream::iter(gone.map(Ok)).boxed());
+        gone.try_for_each(async |_| Ok(())).await?;
+        Ok(number)
     }
 
     /// A commit is made once. Now and then one lets the log forget what is older than its retention: to look for that costs a
@@ -286,7 +307,11 @@ impl DeltaSink {
     }
 
     fn path_of(&self, file: &LogicalFileView) -> Path {
-        Path::from(format!("{}/{}", self.folder, file.path()))
+        self.path(&file.path())
+    }
+
+    fn path(&self, within: &str) -> Path {
+        Path::from(format!("{}/{within}", self.folder))
     }
 
     /// A table that was deleted, or put back to what it was, lacks what manifests say that it was told.
@@ -366,6 +391,14 @@ impl DeltaSink {
             metadata = metadata.and_then(|metadata| metadata.add_config_key(key.to_string(), value));
         }
         Ok(Action::Metadata(metadata.map_err(DeltaTableError::from)?))
+    }
+
+    /// The table's files where they are not those that it is known to have.
+    pub fn others(&self, known: &HistoryFiles) -> Result<Option<HistoryFiles>> {
+        let known: BTreeSet<&Path> = known.files.iter().map(|file| &file.path).collect();
+        let has: BTreeSet<Path> =
+            self.snapshot()?.try_log_data()?.iter().map(|file| self.path_of(&file)).collect();
+        if has.iter().eq(known) { Ok(None) } else { self.history().map(Some) }
     }
 
     /// The table's files at the version last loaded or committed; none while they are another view's.

@@ -8,12 +8,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use crate::Result;
-use crate::checkpoint::{DataRoot, LakeLog};
+use crate::checkpoint::LakeLog;
 
 const CHECKPOINT_KEY: &str = "delta.checkpointInterval";
 const TOMBSTONES_KEY: &str = "delta.deletedFileRetentionDuration";
@@ -48,23 +46,14 @@ fn interval(duration: Duration) -> String {
     format!("interval {} seconds", duration.as_secs())
 }
 
-/// Deletes all but one of the checkpoints of each day that is over. Gives their number.
-pub(super) async fn thin(root: &DataRoot, folder: &str) -> Result<usize> {
-    let objects = root.objects();
-    let log = Path::from(format!("{folder}/_delta_log"));
-    let found: Vec<ObjectMeta> = objects.list(Some(&log)).try_collect().await?;
-    let gone = thinned(&found, Utc::now(), root.lake_log.checkpoints);
-    let gone: Vec<Path> =
-        objects.delete_stream(futures::stream::iter(gone).map(Ok).boxed()).try_collect().await?;
-    Ok(gone.len())
-}
-
-/// In the order of their names, which is that of their versions.
-fn thinned(found: &[ObjectMeta], now: DateTime<Utc>, day: Duration) -> Vec<Path> {
+/// All but the first of the checkpoints of each day that is over. The newest stays: whoever reads the table begins there.
+pub(super) fn spare_checkpoints(found: &[ObjectMeta], now: DateTime<Utc>, day: Duration) -> Vec<Path> {
     let day = day.as_millis().max(1) as i64;
     let mut checkpoints: Vec<&ObjectMeta> =
         found.iter().filter(|object| object.location.as_ref().ends_with(".checkpoint.parquet")).collect();
+    // Their names are in the order of their versions.
     checkpoints.sort_by(|one, other| one.location.cmp(&other.location));
+    checkpoints.pop();
     let (mut kept, mut gone) = (None, vec![]);
     for checkpoint in checkpoints {
         let at = checkpoint.last_modified.timestamp_millis();
@@ -82,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_checkpoint_of_a_day_that_is_over_stays() {
+    fn the_first_checkpoint_of_a_day_that_is_over_stays_and_the_newest() {
         let at = |hours: i64| DateTime::from_timestamp(hours * 3600, 0).unwrap();
         let object = |name: &str, hours| ObjectMeta {
             location: Path::from(format!("tables/v/_delta_log/{name}")),
@@ -99,15 +88,16 @@ mod tests {
             object("00000000000000000040.checkpoint.parquet", 30),
             object("00000000000000000050.checkpoint.parquet", 47),
             object("00000000000000000060.checkpoint.parquet", 49),
+            object("00000000000000000070.checkpoint.parquet", 49),
             object("_last_checkpoint", 49),
         ];
         let gone = |now| -> Vec<String> {
-            let gone = thinned(&found, at(now), Duration::from_secs(86_400)).into_iter();
+            let gone = spare_checkpoints(&found, at(now), Duration::from_secs(86_400)).into_iter();
             gone.map(|path| path.filename().unwrap()[18..20].to_owned()).collect()
         };
         assert!(gone(26).is_empty(), "of the first day one was made within a day");
         assert_eq!(gone(30), ["20"]);
         assert_eq!(gone(60), ["20", "40"]);
-        assert_eq!(gone(1000), ["20", "40", "50"], "the newest is the first of its day, or one of it stays");
+        assert_eq!(gone(1000), ["20", "40", "50"], "the newest is no spare one");
     }
 }

@@ -10,11 +10,16 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema};
 use chrono::Utc;
+use futures::StreamExt;
+use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use uuid::Uuid;
 
-use super::{ClosedRows, DeltaSink, OpenedFiles, compaction_due, encode_parts, put_parts, write_compacted};
+use super::{
+    ClosedRows, DeltaSink, HistoryFiles, OpenedFiles, compaction_due, encode_parts, put_parts,
+    write_compacted,
+};
 use crate::ErrorKind;
 use crate::checkpoint::manifest::PendingCommit;
 use crate::checkpoint::{DataRoot, Failpoints, FileNames, Step, compacted_part};
@@ -204,7 +209,7 @@ async fn a_checkpoint_names_what_was_replaced_for_as_long_as_the_table_says() {
         assert_eq!(removed.sum::<usize>(), named);
         assert_eq!(rows_in(&sink).iter().sum::<u64>(), 12);
         assert_eq!(
-            sink.vacuum(Duration::from_secs(3600), Utc::now()).await.unwrap(),
+            sink.vacuum(Duration::from_secs(3600), Utc::now(), &sink.history().unwrap()).await.unwrap(),
             0,
             "a file stays by its age"
         );
@@ -256,9 +261,17 @@ async fn files_become_one_that_holds_the_same_rows_in_the_same_order() {
     sink.commit(&pending(&root, view(1), 7, Some(4), 1).await).await.unwrap();
     assert_eq!(rows_in(&sink), [1, 14]);
     // What is kept no longer leaves in the same way.
+    let known = sink.history().unwrap();
+    assert_eq!(sink.others(&known).unwrap().map(|others| others.files.len()), None);
     assert!(sink.swap(std::slice::from_ref(one), None).await.unwrap());
     assert_eq!(rows_in(&sink), [1]);
-    assert_eq!(sink.vacuum(Duration::ZERO, Utc::now()).await.unwrap(), 5, "four files, and the one of them");
+    assert_eq!(sink.others(&known).unwrap().map(|others| others.files.len()), Some(1));
+    let nothing = HistoryFiles { files: Arc::default(), ..known.clone() };
+    assert_eq!(sink.vacuum(Duration::ZERO, Utc::now(), &known).await.unwrap(), 4, "but for what is read");
+    assert_eq!(sink.vacuum(Duration::ZERO, Utc::now(), &nothing).await.unwrap(), 1, "the one of them");
+    let objects = root.objects().list(None).count().await;
+    assert_eq!(sink.vacuum(Duration::ZERO, Utc::now(), &nothing).await.unwrap(), 0, "they have gone");
+    assert_eq!(root.objects().list(None).count().await, objects, "what did nothing has no version");
     assert_eq!(rows_in(&sink), [1]);
 }
 

@@ -76,7 +76,10 @@ impl ManifestLog {
         let (kept, found) = newest(&root).await?;
         let (newest, catalog, catalog_file) = match found {
             Some(found) => (Some(found.manifest), found.catalog, found.catalog_file),
-            None => Default::default(),
+            None => {
+                refuse_lost_manifests(&root).await?;
+                Default::default()
+            }
         };
         let in_use = newest.as_ref().map(FilesInUse::of).unwrap_or_default();
         let log = ManifestLog {
@@ -242,6 +245,28 @@ fn refuse_lost_links(root: &DataRoot) -> Result<()> {
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         if path.is_symlink() && !path.exists() {
             return Err(bad(&path.display().to_string(), "it is a link to what is not there"));
+        }
+    }
+    Ok(())
+}
+
+/// Where there are files that only a manifest can have named, manifests were lost, and an epoch begun anew would put its rows in the
+/// place of theirs.
+async fn refuse_lost_manifests(root: &DataRoot) -> Result<()> {
+    for folder in [names::STATE, names::TABLES] {
+        let found = root.objects().list(Some(&Path::from(folder))).next().await.transpose()?;
+        let Some(found) = found else { continue };
+        // Whoever is pushed aside may have begun a moment ago.
+        if epochs(root, None).await?.is_empty() {
+            return Err(Error::BadData(format!(
+                "there is no manifest, and yet there are files that one has named: bring {}/ back, or move {}/ and {}/ away to \
+                 begin anew without their rows. data=\"{}\", file=\"{}\"",
+                names::MANIFESTS,
+                names::STATE,
+                names::TABLES,
+                root.url(),
+                found.location
+            )));
         }
     }
     Ok(())

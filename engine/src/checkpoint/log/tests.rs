@@ -283,6 +283,19 @@ async fn a_manifest_that_is_a_link_to_nowhere_is_refused_by_name() {
 
 /// Of which nothing changes afterwards.
 #[tokio::test]
+async fn files_without_a_manifest_are_not_written_over() {
+    let root = root();
+    let (mut log, _) = opened(&root, US).await;
+    let named = state(&root, 0).await;
+    log.commit(manifest(0, US, vec![named])).await.unwrap();
+    opened(&root, US).await;
+    root.objects().delete(&names::manifest(Epoch(0)).into()).await.unwrap();
+    let error = ManifestLog::open(root.clone(), US, 2).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadData);
+    assert!(error.to_string().contains("bring manifests/ back, or move state/ and tables/ away"), "{error}");
+}
+
+#[tokio::test]
 async fn a_manifest_without_a_catalog_gets_one_with_all_texts() {
     let root = root();
     let old = Manifest { tables: vec![view(vec![], 5)], ..manifest(3, US, vec![]) };

@@ -14,7 +14,7 @@ use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
 use self::work::{Done, Outcome, Work};
-use crate::checkpoint::manifest::TableState;
+use crate::checkpoint::manifest::DeltaState;
 use crate::checkpoint::{DataRoot, compacted_part, part_epoch};
 use crate::clock::Clock;
 use crate::ids::Micros;
@@ -111,10 +111,11 @@ impl Lake {
         while let Some(done) = self.keeping.try_join_next() {
             self.take_up(done)?;
         }
-        self.tell();
+        // Of a table that has something to tell after each epoch nobody would see anything else.
         if self.keeping.is_empty() {
-            self.keep_in_order();
+            self.keep_in_order()?;
         }
+        self.tell();
         Ok(())
     }
 
@@ -143,7 +144,7 @@ impl Lake {
     }
 
     fn tell(&mut self) {
-        let due: Vec<(Arc<ViewSpec>, Work)> = {
+        let due: Vec<(Arc<ViewSpec>, Option<Arc<HistoryFiles>>, Work)> = {
             let tables = self.shared.lock();
             let due = tables.tables.values().filter(|table| !table.delta.pending.is_empty());
             let due = due.filter(|table| {
@@ -153,54 +154,22 @@ impl Lake {
                 commits: table.delta.pending.clone(),
                 has_failed: table.failure.is_some(),
             };
-            due.map(|table| (Arc::clone(&table.spec), work(table))).collect()
+            let known = |table: &Table| (!tables::is_copied(&table.spec)).then(|| Arc::clone(&table.history));
+            due.map(|table| (Arc::clone(&table.spec), known(table), work(table))).collect()
         };
-        for (spec, work) in due {
+        for (spec, known, work) in due {
             let (sink, root) = (self.begin(&spec), self.root.clone());
             let (room, clock) = (Arc::clone(&self.room), Arc::clone(&self.clock));
             self.telling.spawn(async move {
                 let _room = room.acquire_owned().await;
-                work.done(root, spec, sink, &*clock).await
+                work.done(root, spec, sink, known, &*clock).await
             });
         }
     }
 
     /// One table at a time is made fewer files, or rid of those that are none of it any more.
-    fn keep_in_order(&mut self) {
-        let now = self.clock.elapsed();
-        let vacuum = self.vacuum.max(VACUUM_LEAST);
-        let is_due = |last: Option<&Duration>| {
-            now >= last.map_or(VACUUM_FIRST.min(vacuum), |last| *last + VACUUM_EVERY.min(vacuum))
-        };
-        let at_rest: Vec<(Arc<ViewSpec>, Arc<HistoryFiles>)> = {
-            let tables = self.shared.lock();
-            let at_rest = tables.tables.values().filter(|table| {
-                // The files of a commit that is on record as pending are named again by a start.
-                let is_told = |written: &Arc<TableState>| written.delta.pending.is_empty();
-                let (id, files) = (&table.spec.id, table.history.files.len());
-                (self.looked.get(id) != Some(&files) || is_due(self.vacuumed.get(id)))
-                    && files > 0
-                    && table.delta.pending.is_empty()
-                    && table.written.as_ref().is_some_and(is_told)
-                    && table.failure.is_none()
-                    && !self.busy.contains_key(id)
-            });
-            at_rest.map(|table| (Arc::clone(&table.spec), Arc::clone(&table.history))).collect()
-        };
-        let chosen = at_rest.into_iter().find_map(|(spec, history)| {
-            if self.looked.insert(spec.id, history.files.len()) != Some(history.files.len())
-                && let Some(work) = self.due_of(&spec, &history)
-            {
-                // There may be more.
-                self.looked.remove(&spec.id);
-                return Some((spec, work));
-            }
-            is_due(self.vacuumed.get(&spec.id)).then(|| {
-                self.vacuumed.insert(spec.id, now);
-                (spec, Work::Vacuum { older_than: self.vacuum, as_of: Utc::now() })
-            })
-        });
-        let Some((spec, work)) = chosen else { return };
+    fn keep_in_order(&mut self) -> Result<()> {
+        let Some((spec, known, work)) = self.next_in_order()? else { return Ok(()) };
         let (sink, root, clock) = (self.begin(&spec), self.root.clone(), Arc::clone(&self.clock));
         let memory = Arc::clone(self.shared.memory());
         let runtime = tokio::runtime::Handle::current();
@@ -208,9 +177,40 @@ impl Lake {
             let _held = work.hold(&memory);
             let of_task = Arc::clone(&spec);
             // On a thread where computing keeps nobody from being served.
-            let work = move || runtime.block_on(work.done(root, of_task, sink, &*clock));
+            let work = move || runtime.block_on(work.done(root, of_task, sink, known, &*clock));
             tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Done::panicked(&spec, &error))
         });
+        Ok(())
+    }
+
+    fn next_in_order(&mut self) -> Result<Option<(Arc<ViewSpec>, Option<Arc<HistoryFiles>>, Work)>> {
+        let now = self.clock.elapsed();
+        let vacuum = self.vacuum.max(VACUUM_LEAST);
+        let shared = Arc::clone(&self.shared);
+        let tables = shared.lock();
+        let at_rest =
+            tables.tables.values().filter(|it| it.failure.is_none() && !self.busy.contains_key(&it.spec.id));
+        for table in at_rest.collect::<Vec<_>>() {
+            let (spec, files) = (&table.spec, table.history.files.len());
+            if self.looked.insert(spec.id, files) != Some(files)
+                && let Some(work) = self.due_of(spec, told_for_good(table)?.as_ref())
+            {
+                // There may be more.
+                self.looked.remove(&spec.id);
+                return Ok(Some((Arc::clone(spec), None, work)));
+            }
+            let last = self.vacuumed.get(&spec.id);
+            let due = last.map_or(VACUUM_FIRST.min(vacuum), |last| *last + VACUUM_EVERY.min(vacuum));
+            if now >= due && table.delta.confirmed.is_some() {
+                self.vacuumed.insert(spec.id, now);
+                let known = without_pending(&table.history, table, [&table.delta])?;
+                let known = (!tables::is_copied(spec)).then_some(known);
+                let kept = with_pending(&table.history, table, &table.delta)?;
+                let work = Work::Vacuum { older_than: self.vacuum, as_of: Utc::now(), kept };
+                return Ok(Some((Arc::clone(spec), known, work)));
+            }
+        }
+        Ok(None)
     }
 
     /// What its files are due for.
@@ -236,7 +236,7 @@ impl Lake {
 
     /// A table that can't be told fails its view. One that can't be kept in order stays as it is.
     fn take_up(&mut self, done: Result<Done, JoinError>) -> Result<()> {
-        let Done { id, name, sink, outcome, took } =
+        let Done { id, name, sink, outcome, others, took } =
             done.map_err(|error| Error::Internal(format!("a task of the lake panicked: {error}")))?;
         let is_another = self.busy.remove(&id).unwrap_or_default();
         if let Some(sink) = sink.filter(|_| !is_another) {
@@ -251,6 +251,7 @@ impl Lake {
             Ok(Outcome::Told(confirmed)) => {
                 self.slowest = self.slowest.max(took);
                 table.delta.confirm(confirmed);
+                follow(table, others.filter(|_| !is_another))?;
             }
             Ok(Outcome::Compacted(compaction, file)) => {
                 let (files, bytes) = (compaction.files.len(), compaction.bytes());
@@ -274,10 +275,12 @@ impl Lake {
                 table.history = tables::without_files(&table.history, &files);
                 tracing::info!(table = name, files = files.len(), "rows are kept no longer");
             }
-            Ok(Outcome::Vacuumed(files)) if files > 0 => {
-                tracing::info!(table = name, files, "deleted files that are none of a table any more");
+            Ok(Outcome::Vacuumed(files)) => {
+                follow(table, others.filter(|_| !is_another))?;
+                if files > 0 {
+                    tracing::info!(table = name, files, "deleted files that are none of a table any more");
+                }
             }
-            Ok(Outcome::Vacuumed(_)) => {}
             // Until its files are others, so that the tables behind it have their turn.
             Ok(Outcome::Nothing) => drop(self.looked.insert(id, table.history.files.len())),
             Ok(Outcome::Failed(error)) => {
@@ -295,6 +298,43 @@ impl Lake {
         }
         Ok(())
     }
+}
+
+/// Somebody else has written to the table: what it has now is its history.
+fn follow(table: &mut Table, others: Option<HistoryFiles>) -> Result<()> {
+    let Some(others) = others else { return Ok(()) };
+    tracing::warn!(
+        table = table.spec.name,
+        known_files = table.history.files.len(),
+        files = others.files.len(),
+        "another engine has written to a Delta table: its history is what the table has now"
+    );
+    table.history = with_pending(&Arc::new(others), table, &table.delta)?;
+    Ok(())
+}
+
+fn with_pending(history: &Arc<HistoryFiles>, table: &Table, delta: &DeltaState) -> Result<Arc<HistoryFiles>> {
+    let mut pending = delta.pending.iter();
+    pending.try_fold(Arc::clone(history), |all, commit| tables::with_files(&all, &table.spec, &commit.files))
+}
+
+fn without_pending<'a>(
+    history: &Arc<HistoryFiles>,
+    table: &Table,
+    deltas: impl IntoIterator<Item = &'a DeltaState>,
+) -> Result<Arc<HistoryFiles>> {
+    let nothing = Arc::new(HistoryFiles { files: Arc::default(), ..HistoryFiles::clone(history) });
+    let pending = deltas.into_iter().try_fold(nothing, |all, delta| with_pending(&all, table, delta))?;
+    Ok(match pending.files.is_empty() {
+        true => Arc::clone(history),
+        false => tables::without_files(history, &pending.files),
+    })
+}
+
+/// The files that Delta has and that no start names again, as it does those of a commit that is on record as pending.
+fn told_for_good(table: &Table) -> Result<Arc<HistoryFiles>> {
+    let written = table.written.iter().map(|written| &written.delta);
+    without_pending(&table.history, table, written.chain([&table.delta]))
 }
 
 /// Files of dates that lie further back from the newest than rows are kept. One that is still to come says that a clock was

@@ -12,7 +12,7 @@ use crate::checkpoint::manifest::{DataFile, PendingCommit};
 use crate::clock::Clock;
 use crate::ids::Epoch;
 use crate::memory::{Hold, Memory, Purpose};
-use crate::sink::{Compaction, DeltaSink, HistoryFile, write_compacted};
+use crate::sink::{Compaction, DeltaSink, HistoryFile, HistoryFiles, write_compacted};
 use crate::spec::ViewSpec;
 use crate::{Error, Result};
 
@@ -33,6 +33,8 @@ pub(super) enum Work {
         older_than: Duration,
         /// When all files that were there had been told. One that is put meanwhile is no older, however long this takes.
         as_of: DateTime<Utc>,
+        /// What stays whatever the table says of it: it is read, or is yet to be told.
+        kept: Arc<HistoryFiles>,
     },
 }
 
@@ -55,6 +57,8 @@ pub(super) struct Done {
     pub name: String,
     pub sink: Option<DeltaSink>,
     pub outcome: Result<Outcome>,
+    /// What the table has instead of what it was known to have: somebody else has written to it.
+    pub others: Option<HistoryFiles>,
     pub took: Duration,
 }
 
@@ -62,7 +66,7 @@ impl Done {
     pub fn panicked(spec: &ViewSpec, error: &JoinError) -> Done {
         let error = Error::Internal(format!("keeping a table in order panicked: {error}"));
         let outcome = Ok(Outcome::Failed(error));
-        Done { id: spec.id, name: spec.name.clone(), sink: None, outcome, took: Duration::ZERO }
+        Done { id: spec.id, name: spec.name.clone(), sink: None, outcome, others: None, took: Duration::ZERO }
     }
 }
 
@@ -76,11 +80,13 @@ impl Work {
         memory.hold(Purpose::Encoding, bytes)
     }
 
+    /// `known` are the files that the table has once this is done, unless somebody else has written to it.
     pub async fn done(
         self,
         root: DataRoot,
         spec: Arc<ViewSpec>,
         sink: Option<DeltaSink>,
+        known: Option<Arc<HistoryFiles>>,
         clock: &dyn Clock,
     ) -> Done {
         let begun = clock.elapsed();
@@ -96,8 +102,16 @@ impl Work {
             Err(error) if matches!(self, Work::Tell { .. }) => (None, Err(error)),
             Err(error) => (None, Ok(Outcome::Failed(error))),
         };
+        let others = match (&sink, &outcome, &known) {
+            (Some(sink), Ok(Outcome::Told(_) | Outcome::Vacuumed(_)), Some(known)) => sink.others(known),
+            _ => Ok(None),
+        };
+        let (outcome, others) = match others {
+            Ok(others) => (outcome, others),
+            Err(error) => (Err(error), None),
+        };
         let took = clock.elapsed().saturating_sub(begun);
-        Done { id: spec.id, name: spec.name.clone(), sink, outcome, took }
+        Done { id: spec.id, name: spec.name.clone(), sink, outcome, others, took }
     }
 
     async fn apply(self, root: &DataRoot, table: &str, sink: &mut DeltaSink) -> Result<Outcome> {
@@ -119,9 +133,10 @@ impl Work {
                 Ok(false) => Outcome::Nothing,
                 Err(error) => Outcome::Failed(error),
             }),
-            Work::Vacuum { older_than, as_of } => {
-                Ok(sink.vacuum(older_than, as_of).await.map_or_else(Outcome::Failed, Outcome::Vacuumed))
-            }
+            Work::Vacuum { older_than, as_of, kept } => Ok(sink
+                .vacuum(older_than, as_of, &kept)
+                .await
+                .map_or_else(Outcome::Failed, Outcome::Vacuumed)),
         }
     }
 }
