@@ -200,7 +200,7 @@ async fn a_checkpoint_names_what_was_replaced_for_as_long_as_the_table_says() {
             }
         }
         let log = folder.path().join("tables/v/_delta_log");
-        let file = std::fs::File::open(log.join("00000000000000000010.checkpoint.parquet")).unwrap();
+        let file = std::fs::File::open(log.join("00000000000000000009.checkpoint.parquet")).unwrap();
         let rows = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
         let removed = rows.map(|rows| {
             let removed = Arc::clone(rows.unwrap().column_by_name("remove").unwrap());

@@ -90,9 +90,9 @@ async fn the_same_nonce_with_another_content_is_no_success() {
 #[tokio::test]
 async fn what_no_manifest_names_any_more_goes_and_its_manifests_do() {
     let root = root();
+    let (mut log, _) = opened(&root, US).await;
     let (old, carried, orphan) = (state(&root, 0).await, state(&root, 1).await, state(&root, 2).await);
     let ahead = state(&root, 9).await;
-    let (mut log, _) = opened(&root, US).await;
     log.commit(manifest(0, US, vec![old.clone()])).await.unwrap();
     log.commit(manifest(1, US, vec![old.clone(), carried.clone()])).await.unwrap();
     assert!(log.garbage().is_empty());
