@@ -55,7 +55,7 @@ enum Kind {
     /// The lock goes with the file.
     Lock(#[allow(dead_code)] File),
     Object {
-        root: DataRoot,
+        root: Box<DataRoot>,
         nonce: Uuid,
     },
 }
@@ -77,7 +77,7 @@ impl Owner {
             Some(folder) => Kind::Lock(lock(folder, take_over)?),
             None => {
                 claim_object(root, nonce, now, take_over).await?;
-                Kind::Object { root: root.clone(), nonce }
+                Kind::Object { root: Box::new(root.clone()), nonce }
             }
         };
         root.failpoints().hit(Step::OwnerTaken);

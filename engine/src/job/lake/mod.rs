@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
@@ -39,6 +39,9 @@ const DAY: Micros = 24 * 3600 * 1_000_000;
 /// How many `system.compactions` shows.
 const KEPT_COMPACTIONS: usize = 1_000;
 
+/// What a table is due for, and the files that it has once that is done, where they are known.
+type Due = (Arc<ViewSpec>, Option<Arc<HistoryFiles>>, Work);
+
 pub struct Lake {
     root: DataRoot,
     shared: Arc<Shared>,
@@ -53,7 +56,7 @@ pub struct Lake {
     busy: BTreeMap<Uuid, bool>,
     /// Failed views whose tables could not be told; nobody asks them again before the view is begun anew.
     unsettled: BTreeSet<Uuid>,
-    /// By table how many files it had when they were last looked at.
+    /// By table how many files it had for good when they were last looked at.
     looked: BTreeMap<Uuid, usize>,
     vacuumed: BTreeMap<Uuid, Duration>,
     telling: JoinSet<Done>,
@@ -144,7 +147,7 @@ impl Lake {
     }
 
     fn tell(&mut self) {
-        let due: Vec<(Arc<ViewSpec>, Option<Arc<HistoryFiles>>, Work)> = {
+        let due: Vec<Due> = {
             let tables = self.shared.lock();
             let due = tables.tables.values().filter(|table| !table.delta.pending.is_empty());
             let due = due.filter(|table| {
@@ -183,7 +186,7 @@ impl Lake {
         Ok(())
     }
 
-    fn next_in_order(&mut self) -> Result<Option<(Arc<ViewSpec>, Option<Arc<HistoryFiles>>, Work)>> {
+    fn next_in_order(&mut self) -> Result<Option<Due>> {
         let now = self.clock.elapsed();
         let vacuum = self.vacuum.max(VACUUM_LEAST);
         let shared = Arc::clone(&self.shared);
@@ -191,9 +194,9 @@ impl Lake {
         let at_rest =
             tables.tables.values().filter(|it| it.failure.is_none() && !self.busy.contains_key(&it.spec.id));
         for table in at_rest.collect::<Vec<_>>() {
-            let (spec, files) = (&table.spec, table.history.files.len());
-            if self.looked.insert(spec.id, files) != Some(files)
-                && let Some(work) = self.due_of(spec, told_for_good(table)?.as_ref())
+            let (spec, told) = (&table.spec, told_for_good(table)?);
+            if self.looked.insert(spec.id, told.files.len()) != Some(told.files.len())
+                && let Some(work) = self.due_of(spec, &told)
             {
                 // There may be more.
                 self.looked.remove(&spec.id);
@@ -206,7 +209,7 @@ impl Lake {
                 let known = without_pending(&table.history, table, [&table.delta])?;
                 let known = (!tables::is_copied(spec)).then_some(known);
                 let kept = with_pending(&table.history, table, &table.delta)?;
-                let work = Work::Vacuum { older_than: self.vacuum, as_of: Utc::now(), kept };
+                let work = Work::Vacuum { older_than: self.vacuum, as_of: store_time(), kept };
                 return Ok(Some((Arc::clone(spec), known, work)));
             }
         }
@@ -282,10 +285,10 @@ impl Lake {
                 }
             }
             // Until its files are others, so that the tables behind it have their turn.
-            Ok(Outcome::Nothing) => drop(self.looked.insert(id, table.history.files.len())),
+            Ok(Outcome::Nothing) => drop(self.looked.insert(id, told_for_good(table)?.files.len())),
             Ok(Outcome::Failed(error)) => {
                 tracing::warn!(table = name, %error, "a table can't be kept in order now");
-                self.looked.insert(id, table.history.files.len());
+                self.looked.insert(id, told_for_good(table)?.files.len());
             }
             Err(error) if error.is_of_store() || table.spec.is_system() => return Err(error),
             Err(error) => {
@@ -298,6 +301,11 @@ impl Lake {
         }
         Ok(())
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "files are as old as the clock of whoever keeps them says")]
+fn store_time() -> DateTime<Utc> {
+    Utc::now()
 }
 
 /// Somebody else has written to the table: what it has now is its history.
@@ -323,12 +331,13 @@ fn without_pending<'a>(
     table: &Table,
     deltas: impl IntoIterator<Item = &'a DeltaState>,
 ) -> Result<Arc<HistoryFiles>> {
+    let mut deltas = deltas.into_iter().filter(|delta| !delta.pending.is_empty()).peekable();
+    if deltas.peek().is_none() {
+        return Ok(Arc::clone(history));
+    }
     let nothing = Arc::new(HistoryFiles { files: Arc::default(), ..HistoryFiles::clone(history) });
-    let pending = deltas.into_iter().try_fold(nothing, |all, delta| with_pending(&all, table, delta))?;
-    Ok(match pending.files.is_empty() {
-        true => Arc::clone(history),
-        false => tables::without_files(history, &pending.files),
-    })
+    let pending = deltas.try_fold(nothing, |all, delta| with_pending(&all, table, delta))?;
+    Ok(tables::without_files(history, &pending.files))
 }
 
 /// The files that Delta has and that no start names again, as it does those of a commit that is on record as pending.
