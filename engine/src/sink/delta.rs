@@ -259,8 +259,8 @@ impl DeltaSink {
     /// Deletes files that no version needs which was younger than this then: those that others were put in place of, and what
     /// killed runs have left; and checkpoints of the log, which it has too many of. Gives the number of files.
     ///
-    /// Which they are is for the library to say, but for those of the list of whoever reads. It would ask again each time for what has gone already, and write two versions
-    /// of the table to tell of it.
+    /// Which they are is for the library to say, but for what whoever reads has in its list. Left to delete them as well, it would
+    /// ask each time for what has gone already, and write two versions of the table to tell of it.
     pub async fn vacuum(
         &mut self,
         older_than: Duration,

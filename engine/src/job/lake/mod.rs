@@ -114,7 +114,7 @@ impl Lake {
         while let Some(done) = self.keeping.try_join_next() {
             self.take_up(done)?;
         }
-        // Of a table that has something to tell after each epoch nobody would see anything else.
+        // Before it is told: a table that has something to tell after each epoch would never have its turn.
         if self.keeping.is_empty() {
             self.keep_in_order()?;
         }

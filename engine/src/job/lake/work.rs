@@ -31,7 +31,7 @@ pub(super) enum Work {
     },
     Vacuum {
         older_than: Duration,
-        /// When all files that were there had been told. One that is put meanwhile is no older, however long this takes.
+        /// When it was asked for: a file that is put meanwhile is no older than this, however long the store is waited for.
         as_of: DateTime<Utc>,
         /// What stays whatever the table says of it: it is read, or is yet to be told.
         kept: Arc<HistoryFiles>,
